@@ -1,0 +1,183 @@
+"""Which actions make sense for each train, compiled, over ``RailState``.
+
+A train *decides* in a step if and only if its mask allows more than one action. Where a train does not decide, the
+one action that is left is the one that keeps it going.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.compiled import compiled
+from utils.rail_grid import (
+    DO_NOTHING,
+    MOVE_FORWARD,
+    MOVE_LEFT,
+    MOVE_RIGHT,
+    N_ACTIONS,
+    STOP_MOVING,
+    count_transitions,
+    first_possible_move,
+    possible_move,
+    resource_of,
+)
+from utils.rail_state import (
+    DENOMINATOR,
+    DISTANCE_IN_CELL,
+    DONE,
+    MALFUNCTION_COUNTER,
+    MALFUNCTION_OFF_MAP,
+    MAX_SPEED,
+    MOVING,
+    READY_TO_DEPART,
+    SPEED,
+    STATE,
+    WAITING,
+    RailState,
+    configuration_of,
+    mark_trains,
+    unmark_trains,
+)
+
+DECISION_POINTS = ("every_cell", "switches")
+
+
+def stops_everywhere(decision_points: str) -> bool:
+    """Whether trains may stop in every cell; a check of the option's value, too.
+
+    Raises:
+        ValueError: ``decision_points`` is not one of ``DECISION_POINTS``.
+    """
+    if decision_points not in DECISION_POINTS:
+        raise ValueError(f"decision_points is {decision_points!r}; it must be one of {', '.join(DECISION_POINTS)}")
+    return decision_points == "every_cell"
+
+
+@compiled
+def _is_junction(grid: np.ndarray, level_free: np.ndarray, row: int, column: int) -> bool:
+    """Whether tracks join, part or cross in a cell, for a train from whatever side."""
+    return count_transitions(int(grid[row, column])) > 2 or level_free[row, column]
+
+
+@compiled
+def _waiting_can_help(
+    moving: bool,
+    row: int,
+    column: int,
+    direction: int,
+    grid: np.ndarray,
+    level_free: np.ndarray,
+    occupant: np.ndarray,
+) -> bool:
+    """Whether stopping at the end of this cell can let another train pass, or keeps a standing train standing."""
+    if not moving or _is_junction(grid, level_free, row, column):
+        return True
+    for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
+        next_row, next_column, next_direction = possible_move(grid, row, column, direction, action)
+        if next_row >= 0 and (
+            _is_junction(grid, level_free, next_row, next_column)
+            or occupant[resource_of(level_free, next_row, next_column, next_direction)] > 0
+        ):
+            return True
+    return False
+
+
+@compiled
+def _action_inside_cell(at_full_speed: bool, row: int, column: int, direction: int, grid: np.ndarray) -> int:
+    """The action that keeps a train going until it comes to the end of its cell.
+
+    A train that was stopped inside its cell, say by a malfunction, would do nothing for ever; it must be given a
+    move. Which one does not matter before the cell's end, but it must be possible: at a switch without a way
+    straight on, doing nothing and moving forward both stop a train.
+    """
+    move = first_possible_move(grid, row, column, direction)
+    return DO_NOTHING if at_full_speed and move == MOVE_FORWARD else move
+
+
+@compiled
+def fill_mask_of_train(
+    handle: int,
+    all_actions: bool,
+    stop_everywhere: bool,
+    grid: np.ndarray,
+    level_free: np.ndarray,
+    constants: np.ndarray,
+    dynamic: np.ndarray,
+    occupant: np.ndarray,
+    mask: np.ndarray,
+) -> None:
+    """Fill ``mask``, bool [N_ACTIONS], for one train; ``occupant`` holds the trains (``mark_trains``)."""
+    mask[:] = False
+    state = dynamic[STATE, handle]
+    if dynamic[MALFUNCTION_COUNTER, handle] > 0 or state in (WAITING, MALFUNCTION_OFF_MAP, DONE):
+        mask[DO_NOTHING] = True
+        return
+    row, column, direction = configuration_of(handle, constants, dynamic)
+    moving = state == MOVING
+    max_speed = constants[MAX_SPEED, handle]
+    if state == READY_TO_DEPART:
+        mask[DO_NOTHING] = True
+        mask[first_possible_move(grid, row, column, direction)] = True
+    elif dynamic[DISTANCE_IN_CELL, handle] + max_speed < constants[DENOMINATOR, handle]:
+        at_full_speed = moving and dynamic[SPEED, handle] == max_speed
+        mask[_action_inside_cell(at_full_speed, row, column, direction, grid)] = True
+    else:
+        for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
+            mask[action] = possible_move(grid, row, column, direction, action)[0] >= 0
+        # Where the rails end there is no move at all.
+        mask[STOP_MOVING] = (
+            stop_everywhere
+            or not mask.any()
+            or _waiting_can_help(moving, row, column, direction, grid, level_free, occupant)
+        )
+    if all_actions and mask.sum() > 1:
+        mask[:] = True
+
+
+@compiled
+def _fill_masks(
+    all_actions: bool,
+    stop_everywhere: bool,
+    grid: np.ndarray,
+    level_free: np.ndarray,
+    constants: np.ndarray,
+    dynamic: np.ndarray,
+    occupant: np.ndarray,
+    mask: np.ndarray,
+) -> None:
+    mark_trains(occupant, level_free, dynamic)
+    for handle in range(mask.shape[0]):
+        fill_mask_of_train(
+            handle, all_actions, stop_everywhere, grid, level_free, constants, dynamic, occupant, mask[handle]
+        )
+    unmark_trains(occupant, level_free, dynamic)
+
+
+def action_mask(state: RailState, enabled: bool = True, decision_points: str = "every_cell") -> NDArray[np.bool_]:
+    """The allowed actions, bool [trains, 5], in the order of flatland's ``RailEnvActions``; at least one a train.
+
+    - Off the map a train can only do nothing, until it is ready to depart: then it may depart or wait.
+    - In a malfunction, and after arrival, it can only do nothing.
+    - At the end of its cell, where flatland's ``action_required`` is true, it may take each way out of the cell
+      and may stop. Moves that lead nowhere are never allowed.
+    - Inside its cell it has one action, the one that keeps it going.
+
+    Args:
+        enabled: False gives trains that decide all five actions, as in kits without a mask.
+        decision_points: "switches" allows a moving train to stop only where that can help: in and before cells
+            where tracks join, part or cross, and behind another train.
+
+    Raises:
+        ValueError: ``decision_points`` is not one of ``DECISION_POINTS``.
+    """
+    mask = np.empty((state.n_trains, N_ACTIONS), dtype=np.bool_)
+    _fill_masks(
+        not enabled,
+        stops_everywhere(decision_points),
+        state.grid,
+        state.level_free,
+        state.constants,
+        state.dynamic,
+        state.occupant,
+        mask,
+    )
+    return mask
