@@ -1,0 +1,133 @@
+"""Checkpoints: one file each, whole or absent, without code in it.
+
+A checkpoint is a dictionary of tensors and plain values that ``torch.load(weights_only=True)`` reads. It is written
+beside its place and renamed, so a kill at any moment leaves the checkpoints that were there as they were.
+"""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reinforcement_learning.dddqn_policy import GreedyPolicy
+from reinforcement_learning.dueling_q_network import DuelingQNetwork
+from utils.atomic_files import atomic_write
+from utils.observation_utils import FeatureSet, Observer, get_feature_set
+
+FORMAT_VERSION = 1
+BEST = "best.pt"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be used; the message is one sentence."""
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Writes a checkpoint in one atomic step.
+
+    Raises:
+        OSError: the file cannot be written; one that was there before is unharmed.
+    """
+    # by way of memory: torch.save hides a full disk behind a RuntimeError of its own
+    serialized = io.BytesIO()
+    torch.save({"format_version": FORMAT_VERSION, **content}, serialized)
+    with atomic_write(path) as file:
+        file.write(serialized.getbuffer())
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, no checkpoint, or of another format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist; give the path of a checkpoint (.pt).")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    # A damaged file can raise anything. PyTorch's own words are left out: they say how to open it unsafely.
+    except Exception as error:
+        raise CheckpointError(f"{path} is not a checkpoint of this kit, or is damaged.") from error
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version is None:
+        raise CheckpointError(f"{path} is not a checkpoint of this kit.")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"{path} has checkpoint format {version}, but this version reads {FORMAT_VERSION}.")
+    return content
+
+
+def numbered_checkpoint(folder: Path, episode: int) -> Path:
+    """The place of the checkpoint after an episode; names sort by episode."""
+    return folder / f"episode_{episode:07d}.pt"
+
+
+def newest_first(folder: Path, pattern: str) -> list[Path]:
+    """Files that match, the one written last first; one that vanishes meanwhile is left out."""
+    times: list[tuple[int, str, Path]] = []
+    for path in folder.glob(pattern):
+        try:
+            times.append((path.stat().st_mtime_ns, path.name, path))
+        except OSError:
+            continue
+    return [path for *_, path in sorted(times, reverse=True)]
+
+
+def latest_checkpoint(checkpoint_dir: Path, warn: Callable[[str], None]) -> Path:
+    """The newest complete checkpoint below a folder, whichever run wrote it; damaged ones are passed over.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    for path in newest_first(checkpoint_dir, "**/episode_*.pt"):
+        try:
+            read_checkpoint(path)
+        except CheckpointError as error:
+            warn(f"passed over: {error}")
+            continue
+        return path
+    raise CheckpointError(f"there is no complete checkpoint in {checkpoint_dir} to resume from.")
+
+
+def remove_all_but_newest(folder: Path, pattern: str, keep: int) -> None:
+    """Deletes the oldest files that match a pattern."""
+    for path in newest_first(folder, pattern)[keep:]:
+        path.unlink(missing_ok=True)
+
+
+def stored_feature_set(content: dict[str, Any], path: str | Path) -> FeatureSet:
+    """The feature set that a checkpoint was trained with.
+
+    Raises:
+        CheckpointError: this version of the kit does not have it; the sentence names both.
+    """
+    name, version = content["feature_set"]["name"], content["feature_set"]["version"]
+    try:
+        known = get_feature_set(name)
+    except ValueError as error:
+        raise CheckpointError(f"{path} was trained on feature set {name} version {version}: {error}") from error
+    if known.version != version:
+        raise CheckpointError(
+            f"{path} was trained on feature set {name} version {version}, but this kit has version {known.version}."
+        )
+    return known
+
+
+def load_policy(path: str | Path, device: str | torch.device = "cpu") -> tuple[GreedyPolicy, Observer]:
+    """A trained policy and the observer that goes with it, ready to play.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+    """
+    content = read_checkpoint(path)
+    feature_set = stored_feature_set(content, path)
+    config = content["config"]
+    network = DuelingQNetwork(feature_set.n_features, config["hidden_size"]).to(device)
+    try:
+        network.load_state_dict(content["policy"]["average_network"])
+    except (RuntimeError, KeyError) as error:
+        raise CheckpointError(f"{path} holds a network of another shape than its configuration says.") from error
+    observer = Observer(feature_set, action_mask=config["action_mask"], decision_points=config["decision_points"])
+    return GreedyPolicy(network, torch.device(device)), observer

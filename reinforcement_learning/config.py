@@ -1,0 +1,331 @@
+"""One table of options: parser, ``--help``, the README section and the frozen configuration all come from it.
+
+Each field of :class:`TrainingConfig` is one row of the table: name, type, default, help text, short form and the
+values that are accepted. Nothing about an option is written down anywhere else.
+"""
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from utils.env_configs import EnvConfigError, SavedEnv, resolve_env_config
+from utils.observation_utils import FEATURE_SETS
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A user gave something that cannot be used; the message is one sentence: what was given, what is accepted."""
+
+
+@dataclass(frozen=True)
+class Accepts:
+    """What values an option takes, in words and as a test."""
+
+    words: str
+    test: Callable[[Any], bool]
+
+
+def _at_least(low: int) -> Accepts:
+    return Accepts(f"a whole number of at least {low}", lambda value: value >= low)
+
+
+def _whole(low: int, high: int) -> Accepts:
+    return Accepts(f"a whole number from {low} to {high}", lambda value: low <= value <= high)
+
+
+def _between(low: float, high: float) -> Accepts:
+    return Accepts(f"a number from {low:g} to {high:g}", lambda value: low <= value <= high)
+
+
+def _above(low: float, high: float = math.inf) -> Accepts:
+    words = f"a finite number above {low:g}" if math.isinf(high) else f"a number above {low:g}, at most {high:g}"
+    return Accepts(words, lambda value: math.isfinite(value) and low < value <= high)
+
+
+def _not_negative() -> Accepts:
+    return Accepts("a finite number of at least 0", lambda value: math.isfinite(value) and value >= 0)
+
+
+def _one_of(*values: str) -> Accepts:
+    return Accepts("one of " + ", ".join(values), lambda value: value in values)
+
+
+_ANY = Accepts("any text", lambda value: True)
+_BOOL = Accepts("True or False", lambda value: True)
+
+
+def option(
+    group: str, default: T, help_text: str, accepts: Accepts = _ANY, *, short: str | None = None, fixed: bool = False
+) -> T:
+    """A row of the table. ``fixed`` options cannot be changed when a training is resumed."""
+    metadata = {"group": group, "help": help_text, "accepts": accepts, "short": short, "fixed": fixed}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+_RUN, _EXPLORE, _LEARN, _REWARD = "run", "exploration", "learning", "reward"
+_INPUT, _FILES, _TRACK, _MACHINE = "observation and actions", "files", "tracking", "machine"
+
+GROUPS = {
+    _RUN: "What is trained, for how long, and how it is evaluated",
+    _EXPLORE: "Exploration",
+    _LEARN: "Learning",
+    _REWARD: "Rewards that are learned from; scores are always the environment's own",
+    _INPUT: "What a policy sees and may do",
+    _FILES: "Files",
+    _TRACK: "Tracking",
+    _MACHINE: "Machine",
+}
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The whole configuration of a training; see ``--help`` for the meaning of each field."""
+
+    n_episodes: int = option(
+        _RUN, 2500, "episodes of the whole training, those before a resume included", _at_least(1), short="n"
+    )
+    training_env_config: str = option(
+        _RUN, "0", "environment to train on: 0, 1 or 2, a name, or a saved environment (.pkl)", short="t"
+    )
+    evaluation_env_config: str = option(
+        _RUN, "0", "environment to evaluate on: 0, 1 or 2, a name, or a saved environment (.pkl)", short="e"
+    )
+    n_evaluation_episodes: int = option(_RUN, 25, "fixed levels that each evaluation plays", _whole(1, 100_000))
+    checkpoint_interval: int = option(_RUN, 100, "episodes between evaluations, each with a checkpoint", _at_least(1))
+    seed: int = option(_RUN, 0, "all random numbers derive from it", _at_least(0), fixed=True)
+    resume: str = option(
+        _RUN, "", "checkpoint to go on from: a path, or latest for the newest complete one of --checkpoint_dir"
+    )
+    run_name: str = option(_RUN, "", "name of the run and of its folders (default: environment, seed, date and time)")
+
+    eps_start: float = option(_EXPLORE, 1.0, "share of random actions in the first episode", _between(0, 1))
+    eps_end: float = option(_EXPLORE, 0.01, "smallest share of random actions", _between(0, 1))
+    eps_decay: float = option(_EXPLORE, 0.997, "factor on the share after each episode", _above(0, 1))
+
+    buffer_size: int = option(_LEARN, 100_000, "transitions that the replay buffer holds", _at_least(1))
+    buffer_min_size: int = option(
+        _LEARN, 1_000, "transitions to collect before learning starts (at least one batch)", _at_least(0)
+    )
+    batch_size: int = option(_LEARN, 128, "transitions in a learning step", _at_least(1))
+    update_every: int = option(_LEARN, 8, "transitions collected for each learning step", _at_least(1))
+    gamma: float = option(_LEARN, 0.99, "discount for each step of the environment", _between(0, 1))
+    n_step: int = option(_LEARN, 1, "decisions of a train between a state and its bootstrap state", _whole(1, 1_000))
+    learning_rate: float = option(_LEARN, 5e-4, "step size of Adam", _above(0, 1))
+    tau: float = option(_LEARN, 1e-3, "share of the network that the target takes over each step", _above(0, 1))
+    averaging_steps: int = option(
+        _LEARN, 2_000, "learning steps over which the weights that are evaluated are averaged; 1 is off", _at_least(1)
+    )
+    max_grad_norm: float = option(_LEARN, 10.0, "gradients are clipped to this norm", _above(0))
+    hidden_size: int = option(_LEARN, 128, "width of the hidden layers", _whole(1, 16_384), fixed=True)
+
+    shaping: float = option(
+        _REWARD, 1.0, "weight of potential-based shaping by the remaining travel time; 0 is off", _not_negative()
+    )
+    arrival_reward: float = option(_REWARD, 1.0, "reward for reaching the target", _not_negative())
+    deadlock_penalty: float = option(_REWARD, 0.5, "penalty for entering a deadlock", _not_negative())
+
+    feature_set: str = option(_INPUT, "tree", "what a train observes", _one_of(*FEATURE_SETS), fixed=True)
+    action_mask: bool = option(_INPUT, True, "choose among the possible actions only", _BOOL)
+    decision_points: str = option(
+        _INPUT,
+        "every_cell",
+        "where a train may stop: at every cell, or where it can help (near switches and behind trains)",
+        _one_of("every_cell", "switches"),
+    )
+
+    checkpoint_dir: str = option(_FILES, str(PROJECT_ROOT / "checkpoints"), "folder for checkpoints")
+    keep_checkpoints: int = option(_FILES, 3, "newest checkpoints kept beside the best one", _at_least(1))
+    replay_buffer_dir: str = option(_FILES, str(PROJECT_ROOT / "replay_buffers"), "folder for saved replay buffers")
+    save_replay_buffer: bool = option(_FILES, False, "save the replay buffer with each checkpoint", _BOOL)
+    restore_replay_buffer: str = option(_FILES, "", "saved replay buffer (.npz) to start with")
+    output_dir: str = option(_FILES, str(PROJECT_ROOT / "runs"), "folder for metrics and pictures")
+
+    progress_bar: bool = option(_TRACK, True, "a progress bar where there is a terminal; False: plain lines", _BOOL)
+    jsonl: bool = option(_TRACK, True, "metrics as JSON lines: metrics.jsonl", _BOOL)
+    tensorboard: bool = option(_TRACK, True, "TensorBoard files", _BOOL)
+    wandb: bool = option(_TRACK, True, "Weights & Biases: online with an API key, offline without one", _BOOL)
+    wandb_project: str = option(_TRACK, "flatland-multi-agent-dqn", "project on Weights & Biases")
+    learning_curve: bool = option(_TRACK, True, "draw learning_curve.png at the end", _BOOL)
+    render: bool = option(_TRACK, False, "write an animated picture of an episode at each evaluation", _BOOL)
+
+    use_gpu: bool = option(_MACHINE, False, "learn on a GPU where there is one", _BOOL)
+    num_threads: int = option(_MACHINE, 1, "threads that PyTorch uses on the CPU", _whole(1, 1_024))
+
+    def __post_init__(self) -> None:
+        """Checks every value.
+
+        Raises:
+            ConfigError: a value is not accepted; the sentence names the option, the value and what is accepted.
+        """
+        for row in dataclasses.fields(self):
+            value, accepts = getattr(self, row.name), row.metadata["accepts"]
+            if not accepts.test(value):
+                raise ConfigError(f"--{row.name} is {value!r}, but must be {accepts.words}.")
+        for name in ("training_env_config", "evaluation_env_config"):
+            try:
+                resolve_env_config(getattr(self, name))
+            except EnvConfigError as error:
+                raise ConfigError(f"--{name}: {error}") from error
+        if self.eps_end > self.eps_start:
+            raise ConfigError(f"--eps_end is {self.eps_end}, but must be at most --eps_start, {self.eps_start}.")
+        if self.batch_size > self.buffer_size:
+            raise ConfigError(
+                f"--batch_size is {self.batch_size}, but must be at most --buffer_size, {self.buffer_size}."
+            )
+        if self.buffer_min_size > self.buffer_size:
+            raise ConfigError(
+                f"--buffer_min_size is {self.buffer_min_size}, but must be at most --buffer_size, {self.buffer_size}."
+            )
+        if self.run_name and (Path(self.run_name).name != self.run_name or self.run_name.startswith(".")):
+            raise ConfigError(f"--run_name is {self.run_name!r}, but must be a plain folder name.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: folders that are the project's own are left out, as the project may move."""
+        return {
+            row.name: getattr(self, row.name)
+            for row in dataclasses.fields(self)
+            if row.metadata["group"] != _FILES or getattr(self, row.name) != row.default
+        }
+
+
+def parse_bool(text: str) -> bool:
+    """``--x``, ``--x=True``, ``--x False`` and ``--x=0`` all work; ``type=bool`` would take "False" for true."""
+    lowered = text.strip().lower()
+    if lowered in {"true", "1", "yes", "on"}:
+        return True
+    if lowered in {"false", "0", "no", "off"}:
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
+
+
+def whole_number(text: str) -> int:
+    """Takes 2500 and also 1e5, as a sweep or a person may write it."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+        if number == int(number):
+            return int(number)
+    except (ValueError, OverflowError):
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+_CONVERTERS: dict[type, Callable[[str], Any]] = {bool: parse_bool, int: whole_number, float: _number, str: str}
+
+
+class SentenceParser(argparse.ArgumentParser):
+    """Ends with one sentence and exit code 2, without the page of usage that argparse prints before it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the sentence and exits with 2."""
+        self.exit(2, f"{self.prog}: error: {message.rstrip('.')}. (--help lists all options)\n")
+
+
+def build_parser(*, keep_unset: bool = False) -> SentenceParser:
+    """The command line; with ``keep_unset`` only options that were given appear in the result."""
+    parser = SentenceParser(
+        prog="multi_agent_training.py",
+        description="Trains a policy that all trains share: a dueling double DQN on Flatland tree observations.",
+        epilog="Example: multi_agent_training.py -n 2500 -t 1 -e 1",
+        allow_abbrev=False,
+    )
+    groups = {name: parser.add_argument_group(title) for name, title in GROUPS.items()}
+    for row in dataclasses.fields(TrainingConfig):
+        flags = [f"-{row.metadata['short']}"] if row.metadata["short"] else []
+        kind = type(row.default)
+        extra: dict[str, Any] = {"nargs": "?", "const": True} if kind is bool else {}
+        groups[row.metadata["group"]].add_argument(
+            *flags,
+            f"--{row.name}",
+            type=_CONVERTERS[kind],
+            default=argparse.SUPPRESS if keep_unset else row.default,
+            help=_help_line(row).replace("%", "%%"),
+            metavar={bool: "BOOL", int: "N", float: "X", str: "TEXT"}[kind],
+            **extra,
+        )
+    return parser
+
+
+def _shown_default(row: dataclasses.Field[Any]) -> str:
+    value = row.default
+    if isinstance(value, str) and value.startswith(str(PROJECT_ROOT)):
+        return f"{Path(value).relative_to(PROJECT_ROOT)}/ of the project"
+    if isinstance(value, str):
+        return value or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _help_line(row: dataclasses.Field[Any]) -> str:
+    accepts = row.metadata["accepts"]
+    words = "" if accepts in (_ANY, _BOOL) else f"; {accepts.words}"
+    default = "" if "(default" in row.metadata["help"] else f" (default: {_shown_default(row)})"
+    return f"{row.metadata['help']}{words}{default}"
+
+
+def given_options(arguments: Sequence[str]) -> dict[str, Any]:
+    """The options that a command line names, by field; exits with 2 on a command line that cannot be read."""
+    return vars(build_parser(keep_unset=True).parse_args(arguments))
+
+
+def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -> TrainingConfig:
+    """The configuration of a run: defaults, then what a checkpoint holds, then the options that were given.
+
+    Raises:
+        ConfigError: a value is not accepted, or a resumed training would change an option that is fixed.
+    """
+    stored = {name: value for name, value in (stored or {}).items() if name in _FIELD_NAMES}
+    for row in dataclasses.fields(TrainingConfig):
+        name = row.name
+        if row.metadata["fixed"] and name in stored and options.get(name, stored[name]) != stored[name]:
+            raise ConfigError(
+                f"--{name} is {options[name]!r}, but the checkpoint was trained with {stored[name]!r}, "
+                "which cannot change when a training is resumed."
+            )
+    config = TrainingConfig(**{**stored, **options})
+    # files and folders are found again by a resumed training that is started from another folder
+    absolute: dict[str, Any] = {
+        name: str(Path(getattr(config, name)).resolve())
+        for name in ("checkpoint_dir", "replay_buffer_dir", "output_dir")
+    }
+    for name in ("training_env_config", "evaluation_env_config"):
+        environment = resolve_env_config(getattr(config, name))
+        if isinstance(environment, SavedEnv):
+            absolute[name] = str(environment.path.resolve())
+    return dataclasses.replace(config, **absolute)
+
+
+_FIELD_NAMES = {row.name for row in dataclasses.fields(TrainingConfig)}
+
+
+def options_as_markdown() -> str:
+    """The section on options for the README, one table per group."""
+    lines = []
+    for group, title in GROUPS.items():
+        lines += [f"**{title}**", "", "| option | default | meaning |", "| --- | --- | --- |"]
+        for row in dataclasses.fields(TrainingConfig):
+            if row.metadata["group"] != group:
+                continue
+            short = f"`-{row.metadata['short']}`, " if row.metadata["short"] else ""
+            accepts = row.metadata["accepts"]
+            words = "" if accepts in (_ANY, _BOOL) else f"; {accepts.words}"
+            meaning = (row.metadata["help"] + words).replace("|", "\\|")
+            lines.append(f"| {short}`--{row.name}` | {_shown_default(row)} | {meaning} |")
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"

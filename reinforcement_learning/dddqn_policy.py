@@ -1,0 +1,163 @@
+"""Dueling double DQN: chooses actions, learns from batches, tracks a target network.
+
+Read :meth:`DDDQNPolicy.learn` first. Sources: DQN (Mnih et al. 2015), double DQN (van Hasselt et al. 2016,
+https://arxiv.org/abs/1509.06461), dueling networks (Wang et al. 2016).
+"""
+
+import copy
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import smooth_l1_loss
+
+from reinforcement_learning.dueling_q_network import N_ACTIONS, DuelingQNetwork, polyak_update
+from reinforcement_learning.replay_buffer import Batch
+from utils.random_streams import Stream, generator, seed_sequence
+
+
+class GreedyPolicy:
+    """Plays what a network says is best; it can neither explore nor learn. Evaluation and submission use it."""
+
+    def __init__(self, network: DuelingQNetwork, device: torch.device) -> None:
+        self.network = network
+        self.device = device
+
+    @torch.inference_mode()
+    def act(
+        self, observations: npt.NDArray[np.float32], action_mask: npt.NDArray[np.bool_], epsilon: float = 0.0
+    ) -> npt.NDArray[np.int64]:
+        """The best possible actions ``[batch]`` by one forward pass; ``epsilon`` makes no difference."""
+        advantages = self.network.advantages(torch.from_numpy(observations).to(self.device)).cpu().numpy()
+        return np.where(action_mask, advantages, -np.inf).argmax(axis=1)
+
+
+class DDDQNPolicy:
+    """One network that all trains share.
+
+    Args:
+        n_features: size of an observation.
+        hidden_size: width of the network's layers.
+        learning_rate: step size of Adam. There is no gamma here: each transition brings its own discount.
+        tau: share of the network that the target network takes over at each learning step.
+        averaging_steps: learning steps over which the weights that are evaluated are averaged; 1 is off.
+        max_grad_norm: bound of the gradient's norm.
+        seed: initial weights and exploration derive from it.
+        device: where network and learning live.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        hidden_size: int,
+        *,
+        learning_rate: float = 5e-4,
+        tau: float = 1e-3,
+        averaging_steps: int = 1,
+        max_grad_norm: float = 10.0,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.tau = tau
+        self.averaging_steps = averaging_steps
+        self.max_grad_norm = max_grad_norm
+        with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
+            torch.manual_seed(int(seed_sequence(seed, Stream.NETWORK).generate_state(1)[0]))
+            self.q_network = DuelingQNetwork(n_features, hidden_size).to(self.device)
+        self.target_network = copy.deepcopy(self.q_network).requires_grad_(False)
+        self.average_network = copy.deepcopy(self.q_network).requires_grad_(False)
+        self.learning_steps = 0
+        self.optimizer = torch.optim.Adam(self.q_network.parameters(), lr=learning_rate, fused=True)
+        self.exploration = generator(seed, Stream.EXPLORATION)
+        self._greedy = GreedyPolicy(self.q_network, self.device)
+
+    def act(
+        self, observations: npt.NDArray[np.float32], action_mask: npt.NDArray[np.bool_], epsilon: float = 0.0
+    ) -> npt.NDArray[np.int64]:
+        """Epsilon-greedy actions ``[batch]``, always possible ones; see :class:`~.policy.Policy`.
+
+        The network sees only the trains that do not explore; where all explore it is not asked at all.
+        """
+        if epsilon <= 0.0:
+            return self._greedy.act(observations, action_mask)
+        explores = self.exploration.random(len(observations)) < epsilon
+        actions = random_possible_actions(action_mask, self.exploration)
+        if not explores.all():
+            greedy = ~explores
+            actions[greedy] = self._greedy.act(observations[greedy], action_mask[greedy])
+        return actions
+
+    def learn(self, batch: Batch) -> Tensor:
+        """One step of gradient descent on a batch; returns the loss, a scalar tensor that nobody waits for."""
+        td_target = self.td_target(batch)
+        q_values = self.q_network(batch.observations)
+        # the value of the action that was taken
+        q_taken = q_values.gather(1, batch.actions.unsqueeze(1)).squeeze(1)
+        # Huber loss: a train that fails far from its target must not tear the network about
+        loss = smooth_l1_loss(q_taken, td_target)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.q_network.parameters(), self.max_grad_norm, foreach=True)
+        self.optimizer.step()
+        polyak_update(self.q_network, self.target_network, self.tau)
+        self.learning_steps += 1
+        # a plain mean of all steps at first, an exponential one later on
+        polyak_update(self.q_network, self.average_network, 1.0 / min(self.learning_steps, self.averaging_steps))
+        return loss.detach()
+
+    @torch.no_grad()
+    def td_target(self, batch: Batch) -> Tensor:
+        """Double-DQN targets ``[batch]``."""
+        # the online network chooses the next action, among those that are possible there
+        next_scores = self.q_network.advantages(batch.next_observations)
+        next_actions = next_scores.masked_fill(~batch.next_action_masks, -torch.inf).argmax(dim=1, keepdim=True)
+        # the target network says what it is worth
+        next_values = self.target_network(batch.next_observations).gather(1, next_actions).squeeze(1)
+        # discount is gamma**steps, and 0 where the train has arrived or the episode is over
+        return batch.rewards + batch.discounts * next_values
+
+    def evaluation_policy(self) -> GreedyPolicy:
+        """The greedy policy of the averaged weights, which keeps up with further learning.
+
+        Q-learning's greedy policy jumps from step to step; the average of many steps is steadier and plays better
+        (Polyak and Juditsky 1992; for deep learning Izmailov et al. 2018, https://arxiv.org/abs/1803.05407).
+        """
+        return GreedyPolicy(self.average_network, self.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resumed training needs, in tensors and plain values."""
+        return {
+            "q_network": self.q_network.state_dict(),
+            "target_network": self.target_network.state_dict(),
+            "average_network": self.average_network.state_dict(),
+            "learning_steps": self.learning_steps,
+            "optimizer": self.optimizer.state_dict(),
+            "exploration": self.exploration.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over a state; the learning rate stays the one given to the constructor.
+
+        Raises:
+            RuntimeError: the networks have other sizes.
+        """
+        learning_rate = self.optimizer.param_groups[0]["lr"]
+        self.q_network.load_state_dict(state["q_network"])
+        self.target_network.load_state_dict(state["target_network"])
+        self.average_network.load_state_dict(state["average_network"])
+        self.learning_steps = state["learning_steps"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.exploration.bit_generator.state = state["exploration"]
+
+
+def random_possible_actions(action_mask: npt.NDArray[np.bool_], random: np.random.Generator) -> npt.NDArray[np.int64]:
+    """A possible action for each row of ``action_mask`` ``[batch, 5]``, each equally likely."""
+    return np.where(action_mask, random.random(action_mask.shape), -1.0).argmax(axis=1)
+
+
+__all__ = ["N_ACTIONS", "DDDQNPolicy", "GreedyPolicy", "random_possible_actions"]

@@ -1,0 +1,42 @@
+"""SIGINT and SIGTERM ask a training to stop at the next step; a second SIGINT ends the process at once."""
+
+import os
+import signal
+import sys
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class Interrupts:
+    """A context manager; :attr:`received` is the number of the signal that came, or None."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interrupts":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    @property
+    def exit_code(self) -> int:
+        """What shells expect of a process that a signal has ended: 128 + number; 0 without one."""
+        return 128 + self.received if self.received is not None else 0
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None and number == signal.SIGINT:
+            os._exit(128 + number)
+        self.received = number
+        # os.write is safe in a signal handler, print is not
+        name = signal.Signals(number).name
+        os.write(
+            sys.__stderr__.fileno() if sys.__stderr__ else 2,
+            f"\n{name}: finishing the step and saving a checkpoint; press Ctrl-C again to leave at once.\n".encode(),
+        )

@@ -1,0 +1,201 @@
+"""Trains a policy that all trains share; run it with --help for the options.
+
+python reinforcement_learning/multi_agent_training.py -n 2500 -t 1
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
+
+import torch
+
+from reinforcement_learning.checkpointing import (
+    BEST,
+    CheckpointError,
+    latest_checkpoint,
+    read_checkpoint,
+    stored_feature_set,
+)
+from reinforcement_learning.config import ConfigError, TrainingConfig, given_options, make_config
+from reinforcement_learning.interrupts import Interrupts
+from reinforcement_learning.learning_curve import draw_learning_curve
+from reinforcement_learning.metrics import (
+    ConsoleSink,
+    JsonLinesSink,
+    MetricsWriter,
+    Sink,
+    TensorBoardSink,
+    WandbSink,
+)
+from reinforcement_learning.replay_buffer import ReplayBufferError
+from reinforcement_learning.run_folders import RunFolders, prepare_run_folders, warn_about_sizes
+from reinforcement_learning.trainer import Trainer
+from utils.env_configs import resolve_env_config
+
+METRICS_FILE, CURVE_FILE = "metrics.jsonl", "learning_curve.png"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Trains as the command line says; returns the exit code."""
+    options = given_options(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _train(options)
+    except (ConfigError, CheckpointError, ReplayBufferError) as error:
+        print(f"multi_agent_training.py: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _train(options: dict[str, Any]) -> int:
+    checkpoint_path, checkpoint = _find_checkpoint(options)
+    config = make_config(options, checkpoint["config"] if checkpoint else None)
+    device = _choose_device(config)
+    torch.set_num_threads(config.num_threads)
+    folders = prepare_run_folders(config, resumed=checkpoint is not None)
+    warn_about_sizes(config, _warn)
+    with Interrupts() as interrupts:
+        trainer = Trainer(config, folders, stop_requested=lambda: interrupts.received is not None, device=device)
+        notes = _resume(trainer, config, checkpoint_path, checkpoint)
+        sinks = _make_sinks(config, folders, trainer, resumed=checkpoint is not None)
+        with MetricsWriter(sinks) as metrics:
+            trainer.metrics = metrics
+            _announce(config, folders, trainer, device, notes)
+            finished = trainer.run()
+            _close(config, folders, trainer, finished)
+        return 0 if finished else interrupts.exit_code
+
+
+def _find_checkpoint(options: dict[str, Any]) -> tuple[Path | None, dict[str, Any] | None]:
+    """The checkpoint that ``--resume`` means, and its content."""
+    resume = options.get("resume", "")
+    if not resume:
+        return None, None
+    folder = Path(options.get("checkpoint_dir", TrainingConfig.checkpoint_dir))
+    path = latest_checkpoint(folder, _warn) if resume == "latest" else Path(resume)
+    checkpoint = read_checkpoint(path)
+    stored_feature_set(checkpoint, path)
+    return path, checkpoint
+
+
+def _choose_device(config: TrainingConfig) -> torch.device:
+    if not config.use_gpu:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        _warn("--use_gpu was given, but PyTorch finds no CUDA GPU; training on the CPU.")
+        return torch.device("cpu")
+    return torch.device("cuda")
+
+
+def _resume(
+    trainer: Trainer, config: TrainingConfig, path: Path | None, checkpoint: dict[str, Any] | None
+) -> list[str]:
+    """Brings a trainer to where the checkpoint was; returns what the user should know of it.
+
+    The replay buffer comes from the file that was asked for, or else from the one that belongs to the checkpoint.
+    """
+    notes = []
+    if checkpoint is not None:
+        trainer.load_state_dict(checkpoint)
+        notes.append(f"Resuming {path} after episode {trainer.episode}.")
+    belonging = checkpoint["replay_buffer"] if checkpoint else None
+    if config.restore_replay_buffer:
+        trainer.buffer.restore(config.restore_replay_buffer)
+        notes.append(f"Restored {len(trainer.buffer)} transitions from {config.restore_replay_buffer}.")
+    elif belonging:
+        try:
+            trainer.buffer.restore(belonging)
+            notes.append(f"Restored {len(trainer.buffer)} transitions from {belonging}.")
+        except ReplayBufferError as error:
+            notes.append(f"warning: {error} The replay buffer fills anew.")
+    elif checkpoint is not None:
+        notes.append("The checkpoint has no saved replay buffer (see --save_replay_buffer): it fills anew.")
+    return notes
+
+
+def _make_sinks(config: TrainingConfig, folders: RunFolders, trainer: Trainer, *, resumed: bool) -> list[Sink]:
+    resume_episode = trainer.episode if resumed else None
+    sinks: list[Sink] = []
+    if config.jsonl:
+        sinks.append(JsonLinesSink(folders.output / METRICS_FILE, resume_episode))
+    if config.tensorboard:
+        sinks.append(TensorBoardSink(folders.output / "tensorboard", resume_episode))
+    if config.wandb:
+        wandb_sink = WandbSink(
+            project=config.wandb_project,
+            run_name=folders.name,
+            config=config.as_dict(),
+            tags=[resolve_env_config(config.training_env_config).name, config.feature_set],
+            directory=folders.output,
+            run_id=trainer.wandb_run_id,
+        )
+        trainer.wandb_run_id = wandb_sink.run_id
+        sinks.append(wandb_sink)
+    sinks.append(ConsoleSink(config.n_episodes, trainer.episode, progress_bar=config.progress_bar))
+    return sinks
+
+
+def _announce(
+    config: TrainingConfig, folders: RunFolders, trainer: Trainer, device: torch.device, notes: list[str]
+) -> None:
+    training = resolve_env_config(config.training_env_config).name
+    evaluation = resolve_env_config(config.evaluation_env_config).name
+    message = trainer.metrics.message
+    message(
+        f"Run {folders.name}: training on {training}, evaluating on {evaluation} every {config.checkpoint_interval} "
+        f"episodes, seed {config.seed}, feature set {trainer.feature_set.name} "
+        f"({trainer.feature_set.n_features} inputs), on {device}."
+    )
+    for note in notes:
+        message(note)
+    if training != evaluation:
+        message(f"Note: to evaluate on {training}, where the policy is trained, add -e {config.training_env_config}.")
+    if trainer.episode >= config.n_episodes:
+        message(f"All {config.n_episodes} episodes are done already: give a larger -n to train on.")
+
+
+def _close(config: TrainingConfig, folders: RunFolders, trainer: Trainer, finished: bool) -> None:
+    """Draws the curve and says what was written and what to type next."""
+    metrics = trainer.metrics
+    metrics.summary(trainer.summary())
+    ending = "Finished" if finished else "Interrupted"
+    lines = ["", f"{ending} after {trainer.episode} of {config.n_episodes} episodes."]
+    best = folders.checkpoints / BEST
+    if trainer.best_episode:
+        lines.append(f"Best evaluation: score {trainer.best_score:.3f} at episode {trainer.best_episode}: {best}")
+    lines.append(f"  checkpoints     {folders.checkpoints}")
+    if config.jsonl:
+        lines.append(f"  metrics         {folders.output / METRICS_FILE}")
+        curve = folders.output / CURVE_FILE
+        if config.learning_curve and trainer.episode and _draw(config, folders, curve, metrics):
+            lines.append(f"  learning curve  {curve}")
+    if config.tensorboard:
+        lines.append(f"  TensorBoard     tensorboard --logdir {config.output_dir}")
+    script = Path(__file__).resolve()
+    if finished and best.exists():
+        evaluate = script.with_name("evaluate_agent.py")
+        lines.append(f"Next: python {evaluate} --policy {best} -e {config.training_env_config}")
+    if not finished:
+        elsewhere = config.checkpoint_dir != TrainingConfig.checkpoint_dir
+        flag = f" --checkpoint_dir {config.checkpoint_dir}" if elsewhere else ""
+        lines.append(f"To go on: python {script} --resume latest{flag}")
+    metrics.message("\n".join(lines))
+
+
+def _draw(config: TrainingConfig, folders: RunFolders, curve: Path, metrics: MetricsWriter) -> bool:
+    environment = resolve_env_config(config.training_env_config).name
+    try:
+        draw_learning_curve(folders.output / METRICS_FILE, curve, f"{folders.name} on {environment}")
+    except (OSError, ValueError) as error:
+        metrics.message(f"warning: the learning curve could not be drawn ({error}).")
+        return False
+    return True
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""From the steps of an environment to what a learner needs: one transition per decision of a train.
+
+Between two decisions of a train many steps may pass (it runs inside a cell, waits out a malfunction, or has nothing
+to decide), so transitions are semi-Markov: rewards are discounted and summed up, and the discount of what follows is
+gamma to the number of steps (Sutton, Precup, Singh 1999). Where a train has arrived or the episode is over the
+discount is 0. Running out of time counts as an end like any other: the penalty for it falls due at that moment and
+the remaining time is part of the task, so nothing is bootstrapped beyond it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from reinforcement_learning.dueling_q_network import N_ACTIONS
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """Arrays with one row per transition."""
+
+    observations: npt.NDArray[np.float32]  # [k, features]
+    actions: npt.NDArray[np.int64]  # [k]
+    rewards: npt.NDArray[np.float32]  # [k]
+    discounts: npt.NDArray[np.float32]  # [k]
+    next_observations: npt.NDArray[np.float32]  # [k, features]
+    next_action_masks: npt.NDArray[np.bool_]  # [k, 5]
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+
+class TransitionCollector:
+    """Open decisions of the trains of one environment, with up to ``n_step`` of them per train.
+
+    Call :meth:`decide` before a step for the trains that choose an action, :meth:`reward` after it for all trains,
+    :meth:`finish` for trains whose task is over. Finished transitions come back from ``decide`` and ``finish``.
+    """
+
+    def __init__(self, n_trains: int, n_features: int, gamma: float, n_step: int = 1) -> None:
+        self.gamma = gamma
+        self.n_step = n_step
+        # slot s of train t is open where open[s, t]; the slots of a train form a ring
+        self._open = np.zeros((n_step, n_trains), dtype=bool)
+        self._next_slot = np.zeros(n_trains, dtype=np.int64)
+        self._observations = np.zeros((n_step, n_trains, n_features), dtype=np.float32)
+        self._actions = np.zeros((n_step, n_trains), dtype=np.int64)
+        # float64: a sum of many small rewards should not depend on how it is cut into transitions
+        self._returns = np.zeros((n_step, n_trains))
+        self._discounts = np.zeros((n_step, n_trains))
+
+    def decide(
+        self,
+        trains: npt.NDArray[np.intp],
+        observations: npt.NDArray[np.float32],
+        action_masks: npt.NDArray[np.bool_],
+        actions: npt.NDArray[np.int64],
+    ) -> Transitions:
+        """Opens a decision for each of ``trains``; closes the one that is ``n_step`` decisions old.
+
+        ``observations`` ``[k, features]``, ``action_masks`` ``[k, 5]`` and ``actions`` ``[k]`` belong to the trains.
+        """
+        slots = self._next_slot[trains]
+        closing = self._open[slots, trains]
+        closed = self._close(slots[closing], trains[closing], observations[closing], action_masks[closing])
+        self._open[slots, trains] = True
+        self._observations[slots, trains] = observations
+        self._actions[slots, trains] = actions
+        self._returns[slots, trains] = 0.0
+        self._discounts[slots, trains] = 1.0
+        self._next_slot[trains] = (slots + 1) % self.n_step
+        return closed
+
+    def reward(self, rewards: npt.NDArray[np.float64]) -> None:
+        """Adds the rewards ``[trains]`` of one step to all open decisions."""
+        self._returns += self._discounts * rewards
+        self._discounts *= self.gamma
+
+    def finish(self, trains: npt.NDArray[np.intp]) -> Transitions:
+        """Closes all open decisions of trains that have arrived or whose episode is over: nothing follows."""
+        slots, columns = np.nonzero(self._open[:, trains])
+        finished = trains[columns]
+        self._discounts[slots, finished] = 0.0
+        n, n_features = len(finished), self._observations.shape[2]
+        return self._close(slots, finished, np.zeros((n, n_features), np.float32), np.ones((n, N_ACTIONS), dtype=bool))
+
+    def _close(
+        self,
+        slots: npt.NDArray[np.intp],
+        trains: npt.NDArray[np.intp],
+        next_observations: npt.NDArray[np.float32],
+        next_action_masks: npt.NDArray[np.bool_],
+    ) -> Transitions:
+        self._open[slots, trains] = False
+        return Transitions(
+            self._observations[slots, trains],
+            self._actions[slots, trains],
+            self._returns[slots, trains].astype(np.float32),
+            self._discounts[slots, trains].astype(np.float32),
+            next_observations,
+            next_action_masks,
+        )
