@@ -1,0 +1,238 @@
+"""Checkpoints: whole or absent, no code in them, and one sentence for each that cannot be used."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_training import make_trainer
+
+from reinforcement_learning.checkpointing import (
+    FORMAT_VERSION,
+    CheckpointError,
+    latest_checkpoint,
+    load_policy,
+    newest_first,
+    numbered_checkpoint,
+    read_checkpoint,
+    remove_all_but_newest,
+    stored_feature_set,
+    write_checkpoint,
+)
+from utils.observation_utils import FEATURE_SETS, FeatureSet
+
+
+def content_of(trainer_folder: Path) -> dict[str, Any]:
+    trainer, _ = make_trainer(trainer_folder)
+    return trainer.state_dict()
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return content_of(tmp_path_factory.mktemp("trainer"))
+
+
+def one_sentence(error_info: pytest.ExceptionInfo[CheckpointError]) -> str:
+    sentence = str(error_info.value)
+    assert "\n" not in sentence
+    assert "weights_only" not in sentence  # no word on how to open it unsafely
+    return sentence
+
+
+def no_warning(text: str) -> None:
+    pytest.fail(f"unexpected warning: {text}")
+
+
+class TestReading:
+    def test_round_trip_without_running_code(self, tmp_path: Path, content: dict[str, Any]) -> None:
+        path = tmp_path / "episode_0000001.pt"
+        write_checkpoint(path, content)
+        assert read_checkpoint(path)["config"] == content["config"]
+        loaded = torch.load(path, weights_only=True)
+        assert loaded["format_version"] == FORMAT_VERSION
+        assert loaded["policy"]["exploration"] == content["policy"]["exploration"]
+        for name, tensor in content["policy"]["q_network"].items():
+            assert loaded["policy"]["q_network"][name].equal(tensor)
+
+    def test_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(CheckpointError, match="does not exist"):
+            read_checkpoint(tmp_path / "episode_0000001.pt")
+        with pytest.raises(CheckpointError, match="does not exist"):
+            read_checkpoint(tmp_path)
+
+    @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+    def test_half_a_file(self, tmp_path: Path, content: dict[str, Any], share: float) -> None:
+        path = tmp_path / "half.pt"
+        write_checkpoint(path, content)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(CheckpointError, match="damaged") as error_info:
+            read_checkpoint(path)
+        one_sentence(error_info)
+
+    @pytest.mark.parametrize(
+        "rubbish", [b"no checkpoint at all", pickle.dumps(print), b"\x80\x02]q", b"PK\x03\x04" + b"\0" * 500]
+    )
+    def test_rubbish(self, tmp_path: Path, rubbish: bytes) -> None:
+        path = tmp_path / "rubbish.pt"
+        path.write_bytes(rubbish)
+        with pytest.raises(CheckpointError, match="damaged") as error_info:
+            read_checkpoint(path)
+        one_sentence(error_info)
+
+    def test_random_bytes(self, tmp_path: Path) -> None:
+        path, random = tmp_path / "random.pt", np.random.default_rng(0)
+        for start in (b"", b"\x80\x02", b"\x80\x02}("):
+            for _ in range(30):
+                path.write_bytes(start + random.bytes(60))
+                with pytest.raises(CheckpointError):
+                    read_checkpoint(path)
+
+    @pytest.mark.parametrize("other", [torch.zeros(3), {"weights": torch.zeros(3)}, [1, 2]])
+    def test_files_of_other_programs(self, tmp_path: Path, other: Any) -> None:
+        path = tmp_path / "other.pt"
+        torch.save(other, path)
+        with pytest.raises(CheckpointError, match="not a checkpoint of this kit"):
+            read_checkpoint(path)
+
+    def test_whole_module_is_not_unpickled(self, tmp_path: Path) -> None:
+        path = tmp_path / "module.pt"
+        torch.save(torch.nn.Linear(2, 2), path)
+        with pytest.raises(CheckpointError) as error_info:
+            read_checkpoint(path)
+        one_sentence(error_info)
+
+    def test_another_format(self, tmp_path: Path) -> None:
+        path = tmp_path / "future.pt"
+        write_checkpoint(path, {})
+        torch.save(torch.load(path, weights_only=True) | {"format_version": 99}, path)
+        with pytest.raises(CheckpointError, match=f"format 99.*{FORMAT_VERSION}"):
+            read_checkpoint(path)
+
+
+class TestFeatureSet:
+    def test_same(self, content: dict[str, Any]) -> None:
+        assert stored_feature_set(content, "x.pt") == FEATURE_SETS["tree"]
+
+    @pytest.mark.parametrize(
+        ("stored", "words"),
+        [
+            ({"name": "tree", "version": 7}, r"tree version 7.*version 1"),
+            ({"name": "forest", "version": 1}, r"forest version 1.*tree"),
+        ],
+    )
+    def test_another_one_is_named_beside_ours(
+        self, tmp_path: Path, content: dict[str, Any], stored: dict[str, Any], words: str
+    ) -> None:
+        path = tmp_path / "x.pt"
+        write_checkpoint(path, content | {"feature_set": stored})
+        for read in (lambda: stored_feature_set(read_checkpoint(path), path), lambda: load_policy(path)):
+            with pytest.raises(CheckpointError, match=words) as error_info:
+                read()
+            assert str(path) in one_sentence(error_info)
+
+
+class TestLoadPolicy:
+    def test_plays_as_the_evaluated_policy(self, tmp_path: Path) -> None:
+        trainer, _ = make_trainer(tmp_path, n_episodes=4, action_mask=False, decision_points="switches")
+        trainer.run()
+        policy, observer = load_policy(numbered_checkpoint(trainer.folders.checkpoints, 4))
+        random = np.random.default_rng(0)
+        observations = random.normal(size=(200, trainer.feature_set.n_features)).astype(np.float32)
+        mask = np.ones((200, 5), bool)
+        wanted = trainer.policy.evaluation_policy().act(observations, mask)
+        assert policy.act(observations, mask).tolist() == wanted.tolist()
+        assert vars(observer)["_all_actions"] == vars(trainer.observer)["_all_actions"]
+        assert vars(observer)["_stop_everywhere"] == vars(trainer.observer)["_stop_everywhere"]
+
+    def test_network_of_another_shape(self, tmp_path: Path, content: dict[str, Any]) -> None:
+        path = tmp_path / "x.pt"
+        write_checkpoint(path, content | {"config": content["config"] | {"hidden_size": 17}})
+        with pytest.raises(CheckpointError, match="another shape"):
+            load_policy(path)
+
+
+class TestFolder:
+    def touch(self, path: Path, seconds: int) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (seconds, seconds))
+        return path
+
+    def test_names_sort_by_episode(self) -> None:
+        paths = [numbered_checkpoint(Path(), episode) for episode in (0, 9, 10, 999, 1000, 25_000)]
+        assert paths == sorted(paths)
+
+    def test_latest_is_the_newest_complete_one_of_all_runs(self, tmp_path: Path, content: dict[str, Any]) -> None:
+        whole = tmp_path / "first" / "episode_0000100.pt"
+        older = tmp_path / "second" / "episode_0000900.pt"
+        for path, seconds in ((whole, 2000), (older, 1000)):
+            write_checkpoint(path, content)
+            os.utime(path, (seconds, seconds))
+        damaged = self.touch(tmp_path / "second" / "episode_0001000.pt", 3000)
+        self.touch(tmp_path / "first" / ".episode_0000200.pt.77.tmp", 4000)
+        self.touch(tmp_path / "first" / "best.pt", 5000)
+        warnings: list[str] = []
+        assert latest_checkpoint(tmp_path, warnings.append) == whole
+        assert len(warnings) == 1
+        assert str(damaged) in warnings[0]
+
+    def test_no_complete_checkpoint(self, tmp_path: Path) -> None:
+        for folder in (tmp_path, tmp_path / "missing"):
+            with pytest.raises(CheckpointError, match="no complete checkpoint"):
+                latest_checkpoint(folder, no_warning)
+
+    def test_remove_all_but_newest(self, tmp_path: Path) -> None:
+        for episode, seconds in ((1, 50), (2, 10), (3, 40), (4, 30)):
+            self.touch(numbered_checkpoint(tmp_path, episode), seconds)
+        self.touch(tmp_path / "best.pt", 1)
+        remove_all_but_newest(tmp_path, "episode_*.pt", keep=2)
+        assert sorted(os.listdir(tmp_path)) == ["best.pt", "episode_0000001.pt", "episode_0000003.pt"]
+        assert [path.name for path in newest_first(tmp_path, "episode_*.pt")] == sorted(os.listdir(tmp_path))[1:]
+
+
+WRITER = """
+import sys, torch
+from pathlib import Path
+sys.path[:0] = {paths!r}
+from reinforcement_learning.checkpointing import numbered_checkpoint, remove_all_but_newest, write_checkpoint
+folder = Path({folder!r})
+for episode in range(1, 100_000):
+    write_checkpoint(numbered_checkpoint(folder, episode), {{"episode": episode, "weights": torch.full((200_000,), episode)}})
+    remove_all_but_newest(folder, "episode_*.pt", 3)
+    print(episode, flush=True)
+"""
+
+
+def test_kill_in_mid_save_leaves_a_checkpoint_that_loads(tmp_path: Path) -> None:
+    project, random = str(Path(__file__).resolve().parent.parent), np.random.default_rng(0)
+    caught_in_the_middle = 0
+    for attempt in range(3):
+        folder = tmp_path / str(attempt)
+        script = WRITER.format(paths=[project], folder=str(folder))
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            written = int(writer.stdout.readline())
+            time.sleep(random.uniform(0.02, 0.3))
+            writer.send_signal(signal.SIGKILL)
+            written = max([written, *map(int, writer.stdout.read().split())])
+        caught_in_the_middle += any(folder.glob(".*.tmp"))
+        latest = read_checkpoint(latest_checkpoint(folder, no_warning))
+        assert latest["episode"] >= written
+        assert latest["weights"].eq(latest["episode"]).all()
+    # saving is all that the writer does, so some of the kills must have come in its middle
+    assert caught_in_the_middle > 0
+
+
+def test_feature_sets_of_the_registry_can_all_be_stored(tmp_path: Path, content: dict[str, Any]) -> None:
+    for feature_set in FEATURE_SETS.values():
+        stored = {"name": feature_set.name, "version": feature_set.version}
+        write_checkpoint(tmp_path / "x.pt", content | {"feature_set": stored})
+        assert isinstance(stored_feature_set(read_checkpoint(tmp_path / "x.pt"), "x.pt"), FeatureSet)

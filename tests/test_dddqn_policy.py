@@ -1,0 +1,299 @@
+"""Dueling double DQN: targets computed by hand, actions within the mask, complete state, and learning."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from torch.nn.functional import smooth_l1_loss
+
+from reinforcement_learning import dddqn_policy
+from reinforcement_learning.dddqn_policy import DDDQNPolicy, random_possible_actions
+from reinforcement_learning.dueling_q_network import DuelingQNetwork
+from reinforcement_learning.replay_buffer import Batch
+
+N_FEATURES = 6
+
+
+def make_policy(**options: Any) -> DDDQNPolicy:
+    return DDDQNPolicy(N_FEATURES, hidden_size=16, **options)
+
+
+def make_batch(seed: int, size: int = 32) -> Batch:
+    random = torch.Generator().manual_seed(seed)
+    return Batch(
+        observations=torch.randn(size, N_FEATURES, generator=random),
+        actions=torch.randint(5, (size,), generator=random),
+        rewards=torch.randn(size, generator=random),
+        discounts=torch.rand(size, generator=random),
+        next_observations=torch.randn(size, N_FEATURES, generator=random),
+        next_action_masks=torch.ones(size, 5, dtype=torch.bool),
+    )
+
+
+def weights(policy: DDDQNPolicy) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in policy.q_network.parameters()]
+
+
+def always(network: DuelingQNetwork, value: float, advantages: list[float]) -> None:
+    """Makes a network answer ``value`` and ``advantages`` to every observation."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        network.value[-1].bias.fill_(value)
+        network.advantage[-1].bias.copy_(torch.tensor(advantages))
+
+
+class TestTdTarget:
+    @pytest.fixture
+    def policy(self) -> DDDQNPolicy:
+        policy = make_policy()
+        # the online network likes action 4 best, then 1; the target network has another opinion of all of them
+        always(policy.q_network, 0.0, [0.0, 3.0, 1.0, 2.0, 4.0])
+        always(policy.target_network, 10.0, [1.0, 2.0, 3.0, 4.0, -10.0])  # mean 0: values 11, 12, 13, 14, 0
+        return policy
+
+    def batch(self, masks: list[list[bool]], rewards: list[float], discounts: list[float]) -> Batch:
+        n = len(masks)
+        zeros = torch.zeros(n, N_FEATURES)
+        return Batch(
+            zeros,
+            torch.zeros(n, dtype=torch.int64),
+            torch.tensor(rewards),
+            torch.tensor(discounts),
+            zeros,
+            torch.tensor(masks),
+        )
+
+    def test_by_hand(self, policy: DDDQNPolicy) -> None:
+        masks = [
+            [True, True, True, True, True],  # online best: 4, worth 0
+            [True, True, True, True, False],  # online best that is possible: 1, worth 12
+            [True, False, False, False, False],  # only 0, worth 11
+            [True, True, True, True, True],  # nothing follows
+        ]
+        targets = policy.td_target(self.batch(masks, [1.0, 2.0, 3.0, 4.0], [0.5, 0.5, 0.25, 0.0]))
+        assert targets.tolist() == pytest.approx([1.0, 2.0 + 6.0, 3.0 + 2.75, 4.0])
+
+    def test_no_gradient_flows_into_the_target(self, policy: DDDQNPolicy) -> None:
+        batch = make_batch(0)
+        assert not policy.td_target(batch).requires_grad
+        target_before = copy.deepcopy(policy.target_network.state_dict())
+        policy.tau = 0.0
+        policy.learn(batch)
+        assert all(parameter.grad is None for parameter in policy.target_network.parameters())
+        assert all(target_before[name].equal(now) for name, now in policy.target_network.state_dict().items())
+
+
+class TestLearn:
+    def test_loss_is_huber_of_the_action_taken(self) -> None:
+        policy, batch = make_policy(), make_batch(1)
+        batch.rewards.mul_(10)  # some errors in the linear part
+        q_taken = policy.q_network(batch.observations)[torch.arange(32), batch.actions]
+        wanted = smooth_l1_loss(q_taken, policy.td_target(batch)).item()
+        assert policy.learn(batch).item() == pytest.approx(wanted)
+
+    def test_gradient_is_clipped_to_its_norm(self) -> None:
+        policy, batch = make_policy(max_grad_norm=1e-3), make_batch(1)
+        policy.learn(batch)
+        norm = torch.cat([p.grad.flatten() for p in policy.q_network.parameters() if p.grad is not None]).norm()
+        assert norm.item() == pytest.approx(1e-3, rel=1e-2)
+
+    def test_target_network_follows_by_tau(self) -> None:
+        policy = make_policy(tau=0.1)
+        before = copy.deepcopy(policy.target_network)
+        policy.learn(make_batch(1))
+        triples = zip(
+            before.parameters(), policy.q_network.parameters(), policy.target_network.parameters(), strict=True
+        )
+        for old, online, new in triples:
+            torch.testing.assert_close(new, 0.9 * old + 0.1 * online)
+
+    @pytest.mark.parametrize(
+        ("averaging_steps", "weights_of_steps"), [(1, [0, 0, 1]), (2, [0.25, 0.25, 0.5]), (9, [1 / 3] * 3)]
+    )
+    def test_average_network_is_a_mean_over_the_last_steps(
+        self, averaging_steps: int, weights_of_steps: list[float]
+    ) -> None:
+        policy = make_policy(averaging_steps=averaging_steps)
+        history = []
+        for k in range(3):
+            policy.learn(make_batch(k))
+            history.append(weights(policy))
+        for i, averaged in enumerate(policy.average_network.parameters()):
+            wanted = sum(share * step[i] for share, step in zip(weights_of_steps, history, strict=True))
+            torch.testing.assert_close(averaged, wanted)
+
+    def test_loss_is_detached(self) -> None:
+        assert not make_policy().learn(make_batch(1)).requires_grad
+
+
+masks_with_a_choice = hnp.arrays(bool, st.tuples(st.integers(1, 12), st.just(5))).map(
+    lambda mask: mask | (~mask.any(axis=1, keepdims=True) & (np.arange(5) == 3))
+)
+
+
+class TestAct:
+    @given(mask=masks_with_a_choice, epsilon=st.sampled_from([0.0, 0.5, 1.0]), seed=st.integers(0, 1000))
+    @settings(max_examples=60, deadline=None)
+    def test_actions_are_possible(self, mask: np.ndarray, epsilon: float, seed: int) -> None:
+        observations = np.random.default_rng(seed).normal(size=(len(mask), N_FEATURES)).astype(np.float32)
+        actions = make_policy(seed=seed).act(observations, mask, epsilon)
+        assert actions.shape == (len(mask),)
+        assert actions.dtype == np.int64
+        assert mask[np.arange(len(mask)), actions].all()
+
+    def test_greedy_takes_the_best_possible(self) -> None:
+        policy = make_policy()
+        always(policy.q_network, 0.0, [5.0, 4.0, 3.0, 2.0, 1.0])
+        mask = np.array([[True] * 5, [False, False, True, True, True], [False, False, False, False, True]])
+        assert policy.act(np.zeros((3, N_FEATURES), np.float32), mask).tolist() == [0, 2, 4]
+
+    @pytest.mark.parametrize(("epsilon", "batches"), [(0.0, [40]), (1.0, [])])
+    def test_one_forward_pass_for_all_and_none_where_all_explore(
+        self, monkeypatch: pytest.MonkeyPatch, epsilon: float, batches: list[int]
+    ) -> None:
+        assert self.forward_passes(monkeypatch, epsilon) == batches
+
+    def test_the_network_sees_only_those_that_do_not_explore(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        (batch,) = self.forward_passes(monkeypatch, 0.5)
+        assert 5 < batch < 35
+
+    def forward_passes(self, monkeypatch: pytest.MonkeyPatch, epsilon: float) -> list[int]:
+        """Sizes of the batches that the network is asked about while 40 trains act once."""
+        batches = []
+        for name in ("forward", "advantages"):
+            original = getattr(DuelingQNetwork, name)
+
+            def counted(network: DuelingQNetwork, observations: torch.Tensor, original: Any = original) -> Any:
+                batches.append(len(observations))
+                return original(network, observations)
+
+            monkeypatch.setattr(DuelingQNetwork, name, counted)
+        make_policy().act(np.zeros((40, N_FEATURES), np.float32), np.ones((40, 5), bool), epsilon)
+        return batches
+
+    def test_share_of_exploring_trains_is_epsilon(self) -> None:
+        policy, n = make_policy(), 5000
+        always(policy.q_network, 0.0, [1.0, 0.0, 0.0, 0.0, 0.0])
+        actions = policy.act(np.zeros((n, N_FEATURES), np.float32), np.ones((n, 5), bool), epsilon=0.5)
+        assert np.mean(actions == 0) == pytest.approx(0.5 + 0.5 / 5, abs=0.03)
+
+
+def test_evaluation_policy_plays_the_average_and_never_explores() -> None:
+    policy = make_policy()
+    always(policy.q_network, 0.0, [0.0, 1.0, 0.0, 0.0, 0.0])
+    always(policy.average_network, 0.0, [0.0, 0.0, 0.0, 2.0, 1.0])
+    mask = np.array([[True] * 5, [True, True, True, False, True]])
+    evaluation, state = policy.evaluation_policy(), policy.exploration.bit_generator.state
+    assert evaluation.act(np.zeros((2, N_FEATURES), np.float32), mask, 1.0).tolist() == [3, 4]
+    assert policy.exploration.bit_generator.state == state
+    always(policy.average_network, 0.0, [9.0, 0.0, 0.0, 0.0, 0.0])
+    assert evaluation.act(np.zeros((2, N_FEATURES), np.float32), mask).tolist() == [0, 0]
+
+
+def test_random_actions_are_equally_likely_among_the_possible() -> None:
+    mask = np.tile([True, False, True, False, True], (6000, 1))
+    counts = np.bincount(random_possible_actions(mask, np.random.default_rng(0)), minlength=5)
+    assert counts[[1, 3]].tolist() == [0, 0]
+    assert counts[[0, 2, 4]] / 6000 == pytest.approx([1 / 3] * 3, abs=0.03)
+
+
+class TestState:
+    def test_goes_on_alike_after_a_round_trip(self) -> None:
+        original = make_policy(seed=1)
+        for k in range(5):
+            original.learn(make_batch(k))
+        state = copy.deepcopy(original.state_dict())
+        restored = make_policy(seed=2)
+        restored.load_state_dict(state)
+        observations, mask = np.ones((30, N_FEATURES), np.float32), np.ones((30, 5), bool)
+        for k in range(5, 8):
+            assert original.learn(make_batch(k)).equal(restored.learn(make_batch(k)))
+            assert original.act(observations, mask, 0.5).tolist() == restored.act(observations, mask, 0.5).tolist()
+        assert_same(original.state_dict(), restored.state_dict())
+
+    def test_every_part_that_changes_is_in_the_state(self) -> None:
+        policy = make_policy()
+        before = copy.deepcopy(policy.state_dict())
+        policy.learn(make_batch(0))
+        policy.act(np.ones((3, N_FEATURES), np.float32), np.ones((3, 5), bool), 0.5)
+        after = policy.state_dict()
+        assert {"q_network", "target_network", "average_network", "optimizer", "exploration"} <= set(before)
+        for part in before:
+            with pytest.raises(AssertionError):
+                assert_same(before[part], after[part])
+
+    def test_learning_rate_is_the_one_given_now(self) -> None:
+        restored = make_policy(learning_rate=0.25)
+        restored.load_state_dict(make_policy(learning_rate=0.125).state_dict())
+        assert [group["lr"] for group in restored.optimizer.param_groups] == [0.25]
+
+    def test_equal_seeds_are_equal_and_different_ones_differ(self) -> None:
+        first, same, other = make_policy(seed=1), make_policy(seed=1), make_policy(seed=2)
+        mask = np.ones((20, 5), bool)
+        actions = [p.act(np.zeros((20, N_FEATURES), np.float32), mask, 1.0).tolist() for p in (first, same, other)]
+        assert_same(weights(first), weights(same))
+        assert actions[0] == actions[1] != actions[2]
+        assert not any(a.equal(b) for a, b in zip(weights(first), weights(other), strict=True) if a.ndim == 2)
+
+    def test_global_random_state_stays_as_it_was(self) -> None:
+        before = torch.random.get_rng_state()
+        make_policy(seed=5)
+        assert torch.random.get_rng_state().equal(before)
+
+    def test_other_sizes_are_refused(self) -> None:
+        with pytest.raises(RuntimeError, match="size mismatch"):
+            make_policy().load_state_dict(DDDQNPolicy(N_FEATURES + 1, 16).state_dict())
+
+
+def assert_same(first: Any, second: Any) -> None:
+    """Equal to the bit, through dictionaries and lists."""
+    if isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            assert_same(first[key], second[key])
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second)
+        for a, b in zip(first, second, strict=True):
+            assert_same(a, b)
+    elif isinstance(first, torch.Tensor):
+        assert first.equal(second)
+    else:
+        assert first == second
+
+
+def test_learns_a_corridor() -> None:
+    """Six places in a row: action 3 leads on, 1 leads back; only the last place pays. 1,000 learning steps."""
+    torch.manual_seed(0)
+    policy, random = DDDQNPolicy(6, 32, learning_rate=3e-3, tau=0.02, seed=0), np.random.default_rng(0)
+    places = torch.eye(6)
+    possible = torch.tensor([[False, True, False, True, False]] * 6)
+    for _ in range(1000):
+        at, forward = random.integers(0, 5, 64), random.random(64) < 0.5
+        to = np.where(forward, at + 1, np.maximum(at - 1, 0))
+        arrived = torch.from_numpy(to == 5)
+        policy.learn(
+            Batch(
+                observations=places[at],
+                actions=torch.from_numpy(np.where(forward, 3, 1)),
+                rewards=arrived.float(),
+                discounts=0.9 * (~arrived).float(),
+                next_observations=places[to],
+                next_action_masks=possible[0].expand(64, 5),
+            )
+        )
+    assert policy.act(places[:5].numpy(), possible[:5].numpy()).tolist() == [3] * 5
+    with torch.no_grad():
+        learned = policy.q_network(places[:5])[:, 3]
+    assert learned.tolist() == pytest.approx([0.9**4, 0.9**3, 0.9**2, 0.9, 1.0], abs=0.1)
+
+
+def test_number_of_actions_is_flatlands() -> None:
+    from flatland.envs.rail_env_action import RailEnvActions
+
+    assert len(RailEnvActions) == dddqn_policy.N_ACTIONS

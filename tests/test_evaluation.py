@@ -1,0 +1,69 @@
+"""Evaluation: every level once, numbers computed by hand, a way out in the middle."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from tiny_training import stop_after
+
+from reinforcement_learning.evaluation import evaluation_metrics, mean_and_standard_error, play_levels
+from reinforcement_learning.heuristics import ForwardPolicy
+from reinforcement_learning.rollout import EpisodeResult
+from utils.env_configs import ENV_CONFIGS, make_rail_env
+from utils.observation_utils import Observer
+
+TINY = ENV_CONFIGS["Tiny"]
+
+
+def result(score: float, completion: float, n_steps: int, deadlocked: float, never_departed: float) -> EpisodeResult:
+    return EpisodeResult(score, completion, deadlocked, never_departed, n_steps, 1, np.zeros(5, np.int64))
+
+
+def test_metrics_by_hand() -> None:
+    metrics = evaluation_metrics([result(-0.5, 0.5, 40, 0.0, 0.5), result(-0.1, 1.0, 20, 0.5, 0.0)])
+    assert metrics == pytest.approx(
+        {
+            "evaluation/scores_min": -0.5,
+            "evaluation/scores_max": -0.1,
+            "evaluation/scores_mean": -0.3,
+            "evaluation/scores_std": 0.2,
+            "evaluation/completions_min": 0.5,
+            "evaluation/completions_max": 1.0,
+            "evaluation/completions_mean": 0.75,
+            "evaluation/completions_std": 0.25,
+            "evaluation/nb_steps_min": 20,
+            "evaluation/nb_steps_max": 40,
+            "evaluation/nb_steps_mean": 30,
+            "evaluation/nb_steps_std": 10,
+            "evaluation/deadlocked": 0.25,
+            "evaluation/never_departed": 0.25,
+        }
+    )
+
+
+def test_mean_and_standard_error() -> None:
+    assert mean_and_standard_error([1.0, 3.0]) == pytest.approx((2.0, 1.0))
+    mean, error = mean_and_standard_error([4.0])
+    assert mean == 4.0
+    assert math.isnan(error)
+
+
+def play(should_stop: Callable[[], bool] = lambda: False) -> list[EpisodeResult]:
+    levels = (make_rail_env(TINY, seed) for seed in range(4))
+    return play_levels(levels, Observer(), ForwardPolicy(), should_stop=should_stop)
+
+
+def test_every_level_is_played_to_its_end_and_alike_each_time() -> None:
+    first, second = play(), play()
+    assert len(first) == 4
+    assert [(r.score, r.n_steps) for r in first] == [(r.score, r.n_steps) for r in second]
+    assert len({r.score for r in first}) > 1
+
+
+def test_stops_between_two_steps_with_what_was_played() -> None:
+    lengths = [r.n_steps for r in play()]
+    assert len(play(stop_after(1))) == 0
+    assert len(play(stop_after(lengths[0] + 1))) == 1
+    assert len(play(stop_after(sum(lengths)))) == 3
+    assert len(play(stop_after(sum(lengths) + 1))) == 4

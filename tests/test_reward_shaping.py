@@ -1,0 +1,74 @@
+"""Shaped rewards: they sum up to what the theory says, and each term has its weight."""
+
+import numpy as np
+import pytest
+from flatland.envs.rail_env import RailEnv
+from rail_envs import EAST, WEST, drawn_env, shortest_path_action, sparse_env
+
+from reinforcement_learning.reward_shaping import EpisodeRewards, RewardShaping
+from utils.rail_state import DONE, RailState, remaining_travel_time
+
+
+def no_terms(gamma: float = 1.0, **terms: float) -> RewardShaping:
+    return RewardShaping(**{"gamma": gamma, "shaping": 0.0, "arrival_reward": 0.0, "deadlock_penalty": 0.0, **terms})
+
+
+def shaped_rewards(env: RailEnv, shaping: RewardShaping, *, own_rewards: bool = False) -> np.ndarray:
+    """Shaped rewards ``[steps, trains]`` of an episode on the shortest paths; the environment's own count if wanted."""
+    state = RailState.from_env(env)
+    rewards = EpisodeRewards(shaping, state)
+    shaped, done = [], False
+    while not done:
+        arrived_before = state.state == DONE
+        actions = {handle: shortest_path_action(env, handle) for handle in range(state.n_trains)}
+        _, own, dones, _ = env.step(actions)
+        done = dones["__all__"]
+        state.update(env)
+        newly_arrived = (state.state == DONE) & ~arrived_before
+        own_of_trains = np.array(list(own.values())) if own_rewards else np.zeros(state.n_trains)
+        nobody = np.zeros(state.n_trains, dtype=bool)
+        shaped.append(rewards.step(own_of_trains, state, newly_arrived, nobody, done))
+    return np.array(shaped)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_shaping_without_discount_adds_up_to_minus_the_first_potential(seed: int) -> None:
+    env = sparse_env(seed, n_agents=5)
+    start = RailState.from_env(env)
+    potential = -3.0 * remaining_travel_time(start) / start.max_episode_steps
+    assert shaped_rewards(env, no_terms(shaping=3.0)).sum(axis=0) == pytest.approx(-potential)
+
+
+def test_discounted_shaping_adds_up_too() -> None:
+    gamma, env = 0.9, sparse_env(3, n_agents=4)
+    start = RailState.from_env(env)
+    shaped = shaped_rewards(env, no_terms(gamma=gamma, shaping=1.0))
+    discounts = gamma ** np.arange(len(shaped))
+    wanted = remaining_travel_time(start) / start.max_episode_steps
+    assert discounts @ shaped == pytest.approx(wanted)
+
+
+def test_unreachable_target_counts_as_a_whole_episode() -> None:
+    env = drawn_env([">--<", "    ", ">--<"], [(((0, 1), EAST), (2, 2))], max_episode_steps=10)
+    assert shaped_rewards(env, no_terms(shaping=2.0)).sum() == pytest.approx(2.0)
+
+
+def test_environments_reward_is_a_share_of_the_episode() -> None:
+    env, twin = sparse_env(4, n_agents=5), sparse_env(4, n_agents=5)
+    shaped = shaped_rewards(env, no_terms(), own_rewards=True)
+    total, done = np.zeros(5), False
+    while not done:
+        _, own, dones, _ = twin.step({handle: shortest_path_action(twin, handle) for handle in range(5)})
+        total += list(own.values())
+        done = dones["__all__"]
+    assert total.any()
+    assert shaped.sum(axis=0) == pytest.approx(total / twin._max_episode_steps)
+
+
+def test_arrival_and_deadlock_have_their_weights_at_their_step() -> None:
+    env = drawn_env([">----<"], [(((0, 1), EAST), (0, 4)), (((0, 4), WEST), (0, 1))])
+    rewards = EpisodeRewards(no_terms(arrival_reward=7.0, deadlock_penalty=3.0), state := RailState.from_env(env))
+    zeros, yes, no = np.zeros(2), np.array([True, False]), np.array([False, False])
+    assert rewards.step(zeros, state, no, no, False).tolist() == [0, 0]
+    assert rewards.step(zeros, state, yes, ~yes, False).tolist() == [7, -3]
+    assert rewards.step(zeros, state, no, no, True).tolist() == [0, 0]

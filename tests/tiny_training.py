@@ -1,0 +1,83 @@
+"""Helpers of the tests: trainings that are small enough to be repeated, and what they leave behind."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from reinforcement_learning.config import TrainingConfig
+from reinforcement_learning.metrics import MetricsWriter
+from reinforcement_learning.replay_buffer import ReplayBuffer
+from reinforcement_learning.run_folders import RunFolders
+from reinforcement_learning.trainer import Trainer
+
+SMALL: dict[str, Any] = {
+    "training_env_config": "Tiny",
+    "evaluation_env_config": "Tiny",
+    "n_evaluation_episodes": 2,
+    "checkpoint_interval": 3,
+    "hidden_size": 16,
+    "buffer_size": 500,
+    "buffer_min_size": 32,
+    "batch_size": 16,
+    "wandb": False,
+}
+# Clocks differ from run to run; everything else in a row must not.
+CLOCKS = ("timer/", "throughput/")
+
+
+class MemorySink:
+    """Keeps rows and messages."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+        self.messages: list[str] = []
+
+    def log(self, episode: int, metrics: Mapping[str, float]) -> None:
+        self.rows.append({"episode": episode} | {k: v for k, v in metrics.items() if not k.startswith(CLOCKS)})
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def summary(self, values: Mapping[str, float]) -> None:
+        pass
+
+    def picture(self, name: str, path: Path, episode: int) -> None:
+        pass
+
+    def close(self, exit_code: int) -> None:
+        pass
+
+
+def run_folders(base: Path) -> RunFolders:
+    """Fresh folders below ``base``, made."""
+    folders = RunFolders("run", base / "checkpoints", base / "replay_buffers", base / "output")
+    for folder in (folders.checkpoints, folders.replay_buffers, folders.output):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folders
+
+
+def make_trainer(
+    base: Path, *, stop_requested: Callable[[], bool] = lambda: False, **options: Any
+) -> tuple[Trainer, MemorySink]:
+    """A trainer of a small training below ``base``, and the sink that its rows go to."""
+    sink = MemorySink()
+    config = TrainingConfig(**{**SMALL, **options})
+    trainer = Trainer(config, run_folders(base), metrics=MetricsWriter([sink]), stop_requested=stop_requested)
+    return trainer, sink
+
+
+def stop_after(n_questions: int) -> Callable[[], bool]:
+    """A ``stop_requested`` that says yes from the ``n_questions``-th time it is asked on."""
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked >= n_questions
+
+    return stop
+
+
+def buffer_rows(buffer: ReplayBuffer) -> dict[str, Any]:
+    """What a replay buffer holds, row by row in the order of its places."""
+    return {name: array[: len(buffer)] for name, array in buffer._arrays.items()}
