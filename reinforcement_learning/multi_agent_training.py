@@ -3,6 +3,7 @@
 python reinforcement_learning/multi_agent_training.py -n 2500 -t 1
 """
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -175,11 +176,13 @@ def _close(config: TrainingConfig, folders: RunFolders, trainer: Trainer, finish
     script = Path(__file__).resolve()
     if finished and best.exists():
         evaluate = script.with_name("evaluate_agent.py")
-        lines.append(f"Next: python {evaluate} --policy {best} -e {config.training_env_config}")
+        lines.append(
+            "Next: " + shlex.join(["python", str(evaluate), "--policy", str(best), "-e", config.training_env_config])
+        )
     if not finished:
         elsewhere = config.checkpoint_dir != TrainingConfig.checkpoint_dir
-        flag = f" --checkpoint_dir {config.checkpoint_dir}" if elsewhere else ""
-        lines.append(f"To go on: python {script} --resume latest{flag}")
+        where = ["--checkpoint_dir", config.checkpoint_dir] if elsewhere else []
+        lines.append("To go on: " + shlex.join(["python", str(script), "--resume", "latest", *where]))
     metrics.message("\n".join(lines))
 
 

@@ -168,7 +168,9 @@ class Trainer:
     def _evaluate(self) -> bool:
         """Scores the greedy policy on the evaluation levels; False where a stop was requested meanwhile."""
         started = time.perf_counter()
-        results = play_levels(self._evaluation_envs(), self.observer, self.policy.evaluation_policy(), should_stop=self.stop_requested)
+        results = play_levels(
+            self._evaluation_envs(), self.observer, self.policy.evaluation_policy(), should_stop=self.stop_requested
+        )
         if len(results) < self.config.n_evaluation_episodes:
             return False
         self.stopwatch.seconds["evaluation"] += time.perf_counter() - started

@@ -1,11 +1,11 @@
 """Checkpoints: whole or absent, no code in them, and one sentence for each that cannot be used."""
 
+import contextlib
 import os
 import pickle
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ class TestReading:
         one_sentence(error_info)
 
     @pytest.mark.parametrize(
-        "rubbish", [b"no checkpoint at all", pickle.dumps(print), b"\x80\x02]q", b"PK\x03\x04" + b"\0" * 500]
+        "rubbish", [b"no checkpoint at all", pickle.dumps(print, 2), b"\x80\x02]q", b"PK\x03\x04" + b"\0" * 500]
     )
     def test_rubbish(self, tmp_path: Path, rubbish: bytes) -> None:
         path = tmp_path / "rubbish.pt"
@@ -199,36 +199,52 @@ class TestFolder:
 
 
 WRITER = """
-import sys, torch
+import os, sys, torch
 from pathlib import Path
-sys.path[:0] = {paths!r}
+sys.path.insert(0, {project!r})
 from reinforcement_learning.checkpointing import numbered_checkpoint, remove_all_but_newest, write_checkpoint
 folder = Path({folder!r})
 for episode in range(1, 100_000):
-    write_checkpoint(numbered_checkpoint(folder, episode), {{"episode": episode, "weights": torch.full((200_000,), episode)}})
+    if episode == 5 and {fatal_call!r}:
+        setattr(os, {fatal_call!r}, lambda *arguments: os.kill(os.getpid(), 9))
+    content = {{"episode": episode, "weights": torch.full((200_000,), episode)}}
+    write_checkpoint(numbered_checkpoint(folder, episode), content)
     remove_all_but_newest(folder, "episode_*.pt", 3)
     print(episode, flush=True)
 """
 
 
-def test_kill_in_mid_save_leaves_a_checkpoint_that_loads(tmp_path: Path) -> None:
-    project, random = str(Path(__file__).resolve().parent.parent), np.random.default_rng(0)
-    caught_in_the_middle = 0
-    for attempt in range(3):
-        folder = tmp_path / str(attempt)
-        script = WRITER.format(paths=[project], folder=str(folder))
+class TestKillInMidSave:
+    def write(self, folder: Path, fatal_call: str = "", seconds: float = 60.0) -> int:
+        """Lets a process write checkpoints until it is killed; returns the last that it says it has written."""
+        project = str(Path(__file__).resolve().parent.parent)
+        script = WRITER.format(project=project, folder=str(folder), fatal_call=fatal_call)
         with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout is not None
-            written = int(writer.stdout.readline())
-            time.sleep(random.uniform(0.02, 0.3))
-            writer.send_signal(signal.SIGKILL)
-            written = max([written, *map(int, writer.stdout.read().split())])
-        caught_in_the_middle += any(folder.glob(".*.tmp"))
+            first = int(writer.stdout.readline())
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                writer.wait(seconds)
+            writer.kill()
+            written = [first, *map(int, writer.stdout.read().split())]
+        assert writer.returncode == -signal.SIGKILL
+        return written[-1]
+
+    def check(self, folder: Path, written: int) -> None:
         latest = read_checkpoint(latest_checkpoint(folder, no_warning))
         assert latest["episode"] >= written
         assert latest["weights"].eq(latest["episode"]).all()
-    # saving is all that the writer does, so some of the kills must have come in its middle
-    assert caught_in_the_middle > 0
+
+    @pytest.mark.parametrize("fatal_call", ["fsync", "replace"])
+    def test_before_a_file_takes_its_place(self, tmp_path: Path, fatal_call: str) -> None:
+        assert self.write(tmp_path, fatal_call) == 4
+        assert len(list(tmp_path.glob(".*.tmp"))) == 1
+        self.check(tmp_path, 4)
+
+    def test_at_any_moment(self, tmp_path: Path) -> None:
+        random = np.random.default_rng()
+        for attempt in range(3):
+            folder = tmp_path / str(attempt)
+            self.check(folder, self.write(folder, seconds=random.uniform(0.02, 0.3)))
 
 
 def test_feature_sets_of_the_registry_can_all_be_stored(tmp_path: Path, content: dict[str, Any]) -> None:

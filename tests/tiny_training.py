@@ -21,8 +21,8 @@ SMALL: dict[str, Any] = {
     "batch_size": 16,
     "wandb": False,
 }
-# Clocks differ from run to run; everything else in a row must not.
-CLOCKS = ("timer/", "throughput/")
+# What a machine measures of itself differs from run to run; everything else in a row must not.
+MEASURED = ("timer/", "throughput/", "system/")
 
 
 class MemorySink:
@@ -33,7 +33,7 @@ class MemorySink:
         self.messages: list[str] = []
 
     def log(self, episode: int, metrics: Mapping[str, float]) -> None:
-        self.rows.append({"episode": episode} | {k: v for k, v in metrics.items() if not k.startswith(CLOCKS)})
+        self.rows.append({"episode": episode} | {k: v for k, v in metrics.items() if not k.startswith(MEASURED)})
 
     def message(self, text: str) -> None:
         self.messages.append(text)

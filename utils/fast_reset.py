@@ -73,7 +73,7 @@ def neighbours_fit(grid: np.ndarray, cells: np.ndarray) -> np.ndarray:
         cell = int(grid[row, column])
         for direction in range(4):
             next_row, next_column = row + ROW_STEP[direction], column + COLUMN_STEP[direction]
-            inside = is_inside(grid, next_row, next_column)
+            inside = is_inside(grid.shape[0], grid.shape[1], next_row, next_column)
             if has_exit(_all_exits(cell), direction):
                 # Track must go on into a neighbour that accepts this direction.
                 if not inside or exits_of(int(grid[next_row, next_column]), direction) == 0:
@@ -137,7 +137,7 @@ def distances_to(grid: np.ndarray, targets: np.ndarray) -> np.ndarray:
         row, column, direction = queue[begin]
         begin += 1
         previous_row, previous_column = row - ROW_STEP[direction], column - COLUMN_STEP[direction]
-        if not is_inside(grid, previous_row, previous_column):
+        if not is_inside(height, width, previous_row, previous_column):
             continue
         cell = int(grid[previous_row, previous_column])
         for heading in range(4):

@@ -1,0 +1,217 @@
+"""The commands of the README as subprocesses, started from another folder, with few episodes."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from reinforcement_learning.checkpointing import read_checkpoint
+from reinforcement_learning.config import build_parser
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "reinforcement_learning"
+TRAIN = str(SCRIPTS / "multi_agent_training.py")
+# What makes a training short; everything else is as shipped.
+SHORT = ["-n", "4", "-t", "Tiny", "-e", "Tiny", "--checkpoint_interval", "2", "--n_evaluation_episodes", "2"]
+SHORT += ["--hidden_size", "16", "--buffer_size", "2000", "--buffer_min_size", "50", "--batch_size", "16"]
+ENDLESS = ["-n", "100000", "--checkpoint_interval", "100000"]
+TIMEOUT = 120  # seconds; a training takes about five
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """The environment of a machine on which nothing is configured."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    return kept | {"OMP_NUM_THREADS": "1", **changes}
+
+
+class Place:
+    """A folder in which commands are started and that everything is written below."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        base.mkdir(exist_ok=True)
+        names = ("checkpoint_dir", "replay_buffer_dir", "output_dir")
+        self.folders = [part for name in names for part in (f"--{name}", name)]
+
+    def start(self, *arguments: str, **changes: str) -> subprocess.Popen[str]:
+        command = [sys.executable, TRAIN, *arguments, *self.folders]
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(
+            command, cwd=self.base, text=True, env=environment(HOME=str(self.base), **changes), **streams
+        )
+
+    def train(self, *arguments: str, code: int = 0, **changes: str) -> tuple[str, str]:
+        with self.start(*arguments, **changes) as process:
+            out, err = process.communicate(timeout=TIMEOUT)
+        assert process.returncode == code, err
+        return out, err
+
+    def rows(self) -> list[dict[str, Any]]:
+        (path,) = self.base.glob("output_dir/*/metrics.jsonl")
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    def episodes(self) -> list[int]:
+        return [row["episode"] for row in self.rows() if "training/score" in row]
+
+    def checkpoints(self) -> list[Path]:
+        return sorted(self.base.glob("checkpoint_dir/*/episode_*.pt"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, str, str]:
+    place = Place(tmp_path_factory.mktemp("trained"))
+    return place, *place.train(*SHORT, "--wandb", "False", "--render", "--save_replay_buffer")
+
+
+class TestTraining:
+    def test_writes_what_it_promises(self, trained: tuple[Place, str, str]) -> None:
+        place, _, err = trained
+        assert "Traceback" not in err
+        assert place.episodes() == [1, 2, 3, 4]
+        assert [row["episode"] for row in place.rows() if "evaluation/scores_mean" in row] == [2, 4]
+        assert [path.name for path in place.checkpoints()] == ["episode_0000002.pt", "episode_0000004.pt"]
+        assert torch.load(place.checkpoints()[-1], weights_only=True)["episode"] == 4
+        (run,) = place.base.glob("output_dir/*")
+        assert (run / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+        assert any((run / "tensorboard").iterdir())
+        assert len(list(run.glob("*.gif"))) == 2
+        assert len(list(place.base.glob("replay_buffer_dir/*/*.npz"))) == 1
+
+    def test_summary_names_the_files_and_a_next_command_that_works(self, trained: tuple[Place, str, str]) -> None:
+        place, out, _ = trained
+        summary = out[out.index("Finished after 4 of 4 episodes") :]
+        (run,) = place.base.glob("output_dir/*")
+        for name in ("metrics.jsonl", "learning_curve.png"):
+            assert str(run / name) in summary
+        assert str(place.checkpoints()[0].parent) in summary
+        (command,) = (line.removeprefix("Next: ") for line in summary.splitlines() if line.startswith("Next: "))
+        python, *arguments = shlex.split(command)
+        assert python == "python"
+        done = run_command([*arguments, "-n", "2"], cwd=Path("/"))
+        assert done.returncode == 0, done.stderr
+        assert "completion" in done.stdout
+
+    def test_plain_lines_where_there_is_no_terminal(self, trained: tuple[Place, str, str]) -> None:
+        _, out, err = trained
+        assert "\r" not in out + err
+        assert "evaluation at episode 2" in out
+
+    def test_resume_latest_goes_on_to_a_larger_n(self, tmp_path: Path) -> None:
+        place = Place(tmp_path)
+        place.train(*SHORT, "--wandb=0", "--save_replay_buffer")
+        out, _ = place.train("--resume", "latest", "-n", "6")
+        assert "after episode 4" in out
+        assert "Restored" in out
+        assert place.episodes() == [1, 2, 3, 4, 5, 6]
+        content = read_checkpoint(place.checkpoints()[-1])
+        assert (content["episode"], content["config"]["hidden_size"]) == (6, 16)
+        sizes = [row["training/buffer_size"] for row in place.rows() if "training/buffer_size" in row]
+        assert sizes == sorted(sizes)
+        out, _ = place.train("--resume", str(place.checkpoints()[-1]), "-n", "6")
+        assert "larger -n" in out
+
+    def test_saved_buffer_starts_another_training(self, trained: tuple[Place, str, str], tmp_path: Path) -> None:
+        (buffer,) = trained[0].base.glob("replay_buffer_dir/*/*.npz")
+        out, _ = Place(tmp_path).train(
+            *SHORT, "-n", "1", "--wandb", "no", "--restore_replay_buffer", str(buffer), "--learning_curve=0"
+        )
+        assert f"transitions from {buffer}" in out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_leaves_a_checkpoint_that_the_said_command_resumes(tmp_path: Path, number: int, code: int) -> None:
+    place = Place(tmp_path / "a folder with spaces")
+    with place.start(*SHORT, *ENDLESS, "--wandb", "False", "--tensorboard", "False") as process:
+        wait_for(lambda: len(place.episodes()) >= 3 if list(place.base.glob("output_dir/*/metrics.jsonl")) else False)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    reached = read_checkpoint(place.checkpoints()[-1])["episode"]
+    assert reached >= 3
+    (command,) = (line.removeprefix("To go on: ") for line in out.splitlines() if line.startswith("To go on: "))
+    n_episodes = reached + 2
+    done = run_command([*shlex.split(command)[1:], "-n", str(n_episodes)], cwd=Path("/"))
+    assert done.returncode == 0, done.stderr
+    assert place.episodes() == list(range(1, n_episodes + 1))
+
+
+def wait_for(condition: Any) -> None:
+    """Looks again and again until something has come about."""
+    for _ in range(10 * TIMEOUT):
+        try:
+            if condition():
+                return
+        except (ValueError, FileNotFoundError):  # a line that is being written
+            pass
+        time.sleep(0.1)
+    pytest.fail("waited in vain")
+
+
+def run_command(arguments: Sequence[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A Python command of the project."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_that_is_not_there_and_wandb_that_is_not_set_up(tmp_path: Path) -> None:
+    """Warns of the GPU, trains on the CPU, tracks offline, and asks nobody for a key."""
+    out, err = Place(tmp_path).train(*SHORT, "-n", "1", "--use_gpu", "--wandb", "True", WANDB_MODE="offline")
+    assert err.count("--use_gpu") == 1
+    assert "on cpu" in out
+    assert "Finished after 1 of 1" in out
+    assert list(tmp_path.glob("output_dir/*/wandb/offline-run-*"))
+
+
+def test_help_lists_every_option() -> None:
+    done = run_command([TRAIN, "--help"], cwd=Path("/"))
+    assert done.returncode == 0
+    for action in build_parser()._actions:
+        for option in action.option_strings:
+            assert option in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-t", "17"], "17"),
+        (["--gamma", "2"], "--gamma is 2.0"),
+        (["--buffer_size", "1e15"], "GB"),
+        (["--resume", "missing.pt"], "missing.pt"),
+        (["--resume", "latest"], "no complete checkpoint"),
+        (["--resume", __file__], "not a checkpoint"),
+        (["--restore_replay_buffer", "missing.npz"], "missing.npz"),
+        (["--output_dir", f"{__file__}/below"], "--output_dir"),
+    ],
+)
+def test_what_cannot_run_exits_2_with_a_sentence_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    """In this process: the subprocesses above have shown that the exit code arrives."""
+    from reinforcement_learning.multi_agent_training import main
+
+    monkeypatch.chdir(tmp_path)
+    assert main([*SHORT, "--wandb", "False", *Place(tmp_path).folders, *arguments]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    errors = [line for line in err.splitlines() if not line.startswith("warning: the replay buffer takes")]
+    assert len(errors) == 1
+    assert words in errors[0]
+    assert not list(tmp_path.glob("**/metrics.jsonl"))

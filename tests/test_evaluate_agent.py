@@ -1,0 +1,130 @@
+"""The command that scores policies: numbers, files, and one sentence for each mistake."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_training import make_trainer
+
+from reinforcement_learning.checkpointing import BEST, write_checkpoint
+from reinforcement_learning.evaluate_agent import main
+from reinforcement_learning.evaluation import play_levels
+from reinforcement_learning.heuristics import rule_based_policy
+from utils.env_configs import ENV_CONFIGS, make_rail_env
+from utils.random_streams import MAX_USER_SEED
+
+TINY = ["-e", "Tiny", "-n", "4"]
+CLOCK = "seconds_per_step"
+
+
+def scored(tmp_path: Path, *arguments: str) -> list[dict[str, Any]]:
+    """The rows that a command writes, without the clock."""
+    path = tmp_path / "made" / "results.json"
+    assert main([*arguments, "--json", str(path)]) == 0
+    rows = json.loads(path.read_text())
+    for row in rows:
+        assert row.pop(CLOCK) > 0
+    return rows
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    trainer, _ = make_trainer(tmp_path_factory.mktemp("training"), n_episodes=6)
+    trainer.run()
+    return trainer.folders.checkpoints / BEST
+
+
+def test_shortest_path_by_the_documented_recipe(tmp_path: Path) -> None:
+    (row,) = scored(tmp_path, "--policy", "shortest_path", *TINY, "--seed", "77")
+    policy, observer = rule_based_policy("shortest_path")
+    results = play_levels((make_rail_env(ENV_CONFIGS["Tiny"], seed) for seed in range(77, 81)), observer, policy)
+    scores, completions = [r.score for r in results], [r.completion for r in results]
+    assert row.pop("per_episode") == [
+        {
+            "seed": 77 + i,
+            "score": result.score,
+            "completion": result.completion,
+            "deadlocked": result.deadlocked,
+            "never_departed": result.never_departed,
+            "steps": result.n_steps,
+        }
+        for i, result in enumerate(results)
+    ]
+    assert row == {
+        "policy": "shortest_path",
+        "config": "Tiny",
+        "episodes": 4,
+        "first_seed": 77,
+        "score_mean": pytest.approx(np.mean(scores)),
+        "score_se": pytest.approx(np.std(scores, ddof=1) / 2),
+        "completion_mean": pytest.approx(np.mean(completions)),
+        "completion_se": pytest.approx(np.std(completions, ddof=1) / 2),
+        "deadlock_mean": pytest.approx(np.mean([r.deadlocked for r in results])),
+        "never_departed_mean": pytest.approx(np.mean([r.never_departed for r in results])),
+    }
+
+
+def test_same_command_same_numbers(tmp_path: Path, checkpoint: Path) -> None:
+    arguments = ["--policy", str(checkpoint), "--policy", "random", *TINY]
+    assert scored(tmp_path, *arguments) == scored(tmp_path, *arguments)
+
+
+def test_every_policy_on_every_environment(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = scored(tmp_path, "--policy", str(checkpoint), "--policy", "do_nothing", "-e", "Tiny", "-e", "0", "-n", "1")
+    assert [(row["policy"], row["config"]) for row in rows] == [
+        (policy, config) for config in ("Tiny", "Test_0") for policy in (str(checkpoint), "do_nothing")
+    ]
+    assert all(row["score_se"] is None and row["completion_se"] is None for row in rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert all("score" in line and "completion" in line for line in lines)
+
+
+def test_levels_follow_the_seed(tmp_path: Path) -> None:
+    first, second = (scored(tmp_path, "--policy", "forward", *TINY, "--seed", seed)[0] for seed in ("0", "2"))
+    assert first["per_episode"][2:] == second["per_episode"][:2]
+    assert first["score_mean"] != second["score_mean"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--policy", "missing.pt"], "missing.pt"),
+        (["--policy", "clever"], "shortest_path"),
+        (["--policy", __file__], "not a checkpoint"),
+        (["--policy", "random", "-e", "17"], "17"),
+        (["--policy", "random", "-n", "0"], "at least 1"),
+        (["--policy", "random", "--seed", "-1"], "--seed is -1"),
+        (["--policy", "random", "--seed", str(MAX_USER_SEED)], "--seed"),
+        (["--policy", "random", "--json", "/"], "folder"),
+        (["--policy", "random", "--json", f"{__file__}/results.json"], "--json"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_2(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert words in err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--policy", "random", "-n", "few"], ["--policy", "random", "--colour"]])
+def test_unreadable_command_line_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(arguments)
+    assert exit_info.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_checkpoint_of_another_feature_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer, _ = make_trainer(tmp_path)
+    path = tmp_path / "old.pt"
+    write_checkpoint(path, trainer.state_dict() | {"feature_set": {"name": "tree", "version": 0}})
+    assert main(["--policy", str(path)]) == 2
+    err = capsys.readouterr().err
+    assert "tree version 0" in err
+    assert "version 1" in err

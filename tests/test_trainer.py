@@ -1,0 +1,307 @@
+"""Training: reproducible, resumable to the bit, unharmed by full disks, and able to learn."""
+
+import copy
+import errno
+import os
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from tiny_training import MemorySink, buffer_rows, make_trainer, stop_after
+
+from reinforcement_learning import trainer as trainer_module
+from reinforcement_learning.checkpointing import BEST, numbered_checkpoint, read_checkpoint
+from reinforcement_learning.evaluation import evaluation_metrics, play_levels
+from reinforcement_learning.heuristics import RandomPolicy
+from reinforcement_learning.metrics import MetricsWriter
+from reinforcement_learning.replay_buffer import ReplayBuffer
+from reinforcement_learning.trainer import Trainer
+
+CLOCK_STATE = ("seconds", "seconds_by_part")
+
+
+def assert_same(first: Any, second: Any, where: str = "") -> None:
+    """Equal to the bit, through dictionaries and lists; NaN equals NaN."""
+    if isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        for key in first:
+            assert_same(first[key], second[key], f"{where}/{key}")
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), where
+        for i, (a, b) in enumerate(zip(first, second, strict=True)):
+            assert_same(a, b, f"{where}/{i}")
+    else:
+        np.testing.assert_equal(np.asarray(first), np.asarray(second), err_msg=where)
+
+
+def state_of(trainer: Trainer) -> dict[str, Any]:
+    """Everything that a training consists of, clocks left out."""
+    state = {name: value for name, value in trainer.state_dict().items() if name not in CLOCK_STATE}
+    return copy.deepcopy(state | {"buffer": buffer_rows(trainer.buffer), "n_added": trainer.buffer.n_added})
+
+
+def run(base: Path, **options: Any) -> tuple[Trainer, MemorySink]:
+    trainer, sink = make_trainer(base, **options)
+    trainer.run()
+    return trainer, sink
+
+
+def resume(base: Path, checkpoint: Path, **options: Any) -> tuple[Trainer, MemorySink]:
+    """A new trainer that goes on from a checkpoint and its replay buffer."""
+    trainer, sink = make_trainer(base, **options)
+    content = read_checkpoint(checkpoint)
+    trainer.load_state_dict(content)
+    if content["replay_buffer"]:
+        trainer.buffer.restore(content["replay_buffer"])
+    return trainer, sink
+
+
+class TestReproducibility:
+    def test_same_seed_same_training(self, tmp_path: Path) -> None:
+        (first, first_sink), (second, second_sink) = (run(tmp_path / name, n_episodes=7, seed=3) for name in "ab")
+        assert first.policy.learning_steps > 20
+        assert_same(state_of(first), state_of(second))
+        assert_same(first_sink.rows, second_sink.rows)
+
+    def test_another_seed_another_training(self, tmp_path: Path) -> None:
+        (first, first_sink), (second, second_sink) = (run(tmp_path / str(s), n_episodes=3, seed=s) for s in (1, 2))
+        assert [row["training/score"] for row in first_sink.rows if "training/score" in row] != [
+            row["training/score"] for row in second_sink.rows if "training/score" in row
+        ]
+        with pytest.raises(AssertionError):
+            assert_same(first.policy.state_dict()["q_network"], second.policy.state_dict()["q_network"])
+
+
+class TestResume:
+    OPTIONS: ClassVar[dict[str, Any]] = {"n_episodes": 8, "save_replay_buffer": True, "n_step": 2, "seed": 1}
+
+    @pytest.fixture(scope="class")
+    def uninterrupted(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, MemorySink]:
+        return run(tmp_path_factory.mktemp("uninterrupted"), **self.OPTIONS)
+
+    # Questions after which a stop is asked for: before the first step, in the middle of episodes before and after
+    # learning begins, in the evaluation after episode 3 (the run's first), late, and very late.
+    @pytest.mark.parametrize("questions", [1, 30, 120, 200, 300, 500])
+    def test_equals_the_uninterrupted_training_to_the_bit(
+        self, tmp_path: Path, uninterrupted: tuple[Trainer, MemorySink], questions: int
+    ) -> None:
+        stopped, first_sink = make_trainer(tmp_path, stop_requested=stop_after(questions), **self.OPTIONS)
+        assert not stopped.run()
+        checkpoint = numbered_checkpoint(stopped.folders.checkpoints, stopped.episode)
+        resumed, later_sink = resume(tmp_path, checkpoint, **self.OPTIONS)
+        assert resumed.run()
+        wanted, wanted_sink = uninterrupted
+        assert_same(state_of(resumed), state_of(wanted))
+        assert_same(first_sink.rows + later_sink.rows, wanted_sink.rows)
+
+    def test_at_the_boundary_of_an_episode(self, tmp_path: Path, uninterrupted: tuple[Trainer, MemorySink]) -> None:
+        shorter, first_sink = run(tmp_path, **self.OPTIONS | {"n_episodes": 6})
+        checkpoint = numbered_checkpoint(shorter.folders.checkpoints, 6)
+        resumed, later_sink = resume(tmp_path, checkpoint, **self.OPTIONS)
+        resumed.run()
+        wanted, wanted_sink = uninterrupted
+        assert_same(state_of(resumed), state_of(wanted))
+        assert_same(first_sink.rows + later_sink.rows, wanted_sink.rows)
+
+    def test_interrupted_again_and_again(self, tmp_path: Path, uninterrupted: tuple[Trainer, MemorySink]) -> None:
+        trainer, sink = make_trainer(tmp_path, stop_requested=stop_after(40), **self.OPTIONS)
+        rows: list[dict[str, float]] = []
+        while not trainer.run():
+            rows += sink.rows
+            checkpoint = numbered_checkpoint(trainer.folders.checkpoints, trainer.episode)
+            trainer, sink = resume(tmp_path, checkpoint, stop_requested=stop_after(150), **self.OPTIONS)
+        assert_same(state_of(trainer), state_of(uninterrupted[0]))
+        assert_same(rows + sink.rows, uninterrupted[1].rows)
+
+    def test_mid_episode_checkpoints_hold_an_unfinished_episode(self, tmp_path: Path) -> None:
+        stopped, _ = make_trainer(tmp_path, stop_requested=stop_after(30), **self.OPTIONS)
+        stopped.run()
+        content = read_checkpoint(numbered_checkpoint(stopped.folders.checkpoints, stopped.episode))
+        assert 0 < len(content["unfinished"]) < 30
+
+    def test_evaluation_that_was_cut_short_is_done_again(self, tmp_path: Path) -> None:
+        options = self.OPTIONS | {"checkpoint_interval": 2, "n_episodes": 2}
+        calls = 0
+
+        def stop() -> bool:
+            nonlocal calls
+            calls += trainer.episode == 2  # from the second episode on only the evaluation asks
+            return calls > 5
+
+        trainer, sink = make_trainer(tmp_path, stop_requested=stop, **options)
+        assert not trainer.run()
+        assert not any("evaluation/scores_mean" in row for row in sink.rows)
+        assert not (trainer.folders.checkpoints / BEST).exists()
+        resumed, later = resume(tmp_path, numbered_checkpoint(trainer.folders.checkpoints, 2), **options)
+        assert resumed.run()
+        assert [row["episode"] for row in later.rows if "evaluation/scores_mean" in row] == [2]
+
+    def test_without_a_buffer_training_goes_on_too(self, tmp_path: Path) -> None:
+        run(tmp_path, n_episodes=3)
+        resumed, sink = resume(tmp_path, numbered_checkpoint(tmp_path / "checkpoints", 3), n_episodes=5)
+        assert len(resumed.buffer) == 0
+        assert resumed.run()
+        assert [row["episode"] for row in sink.rows if "training/score" in row] == [4, 5]
+        assert all(row["training/epsilon"] < 1.0 for row in sink.rows if "training/score" in row)
+
+    def test_buffer_given_at_the_beginning_is_not_restored_again(self, tmp_path: Path) -> None:
+        trainer, _ = make_trainer(tmp_path, restore_replay_buffer="first.npz")
+        assert trainer.state_dict()["config"]["restore_replay_buffer"] == ""
+
+    def test_clocks_go_on(self, tmp_path: Path) -> None:
+        first, _ = run(tmp_path, n_episodes=3)
+        resumed, _ = resume(tmp_path, numbered_checkpoint(tmp_path / "checkpoints", 3), n_episodes=4)
+        before = read_checkpoint(numbered_checkpoint(tmp_path / "checkpoints", 3))["seconds_by_part"]
+        assert before["step"] > 0
+        assert resumed.stopwatch.seconds["step"] == before["step"]
+        assert resumed.summary()["timer/total"] > before["step"]
+        assert first.summary().keys() == resumed.summary().keys()
+
+
+class TestRows:
+    def test_every_documented_metric_is_there(self, tmp_path: Path) -> None:
+        names: set[str] = set()
+
+        class Names(MemorySink):
+            def log(self, episode: int, metrics: Any) -> None:
+                names.update(metrics)
+
+        trainer, _ = make_trainer(tmp_path, n_episodes=3)
+        trainer.metrics = MetricsWriter([Names()])
+        trainer.run()
+        statistics = ("min", "max", "mean", "std")
+        wanted = {f"evaluation/{what}_{s}" for what in ("scores", "completions", "nb_steps") for s in statistics}
+        wanted |= {f"evaluation/{what}" for what in ("smoothed_score", "smoothed_completion")}
+        wanted |= {f"evaluation/{what}" for what in ("deadlocked", "never_departed")}
+        training = "score smoothed_score completion smoothed_completion nb_steps epsilon buffer_size loss"
+        wanted |= {f"training/{what}" for what in training.split()}
+        wanted |= {f"actions/{what}" for what in ("do_nothing", "left", "forward", "right", "stop")}
+        wanted |= {f"timer/{what}" for what in ("reset", "step", "observation", "inference", "learn", "total")}
+        assert wanted <= names
+        assert any(name.startswith("throughput/") for name in names)
+
+    def test_values_are_in_their_ranges(self, tmp_path: Path) -> None:
+        trainer, sink = run(tmp_path, n_episodes=6, eps_decay=0.5, eps_end=0.2)
+        training = [row for row in sink.rows if "training/score" in row]
+        assert [row["episode"] for row in training] == [1, 2, 3, 4, 5, 6]
+        assert [row["training/epsilon"] for row in training] == pytest.approx([1, 0.5, 0.25, 0.2, 0.2, 0.2])
+        assert [row["episode"] for row in sink.rows if "evaluation/scores_mean" in row] == [3, 6]
+        for row in training:
+            assert sum(value for name, value in row.items() if name.startswith("actions/")) == pytest.approx(1.0)
+        sizes = [row["training/buffer_size"] for row in training]
+        assert sizes == sorted(sizes)
+        assert sizes[-1] == len(trainer.buffer)
+
+    def test_smoothing_keeps_nine_tenths_of_the_past(self, tmp_path: Path) -> None:
+        _, sink = run(tmp_path, n_episodes=2)
+        first, second = (row for row in sink.rows if "training/score" in row)
+        assert first["training/smoothed_score"] == pytest.approx(first["training/score"])
+        wanted = 0.9 * first["training/score"] + 0.1 * second["training/score"]
+        assert second["training/smoothed_score"] == pytest.approx(wanted)
+
+
+class TestLearningSteps:
+    def test_one_for_each_update_every_transitions_once_the_buffer_suffices(self, tmp_path: Path) -> None:
+        trainer, _ = run(tmp_path, n_episodes=5, update_every=4, buffer_min_size=64)
+        after_start = trainer.buffer.n_added - 64
+        # the step in which the buffer became large enough may have brought a few transitions too many
+        assert trainer.policy.learning_steps == pytest.approx(after_start / 4, abs=2)
+
+    def test_none_before(self, tmp_path: Path) -> None:
+        trainer, sink = run(tmp_path, n_episodes=2, buffer_min_size=500)
+        assert trainer.policy.learning_steps == 0
+        assert all(np.isnan(row["training/loss"]) for row in sink.rows if "training/loss" in row)
+
+
+class TestEvaluation:
+    def test_writes_nothing_into_replay(self, tmp_path: Path) -> None:
+        trainer, _ = run(tmp_path, n_episodes=1)
+        before = trainer.buffer.n_added, trainer.policy.exploration.bit_generator.state
+        assert trainer._evaluate()
+        assert (trainer.buffer.n_added, trainer.policy.exploration.bit_generator.state) == before
+
+    def test_changes_nothing_in_training(self, tmp_path: Path) -> None:
+        often, _ = run(tmp_path / "often", n_episodes=4, checkpoint_interval=1)
+        seldom, _ = run(tmp_path / "seldom", n_episodes=4, checkpoint_interval=4)
+        assert_same(often.policy.state_dict(), seldom.policy.state_dict())
+        assert_same(buffer_rows(often.buffer), buffer_rows(seldom.buffer))
+
+    def test_same_levels_each_time(self, tmp_path: Path) -> None:
+        trainer, sink = make_trainer(tmp_path, n_evaluation_episodes=4)
+        for _ in range(2):
+            assert trainer._evaluate()
+        first, second = ({k: v for k, v in row.items() if "smoothed" not in k} for row in sink.rows)
+        assert_same(first, second)
+
+
+class TestCheckpoints:
+    def test_the_last_few_and_the_best_are_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        scores = iter([-0.5, -0.1, -0.3, -0.2, -0.4])
+
+        def scored(results: Any) -> dict[str, float]:
+            return evaluation_metrics(results) | {"evaluation/scores_mean": next(scores)}
+
+        monkeypatch.setattr(trainer_module, "evaluation_metrics", scored)
+        trainer, _ = run(tmp_path, n_episodes=5, checkpoint_interval=1, keep_checkpoints=2, save_replay_buffer=True)
+        assert sorted(os.listdir(trainer.folders.checkpoints)) == [
+            "best.pt",
+            "episode_0000004.pt",
+            "episode_0000005.pt",
+        ]
+        best = read_checkpoint(trainer.folders.checkpoints / BEST)
+        assert best["episode"] == best["best"]["episode"] == 2
+        assert best["best"]["score"] == -0.1
+        (buffer,) = trainer.folders.replay_buffers.iterdir()
+        assert read_checkpoint(numbered_checkpoint(trainer.folders.checkpoints, 5))["replay_buffer"] == str(buffer)
+
+    def test_full_disk_costs_a_warning_and_no_more(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write, full = trainer_module.write_checkpoint, False
+
+        def write_unless_full(path: Path, content: dict[str, Any]) -> None:
+            if full:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write(path, content)
+
+        monkeypatch.setattr(trainer_module, "write_checkpoint", write_unless_full)
+        trainer, sink = run(tmp_path, n_episodes=3)
+        full = True
+        trainer, sink = resume(tmp_path, numbered_checkpoint(tmp_path / "checkpoints", 3), n_episodes=6)
+        assert trainer.run()
+        assert trainer.episode == 6
+        assert any("No space left" in text and "warning" in text for text in sink.messages)
+        assert read_checkpoint(numbered_checkpoint(tmp_path / "checkpoints", 3))["episode"] == 3
+        assert not numbered_checkpoint(tmp_path / "checkpoints", 6).exists()
+
+    def test_buffer_that_cannot_be_saved_leaves_a_checkpoint_without_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def no_room(buffer: ReplayBuffer, path: Path) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(ReplayBuffer, "save", no_room)
+        trainer, sink = run(tmp_path, n_episodes=3, save_replay_buffer=True)
+        assert any("replay buffer" in text and "No space left" in text for text in sink.messages)
+        assert read_checkpoint(numbered_checkpoint(trainer.folders.checkpoints, 3))["replay_buffer"] is None
+
+
+def test_learns_the_smallest_environment(tmp_path: Path) -> None:
+    trainer, _ = make_trainer(
+        tmp_path,
+        n_episodes=250,
+        checkpoint_interval=250,
+        n_evaluation_episodes=30,
+        hidden_size=64,
+        buffer_size=20_000,
+        buffer_min_size=500,
+        batch_size=64,
+        learning_rate=1e-3,
+        tau=5e-3,
+        averaging_steps=300,
+        eps_decay=0.98,
+    )
+    random = evaluation_metrics(play_levels(trainer._evaluation_envs(), trainer.observer, RandomPolicy(0)))
+    trainer.run()
+    learned = trainer.last_evaluation
+    assert learned["evaluation/completions_mean"] > random["evaluation/completions_mean"] + 0.2
+    assert learned["evaluation/scores_mean"] > random["evaluation/scores_mean"] + 0.15
