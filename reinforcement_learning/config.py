@@ -119,6 +119,9 @@ class TrainingConfig:
     n_step: int = option(_LEARN, 1, "decisions of a train between a state and its bootstrap state", _whole(1, 1_000))
     learning_rate: float = option(_LEARN, 5e-4, "step size of Adam", _above(0, 1))
     tau: float = option(_LEARN, 1e-3, "share of the network that the target takes over each step", _above(0, 1))
+    advantage_learning: float = option(
+        _LEARN, 0.7, "weight of advantage learning, which widens the gap between actions; 0 is off", _between(0, 0.999)
+    )
     averaging_steps: int = option(
         _LEARN, 2_000, "learning steps over which the weights that are evaluated are averaged; 1 is off", _at_least(1)
     )

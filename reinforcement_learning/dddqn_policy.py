@@ -42,6 +42,7 @@ class DDDQNPolicy:
         hidden_size: width of the network's layers.
         learning_rate: step size of Adam. There is no gamma here: each transition brings its own discount.
         tau: share of the network that the target network takes over at each learning step.
+        advantage_learning: weight that widens the gap between the best action and the others; 0 is off.
         averaging_steps: learning steps over which the weights that are evaluated are averaged; 1 is off.
         max_grad_norm: bound of the gradient's norm.
         seed: initial weights and exploration derive from it.
@@ -55,6 +56,7 @@ class DDDQNPolicy:
         *,
         learning_rate: float = 5e-4,
         tau: float = 1e-3,
+        advantage_learning: float = 0.0,
         averaging_steps: int = 1,
         max_grad_norm: float = 10.0,
         seed: int = 0,
@@ -62,6 +64,7 @@ class DDDQNPolicy:
     ) -> None:
         self.device = torch.device(device)
         self.tau = tau
+        self.advantage_learning = advantage_learning
         self.averaging_steps = averaging_steps
         self.max_grad_norm = max_grad_norm
         with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
@@ -117,7 +120,22 @@ class DDDQNPolicy:
         # the target network says what it is worth
         next_values = self.target_network(batch.next_observations).gather(1, next_actions).squeeze(1)
         # discount is gamma**steps, and 0 where the train has arrived or the episode is over
-        return batch.rewards + batch.discounts * next_values
+        td_target = batch.rewards + batch.discounts * next_values
+        if self.advantage_learning > 0.0:
+            td_target -= self.advantage_learning * self._action_gap(batch)
+        return td_target
+
+    def _action_gap(self, batch: Batch) -> Tensor:
+        """How much worse ``[batch]`` the action that was taken is than the best possible one, by the target network.
+
+        Waiting a step costs next to nothing as long as the train goes on at the next one, so the values of waiting
+        and going differ by less than the network's errors, and trains wait for ever. Advantage learning (Baird 1999;
+        Bellemare et al. 2016, https://arxiv.org/abs/1512.04860) takes a share of this gap off the targets of actions
+        that are not the best: those are worth less, the best one as much as before.
+        """
+        values = self.target_network(batch.observations)
+        best = values.masked_fill(~batch.action_masks, -torch.inf).amax(dim=1)
+        return best - values.gather(1, batch.actions.unsqueeze(1)).squeeze(1)
 
     def evaluation_policy(self) -> GreedyPolicy:
         """The greedy policy of the averaged weights, which keeps up with further learning.

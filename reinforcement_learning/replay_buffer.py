@@ -28,6 +28,7 @@ class Batch:
     """Transitions to learn from, as tensors on the learner's device; the leading axis is the batch."""
 
     observations: Tensor  # float32 [batch, features]
+    action_masks: Tensor  # bool [batch, 5]
     actions: Tensor  # int64 [batch]
     rewards: Tensor  # float32 [batch], summed and discounted up to the next decision
     discounts: Tensor  # float32 [batch], gamma**steps, 0 where nothing follows
@@ -171,6 +172,7 @@ def bytes_needed(capacity: int, n_features: int) -> int:
 def _row_layout(n_features: int) -> dict[str, tuple[tuple[int, ...], Any]]:
     return {
         "observations": ((n_features,), np.float32),
+        "action_masks": ((N_ACTIONS,), np.bool_),
         "actions": ((), np.int64),
         "rewards": ((), np.float32),
         "discounts": ((), np.float32),

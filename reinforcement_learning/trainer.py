@@ -71,6 +71,7 @@ class Trainer:
             config.hidden_size,
             learning_rate=config.learning_rate,
             tau=config.tau,
+            advantage_learning=config.advantage_learning,
             averaging_steps=config.averaging_steps,
             max_grad_norm=config.max_grad_norm,
             seed=config.seed,

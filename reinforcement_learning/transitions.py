@@ -20,6 +20,7 @@ class Transitions:
     """Arrays with one row per transition."""
 
     observations: npt.NDArray[np.float32]  # [k, features]
+    action_masks: npt.NDArray[np.bool_]  # [k, 5]
     actions: npt.NDArray[np.int64]  # [k]
     rewards: npt.NDArray[np.float32]  # [k]
     discounts: npt.NDArray[np.float32]  # [k]
@@ -44,6 +45,7 @@ class TransitionCollector:
         self._open = np.zeros((n_step, n_trains), dtype=bool)
         self._next_slot = np.zeros(n_trains, dtype=np.int64)
         self._observations = np.zeros((n_step, n_trains, n_features), dtype=np.float32)
+        self._action_masks = np.zeros((n_step, n_trains, N_ACTIONS), dtype=bool)
         self._actions = np.zeros((n_step, n_trains), dtype=np.int64)
         # float64: a sum of many small rewards should not depend on how it is cut into transitions
         self._returns = np.zeros((n_step, n_trains))
@@ -65,6 +67,7 @@ class TransitionCollector:
         closed = self._close(slots[closing], trains[closing], observations[closing], action_masks[closing])
         self._open[slots, trains] = True
         self._observations[slots, trains] = observations
+        self._action_masks[slots, trains] = action_masks
         self._actions[slots, trains] = actions
         self._returns[slots, trains] = 0.0
         self._discounts[slots, trains] = 1.0
@@ -94,6 +97,7 @@ class TransitionCollector:
         self._open[slots, trains] = False
         return Transitions(
             self._observations[slots, trains],
+            self._action_masks[slots, trains],
             self._actions[slots, trains],
             self._returns[slots, trains].astype(np.float32),
             self._discounts[slots, trains].astype(np.float32),

@@ -27,6 +27,7 @@ def make_batch(seed: int, size: int = 32) -> Batch:
     random = torch.Generator().manual_seed(seed)
     return Batch(
         observations=torch.randn(size, N_FEATURES, generator=random),
+        action_masks=torch.ones(size, 5, dtype=torch.bool),
         actions=torch.randint(5, (size,), generator=random),
         rewards=torch.randn(size, generator=random),
         discounts=torch.rand(size, generator=random),
@@ -62,6 +63,7 @@ class TestTdTarget:
         zeros = torch.zeros(n, N_FEATURES)
         return Batch(
             zeros,
+            torch.ones(n, 5, dtype=torch.bool),
             torch.zeros(n, dtype=torch.int64),
             torch.tensor(rewards),
             torch.tensor(discounts),
@@ -78,6 +80,23 @@ class TestTdTarget:
         ]
         targets = policy.td_target(self.batch(masks, [1.0, 2.0, 3.0, 4.0], [0.5, 0.5, 0.25, 0.0]))
         assert targets.tolist() == pytest.approx([1.0, 2.0 + 6.0, 3.0 + 2.75, 4.0])
+
+    def test_advantage_learning_lowers_the_targets_of_actions_that_are_not_the_best_possible(
+        self, policy: DDDQNPolicy
+    ) -> None:
+        policy.advantage_learning = 0.5
+        everything = torch.ones(3, 5, dtype=torch.bool)
+        batch = Batch(
+            torch.zeros(3, N_FEATURES),
+            torch.tensor([[True] * 5, [True] * 5, [True, True, False, False, True]]),
+            torch.tensor([0, 3, 0]),
+            torch.zeros(3),
+            torch.zeros(3),
+            torch.zeros(3, N_FEATURES),
+            everything,
+        )
+        # the target network's values are 11, 12, 13, 14, 0: gaps to the best possible one are 3, 0 and 1
+        assert policy.td_target(batch).tolist() == pytest.approx([-1.5, 0.0, -0.5])
 
     def test_no_gradient_flows_into_the_target(self, policy: DDDQNPolicy) -> None:
         batch = make_batch(0)
@@ -280,6 +299,7 @@ def test_learns_a_corridor() -> None:
         policy.learn(
             Batch(
                 observations=places[at],
+                action_masks=possible[0].expand(64, 5),
                 actions=torch.from_numpy(np.where(forward, 3, 1)),
                 rewards=arrived.float(),
                 discounts=0.9 * (~arrived).float(),

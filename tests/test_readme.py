@@ -13,7 +13,7 @@ def test_options_section_is_made_from_the_table_of_options() -> None:
     section = OPTIONS.search(README.read_text())
     assert section is not None
     assert section[1] == options_as_markdown(), (
-        "write the section anew: python -c 'from reinforcement_learning.config import options_as_markdown as o; print(o())'"
+        "put what reinforcement_learning.config.options_as_markdown() returns between the two markers"
     )
 
 

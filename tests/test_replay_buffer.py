@@ -30,7 +30,7 @@ def numbered(first: int, count: int) -> Transitions:
     ids = np.arange(first, first + count)
     wide = np.repeat(ids[:, None], N, axis=1).astype(np.float32)
     masks = (ids[:, None] >> np.arange(5)) % 2 == 1
-    return Transitions(wide, ids, -ids.astype(np.float32), ids.astype(np.float32) / 2, wide + 0.5, masks)
+    return Transitions(wide, ~masks, ids, -ids.astype(np.float32), ids.astype(np.float32) / 2, wide + 0.5, masks)
 
 
 def make_buffer(capacity: int, seed: int = 0, feature_set: FeatureSet = FEATURES) -> ReplayBuffer:

@@ -64,7 +64,8 @@ def _train(options: argparse.Namespace, seed: int, extra: list[str]) -> dict[str
     environment = options.training_env_config
     command = [sys.executable, str(PROGRAMS / "multi_agent_training.py"), "-n", str(options.n_episodes)]
     command += ["-t", environment, "-e", environment, "--seed", str(seed), "--run_name", name, "--wandb", "False"]
-    command += ["--checkpoint_dir", str(options.work_dir / "checkpoints"), "--output_dir", str(options.work_dir), *extra]
+    command += ["--checkpoint_dir", str(options.work_dir / "checkpoints"), "--output_dir", str(options.work_dir)]
+    command += extra
     started = time.perf_counter()
     subprocess.run(command, check=True)
     seconds = time.perf_counter() - started
