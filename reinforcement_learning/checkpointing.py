@@ -18,6 +18,7 @@ from utils.observation_utils import FeatureSet, Observer, get_feature_set
 
 FORMAT_VERSION = 1
 BEST = "best.pt"
+_NEEDED = {"episode", "unfinished", "config", "feature_set", "policy", "sampling", "counters", "smoothed"}
 
 
 class CheckpointError(ValueError):
@@ -56,6 +57,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint of this kit.")
     if version != FORMAT_VERSION:
         raise CheckpointError(f"{path} has checkpoint format {version}, but this version reads {FORMAT_VERSION}.")
+    if missing := _NEEDED - content.keys():
+        raise CheckpointError(f"{path} is not a whole checkpoint: it lacks {', '.join(sorted(missing))}.")
     return content
 
 

@@ -107,17 +107,17 @@ class TrainingConfig:
 
     eps_start: float = option(_EXPLORE, 1.0, "share of random actions in the first episode", _between(0, 1))
     eps_end: float = option(_EXPLORE, 0.01, "smallest share of random actions", _between(0, 1))
-    eps_decay: float = option(_EXPLORE, 0.997, "factor on the share after each episode", _above(0, 1))
+    eps_decay: float = option(_EXPLORE, 0.995, "factor on the share after each episode", _above(0, 1))
 
     buffer_size: int = option(_LEARN, 100_000, "transitions that the replay buffer holds", _at_least(1))
     buffer_min_size: int = option(
         _LEARN, 1_000, "transitions to collect before learning starts (at least one batch)", _at_least(0)
     )
     batch_size: int = option(_LEARN, 128, "transitions in a learning step", _at_least(1))
-    update_every: int = option(_LEARN, 8, "transitions collected for each learning step", _at_least(1))
+    update_every: int = option(_LEARN, 16, "transitions collected for each learning step", _at_least(1))
     gamma: float = option(_LEARN, 0.99, "discount for each step of the environment", _between(0, 1))
-    n_step: int = option(_LEARN, 1, "decisions of a train between a state and its bootstrap state", _whole(1, 1_000))
-    learning_rate: float = option(_LEARN, 5e-4, "step size of Adam", _above(0, 1))
+    n_step: int = option(_LEARN, 3, "decisions of a train between a state and its bootstrap state", _whole(1, 1_000))
+    learning_rate: float = option(_LEARN, 2e-4, "step size of Adam", _above(0, 1))
     tau: float = option(_LEARN, 1e-3, "share of the network that the target takes over each step", _above(0, 1))
     advantage_learning: float = option(
         _LEARN, 0.7, "weight of advantage learning, which widens the gap between actions; 0 is off", _between(0, 0.999)

@@ -85,15 +85,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         configs = [resolve_env_config(text) for text in options.evaluation_env_config or ["0"]]
         if options.json:
             check_writable("json", Path(options.json).parent)
-        policies = [(name, *_load(name, options.seed)) for name in options.policy]
+        # for each environment anew: a random policy then plays it alike, whatever was played before
+        players = [(config, name, *_load(name, options.seed)) for config in configs for name in options.policy]
     except (CheckpointError, EnvConfigError, ValueError) as error:
         print(f"evaluate_agent.py: error: {error}", file=sys.stderr)
         return 2
     scored = []
-    for config in configs:
-        for name, policy, observer in policies:
-            scored.append(_score(name, policy, observer, config, options.n_evaluation_episodes, options.seed))
-            print(_line(scored[-1]), flush=True)
+    for config, name, policy, observer in players:
+        scored.append(_score(name, policy, observer, config, options.n_evaluation_episodes, options.seed))
+        print(_line(scored[-1]), flush=True)
     if options.json:
         with atomic_write(options.json) as file:
             file.write(json.dumps([row.as_dict() for row in scored], indent=1).encode())

@@ -100,7 +100,7 @@ def _resume(
     if checkpoint is not None:
         trainer.load_state_dict(checkpoint)
         notes.append(f"Resuming {path} after episode {trainer.episode}.")
-    belonging = checkpoint["replay_buffer"] if checkpoint else None
+    belonging = checkpoint.get("replay_buffer") if checkpoint else None
     if config.restore_replay_buffer:
         trainer.buffer.restore(config.restore_replay_buffer)
         notes.append(f"Restored {len(trainer.buffer)} transitions from {config.restore_replay_buffer}.")
@@ -179,7 +179,7 @@ def _close(config: TrainingConfig, folders: RunFolders, trainer: Trainer, finish
         lines.append(
             "Next: " + shlex.join(["python", str(evaluate), "--policy", str(best), "-e", config.training_env_config])
         )
-    if not finished:
+    if not finished and any(folders.checkpoints.glob("episode_*.pt")):
         elsewhere = config.checkpoint_dir != TrainingConfig.checkpoint_dir
         where = ["--checkpoint_dir", config.checkpoint_dir] if elsewhere else []
         lines.append("To go on: " + shlex.join(["python", str(script), "--resume", "latest", *where]))

@@ -227,7 +227,7 @@ class Trainer:
         try:
             self.buffer.save(path)
         except OSError as error:
-            self._warn(f"the replay buffer could not be saved to {path} ({error.strerror}); training goes on.")
+            self._warn(f"the replay buffer could not be saved to {path} ({error.strerror}).")
             return None
         return path
 
@@ -235,10 +235,7 @@ class Trainer:
         try:
             write_checkpoint(path, self.state_dict() | {"replay_buffer": str(buffer_path) if buffer_path else None})
         except OSError as error:
-            self._warn(
-                f"the checkpoint {path} could not be written ({error.strerror}); earlier ones are unharmed and "
-                "training goes on."
-            )
+            self._warn(f"the checkpoint {path} could not be written ({error.strerror}); earlier ones are unharmed.")
             return False
         return True
 
@@ -285,7 +282,9 @@ class Trainer:
         self._losses = list(state["losses"].to(self.policy.device))
         for name, smoothed in self.smoothed.items():
             smoothed.load_state_dict(state["smoothed"][name])
-        self.best_score, self.best_episode = state["best"]["score"], state["best"]["episode"]
+        measured = ("evaluation_env_config", "n_evaluation_episodes")
+        if all(state["config"][name] == getattr(self.config, name) for name in measured):
+            self.best_score, self.best_episode = state["best"]["score"], state["best"]["episode"]
         self.last_evaluation = state["last_evaluation"]
         self.wandb_run_id = state["wandb_run_id"]
         self.seconds = state["seconds"]

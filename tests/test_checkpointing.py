@@ -116,6 +116,12 @@ class TestReading:
         with pytest.raises(CheckpointError, match=f"format 99.*{FORMAT_VERSION}"):
             read_checkpoint(path)
 
+    def test_a_part_is_missing(self, tmp_path: Path, content: dict[str, Any]) -> None:
+        path = tmp_path / "part.pt"
+        write_checkpoint(path, {name: value for name, value in content.items() if name != "policy"})
+        with pytest.raises(CheckpointError, match="lacks policy"):
+            read_checkpoint(path)
+
 
 class TestFeatureSet:
     def test_same(self, content: dict[str, Any]) -> None:
@@ -207,7 +213,8 @@ folder = Path({folder!r})
 for episode in range(1, 100_000):
     if episode == 5 and {fatal_call!r}:
         setattr(os, {fatal_call!r}, lambda *arguments: os.kill(os.getpid(), 9))
-    content = {{"episode": episode, "weights": torch.full((200_000,), episode)}}
+    content = dict.fromkeys(("unfinished", "config", "feature_set", "policy", "sampling", "counters", "smoothed"))
+    content |= {{"episode": episode, "weights": torch.full((200_000,), episode)}}
     write_checkpoint(numbered_checkpoint(folder, episode), content)
     remove_all_but_newest(folder, "episode_*.pt", 3)
     print(episode, flush=True)
