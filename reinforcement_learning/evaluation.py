@@ -9,6 +9,7 @@ from flatland.envs.rail_env import RailEnv
 from reinforcement_learning.policy import Policy
 from reinforcement_learning.rollout import EpisodeResult, Rollout, Stopwatch
 from utils.observation_utils import Observer
+from utils.simulator import FlatlandSimulator
 
 
 def play_levels(
@@ -22,7 +23,7 @@ def play_levels(
     """Plays each level once; ends early, with what was played, when ``should_stop`` says so between two steps."""
     results: list[EpisodeResult] = []
     for env in levels:
-        rollout = Rollout(env, observer, policy, stopwatch=stopwatch)
+        rollout = Rollout(FlatlandSimulator(env), observer, policy, stopwatch=stopwatch)
         while not rollout.done:
             if should_stop():
                 return results

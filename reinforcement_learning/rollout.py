@@ -9,7 +9,6 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from flatland.envs.rail_env import RailEnv
 from flatland.envs.step_utils.states import TrainState
 
 from reinforcement_learning.dueling_q_network import N_ACTIONS
@@ -18,7 +17,7 @@ from reinforcement_learning.reward_shaping import EpisodeRewards, RewardShaping
 from reinforcement_learning.transitions import TransitionCollector, Transitions
 from utils.deadlock_check import deadlocked
 from utils.observation_utils import Observer
-from utils.rail_state import RailState
+from utils.simulator import Simulator
 
 DO_NOTHING = 0
 
@@ -80,7 +79,7 @@ class Rollout:
     """One episode of one environment.
 
     Args:
-        env: freshly reset.
+        simulator: a level at its beginning.
         observer: makes observations and action masks.
         policy: chooses the actions of trains that have a choice.
         epsilon: share of random actions.
@@ -90,7 +89,7 @@ class Rollout:
 
     def __init__(
         self,
-        env: RailEnv,
+        simulator: Simulator,
         observer: Observer,
         policy: Policy,
         *,
@@ -98,12 +97,12 @@ class Rollout:
         learning: Learning | None = None,
         stopwatch: Stopwatch | None = None,
     ) -> None:
-        self.env = env
+        self.simulator = simulator
         self.observer = observer
         self.policy = policy
         self.epsilon = epsilon
         self.stopwatch = stopwatch or Stopwatch()
-        self.state = RailState.from_env(env)
+        self.state = simulator.state
         self.n_steps = 0
         self.done = False
         self.deadlocked = np.zeros(self.state.n_trains, dtype=bool)
@@ -133,13 +132,11 @@ class Rollout:
         self.stopwatch.start()
         actions = self._choose(recorded)
         self.stopwatch.lap("inference")
-        _, rewards, dones, _ = self.env.step(dict(enumerate(actions.tolist())))
-        self.done = dones["__all__"]
+        rewards, self.done = self.simulator.step(actions)
         self.n_steps += 1
         self.history.append(actions.astype(np.int8))
         self.stopwatch.lap("step")
-        self.state.update(self.env)
-        self._after_step(np.fromiter(rewards.values(), dtype=np.float64, count=self.state.n_trains))
+        self._after_step(rewards)
         if not self.done:
             self._observe()
         self.stopwatch.lap("observation")

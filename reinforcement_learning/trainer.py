@@ -33,6 +33,7 @@ from utils.level_pool import EvaluationLevels, TrainingLevels
 from utils.observation_utils import Observer, get_feature_set
 from utils.random_streams import Stream, generator
 from utils.rendering import EpisodeRecorder
+from utils.simulator import FlatlandSimulator
 
 ACTION_NAMES = ("do_nothing", "left", "forward", "right", "stop")
 SMOOTHED = ("training/score", "training/completion", "evaluation/score", "evaluation/completion")
@@ -133,10 +134,10 @@ class Trainer:
 
     def _start_episode(self) -> Rollout:
         self.stopwatch.start()
-        env = self.training_levels.make(self.episode)
+        simulator = FlatlandSimulator(self.training_levels.make(self.episode))
         self.stopwatch.lap("reset")
         rollout = Rollout(
-            env,
+            simulator,
             self.observer,
             self.policy,
             epsilon=self.epsilon(self.episode),
@@ -194,12 +195,13 @@ class Trainer:
 
     def _render(self) -> None:
         """Films the first evaluation level."""
-        rollout = Rollout(self.evaluation_levels.make(0), self.observer, self.policy.evaluation_policy())
-        recorder = EpisodeRecorder(rollout.env)
-        recorder.capture(rollout.env)
+        env = self.evaluation_levels.make(0)
+        rollout = Rollout(FlatlandSimulator(env), self.observer, self.policy.evaluation_policy())
+        recorder = EpisodeRecorder(env)
+        recorder.capture(env)
         while not rollout.done:
             rollout.step()
-            recorder.capture(rollout.env, rollout.deadlocked)
+            recorder.capture(env, rollout.deadlocked)
         path = self.folders.output / f"episode_{self.episode:07d}.gif"
         try:
             recorder.save(path)

@@ -6,13 +6,14 @@ from rail_envs import action_of, shortest_path_action, sparse_env
 
 from reinforcement_learning.heuristics import RULE_BASED, rule_based_policy
 from reinforcement_learning.rollout import EpisodeResult, Rollout
+from utils.simulator import FlatlandSimulator
 
 MASK = np.array([[True, False, True, False, False], [False, True, False, True, True], [False, True, True, False, True]])
 
 
 def play(name: str, seed: int = 3) -> EpisodeResult:
     policy, observer = rule_based_policy(name, seed)
-    return Rollout(sparse_env(1, n_agents=5), observer, policy).play()
+    return Rollout(FlatlandSimulator(sparse_env(1, n_agents=5)), observer, policy).play()
 
 
 def test_random_stays_possible_and_follows_its_seed() -> None:
@@ -54,7 +55,7 @@ def test_shortest_path_takes_the_move_that_brings_a_train_nearest() -> None:
         (row, column), direction = transition[0]
         return distances[handle, row, column, direction]
 
-    rollout = Rollout(env, observer, Checked())
+    rollout = Rollout(FlatlandSimulator(env), observer, Checked())
     result = rollout.play()
     assert result.never_departed == 0.0
     assert sum(checked) > 10
@@ -63,7 +64,7 @@ def test_shortest_path_takes_the_move_that_brings_a_train_nearest() -> None:
 def test_a_lonely_train_on_its_shortest_path_arrives() -> None:
     for seed in (1, 2, 3):
         policy, observer = rule_based_policy("shortest_path")
-        assert Rollout(sparse_env(seed, n_agents=1), observer, policy).play().completion == 1.0
+        assert Rollout(FlatlandSimulator(sparse_env(seed, n_agents=1)), observer, policy).play().completion == 1.0
 
 
 def test_names() -> None:

@@ -14,6 +14,7 @@ from reinforcement_learning.rollout import Learning, Rollout
 from reinforcement_learning.transitions import Transitions
 from utils.env_configs import ENV_CONFIGS, make_rail_env
 from utils.observation_utils import Observer
+from utils.simulator import FlatlandSimulator
 
 SHAPING = RewardShaping(gamma=0.99)
 
@@ -54,7 +55,7 @@ def make_env(seed: int, name: str = "Test_0") -> RailEnv:
 
 @pytest.mark.parametrize("name", ["Tiny", "Test_0", "Round2_Test_00"])
 def test_result_is_that_of_a_plain_environment_with_the_same_actions(name: str) -> None:
-    rollout = Rollout(make_env(5, name), Observer(), RandomPolicy(1))
+    rollout = Rollout(FlatlandSimulator(make_env(5, name)), Observer(), RandomPolicy(1))
     result = rollout.play()
     plain, total, done, on_map = make_env(5, name), 0.0, False, set()
     for actions in rollout.history:
@@ -74,14 +75,14 @@ def test_result_is_that_of_a_plain_environment_with_the_same_actions(name: str) 
 
 def test_actions_are_counted_at_decisions_only() -> None:
     policy = Recording(0)
-    result = Rollout(make_env(1), Observer(), policy).play()
+    result = Rollout(FlatlandSimulator(make_env(1)), Observer(), policy).play()
     assert result.action_counts.tolist() == np.bincount(np.concatenate(policy.actions), minlength=5).tolist()
     assert result.n_decisions == result.action_counts.sum() > 0
     assert min(mask.sum(axis=1).min() for mask in policy.masks) > 1
 
 
 def test_without_learning_there_is_nothing_to_write_with() -> None:
-    rollout = Rollout(make_env(1), Observer(), RandomPolicy(1))
+    rollout = Rollout(FlatlandSimulator(make_env(1)), Observer(), RandomPolicy(1))
     rollout.play()
     assert rollout._learning is None
     assert not any(isinstance(value, Learning) or hasattr(value, "add") for value in vars(rollout).values())
@@ -91,7 +92,8 @@ def test_without_learning_there_is_nothing_to_write_with() -> None:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_decision_becomes_exactly_one_transition(seed: int, n_step: int) -> None:
     sink, policy = ListSink(), Recording(seed)
-    result = Rollout(make_env(seed), Observer(), policy, learning=Learning(sink, SHAPING, n_step)).play()
+    simulator = FlatlandSimulator(make_env(seed))
+    result = Rollout(simulator, Observer(), policy, learning=Learning(sink, SHAPING, n_step)).play()
     assert len(sink.all("actions")) == result.n_decisions
     decided = Counter(
         (row.tobytes(), int(action))
@@ -105,7 +107,7 @@ def test_every_decision_becomes_exactly_one_transition(seed: int, n_step: int) -
 @pytest.mark.parametrize("n_step", [1, 3])
 def test_transitions_lead_to_decisions_or_to_the_end(n_step: int) -> None:
     sink, policy = ListSink(), Recording(3)
-    rollout = Rollout(make_env(3), Observer(), policy, learning=Learning(sink, SHAPING, n_step))
+    rollout = Rollout(FlatlandSimulator(make_env(3)), Observer(), policy, learning=Learning(sink, SHAPING, n_step))
     rollout.play()
     discounts = sink.all("discounts")
     follows = discounts > 0
@@ -123,7 +125,7 @@ def test_sum_of_rewards_is_the_score_where_nothing_is_shaped_or_discounted() -> 
     """Trains that decide from their first possible moment on miss no reward."""
     sink = ListSink()
     shaping = RewardShaping(gamma=1.0, shaping=0.0, arrival_reward=0.0, deadlock_penalty=0.0)
-    rollout = Rollout(make_env(2), Observer(), ForwardPolicy(), learning=Learning(sink, shaping))
+    rollout = Rollout(FlatlandSimulator(make_env(2)), Observer(), ForwardPolicy(), learning=Learning(sink, shaping))
     result = rollout.play()
     assert sink.all("rewards").sum() / rollout.state.n_trains == pytest.approx(result.score, rel=1e-5)
 
@@ -133,7 +135,7 @@ def test_arrival_is_rewarded_once_for_each_train_that_arrives() -> None:
         sink = ListSink()
         shaping = RewardShaping(gamma=1.0, shaping=0.0, arrival_reward=1000.0, deadlock_penalty=0.0)
         env = make_env(seed, "Tiny")
-        result = Rollout(env, Observer(), ForwardPolicy(), learning=Learning(sink, shaping)).play()
+        result = Rollout(FlatlandSimulator(env), Observer(), ForwardPolicy(), learning=Learning(sink, shaping)).play()
         assert np.count_nonzero(sink.all("rewards") > 900) == round(result.completion * len(env.agents))
         if result.completion > 0:
             return
@@ -148,7 +150,7 @@ def head_on() -> RailEnv:
 def test_deadlocked_trains_do_not_decide_and_pay_once() -> None:
     sink, policy = ListSink(), Recording(0)
     shaping = RewardShaping(gamma=1.0, shaping=0.0, arrival_reward=0.0, deadlock_penalty=1000.0)
-    rollout = Rollout(head_on(), Observer(), ForwardPolicy(), learning=Learning(sink, shaping))
+    rollout = Rollout(FlatlandSimulator(head_on()), Observer(), ForwardPolicy(), learning=Learning(sink, shaping))
     while not rollout.deadlocked.all():
         rollout.step()
     rollout.policy = policy
@@ -166,11 +168,11 @@ class TestReplay:
     @pytest.mark.parametrize("steps", [0, 1, 25])
     def test_goes_on_as_if_nothing_had_happened(self, steps: int, n_step: int) -> None:
         policy, sink, later = RandomPolicy(4), ListSink(), ListSink()
-        original = Rollout(make_env(6), Observer(), policy, learning=Learning(sink, SHAPING, n_step))
+        original = Rollout(FlatlandSimulator(make_env(6)), Observer(), policy, learning=Learning(sink, SHAPING, n_step))
         for _ in range(steps):
             original.step()
         before = len(sink.received)
-        resumed = Rollout(make_env(6), Observer(), policy, learning=Learning(later, SHAPING, n_step))
+        resumed = Rollout(FlatlandSimulator(make_env(6)), Observer(), policy, learning=Learning(later, SHAPING, n_step))
         random_state = policy._random.bit_generator.state
         resumed.replay(original.history)
         assert later.received == []
@@ -187,9 +189,9 @@ class TestReplay:
             assert np.array_equal(sink.all(field), later.all(field))
 
     def test_without_learning(self) -> None:
-        original = Rollout(make_env(7), Observer(), RandomPolicy(1))
+        original = Rollout(FlatlandSimulator(make_env(7)), Observer(), RandomPolicy(1))
         original.play()
-        resumed = Rollout(make_env(7), Observer(), RandomPolicy(2))
+        resumed = Rollout(FlatlandSimulator(make_env(7)), Observer(), RandomPolicy(2))
         resumed.replay(original.history)
         assert resumed.done
         assert resumed.result().score == original.result().score
@@ -198,7 +200,7 @@ class TestReplay:
 def test_one_call_of_the_policy_serves_all_trains_of_a_step() -> None:
     policy = Recording(0)
     env = sparse_env(1, n_agents=10)
-    rollout = Rollout(env, Observer(), policy)
+    rollout = Rollout(FlatlandSimulator(env), Observer(), policy)
     result = rollout.play()
     assert len(policy.actions) <= result.n_steps
     assert max(len(actions) for actions in policy.actions) > 1
