@@ -51,7 +51,7 @@ def main() -> None:
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()},
         "summary": _summary(runs),
         "peers": peers,
-        "runs": [{key: value for key, value in run.items() if key != "metrics"} for run in runs],
+        "runs": [{key: value for key, value in run.items() if key not in ("metrics", "checkpoints")} for run in runs],
     }
     name = HERE / f"main_command_{options.training_env_config}"
     name.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
