@@ -158,6 +158,14 @@ class TrainingConfig:
     learning_curve: bool = option(_TRACK, True, "draw learning_curve.png at the end", _BOOL)
     render: bool = option(_TRACK, False, "write an animated picture of an episode at each evaluation", _BOOL)
 
+    num_envs: int = option(_MACHINE, 1, "environments played side by side, which share a forward pass", _whole(1, 4096))
+    simulator: str = option(
+        _MACHINE,
+        "compiled",
+        "what moves the trains in training: compiled, the fast twin that is equal to flatland-rl step by step, or "
+        "flatland, flatland-rl itself, which evaluation always uses",
+        _one_of("compiled", "flatland"),
+    )
     use_gpu: bool = option(_MACHINE, False, "learn on a GPU where there is one", _BOOL)
     num_threads: int = option(_MACHINE, 1, "threads that PyTorch uses on the CPU", _whole(1, 1_024))
 

@@ -27,7 +27,10 @@ class GreedyPolicy:
 
     @torch.inference_mode()
     def act(
-        self, observations: npt.NDArray[np.float32], action_mask: npt.NDArray[np.bool_], epsilon: float = 0.0
+        self,
+        observations: npt.NDArray[np.float32],
+        action_mask: npt.NDArray[np.bool_],
+        epsilon: float | npt.NDArray[np.float64] = 0.0,
     ) -> npt.NDArray[np.int64]:
         """The best possible actions ``[batch]`` by one forward pass; ``epsilon`` makes no difference."""
         advantages = self.network.advantages(torch.from_numpy(observations).to(self.device)).cpu().numpy()
@@ -78,13 +81,16 @@ class DDDQNPolicy:
         self._greedy = GreedyPolicy(self.q_network, self.device)
 
     def act(
-        self, observations: npt.NDArray[np.float32], action_mask: npt.NDArray[np.bool_], epsilon: float = 0.0
+        self,
+        observations: npt.NDArray[np.float32],
+        action_mask: npt.NDArray[np.bool_],
+        epsilon: float | npt.NDArray[np.float64] = 0.0,
     ) -> npt.NDArray[np.int64]:
         """Epsilon-greedy actions ``[batch]``, always possible ones; see :class:`~.policy.Policy`.
 
         The network sees only the trains that do not explore; where all explore it is not asked at all.
         """
-        if epsilon <= 0.0:
+        if np.max(epsilon, initial=0.0) <= 0.0:
             return self._greedy.act(observations, action_mask)
         explores = self.exploration.random(len(observations)) < epsilon
         actions = random_possible_actions(action_mask, self.exploration)

@@ -19,6 +19,7 @@ _FIRST_MOVE, _FORWARD = 1, 2
 Observations = npt.NDArray[np.float32]
 Masks = npt.NDArray[np.bool_]
 Actions = npt.NDArray[np.int64]
+Epsilon = float | npt.NDArray[np.float64]
 
 
 class RandomPolicy:
@@ -27,7 +28,7 @@ class RandomPolicy:
     def __init__(self, seed: int = 0) -> None:
         self._random = np.random.default_rng(seed)
 
-    def act(self, observations: Observations, action_mask: Masks, epsilon: float = 0.0) -> Actions:
+    def act(self, observations: Observations, action_mask: Masks, epsilon: Epsilon = 0.0) -> Actions:
         """See :class:`~reinforcement_learning.policy.Policy`; ``epsilon`` makes no difference."""
         return random_possible_actions(action_mask, self._random)
 
@@ -35,7 +36,7 @@ class RandomPolicy:
 class DoNothingPolicy:
     """No train ever departs. Random play scores worse, which is why a score alone says little."""
 
-    def act(self, observations: Observations, action_mask: Masks, epsilon: float = 0.0) -> Actions:
+    def act(self, observations: Observations, action_mask: Masks, epsilon: Epsilon = 0.0) -> Actions:
         """See :class:`~reinforcement_learning.policy.Policy`; ``epsilon`` makes no difference."""
         return np.zeros(len(observations), dtype=np.int64)
 
@@ -43,7 +44,7 @@ class DoNothingPolicy:
 class ForwardPolicy:
     """Forward wherever that is possible, else the first possible move."""
 
-    def act(self, observations: Observations, action_mask: Masks, epsilon: float = 0.0) -> Actions:
+    def act(self, observations: Observations, action_mask: Masks, epsilon: Epsilon = 0.0) -> Actions:
         """See :class:`~reinforcement_learning.policy.Policy`; ``epsilon`` makes no difference."""
         first = _FIRST_MOVE + action_mask[:, _FIRST_MOVE:].argmax(axis=1)
         return np.where(action_mask[:, _FORWARD], _FORWARD, first)
@@ -52,7 +53,7 @@ class ForwardPolicy:
 class ShortestPathPolicy:
     """Every train departs at once and takes its shortest path, whoever is in the way."""
 
-    def act(self, observations: Observations, action_mask: Masks, epsilon: float = 0.0) -> Actions:
+    def act(self, observations: Observations, action_mask: Masks, epsilon: Epsilon = 0.0) -> Actions:
         """See :class:`~reinforcement_learning.policy.Policy`; ``epsilon`` makes no difference."""
         moves = action_mask[:, _FIRST_MOVE : _FIRST_MOVE + 3]
         changes = np.where(moves, observations[:, _DISTANCE_CHANGES], np.inf)

@@ -35,6 +35,7 @@ from reinforcement_learning.replay_buffer import ReplayBufferError
 from reinforcement_learning.run_folders import RunFolders, prepare_run_folders, warn_about_sizes
 from reinforcement_learning.trainer import Trainer
 from utils.env_configs import resolve_env_config
+from utils.rail_simulator import warn_if_flatland_is_unproven
 
 METRICS_FILE, CURVE_FILE = "metrics.jsonl", "learning_curve.png"
 
@@ -56,6 +57,8 @@ def _train(options: dict[str, Any]) -> int:
     torch.set_num_threads(config.num_threads)
     folders = prepare_run_folders(config, resumed=checkpoint is not None)
     warn_about_sizes(config, _warn)
+    if config.simulator == "compiled":
+        warn_if_flatland_is_unproven()
     with Interrupts() as interrupts:
         trainer = Trainer(config, folders, stop_requested=lambda: interrupts.received is not None, device=device)
         notes = _resume(trainer, config, checkpoint_path, checkpoint)
@@ -77,6 +80,8 @@ def _find_checkpoint(options: dict[str, Any]) -> tuple[Path | None, dict[str, An
     path = latest_checkpoint(folder, _warn) if resume == "latest" else Path(resume)
     checkpoint = read_checkpoint(path)
     stored_feature_set(checkpoint, path)
+    if "next_level" not in checkpoint:
+        raise CheckpointError(f"{path} is of an older version of this kit: it can be evaluated, but not resumed.")
     return path, checkpoint
 
 

@@ -14,7 +14,13 @@ class Policy(Protocol):
     """
 
     def act(
-        self, observations: npt.NDArray[np.float32], action_mask: npt.NDArray[np.bool_], epsilon: float = 0.0
+        self,
+        observations: npt.NDArray[np.float32],
+        action_mask: npt.NDArray[np.bool_],
+        epsilon: float | npt.NDArray[np.float64] = 0.0,
     ) -> npt.NDArray[np.int64]:
-        """Actions ``[batch]``; with probability ``epsilon`` each is drawn at random from the possible ones."""
+        """Actions ``[batch]``; with probability ``epsilon`` each is drawn at random from the possible ones.
+
+        ``epsilon`` is one number for all or an array ``[batch]``.
+        """
         ...

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from utils.rail_state import RailState, remaining_travel_time
-
 
 @dataclass(frozen=True)
 class RewardShaping:
@@ -22,32 +20,44 @@ class RewardShaping:
     deadlock_penalty: float = 0.5
 
 
-class EpisodeRewards:
-    """Turns the environment's rewards of one episode into those that are learned from.
+class LearningRewards:
+    """Turns the environments' rewards into those that are learned from, for episodes played side by side.
 
     The environment's reward is divided by ``max_episode_steps``, as the official score does, so that levels of all
     lengths weigh the same: what a train can lose in an episode is about 1.
+
+    Args:
+        shaping: the weights.
+        n_envs, n_trains: shape of all arrays.
     """
 
-    def __init__(self, shaping: RewardShaping, state: RailState) -> None:
+    def __init__(self, shaping: RewardShaping, n_envs: int, n_trains: int) -> None:
         self._shaping = shaping
-        self._scale = 1.0 / state.max_episode_steps
-        self._potential = self._potential_of(state)
+        self._scale = np.zeros((n_envs, 1))
+        self._potential = np.zeros((n_envs, n_trains))
 
-    def _potential_of(self, state: RailState) -> npt.NDArray[np.float64]:
-        """Minus the remaining travel time ``[trains]``, as a share of the episode; unreachable counts as all of it."""
-        return -self._shaping.shaping * np.minimum(remaining_travel_time(state) * self._scale, 1.0)
+    def start(self, env: int, max_episode_steps: int, remaining: npt.NDArray[np.float64]) -> None:
+        """Begins an episode with the remaining travel times ``[trains]``, in steps."""
+        self._scale[env] = 1.0 / max_episode_steps
+        self._potential[env] = self._potential_of(remaining, self._scale[env])
+
+    def _potential_of(
+        self, remaining: npt.NDArray[np.float64], scale: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        """Minus the remaining travel time, as a share of the episode; unreachable counts as all of it."""
+        return -self._shaping.shaping * np.minimum(remaining * scale, 1.0)
 
     def step(
         self,
         rewards: npt.NDArray[np.float64],
-        state: RailState,
+        remaining: npt.NDArray[np.float64],
         newly_arrived: npt.NDArray[np.bool_],
         newly_deadlocked: npt.NDArray[np.bool_],
-        episode_over: bool,
+        episode_over: npt.NDArray[np.bool_],
     ) -> npt.NDArray[np.float64]:
-        """The rewards ``[trains]`` of the step that has led to ``state``."""
-        potential = np.zeros_like(self._potential) if episode_over else self._potential_of(state)
+        """The rewards of one step; all arrays are ``[envs, trains]`` but ``episode_over`` ``[envs]``."""
+        potential = self._potential_of(remaining, self._scale)
+        potential[episode_over] = 0.0
         shaped = rewards * self._scale + self._shaping.gamma * potential - self._potential
         shaped += self._shaping.arrival_reward * newly_arrived - self._shaping.deadlock_penalty * newly_deadlocked
         self._potential = potential

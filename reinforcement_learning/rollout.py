@@ -1,9 +1,9 @@
-"""Plays an environment with a policy, step by step. Evaluation is the same rollout without a collector."""
+"""Plays levels side by side with one policy, step by step. Evaluation is the same rollout without a collector."""
 
 import dataclasses
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,10 +13,11 @@ from flatland.envs.step_utils.states import TrainState
 
 from reinforcement_learning.dueling_q_network import N_ACTIONS
 from reinforcement_learning.policy import Policy
-from reinforcement_learning.reward_shaping import EpisodeRewards, RewardShaping
+from reinforcement_learning.reward_shaping import LearningRewards, RewardShaping
 from reinforcement_learning.transitions import TransitionCollector, Transitions
 from utils.deadlock_check import deadlocked
 from utils.observation_utils import Observer
+from utils.rail_state import remaining_travel_time
 from utils.simulator import Simulator
 
 DO_NOTHING = 0
@@ -39,6 +40,7 @@ class EpisodeResult:
     deadlocked: float  # share of trains that could never move again
     never_departed: float  # share of trains that never entered the map
     n_steps: int
+    n_trains: int
     n_decisions: int
     action_counts: npt.NDArray[np.int64]  # [5], chosen at decisions
 
@@ -75,128 +77,224 @@ class _Discard:
         pass
 
 
+@dataclass
+class _Episode:
+    """One level in play."""
+
+    simulator: Simulator
+    n_steps: int = 0
+    total_reward: float = 0.0
+    # all actions so far, int8 [trains] each: a level and its actions are enough to come back to this point
+    history: list[npt.NDArray[np.int8]] = field(default_factory=list)
+
+
 class Rollout:
-    """One episode of one environment.
+    """Up to ``n_envs`` episodes side by side: each step asks the policy once for all trains that have a choice.
+
+    Arrays have a place for every train of every environment, ``[n_envs, n_trains]``; an environment without an
+    episode has nothing to decide.
 
     Args:
-        simulator: a level at its beginning.
         observer: makes observations and action masks.
         policy: chooses the actions of trains that have a choice.
-        epsilon: share of random actions.
+        n_trains: most trains in a level.
+        n_envs: most episodes at a time.
         learning: where transitions go; None, as in an evaluation, leaves no way to write any.
         stopwatch: books the seconds of the parts.
     """
 
     def __init__(
         self,
-        simulator: Simulator,
         observer: Observer,
         policy: Policy,
+        n_trains: int,
         *,
-        epsilon: float = 0.0,
+        n_envs: int = 1,
         learning: Learning | None = None,
         stopwatch: Stopwatch | None = None,
     ) -> None:
-        self.simulator = simulator
         self.observer = observer
         self.policy = policy
-        self.epsilon = epsilon
+        self.n_trains = n_trains
         self.stopwatch = stopwatch or Stopwatch()
-        self.state = simulator.state
-        self.n_steps = 0
-        self.done = False
-        self.deadlocked = np.zeros(self.state.n_trains, dtype=bool)
-        self.arrived = np.zeros(self.state.n_trains, dtype=bool)
-        self.departed = np.zeros(self.state.n_trains, dtype=bool)
-        self.action_counts = np.zeros(N_ACTIONS, dtype=np.int64)
-        # all actions so far, int8 [trains] each: a level and its actions are enough to come back to this point
-        self.history: list[npt.NDArray[np.int8]] = []
-        self._total_reward = 0.0
+        self._episodes: list[_Episode | None] = [None] * n_envs
+        shape, n_features = (n_envs, n_trains), observer.feature_set.n_features
+        self._observations = np.zeros((*shape, n_features), dtype=np.float32)
+        self._action_mask = np.zeros((*shape, N_ACTIONS), dtype=bool)
+        self._action_mask[..., DO_NOTHING] = True
+        self._epsilon = np.zeros(shape)
+        self._rewards = np.zeros(shape)
+        self._remaining = np.zeros(shape)  # travel time in steps
+        self.arrived = np.zeros(shape, dtype=bool)
+        self.departed = np.zeros(shape, dtype=bool)
+        self.deadlocked = np.zeros(shape, dtype=bool)
+        self._action_counts = np.zeros((n_envs, N_ACTIONS), dtype=np.int64)
         self._learning = learning
         if learning is not None:
-            n_features = observer.feature_set.n_features
-            self._collector = TransitionCollector(
-                self.state.n_trains, n_features, learning.shaping.gamma, learning.n_step
-            )
-            self._rewards = EpisodeRewards(learning.shaping, self.state)
-        self._observe()
+            n_places = n_envs * n_trains
+            self._collector = TransitionCollector(n_places, n_features, learning.shaping.gamma, learning.n_step)
+            self._learning_rewards = LearningRewards(learning.shaping, n_envs, n_trains)
 
-    def _observe(self) -> None:
-        self._observations, self._action_mask = self.observer.observe(self.state)
-        # nothing that a deadlocked train does matters any more; its last decision stays open until the episode ends
-        self._action_mask[self.deadlocked, 1:] = False
-        self._action_mask[self.deadlocked, DO_NOTHING] = True
+    @property
+    def playing(self) -> list[int]:
+        """The environments with an episode under way."""
+        return [env for env, episode in enumerate(self._episodes) if episode is not None]
 
-    def step(self, recorded: npt.NDArray[np.int8] | None = None) -> None:
-        """One step of the environment, with the policy's actions or with ``recorded`` ones ``[trains]``."""
+    @property
+    def free(self) -> list[int]:
+        """The environments that wait for a level."""
+        return [env for env, episode in enumerate(self._episodes) if episode is None]
+
+    def history(self, env: int) -> list[npt.NDArray[np.int8]]:
+        """All actions of the running episode, int8 ``[trains]`` for each step."""
+        return self._episode(env).history
+
+    def start(self, env: int, simulator: Simulator, epsilon: float = 0.0) -> None:
+        """Begins an episode in a free environment.
+
+        Raises:
+            ValueError: the level has more trains than there are places.
+        """
+        state = simulator.state
+        if state.n_trains > self.n_trains:
+            raise ValueError(f"the level has {state.n_trains} trains, but there are places for {self.n_trains} only")
+        self._episodes[env] = _Episode(simulator)
+        self._epsilon[env] = epsilon
+        for array in (self.arrived, self.departed, self.deadlocked, self._remaining, self._rewards):
+            array[env] = 0
+        self._action_counts[env] = 0
+        if self._learning is not None:
+            self._remaining[env, : state.n_trains] = remaining_travel_time(state)
+            self._learning_rewards.start(env, state.max_episode_steps, self._remaining[env])
+            self._collector.begin(np.arange(env * self.n_trains, (env + 1) * self.n_trains))
+        self._observe(env)
+
+    def step(self) -> list[tuple[int, EpisodeResult]]:
+        """One step of all episodes; returns those that are over, with their environments, which are free again."""
+        return self._step(None)
+
+    def replay(self, interrupted: Mapping[int, tuple[Simulator, float, Sequence[npt.NDArray[np.int8]]]]) -> None:
+        """Comes back to the middle of interrupted episodes: by environment the level, epsilon and all actions so far.
+
+        Each is begun as many steps before the end as it has played, so they run side by side as they did. Their
+        transitions, stored then, are dropped now.
+        """
+        learning, self._learning = (
+            self._learning,
+            self._learning and dataclasses.replace(self._learning, sink=_Discard()),
+        )
+        for left in range(max((len(history) for *_, history in interrupted.values()), default=0), -1, -1):
+            for env, (simulator, epsilon, history) in interrupted.items():
+                if len(history) == left:
+                    self.start(env, simulator, epsilon)
+            if left:
+                self._step({env: history[-left] for env, (*_, history) in interrupted.items() if len(history) >= left})
+        self._learning = learning
+
+    def _episode(self, env: int) -> _Episode:
+        episode = self._episodes[env]
+        assert episode is not None, f"environment {env} has no episode"
+        return episode
+
+    def _step(self, recorded: Mapping[int, npt.NDArray[np.int8]] | None) -> list[tuple[int, EpisodeResult]]:
         self.stopwatch.start()
         actions = self._choose(recorded)
         self.stopwatch.lap("inference")
-        rewards, self.done = self.simulator.step(actions)
-        self.n_steps += 1
-        self.history.append(actions.astype(np.int8))
+        over = np.zeros(len(self._episodes), dtype=bool)
+        playing = self.playing
+        for env in playing:
+            episode = self._episode(env)
+            n_trains = episode.simulator.state.n_trains
+            chosen = actions[env, :n_trains]
+            self._rewards[env, :n_trains], over[env] = episode.simulator.step(chosen)
+            episode.history.append(chosen.astype(np.int8))
         self.stopwatch.lap("step")
-        self._after_step(rewards)
-        if not self.done:
-            self._observe()
+        self._after_step(playing, over)
+        finished = []
+        for env in playing:
+            if over[env]:
+                finished.append((env, self._result(env)))
+                self._leave(env)
+            else:
+                self._observe(env)
         self.stopwatch.lap("observation")
+        return finished
 
-    def _choose(self, recorded: npt.NDArray[np.int8] | None) -> npt.NDArray[np.int64]:
-        """Actions ``[trains]``: the only possible one, or where there are several the policy's."""
-        actions = self._action_mask.argmax(axis=1)
-        deciding = np.flatnonzero(np.count_nonzero(self._action_mask, axis=1) > 1)
+    def _choose(self, recorded: Mapping[int, npt.NDArray[np.int8]] | None) -> npt.NDArray[np.int64]:
+        """Actions ``[n_envs, n_trains]``: the only possible one, or where there are several the policy's."""
+        actions = self._action_mask.argmax(axis=2)
+        deciding = np.flatnonzero(np.count_nonzero(self._action_mask, axis=2) > 1)
         if len(deciding) == 0:
             return actions
-        observations, masks = self._observations[deciding], self._action_mask[deciding]
+        observations = self._observations.reshape(-1, self._observations.shape[2])[deciding]
+        masks = self._action_mask.reshape(-1, N_ACTIONS)[deciding]
         if recorded is None:
-            actions[deciding] = self.policy.act(observations, masks, self.epsilon)
+            chosen = self.policy.act(observations, masks, self._epsilon.flat[deciding])
         else:
-            actions[deciding] = recorded[deciding]
-        self.action_counts += np.bincount(actions[deciding], minlength=N_ACTIONS)
+            for env, done_then in recorded.items():
+                actions[env, : len(done_then)] = done_then
+            chosen = actions.flat[deciding]
+        actions.flat[deciding] = chosen
+        np.add.at(self._action_counts, (deciding // self.n_trains, chosen), 1)
         if self._learning is not None:
-            self._learning.sink.add(self._collector.decide(deciding, observations, masks, actions[deciding]))
+            self._learning.sink.add(self._collector.decide(deciding, observations, masks, chosen))
         return actions
 
-    def _after_step(self, rewards: npt.NDArray[np.float64]) -> None:
-        """Books rewards ``[trains]``, arrivals and deadlocks."""
-        self._total_reward += float(rewards.sum())
-        arrived = self.state.state == TrainState.DONE.value
-        on_map = self.state.row >= 0
-        self.departed |= on_map | arrived
-        stuck = deadlocked(self.state) | self.deadlocked
+    def _after_step(self, playing: list[int], over: npt.NDArray[np.bool_]) -> None:
+        """Books rewards, arrivals and deadlocks."""
+        arrived, stuck = self.arrived.copy(), self.deadlocked.copy()
+        for env in playing:
+            episode = self._episode(env)
+            state = episode.simulator.state
+            n_trains = state.n_trains
+            episode.n_steps += 1
+            arrived[env, :n_trains] = state.state == TrainState.DONE.value
+            self.departed[env, :n_trains] |= state.row >= 0
+            stuck[env, :n_trains] |= deadlocked(state)
+            if self._learning is not None:
+                self._remaining[env, :n_trains] = remaining_travel_time(state)
+        self.departed |= arrived
         newly_arrived, newly_stuck = arrived & ~self.arrived, stuck & ~self.deadlocked
         self.arrived, self.deadlocked = arrived, stuck
+        for env, total in zip(playing, self._rewards[playing].sum(axis=1).tolist(), strict=True):
+            self._episode(env).total_reward += total
         if self._learning is None:
             return
-        self._collector.reward(self._rewards.step(rewards, self.state, newly_arrived, newly_stuck, self.done))
-        over = np.arange(self.state.n_trains) if self.done else np.flatnonzero(newly_arrived)
-        if len(over):
-            self._learning.sink.add(self._collector.finish(over))
+        rewards = self._learning_rewards.step(self._rewards, self._remaining, newly_arrived, newly_stuck, over)
+        self._collector.reward(rewards.ravel())
+        ended = np.flatnonzero(newly_arrived | over[:, np.newaxis])
+        if len(ended):
+            self._learning.sink.add(self._collector.finish(ended))
 
-    def replay(self, history: Sequence[npt.NDArray[np.int8]]) -> None:
-        """Comes back to the point of an interrupted episode; its finished transitions, stored then, are dropped now."""
-        learning = self._learning
-        if learning is not None:
-            self._learning = dataclasses.replace(learning, sink=_Discard())
-        for actions in history:
-            self.step(actions)
-        self._learning = learning
+    def _observe(self, env: int) -> None:
+        state, n_trains = self._episode(env).simulator.state, self._episode(env).simulator.state.n_trains
+        mask = self._action_mask[env, :n_trains]
+        self.observer.observe(state, self._observations[env, :n_trains], mask)
+        # nothing that a deadlocked train does matters any more; its last decision stays open until the episode ends
+        stuck = self.deadlocked[env, :n_trains]
+        if stuck.any():
+            mask[stuck, 1:] = False
+            mask[stuck, DO_NOTHING] = True
 
-    def play(self) -> EpisodeResult:
-        """Plays on to the end of the episode."""
-        while not self.done:
-            self.step()
-        return self.result()
+    def _leave(self, env: int) -> None:
+        """Makes an environment free again, with nothing to decide."""
+        self._episodes[env] = None
+        self._action_mask[env] = False
+        self._action_mask[env, :, DO_NOTHING] = True
+        self._rewards[env] = 0.0
 
-    def result(self) -> EpisodeResult:
-        """What has come of the episode so far."""
-        n_trains = self.state.n_trains
+    def _result(self, env: int) -> EpisodeResult:
+        """What has come of an episode."""
+        episode = self._episode(env)
+        state = episode.simulator.state
+        n_trains = state.n_trains
         return EpisodeResult(
-            score=self._total_reward / (self.state.max_episode_steps * n_trains),
-            completion=float(self.arrived.mean()),
-            deadlocked=float(self.deadlocked.mean()),
-            never_departed=float((~self.departed).mean()),
-            n_steps=self.n_steps,
-            n_decisions=int(self.action_counts.sum()),
-            action_counts=self.action_counts,
+            score=episode.total_reward / (state.max_episode_steps * n_trains),
+            completion=float(self.arrived[env, :n_trains].mean()),
+            deadlocked=float(self.deadlocked[env, :n_trains].mean()),
+            never_departed=float((~self.departed[env, :n_trains]).mean()),
+            n_steps=episode.n_steps,
+            n_trains=n_trains,
+            n_decisions=int(self._action_counts[env].sum()),
+            action_counts=self._action_counts[env].copy(),
         )

@@ -31,9 +31,10 @@ from reinforcement_learning.run_folders import RunFolders
 from utils.env_configs import resolve_env_config
 from utils.level_pool import EvaluationLevels, TrainingLevels
 from utils.observation_utils import Observer, get_feature_set
+from utils.rail_simulator import CompiledSimulator, UnsupportedLevel
 from utils.random_streams import Stream, generator
 from utils.rendering import EpisodeRecorder
-from utils.simulator import FlatlandSimulator
+from utils.simulator import FlatlandSimulator, Simulator
 
 ACTION_NAMES = ("do_nothing", "left", "forward", "right", "stop")
 SMOOTHED = ("training/score", "training/completion", "evaluation/score", "evaluation/completion")
@@ -89,7 +90,7 @@ class Trainer:
         self.stopwatch = Stopwatch()
         self.smoothed = {name: Smoothed(0.9) for name in SMOOTHED}
         # counters: with the random states of policy and buffer they are all that a resumed training needs
-        self.episode = 0  # finished episodes, which is also the index of the next training level
+        self.episode = 0  # finished episodes
         self.train_steps = 0  # steps of the environment times trains
         self.transitions_to_learn_from = 0  # collected since the last learning step
         self.evaluated_episode = 0
@@ -97,7 +98,12 @@ class Trainer:
         self.best_episode = 0
         self.last_evaluation: dict[str, float] = {}
         self.seconds = 0.0  # spent on this training before this process
-        self.unfinished: list[np.ndarray] = []  # actions of an episode that an interrupt has cut short
+        self.next_level = 0  # index of the next training level to begin
+        self._levels_in_play: dict[int, int] = {}  # by environment
+        # levels that a checkpoint has caught in their middle, by environment, with the actions up to there
+        self._unfinished: list[tuple[int, int, list[np.ndarray]]] = []
+        self._rollout: Rollout | None = None
+        self._fell_back = False  # from the compiled simulator to flatland's own
         self._losses: list[torch.Tensor] = []
         self._started = time.perf_counter()
 
@@ -110,44 +116,70 @@ class Trainer:
                 self._save_checkpoint()
             if self.episode >= self.config.n_episodes:
                 return True
-            if self.stop_requested() or not self._train_episode():
+            if self.stop_requested():
                 break
+            self._play_and_learn()
         self._save_checkpoint()
         return False
 
     # --- collecting and learning ---------------------------------------------------------------------------------
 
-    def _train_episode(self) -> bool:
-        """Plays one episode and learns from it; False where a stop was requested in its middle."""
-        rollout = self._start_episode()
-        while not rollout.done:
-            if self.stop_requested():
-                self.unfinished = rollout.history
-                return False
-            added_before = self.buffer.n_added
-            rollout.step()
-            self._learn(self.buffer.n_added - added_before)
-        self.episode += 1
-        self.train_steps += rollout.n_steps * rollout.state.n_trains
-        self._log_training(rollout.result())
-        return True
+    def _play_and_learn(self) -> None:
+        """One step of every environment, and the learning steps that are due for it."""
+        if self._rollout is None:
+            self._rollout = self._make_rollout()
+        rollout = self._rollout
+        # a training resumed with a smaller num_envs has more in play until enough of them are over
+        n_to_start = min(self.config.num_envs - len(rollout.playing), self.config.n_episodes - self.next_level)
+        for env in rollout.free[: max(n_to_start, 0)]:
+            self._start_level(rollout, env, self.next_level)
+            self.next_level += 1
+        added_before = self.buffer.n_added
+        finished = rollout.step()
+        self._learn(self.buffer.n_added - added_before)
+        for env, result in finished:
+            self.episode += 1
+            self.train_steps += result.n_steps * result.n_trains
+            self._log_training(result, self.epsilon(self._levels_in_play.pop(env)))
+        if finished:
+            self._losses.clear()
 
-    def _start_episode(self) -> Rollout:
-        self.stopwatch.start()
-        simulator = FlatlandSimulator(self.training_levels.make(self.episode))
-        self.stopwatch.lap("reset")
+    def _make_rollout(self) -> Rollout:
+        """The environments, with the episodes that a checkpoint has caught in their middle where they were."""
+        n_trains = self.training_levels.make(0).get_num_agents()
         rollout = Rollout(
-            simulator,
             self.observer,
             self.policy,
-            epsilon=self.epsilon(self.episode),
+            n_trains,
+            n_envs=max([self.config.num_envs, *(env + 1 for env, *_ in self._unfinished)]),
             learning=self.learning,
             stopwatch=self.stopwatch,
         )
-        if self.unfinished:
-            rollout.replay(self.unfinished)
-            self.unfinished = []
+        rollout.replay(
+            {env: (self._simulator(level), self.epsilon(level), history) for env, level, history in self._unfinished}
+        )
+        self._levels_in_play = {env: level for env, level, _ in self._unfinished}
+        self._unfinished = []
         return rollout
+
+    def _simulator(self, level: int) -> Simulator:
+        """A training level to play; where the compiled simulator cannot play it flatland's own does, which is said."""
+        env = self.training_levels.make(level)
+        if self.config.simulator == "compiled":
+            try:
+                return CompiledSimulator.from_env(env)
+            except UnsupportedLevel as error:
+                if not self._fell_back:
+                    self._warn(f"the compiled simulator cannot play this level ({error}); flatland-rl's own does.")
+                self._fell_back = True
+        return FlatlandSimulator(env)
+
+    def _start_level(self, rollout: Rollout, env: int, level: int) -> None:
+        self.stopwatch.start()
+        simulator = self._simulator(level)
+        self.stopwatch.lap("reset")
+        self._levels_in_play[env] = level
+        rollout.start(env, simulator, self.epsilon(level))
 
     def _learn(self, n_new_transitions: int) -> None:
         """Takes the learning steps that are due: one per ``update_every`` transitions."""
@@ -164,8 +196,11 @@ class Trainer:
     # --- evaluating ----------------------------------------------------------------------------------------------
 
     def _evaluation_is_due(self) -> bool:
-        at_interval = self.episode % self.config.checkpoint_interval == 0 or self.episode >= self.config.n_episodes
-        return at_interval and self.episode > self.evaluated_episode
+        # several episodes may end in one step, so the count of them may pass a multiple without being one
+        interval = self.config.checkpoint_interval
+        at_interval = self.episode // interval > self.evaluated_episode // interval
+        at_end = self.episode >= self.config.n_episodes and self.episode > self.evaluated_episode
+        return at_interval or at_end
 
     def _evaluate(self) -> bool:
         """Scores the greedy policy on the evaluation levels; False where a stop was requested meanwhile."""
@@ -196,12 +231,13 @@ class Trainer:
     def _render(self) -> None:
         """Films the first evaluation level."""
         env = self.evaluation_levels.make(0)
-        rollout = Rollout(FlatlandSimulator(env), self.observer, self.policy.evaluation_policy())
+        rollout = Rollout(self.observer, self.policy.evaluation_policy(), env.get_num_agents())
         recorder = EpisodeRecorder(env)
         recorder.capture(env)
-        while not rollout.done:
+        rollout.start(0, FlatlandSimulator(env))
+        while rollout.playing:
             rollout.step()
-            recorder.capture(env, rollout.deadlocked)
+            recorder.capture(env, rollout.deadlocked[0])
         path = self.folders.output / f"episode_{self.episode:07d}.gif"
         try:
             recorder.save(path)
@@ -245,7 +281,8 @@ class Trainer:
         """All that a resumed training needs but the replay buffer, in tensors and plain values."""
         return {
             "episode": self.episode,
-            "unfinished": torch.from_numpy(np.array(self.unfinished, dtype=np.int8)),
+            "next_level": self.next_level,
+            "unfinished": self._unfinished_levels(),
             # a resumed training starts from this checkpoint's own buffer, not again from the one given at the beginning
             "config": self.config.as_dict()
             | {"run_name": self.folders.name, "resume": "", "restore_replay_buffer": ""},
@@ -271,10 +308,23 @@ class Trainer:
             },
         }
 
+    def _unfinished_levels(self) -> list[dict[str, Any]]:
+        """The episodes in play: which level, in which environment, and all actions so far."""
+        playing = list(self._unfinished)  # where a checkpoint was loaded and nothing played since
+        if self._rollout is not None:
+            playing = [(env, level, self._rollout.history(env)) for env, level in self._levels_in_play.items()]
+        return [
+            {"env": env, "level": level, "actions": torch.from_numpy(np.array(history, dtype=np.int8))}
+            for env, level, history in playing
+        ]
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a checkpoint's content; the replay buffer is restored apart from it."""
         self.episode = state["episode"]
-        self.unfinished = list(state["unfinished"].numpy())
+        self.next_level = state["next_level"]
+        self._unfinished = [
+            (level["env"], level["level"], list(level["actions"].numpy())) for level in state["unfinished"]
+        ]
         self.policy.load_state_dict(state["policy"])
         self.buffer.random.bit_generator.state = state["sampling"]
         counters = state["counters"]
@@ -302,7 +352,7 @@ class Trainer:
     def _seconds(self) -> float:
         return self.seconds + time.perf_counter() - self._started
 
-    def _log_training(self, result: EpisodeResult) -> None:
+    def _log_training(self, result: EpisodeResult, epsilon: float) -> None:
         metrics = {
             "training/score": result.score,
             "training/smoothed_score": self.smoothed["training/score"].update(result.score),
@@ -311,11 +361,10 @@ class Trainer:
             "training/nb_steps": result.n_steps,
             "training/deadlocked": result.deadlocked,
             "training/never_departed": result.never_departed,
-            "training/epsilon": self.epsilon(self.episode - 1),
+            "training/epsilon": epsilon,
             "training/buffer_size": len(self.buffer),
             "training/loss": float(torch.stack(self._losses).mean()) if self._losses else math.nan,
         }
-        self._losses.clear()
         for name, count in zip(ACTION_NAMES, result.action_counts, strict=True):
             metrics[f"actions/{name}"] = count / max(result.n_decisions, 1)
         seconds = self.stopwatch.seconds

@@ -51,6 +51,14 @@ class TransitionCollector:
         self._returns = np.zeros((n_step, n_trains))
         self._discounts = np.zeros((n_step, n_trains))
 
+    def begin(self, trains: npt.NDArray[np.intp]) -> None:
+        """Makes the places of ``trains`` fit for a new episode.
+
+        Where a train's decisions lie must not depend on earlier episodes: a resumed training has not seen them.
+        """
+        self._open[:, trains] = False
+        self._next_slot[trains] = 0
+
     def decide(
         self,
         trains: npt.NDArray[np.intp],
