@@ -114,10 +114,10 @@ class TrainingConfig:
         _LEARN, 1_000, "transitions to collect before learning starts (at least one batch)", _at_least(0)
     )
     batch_size: int = option(_LEARN, 128, "transitions in a learning step", _at_least(1))
-    update_every: int = option(_LEARN, 16, "transitions collected for each learning step", _at_least(1))
+    update_every: int = option(_LEARN, 32, "transitions collected for each learning step", _at_least(1))
     gamma: float = option(_LEARN, 0.99, "discount for each step of the environment", _between(0, 1))
     n_step: int = option(_LEARN, 3, "decisions of a train between a state and its bootstrap state", _whole(1, 1_000))
-    learning_rate: float = option(_LEARN, 2e-4, "step size of Adam", _above(0, 1))
+    learning_rate: float = option(_LEARN, 3e-4, "step size of Adam", _above(0, 1))
     tau: float = option(_LEARN, 1e-3, "share of the network that the target takes over each step", _above(0, 1))
     advantage_learning: float = option(
         _LEARN, 0.7, "weight of advantage learning, which widens the gap between actions; 0 is off", _between(0, 0.999)
@@ -149,6 +149,9 @@ class TrainingConfig:
     save_replay_buffer: bool = option(_FILES, False, "save the replay buffer with each checkpoint", _BOOL)
     restore_replay_buffer: str = option(_FILES, "", "saved replay buffer (.npz) to start with")
     output_dir: str = option(_FILES, str(PROJECT_ROOT / "runs"), "folder for metrics and pictures")
+    level_cache: str = option(
+        _FILES, "", "folder that keeps training levels, so that another run with the same seed need not make them"
+    )
 
     progress_bar: bool = option(_TRACK, True, "a progress bar where there is a terminal; False: plain lines", _BOOL)
     jsonl: bool = option(_TRACK, True, "metrics as JSON lines: metrics.jsonl", _BOOL)
@@ -165,6 +168,13 @@ class TrainingConfig:
         "what moves the trains in training: compiled, the fast twin that is equal to flatland-rl step by step, or "
         "flatland, flatland-rl itself, which evaluation always uses",
         _one_of("compiled", "flatland"),
+    )
+    level_workers: int = option(
+        _MACHINE,
+        1,
+        "background processes that make training levels ahead for the compiled simulator; 0: the training process "
+        "makes them itself",
+        _whole(0, 1_024),
     )
     use_gpu: bool = option(_MACHINE, False, "learn on a GPU where there is one", _BOOL)
     num_threads: int = option(_MACHINE, 1, "threads that PyTorch uses on the CPU", _whole(1, 1_024))
@@ -313,7 +323,8 @@ def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -
     # files and folders are found again by a resumed training that is started from another folder
     absolute: dict[str, Any] = {
         name: str(Path(getattr(config, name)).resolve())
-        for name in ("checkpoint_dir", "replay_buffer_dir", "output_dir")
+        for name in ("checkpoint_dir", "replay_buffer_dir", "output_dir", "level_cache")
+        if getattr(config, name)
     }
     for name in ("training_env_config", "evaluation_env_config"):
         environment = resolve_env_config(getattr(config, name))

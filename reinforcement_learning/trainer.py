@@ -29,9 +29,9 @@ from reinforcement_learning.reward_shaping import RewardShaping
 from reinforcement_learning.rollout import EpisodeResult, Learning, Rollout, Stopwatch
 from reinforcement_learning.run_folders import RunFolders
 from utils.env_configs import resolve_env_config
-from utils.level_pool import EvaluationLevels, TrainingLevels
+from utils.level_pool import LEVELS_AHEAD, EvaluationLevels, LevelPool
 from utils.observation_utils import Observer, get_feature_set
-from utils.rail_simulator import CompiledSimulator, UnsupportedLevel
+from utils.rail_simulator import UnsupportedLevel
 from utils.random_streams import Stream, generator
 from utils.rendering import EpisodeRecorder
 from utils.simulator import FlatlandSimulator, Simulator
@@ -83,7 +83,16 @@ class Trainer:
         shaping = RewardShaping(config.gamma, config.shaping, config.arrival_reward, config.deadlock_penalty)
         self.learning = Learning(self.buffer, shaping, config.n_step)
         self.epsilon = EpsilonSchedule(config.eps_start, config.eps_end, config.eps_decay)
-        self.training_levels = TrainingLevels(resolve_env_config(config.training_env_config), config.seed)
+        self.level_pool = LevelPool(
+            resolve_env_config(config.training_env_config),
+            config.seed,
+            config.level_workers,
+            end=config.n_episodes,
+            n_ahead=max(LEVELS_AHEAD, 2 * config.num_envs),
+            cache_folder=Path(config.level_cache) if config.level_cache else None,
+            warn=self._warn,
+        )
+        self.training_levels = self.level_pool.levels
         self.evaluation_levels = EvaluationLevels(
             resolve_env_config(config.evaluation_env_config), config.seed, config.n_evaluation_episodes
         )
@@ -109,6 +118,10 @@ class Trainer:
 
     def run(self) -> bool:
         """Trains until all episodes are done (True) or a stop is requested (False); both leave a checkpoint."""
+        with self.level_pool:  # its processes end with the training, however that ends
+            return self._run()
+
+    def _run(self) -> bool:
         while True:
             if self._evaluation_is_due():
                 if not self._evaluate():
@@ -164,15 +177,14 @@ class Trainer:
 
     def _simulator(self, level: int) -> Simulator:
         """A training level to play; where the compiled simulator cannot play it flatland's own does, which is said."""
-        env = self.training_levels.make(level)
         if self.config.simulator == "compiled":
             try:
-                return CompiledSimulator.from_env(env)
+                return self.level_pool.simulator(level)
             except UnsupportedLevel as error:
                 if not self._fell_back:
                     self._warn(f"the compiled simulator cannot play this level ({error}); flatland-rl's own does.")
                 self._fell_back = True
-        return FlatlandSimulator(env)
+        return FlatlandSimulator(self.training_levels.make(level))
 
     def _start_level(self, rollout: Rollout, env: int, level: int) -> None:
         self.stopwatch.start()

@@ -199,6 +199,8 @@ def test_help_lists_every_option() -> None:
         (["--resume", __file__], "not a checkpoint"),
         (["--restore_replay_buffer", "missing.npz"], "missing.npz"),
         (["--output_dir", f"{__file__}/below"], "--output_dir"),
+        (["--level_cache", f"{__file__}/below"], "--level_cache"),
+        (["--level_workers", "-1"], "--level_workers is -1"),
     ],
 )
 def test_what_cannot_run_exits_2_with_a_sentence_before_training(

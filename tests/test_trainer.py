@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import psutil
 import pytest
 from tiny_training import MemorySink, buffer_rows, make_trainer, stop_after
 
@@ -17,6 +18,7 @@ from reinforcement_learning.heuristics import RandomPolicy
 from reinforcement_learning.metrics import MetricsWriter
 from reinforcement_learning.replay_buffer import ReplayBuffer
 from reinforcement_learning.trainer import Trainer
+from utils.rail_simulator import UnsupportedLevel
 
 CLOCK_STATE = ("seconds", "seconds_by_part")
 
@@ -71,6 +73,65 @@ class TestReproducibility:
         ]
         with pytest.raises(AssertionError):
             assert_same(first.policy.state_dict()["q_network"], second.policy.state_dict()["q_network"])
+
+
+class TestLevelsMadeAhead:
+    OPTIONS: ClassVar[dict[str, Any]] = {"n_episodes": 9, "seed": 3, "num_envs": 2, "save_replay_buffer": True}
+
+    def test_training_is_the_same_to_the_bit(self, tmp_path: Path) -> None:
+        """With levels made here, made ahead, made ahead and kept, and taken from the cache; and nothing stays."""
+        wanted, wanted_sink = run(tmp_path / "0", **self.OPTIONS)
+        cached = {"level_cache": str(tmp_path / "levels")}
+        for name, options in (("a", {}), ("b", cached), ("c", cached)):
+            trainer, sink = make_trainer(tmp_path / name, level_workers=1, **self.OPTIONS, **options)
+            if name != "c":
+                trainer.level_pool.simulator(0)
+                trainer.level_pool.wait_until_ready()
+            assert trainer.run()
+            assert_same(state_of(trainer), state_of(wanted) | {"config": state_of(trainer)["config"]})
+            assert_same(sink.rows, wanted_sink.rows)
+            assert trainer.level_pool.pids == []
+
+    def test_resumed_training_is_the_same_to_the_bit(self, tmp_path: Path) -> None:
+        wanted, _ = run(tmp_path / "0", **self.OPTIONS)
+        stopped, _ = make_trainer(tmp_path, level_workers=1, stop_requested=stop_after(60), **self.OPTIONS)
+        assert not stopped.run()
+        assert stopped.level_pool.pids == []
+        checkpoint = numbered_checkpoint(stopped.folders.checkpoints, stopped.episode)
+        resumed, _ = resume(tmp_path, checkpoint, level_workers=1, **self.OPTIONS)
+        resumed.level_pool.simulator(4)
+        resumed.level_pool.wait_until_ready()
+        assert resumed.run()
+        assert_same(state_of(resumed), state_of(wanted) | {"config": state_of(resumed)["config"]})
+
+    def test_processes_end_when_a_training_fails(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        trainer, _ = make_trainer(tmp_path, level_workers=1, **self.OPTIONS)
+        pids = []
+
+        def fail(*_: object) -> None:
+            pids.extend(trainer.level_pool.pids)
+            raise RuntimeError("broken")
+
+        monkeypatch.setattr(trainer, "_learn", fail)
+        with pytest.raises(RuntimeError, match="broken"):
+            trainer.run()
+        assert len(pids) == 1
+        assert not psutil.pid_exists(pids[0])
+
+    def test_falls_back_to_flatland(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        wanted, wanted_sink = run(tmp_path / "0", **self.OPTIONS)
+        trainer, sink = make_trainer(tmp_path / "1", level_workers=1, **self.OPTIONS)
+
+        def refuse(k: int) -> None:
+            raise UnsupportedLevel("this train flies")
+
+        monkeypatch.setattr(trainer.level_pool, "simulator", refuse)
+        trainer.run()
+        assert [text for text in sink.messages if "this train flies" in text] == [
+            "warning: the compiled simulator cannot play this level (this train flies); flatland-rl's own does."
+        ]
+        assert_same(sink.rows, wanted_sink.rows)
+        assert_same(trainer.policy.state_dict(), wanted.policy.state_dict())
 
 
 class TestResume:

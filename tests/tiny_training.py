@@ -20,6 +20,7 @@ SMALL: dict[str, Any] = {
     "buffer_min_size": 32,
     "batch_size": 16,
     "wandb": False,
+    "level_workers": 0,
 }
 # What a machine measures of itself differs from run to run; everything else in a row must not.
 MEASURED = ("timer/", "throughput/", "system/")

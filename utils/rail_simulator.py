@@ -89,6 +89,7 @@ class CompiledSimulator:
         state: the level and its trains. It is filled in place by ``step``.
         rewards: float64 [trains], those of the last step; filled in place by ``step``.
         done: whether the episode is over.
+        plans, malfunctions, halts, weights: what the compiled steps work with, beyond ``state``.
     """
 
     def __init__(
@@ -103,6 +104,10 @@ class CompiledSimulator:
         self.state = state
         self.rewards = np.zeros(state.n_trains, dtype=np.float64)
         self.done = False
+        self.plans = plans
+        self.malfunctions = malfunctions
+        self.halts = halts
+        self.weights = weights
         self._shape = (state.n_trains,)
         self._step_tables = (
             state.grid,
