@@ -18,7 +18,7 @@ from utils.observation_utils import FeatureSet, Observer, get_feature_set
 
 FORMAT_VERSION = 1
 BEST = "best.pt"
-_NEEDED = {"episode", "unfinished", "config", "feature_set", "policy", "sampling", "counters", "smoothed"}
+_NEEDED = {"episode", "next_level", "unfinished", "config", "feature_set", "policy", "sampling", "counters", "smoothed"}
 
 
 class CheckpointError(ValueError):

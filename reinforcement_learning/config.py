@@ -161,7 +161,7 @@ class TrainingConfig:
     learning_curve: bool = option(_TRACK, True, "draw learning_curve.png at the end", _BOOL)
     render: bool = option(_TRACK, False, "write an animated picture of an episode at each evaluation", _BOOL)
 
-    num_envs: int = option(_MACHINE, 1, "environments played side by side, which share a forward pass", _whole(1, 4096))
+    num_envs: int = option(_MACHINE, 8, "environments played side by side, which share a forward pass", _whole(1, 4096))
     simulator: str = option(
         _MACHINE,
         "compiled",

@@ -80,8 +80,6 @@ def _find_checkpoint(options: dict[str, Any]) -> tuple[Path | None, dict[str, An
     path = latest_checkpoint(folder, _warn) if resume == "latest" else Path(resume)
     checkpoint = read_checkpoint(path)
     stored_feature_set(checkpoint, path)
-    if "next_level" not in checkpoint:
-        raise CheckpointError(f"{path} is of an older version of this kit: it can be evaluated, but not resumed.")
     return path, checkpoint
 
 

@@ -213,7 +213,7 @@ folder = Path({folder!r})
 for episode in range(1, 100_000):
     if episode == 5 and {fatal_call!r}:
         setattr(os, {fatal_call!r}, lambda *arguments: os.kill(os.getpid(), 9))
-    content = dict.fromkeys(("unfinished", "config", "feature_set", "policy", "sampling", "counters", "smoothed"))
+    content = dict.fromkeys(("next_level", "unfinished", "config", "feature_set", "policy", "sampling", "counters", "smoothed"))
     content |= {{"episode": episode, "weights": torch.full((200_000,), episode)}}
     write_checkpoint(numbered_checkpoint(folder, episode), content)
     remove_all_but_newest(folder, "episode_*.pt", 3)

@@ -18,12 +18,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+import matplotlib  # noqa: E402
+from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+from benchmarks.machine import processor  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
 PROGRAMS = ROOT / "reinforcement_learning"
 FIRST_SEED = 500_000
 PEERS = ("random", "do_nothing", "shortest_path")
@@ -48,7 +52,7 @@ def main() -> None:
         "command": f"multi_agent_training.py -n {options.n_episodes} -t {options.training_env_config} "
         f"-e {options.training_env_config} --seed SEED " + " ".join(extra),
         "levels": {"count": options.levels, "first_seed": FIRST_SEED},
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
         "summary": _summary(runs),
         "peers": peers,
         "runs": [{key: value for key, value in run.items() if key not in ("metrics", "checkpoints")} for run in runs],
@@ -113,14 +117,6 @@ def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
             summary[f"{which}_{measure}"] = round(statistics.mean(values), 4)
             summary[f"{which}_{measure}_se_over_seeds"] = round(error, 4) if error is not None else None
     return summary
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def _draw(runs: list[dict[str, Any]], peers: dict[str, dict[str, float]], path: Path, title: str) -> None:

@@ -1,0 +1,104 @@
+"""How the cost of a train-step grows with trains and map, from 7 trains on 30 x 30 cells to 425 on 158 x 158.
+
+    OMP_NUM_THREADS=1 python benchmarks/growth.py
+
+Plays one level of official configurations on the compiled simulator; times the step, the observation with mask, and
+the deadlock check, per train. Writes growth.md and growth.png beside itself. Most of its time goes into generating
+the large levels.
+"""
+
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+import numpy as np  # noqa: E402
+from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+from benchmarks.machine import processor  # noqa: E402
+from utils.deadlock_check import deadlocked  # noqa: E402
+from utils.env_configs import EnvConfig, resolve_env_config  # noqa: E402
+from utils.fast_reset import make_rail_env_fast  # noqa: E402
+from utils.observation_utils import Observer  # noqa: E402
+from utils.rail_simulator import CompiledSimulator  # noqa: E402
+
+LEVELS = ("00", "02", "03", "05", "06", "08", "10", "11", "12", "13", "14")
+PARTS = ("step", "observe", "deadlock check")
+WARM_UP_STEPS, TIMED_STEPS = 80, 120
+
+
+def main() -> None:
+    """Measures, prints, writes."""
+    rows = []
+    for name in LEVELS:
+        config = resolve_env_config(f"Round2_Test_{name}")
+        assert isinstance(config, EnvConfig)
+        simulator = CompiledSimulator.from_env(make_rail_env_fast(config, 1))
+        rows.append((config, _costs(simulator)))
+        print(_line(*rows[-1]), flush=True)
+    header = [
+        "# Growth with trains and map",
+        "",
+        f"`OMP_NUM_THREADS=1 python benchmarks/growth.py` on {processor()}, one core of {os.cpu_count()}, Python "
+        f"{platform.python_version()}. Microseconds per train and step, medians.",
+        "",
+        "| configuration | trains | cells | " + " | ".join(PARTS) + " |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    (HERE / "growth.md").write_text("\n".join([*header, *(_line(*row) for row in rows), ""]))
+    _draw(rows)
+
+
+def _costs(simulator: CompiledSimulator) -> dict[str, float]:
+    observer, state = Observer(), simulator.state
+    seconds: dict[str, list[float]] = {part: [] for part in PARTS}
+    for step in range(min(WARM_UP_STEPS + TIMED_STEPS, state.max_episode_steps - 1)):
+        observed = _timed(lambda: observer.observe(state))
+        _, mask = observer.observe(state)
+        # every train that may move does so, straight on or by its first way
+        moves = mask[:, 1:4]
+        actions = np.where(moves.any(axis=1), 1 + moves.argmax(axis=1), 0)
+        stepped = _timed(partial(simulator.step, actions))
+        checked = _timed(lambda: deadlocked(state))
+        if step >= WARM_UP_STEPS:
+            for part, value in zip(PARTS, (stepped, observed, checked), strict=True):
+                seconds[part].append(value)
+    return {part: 1e6 * statistics.median(values) / state.n_trains for part, values in seconds.items()}
+
+
+def _timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _line(config: EnvConfig, costs: dict[str, float]) -> str:
+    figures = " | ".join(f"{costs[part]:.2f}" for part in PARTS)
+    return f"| {config.name} | {config.n_agents} | {config.width} x {config.height} | {figures} |"
+
+
+def _draw(rows: list[tuple[EnvConfig, dict[str, float]]]) -> None:
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for part in PARTS:
+        axes.plot([config.n_agents for config, _ in rows], [costs[part] for _, costs in rows], "o-", label=part)
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("trains (larger maps with more trains, 30 x 30 to 158 x 158 cells)")
+    axes.set_ylabel("microseconds per train and step")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(HERE / "growth.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()
