@@ -196,6 +196,24 @@ class TestAct:
         make_policy().act(np.zeros((40, N_FEATURES), np.float32), np.ones((40, 5), bool), epsilon)
         return batches
 
+    def test_each_train_has_its_own_epsilon(self) -> None:
+        n = 4000
+        policy = make_policy()
+        always(policy.q_network, 0.0, [0.0, 3.0, 1.0, 2.0, 4.0])
+        epsilon = np.tile([0.0, 1.0, 0.25, 0.0], n // 4)
+        actions = policy.act(np.zeros((n, N_FEATURES), np.float32), np.ones((n, 5), bool), epsilon)
+        assert (actions[epsilon == 0.0] == 4).all()
+        shares = np.bincount(actions[epsilon == 1.0], minlength=5) / (n // 4)
+        assert shares == pytest.approx([0.2] * 5, abs=0.05)
+        assert (actions[epsilon == 0.25] == 4).mean() == pytest.approx(0.75 + 0.25 / 5, abs=0.05)
+
+    @pytest.mark.parametrize("epsilon", [0.0, 0.5, 1.0])
+    def test_one_number_is_as_good_as_an_array_of_it(self, epsilon: float) -> None:
+        batch = np.random.default_rng(0).random((40, N_FEATURES)).astype(np.float32), np.ones((40, 5), bool)
+        first, second = make_policy(seed=3), make_policy(seed=3)
+        assert first.act(*batch, epsilon).tolist() == second.act(*batch, np.full(40, epsilon)).tolist()
+        assert first.exploration.bit_generator.state == second.exploration.bit_generator.state
+
     def test_share_of_exploring_trains_is_epsilon(self) -> None:
         policy, n = make_policy(), 5000
         always(policy.q_network, 0.0, [1.0, 0.0, 0.0, 0.0, 0.0])

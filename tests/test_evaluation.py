@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_training import stop_after
 
-from reinforcement_learning.evaluation import evaluation_metrics, mean_and_standard_error, play_levels
+from reinforcement_learning.evaluation import LEVELS_AT_A_TIME, evaluation_metrics, mean_and_standard_error, play_levels
 from reinforcement_learning.heuristics import ForwardPolicy
 from reinforcement_learning.rollout import EpisodeResult
 from utils.env_configs import ENV_CONFIGS, make_rail_env
@@ -17,7 +17,7 @@ TINY = ENV_CONFIGS["Tiny"]
 
 
 def result(score: float, completion: float, n_steps: int, deadlocked: float, never_departed: float) -> EpisodeResult:
-    return EpisodeResult(score, completion, deadlocked, never_departed, n_steps, 1, np.zeros(5, np.int64))
+    return EpisodeResult(score, completion, deadlocked, never_departed, n_steps, 2, 1, np.zeros(5, np.int64))
 
 
 def test_metrics_by_hand() -> None:
@@ -49,8 +49,8 @@ def test_mean_and_standard_error() -> None:
     assert math.isnan(error)
 
 
-def play(should_stop: Callable[[], bool] = lambda: False) -> list[EpisodeResult]:
-    levels = (make_rail_env(TINY, seed) for seed in range(4))
+def play(should_stop: Callable[[], bool] = lambda: False, n_levels: int = LEVELS_AT_A_TIME) -> list[EpisodeResult]:
+    levels = (make_rail_env(TINY, seed) for seed in range(n_levels))
     return play_levels(levels, Observer(), ForwardPolicy(), should_stop=should_stop)
 
 
@@ -62,8 +62,20 @@ def test_every_level_is_played_to_its_end_and_alike_each_time() -> None:
 
 
 def test_stops_between_two_steps_with_what_was_played() -> None:
-    lengths = [r.n_steps for r in play()]
+    lengths = [r.n_steps for r in play()]  # all at a time
     assert len(play(stop_after(1))) == 0
-    assert len(play(stop_after(lengths[0] + 1))) == 1
-    assert len(play(stop_after(sum(lengths)))) == 3
-    assert len(play(stop_after(sum(lengths) + 1))) == 4
+    assert len(play(stop_after(min(lengths)))) == 0
+    assert len(play(stop_after(min(lengths) + 1))) == lengths.count(min(lengths)) < len(lengths)
+    assert len(play(stop_after(max(lengths)))) == len(lengths) - lengths.count(max(lengths))
+    assert len(play(stop_after(max(lengths) + 1))) == len(lengths)
+
+
+@pytest.mark.parametrize("n_levels", [0, 1, LEVELS_AT_A_TIME - 1, LEVELS_AT_A_TIME, 2 * LEVELS_AT_A_TIME + 1])
+def test_results_are_in_the_order_of_the_levels(n_levels: int) -> None:
+    alone = [play_levels([make_rail_env(TINY, seed)], Observer(), ForwardPolicy())[0] for seed in range(n_levels)]
+    together = play(n_levels=n_levels)
+    # that they end in another order is what makes this worth asking
+    assert n_levels < LEVELS_AT_A_TIME or (lengths := [r.n_steps for r in alone]) != sorted(lengths)
+    assert [(r.score, r.n_steps, r.n_decisions) for r in together] == [
+        (r.score, r.n_steps, r.n_decisions) for r in alone
+    ]

@@ -2,18 +2,18 @@
 
 import numpy as np
 import pytest
+from playing import begun, play, play_out
 from rail_envs import action_of, shortest_path_action, sparse_env
 
 from reinforcement_learning.heuristics import RULE_BASED, rule_based_policy
-from reinforcement_learning.rollout import EpisodeResult, Rollout
-from utils.simulator import FlatlandSimulator
+from reinforcement_learning.rollout import EpisodeResult
 
 MASK = np.array([[True, False, True, False, False], [False, True, False, True, True], [False, True, True, False, True]])
 
 
-def play(name: str, seed: int = 3) -> EpisodeResult:
+def play_by_rule(name: str, seed: int = 3) -> EpisodeResult:
     policy, observer = rule_based_policy(name, seed)
-    return Rollout(FlatlandSimulator(sparse_env(1, n_agents=5)), observer, policy).play()
+    return play(sparse_env(1, n_agents=5), policy, observer=observer)
 
 
 def test_random_stays_possible_and_follows_its_seed() -> None:
@@ -24,7 +24,7 @@ def test_random_stays_possible_and_follows_its_seed() -> None:
 
 
 def test_do_nothing_never_departs() -> None:
-    result = play("do_nothing")
+    result = play_by_rule("do_nothing")
     assert (result.never_departed, result.completion) == (1.0, 0.0)
 
 
@@ -40,7 +40,7 @@ def test_shortest_path_takes_the_move_that_brings_a_train_nearest() -> None:
     class Checked:
         def act(self, observations: np.ndarray, action_mask: np.ndarray, epsilon: float = 0.0) -> np.ndarray:
             actions = policy.act(observations, action_mask)
-            deciding = np.flatnonzero(np.count_nonzero(rollout._action_mask, axis=1) > 1)
+            deciding = np.flatnonzero(np.count_nonzero(rollout._action_mask[0], axis=1) > 1)
             on_map = [agent.current_configuration is not None for agent in env.agents]
             distances = env.distance_map.get()
             for handle, action in zip(deciding.tolist(), actions.tolist(), strict=True):
@@ -55,8 +55,8 @@ def test_shortest_path_takes_the_move_that_brings_a_train_nearest() -> None:
         (row, column), direction = transition[0]
         return distances[handle, row, column, direction]
 
-    rollout = Rollout(FlatlandSimulator(env), observer, Checked())
-    result = rollout.play()
+    rollout = begun(env, Checked(), observer=observer)
+    result = play_out(rollout)[0]
     assert result.never_departed == 0.0
     assert sum(checked) > 10
 
@@ -64,7 +64,7 @@ def test_shortest_path_takes_the_move_that_brings_a_train_nearest() -> None:
 def test_a_lonely_train_on_its_shortest_path_arrives() -> None:
     for seed in (1, 2, 3):
         policy, observer = rule_based_policy("shortest_path")
-        assert Rollout(FlatlandSimulator(sparse_env(seed, n_agents=1)), observer, policy).play().completion == 1.0
+        assert play(sparse_env(seed, n_agents=1), policy, observer=observer).completion == 1.0
 
 
 def test_names() -> None:

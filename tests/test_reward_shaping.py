@@ -5,7 +5,7 @@ import pytest
 from flatland.envs.rail_env import RailEnv
 from rail_envs import EAST, WEST, drawn_env, shortest_path_action, sparse_env
 
-from reinforcement_learning.reward_shaping import EpisodeRewards, RewardShaping
+from reinforcement_learning.reward_shaping import LearningRewards, RewardShaping
 from utils.rail_state import DONE, RailState, remaining_travel_time
 
 
@@ -13,10 +13,17 @@ def no_terms(gamma: float = 1.0, **terms: float) -> RewardShaping:
     return RewardShaping(**{"gamma": gamma, "shaping": 0.0, "arrival_reward": 0.0, "deadlock_penalty": 0.0, **terms})
 
 
+def learning_rewards(shaping: RewardShaping, state: RailState) -> LearningRewards:
+    """The rewards of one environment, at the beginning of its episode."""
+    rewards = LearningRewards(shaping, 1, state.n_trains)
+    rewards.start(0, state.max_episode_steps, remaining_travel_time(state))
+    return rewards
+
+
 def shaped_rewards(env: RailEnv, shaping: RewardShaping, *, own_rewards: bool = False) -> np.ndarray:
     """Shaped rewards ``[steps, trains]`` of an episode on the shortest paths; the environment's own count if wanted."""
     state = RailState.from_env(env)
-    rewards = EpisodeRewards(shaping, state)
+    rewards = learning_rewards(shaping, state)
     shaped, done = [], False
     while not done:
         arrived_before = state.state == DONE
@@ -27,7 +34,9 @@ def shaped_rewards(env: RailEnv, shaping: RewardShaping, *, own_rewards: bool = 
         newly_arrived = (state.state == DONE) & ~arrived_before
         own_of_trains = np.array(list(own.values())) if own_rewards else np.zeros(state.n_trains)
         nobody = np.zeros(state.n_trains, dtype=bool)
-        shaped.append(rewards.step(own_of_trains, state, newly_arrived, nobody, done))
+        remaining = remaining_travel_time(state)
+        arrays = (own_of_trains, remaining, newly_arrived, nobody)
+        shaped.append(rewards.step(*(array[np.newaxis] for array in arrays), np.array([done]))[0])
     return np.array(shaped)
 
 
@@ -67,8 +76,28 @@ def test_environments_reward_is_a_share_of_the_episode() -> None:
 
 def test_arrival_and_deadlock_have_their_weights_at_their_step() -> None:
     env = drawn_env([">----<"], [(((0, 1), EAST), (0, 4)), (((0, 4), WEST), (0, 1))])
-    rewards = EpisodeRewards(no_terms(arrival_reward=7.0, deadlock_penalty=3.0), state := RailState.from_env(env))
-    zeros, yes, no = np.zeros(2), np.array([True, False]), np.array([False, False])
-    assert rewards.step(zeros, state, no, no, False).tolist() == [0, 0]
-    assert rewards.step(zeros, state, yes, ~yes, False).tolist() == [7, -3]
-    assert rewards.step(zeros, state, no, no, True).tolist() == [0, 0]
+    state = RailState.from_env(env)
+    rewards = learning_rewards(no_terms(arrival_reward=7.0, deadlock_penalty=3.0), state)
+    zeros, remaining = np.zeros((1, 2)), remaining_travel_time(state)[np.newaxis]
+    yes, no = np.array([[True, False]]), np.array([[False, False]])
+    over, not_over = np.array([True]), np.array([False])
+    assert rewards.step(zeros, remaining, no, no, not_over).tolist() == [[0, 0]]
+    assert rewards.step(zeros, remaining, yes, ~yes, not_over).tolist() == [[7, -3]]
+    assert rewards.step(zeros, remaining, no, no, over).tolist() == [[0, 0]]
+
+
+def test_episodes_side_by_side_have_their_own_lengths_and_ends() -> None:
+    rewards = LearningRewards(no_terms(gamma=0.5, shaping=1.0), 3, 2)
+    rewards.start(0, 10, np.array([4.0, 20.0]))
+    rewards.start(2, 100, np.array([40.0, np.inf]))
+    nobody, own = np.zeros((3, 2), dtype=bool), np.array([[-5.0, 0.0], [0.0, 0.0], [0.0, -5.0]])
+    remaining = np.array([[3.0, 20.0], [0.0, 0.0], [39.0, np.inf]])
+    shaped = rewards.step(own, remaining, nobody, nobody, np.array([True, False, False]))
+    assert shaped == pytest.approx(
+        np.array([[-0.5 + 0.4, 1.0], [0.0, 0.0], [-0.5 * 0.39 + 0.4, -0.05 - 0.5 * 1.0 + 1.0]])
+    )
+    # another level takes the place of the one that is over; its neighbour does not notice
+    rewards.start(0, 20, np.array([10.0, 0.0]))
+    shaped = rewards.step(np.zeros((3, 2)), remaining, nobody, nobody, np.array([False, False, False]))
+    assert shaped[0] == pytest.approx([-0.5 * 0.15 + 0.5, -0.5 * 1.0])
+    assert shaped[2] == pytest.approx([0.5 * 0.39, 0.5])

@@ -77,6 +77,17 @@ def test_rewards_before_the_first_decision_belong_to_nobody() -> None:
     assert collector.finish(np.array([0])).rewards.tolist() == [3.0]
 
 
+def test_a_new_episode_leaves_nothing_of_the_one_before_and_its_neighbours_as_they_are() -> None:
+    collector = TransitionCollector(2, 1, gamma=0.5, n_step=2)
+    both, mask = np.arange(2), np.ones((2, 5), dtype=bool)
+    collector.decide(both, np.array([[1.0], [2.0]], np.float32), mask, both)
+    collector.reward(np.array([1.0, 1.0]))
+    collector.begin(both[:1])
+    assert collector._next_slot.tolist() == [0, 1]
+    finished = collector.finish(both)
+    assert (finished.observations.tolist(), finished.rewards.tolist()) == ([[2.0]], [1.0])
+
+
 def test_finished_transitions_are_not_changed_by_what_follows() -> None:
     collector = TransitionCollector(1, N_FEATURES, gamma=0.5)
     decide(collector, [0], 0)
