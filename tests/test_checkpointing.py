@@ -208,12 +208,13 @@ WRITER = """
 import os, sys, torch
 from pathlib import Path
 sys.path.insert(0, {project!r})
+from reinforcement_learning import checkpointing
 from reinforcement_learning.checkpointing import numbered_checkpoint, remove_all_but_newest, write_checkpoint
 folder = Path({folder!r})
 for episode in range(1, 100_000):
     if episode == 5 and {fatal_call!r}:
         setattr(os, {fatal_call!r}, lambda *arguments: os.kill(os.getpid(), 9))
-    content = dict.fromkeys(("next_level", "unfinished", "config", "feature_set", "policy", "sampling", "counters", "smoothed"))
+    content = dict.fromkeys(checkpointing._NEEDED)
     content |= {{"episode": episode, "weights": torch.full((200_000,), episode)}}
     write_checkpoint(numbered_checkpoint(folder, episode), content)
     remove_all_but_newest(folder, "episode_*.pt", 3)

@@ -19,6 +19,8 @@ SMALL: dict[str, Any] = {
     "buffer_size": 500,
     "buffer_min_size": 32,
     "batch_size": 16,
+    "update_every": 16,
+    "num_envs": 1,
     "wandb": False,
     "level_workers": 0,
 }
