@@ -45,12 +45,16 @@ def sparse_env(
     p_level_free: float = 0.0,
     line_length: int = 2,
     obs_builder: ObservationBuilder | None = None,
+    height: int | None = None,
     **options: object,
 ) -> RailEnv:
-    """A generated environment, reset; the classic kit's Test_1 with four speeds unless told otherwise."""
+    """A generated environment, reset; the classic kit's Test_1 with four speeds unless told otherwise.
+
+    ``size`` is the width, and the height too unless that is given.
+    """
     env = RailEnv(
         width=size,
-        height=size,
+        height=height or size,
         rail_generator=sparse_rail_generator(
             max_num_cities=n_cities,
             max_rails_between_cities=2,

@@ -2,93 +2,25 @@
 
 import numpy as np
 import pytest
-from flatland.envs.observations import Node, TreeObsForRailEnv
-from flatland.envs.predictions import ShortestPathPredictorForRailEnv
 from flatland.envs.rail_env import RailEnv
 from flatland.envs.step_utils.states import TrainState
+from flatland_trees import (
+    INF,
+    assert_trees_equal,
+    classic_normalization,
+    flatland_tree_builder,
+    flatland_trees,
+    values_in_preorder,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rail_envs import EAST, FOUR_SPEEDS, ONE_SPEED, action_of, drawn_env, play, sparse_env
 
 from utils.observation_builder import CompiledTreeObservation
-from utils.observation_utils import FEATURE_SETS, FeatureSet, Observer, get_feature_set, observe
+from utils.observation_utils import FEATURE_SETS, Observer, get_feature_set, observe
 from utils.rail_state import RailState, remaining_travel_time
 from utils.timetable_features import TIMETABLE_FEATURE_NAMES
-from utils.tree_observation import N_NODE_VALUES, count_nodes, tree_observation
-
-INF = np.inf
-
-
-def flatland_trees(env: RailEnv, builder: TreeObsForRailEnv) -> dict[int, Node]:
-    """flatland's trees of all trains in the present step."""
-    return builder.get_many(list(range(len(env.agents))))
-
-
-def flatland_tree_builder(env: RailEnv, max_depth: int) -> TreeObsForRailEnv:
-    builder = TreeObsForRailEnv(max_depth, ShortestPathPredictorForRailEnv(30))
-    builder.reset(env)
-    return builder
-
-
-def values_in_preorder(node: Node | float, depth: int, max_depth: int) -> list[list[float]]:
-    """The values of a flatland subtree, missing nodes as -inf."""
-    if not isinstance(node, Node):
-        return [[-INF] * N_NODE_VALUES for _ in range(count_nodes(max_depth - depth))]
-    rows = [[float(value) for value in node[:N_NODE_VALUES]]]
-    if depth < max_depth:
-        for branch in "LFRB":
-            rows += values_in_preorder(node.childs[branch], depth + 1, max_depth)
-    return rows
-
-
-def largest_below(values: np.ndarray, bound: float) -> float:
-    """The largest value in [0, bound), 0 if there is none."""
-    return max((value for value in values if 0 <= value < bound), default=0)
-
-
-def smallest_from(values: np.ndarray, bound: float) -> float:
-    """The smallest value of at least ``bound``, inf if there is none."""
-    return min((value for value in values if value >= bound), default=INF)
-
-
-def classic_clip(values: np.ndarray, radius: int = 0, to_range: bool = False) -> np.ndarray:
-    """``norm_obs_clip`` of the classic starter kit."""
-    largest = radius if radius > 0 else max(1, largest_below(values, 1000)) + 1
-    smallest = smallest_from(values, 0) if to_range else 0
-    smallest = min(smallest, largest)
-    if largest == smallest:
-        return np.clip(values / largest, -1, 1)
-    return np.clip((values - smallest) / abs(largest - smallest), -1, 1)
-
-
-def classic_normalization(tree: Node, max_depth: int, radius: int) -> np.ndarray:
-    """``normalize_observation`` of the classic starter kit."""
-    nodes = np.array(values_in_preorder(tree, 0, max_depth))
-    data = classic_clip(nodes[:, :6].ravel(), radius=radius)
-    distance = classic_clip(nodes[:, 6], to_range=True)
-    agent_data = np.clip(nodes[:, 7:11].ravel(), -1, 1)
-    return np.concatenate((data, distance, agent_data))
-
-
-def assert_trees_equal(env: RailEnv, seed: int, random_share: float, max_depth: int, every: int) -> np.ndarray:
-    """Plays an episode, comparing all trees at every so many steps; returns all trees."""
-    state = RailState.from_env(env)
-    builder = flatland_tree_builder(env, max_depth)
-    observer = Observer(FeatureSet("tree", 1, max_depth))
-    compared = []
-    for step, _ in enumerate(play(env, seed, random_share)):
-        if step % every:
-            continue
-        state.update(env)
-        trees = flatland_trees(env, builder)
-        expected = np.array([values_in_preorder(trees[handle], 0, max_depth) for handle in trees])
-        nodes = tree_observation(state, max_depth)
-        np.testing.assert_array_equal(nodes, expected)
-        features, _ = observer.observe(state)
-        classic = np.array([classic_normalization(trees[handle], max_depth, 10) for handle in trees])
-        np.testing.assert_array_equal(features, classic.astype(np.float32))
-        compared.append(nodes)
-    return np.concatenate(compared)
+from utils.tree_observation import tree_observation
 
 
 @pytest.mark.parametrize("max_depth", [1, 2, 3])
@@ -244,7 +176,7 @@ def test_names_and_sizes_of_the_feature_sets() -> None:
 
 
 def test_unknown_and_impossible_feature_sets_are_refused() -> None:
-    with pytest.raises(ValueError, match="no feature set 'trees'; there are tree, tree_timetable"):
+    with pytest.raises(ValueError, match="no feature set 'trees'; there are tree, tree_timetable, tree_conflicts"):
         get_feature_set("trees")
     with pytest.raises(ValueError, match="depth of the tree is 0"):
         get_feature_set("tree", max_depth=0)

@@ -1,12 +1,13 @@
 """What the policies see: named feature sets, and the observer that fills features and action masks in one call."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from utils.action_mask import fill_mask_of_train, stops_everywhere
 from utils.compiled import compiled
+from utils.predicted_conflicts import Forecast, clear_forecast, predict_trains
 from utils.rail_grid import N_ACTIONS
 from utils.rail_state import RailState, mark_trains, unmark_trains
 from utils.timetable_features import TIMETABLE_FEATURE_NAMES, fill_timetable_features, shares_of_trains
@@ -48,6 +49,8 @@ class FeatureSet:
         max_depth: depth of the tree, from 1.
         radius: cells at which the tree's distances are clipped, from 1.
         with_timetable: whether ``TIMETABLE_FEATURE_NAMES`` follow the tree's features.
+        with_conflicts: whether the tree tells the distances of predicted conflicts, see ``predicted_conflicts``;
+            flatland's tree has a place for them, where it never finds one.
     """
 
     name: str
@@ -55,6 +58,7 @@ class FeatureSet:
     max_depth: int = 2
     radius: int = 10
     with_timetable: bool = False
+    with_conflicts: bool = False
 
     def __post_init__(self) -> None:
         if self.max_depth < 1:
@@ -96,6 +100,7 @@ FEATURE_SETS = {
     for feature_set in (
         FeatureSet("tree", 1),
         FeatureSet("tree_timetable", 1, with_timetable=True),
+        FeatureSet("tree_conflicts", 1, with_conflicts=True),
     )
 }
 DEFAULT_FEATURE_SET = FEATURE_SETS["tree"]
@@ -109,8 +114,7 @@ def get_feature_set(name: str, max_depth: int = 2, radius: int = 10) -> FeatureS
     """
     if name not in FEATURE_SETS:
         raise ValueError(f"there is no feature set {name!r}; there are {', '.join(FEATURE_SETS)}")
-    registered = FEATURE_SETS[name]
-    return FeatureSet(name, registered.version, max_depth, radius, registered.with_timetable)
+    return replace(FEATURE_SETS[name], max_depth=max_depth, radius=radius)
 
 
 @compiled
@@ -176,12 +180,15 @@ def _observe(
     visited: np.ndarray,
     n_branches: np.ndarray,
     stack: np.ndarray,
+    forecast: Forecast | None,
     nodes: np.ndarray,
     features: np.ndarray,
     mask: np.ndarray,
 ) -> None:
     mark_trains(occupant, level_free, dynamic)
     mark_waiting_trains(waiting, grid.shape[1], constants, dynamic, 1)
+    if forecast is not None:
+        predict_trains(grid, distance_map, constants, dynamic, forecast)
     n_tree_features = nodes.shape[0] * FEATURES_PER_NODE
     on_map, arrived = shares_of_trains(dynamic)
     for handle in range(dynamic.shape[1]):
@@ -198,6 +205,7 @@ def _observe(
             visited,
             n_branches,
             stack,
+            forecast,
             nodes,
         )
         normalize_tree(nodes, radius, features[handle, :n_tree_features])
@@ -219,6 +227,8 @@ def _observe(
         fill_mask_of_train(
             handle, all_actions, stop_everywhere, grid, level_free, constants, dynamic, occupant, mask[handle]
         )
+    if forecast is not None:
+        clear_forecast(forecast)
     mark_waiting_trains(waiting, grid.shape[1], constants, dynamic, -1)
     unmark_trains(occupant, level_free, dynamic)
 
@@ -248,6 +258,7 @@ class Observer:
         self._n_features = feature_set.n_features
         self._nodes = np.empty((count_nodes(feature_set.max_depth), N_NODE_VALUES), dtype=np.float64)
         self._scratch = TreeScratch(0, feature_set.max_depth)
+        self._forecast: Forecast | None = None
 
     def observe(
         self,
@@ -271,6 +282,8 @@ class Observer:
         if self._scratch.n_cells != state.grid.size:
             self._scratch = TreeScratch(state.grid.size, self.feature_set.max_depth)
         scratch = self._scratch
+        if self.feature_set.with_conflicts and (self._forecast is None or not self._forecast.fits(state)):
+            self._forecast = Forecast.for_state(state)
         _observe(
             self.feature_set.max_depth,
             self.feature_set.radius,
@@ -290,6 +303,7 @@ class Observer:
             scratch.visited,
             scratch.n_branches,
             scratch.stack,
+            self._forecast,
             self._nodes,
             features,
             mask,

@@ -2,7 +2,9 @@
 
 Values equal those of ``TreeObsForRailEnv(max_depth, ShortestPathPredictorForRailEnv(30))`` of flatland-rl 4.3.0 to
 the last bit. There the distance of a predicted conflict is always infinite (a comparison that can never hold), so
-no prediction is computed here.
+nothing is predicted here unless a ``Forecast`` is given: then that one value is what flatland means to compute, see
+``predicted_conflicts``. numba compiles these functions once with and once without a forecast, and the tests for
+None cost nothing.
 
 Nodes are stored in preorder: the root, then the subtrees left, forward, right and back. Missing nodes are -inf in
 all their values, missing values of a node are +inf.
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.compiled import compiled
+from utils.predicted_conflicts import Forecast, clear_forecast, is_conflict_predicted, predict_trains
 from utils.rail_grid import (
     COLUMN_STEP,
     DIAMOND_CROSSING,
@@ -125,6 +128,7 @@ def _walk_branch(
     waiting: np.ndarray,
     visited: np.ndarray,
     branch_number: int,
+    forecast: Forecast | None,
     node: np.ndarray,
 ) -> tuple[int, int, int, int, int]:
     """Walk along the track to the branch's end and fill its node.
@@ -145,6 +149,13 @@ def _walk_branch(
         if other >= 0:
             _look_at_train(other, direction, distance, constants, dynamic, node)
             node[READY_TRAINS] += waiting[position]
+        # Distances grow along a branch: the first conflict is the nearest.
+        if (
+            forecast is not None
+            and node[POTENTIAL_CONFLICT] == np.inf
+            and is_conflict_predicted(handle, row, column, direction, distance, grid, constants, forecast)
+        ):
+            node[POTENTIAL_CONFLICT] = distance
         at_own_target = row == constants[TARGET_ROW, handle] and column == constants[TARGET_COLUMN, handle]
         if at_own_target:
             node[OWN_TARGET] = min(node[OWN_TARGET], distance)
@@ -224,12 +235,13 @@ def explore_tree(
     visited: np.ndarray,
     n_branches: np.ndarray,
     stack: np.ndarray,
+    forecast: Forecast | None,
     nodes: np.ndarray,
 ) -> None:
     """Fill ``nodes``, float64 [count_nodes(max_depth), N_NODE_VALUES], with the tree of one train.
 
-    ``occupant`` and ``waiting`` hold the trains (``mark_trains``, ``mark_waiting_trains``); for the other scratch
-    memory see ``TreeScratch``.
+    ``occupant``, ``waiting`` and ``forecast`` hold the trains (``mark_trains``, ``mark_waiting_trains``,
+    ``predict_trains``); for the other scratch memory see ``TreeScratch``. Without a forecast no conflict is seen.
     """
     nodes[:] = -np.inf
     row, column, direction = configuration_of(handle, constants, dynamic)
@@ -263,6 +275,7 @@ def explore_tree(
             waiting,
             visited,
             n_branches[0],
+            forecast,
             nodes[index],
         )
         if end != _CLOSED and depth < max_depth:
@@ -286,10 +299,13 @@ def _explore_trees(
     visited: np.ndarray,
     n_branches: np.ndarray,
     stack: np.ndarray,
+    forecast: Forecast | None,
     nodes: np.ndarray,
 ) -> None:
     mark_trains(occupant, level_free, dynamic)
     mark_waiting_trains(waiting, grid.shape[1], constants, dynamic, 1)
+    if forecast is not None:
+        predict_trains(grid, distance_map, constants, dynamic, forecast)
     for handle in range(dynamic.shape[1]):
         explore_tree(
             handle,
@@ -304,13 +320,16 @@ def _explore_trees(
             visited,
             n_branches,
             stack,
+            forecast,
             nodes[handle],
         )
+    if forecast is not None:
+        clear_forecast(forecast)
     mark_waiting_trains(waiting, grid.shape[1], constants, dynamic, -1)
     unmark_trains(occupant, level_free, dynamic)
 
 
-def tree_observation(state: RailState, max_depth: int) -> NDArray[np.float64]:
+def tree_observation(state: RailState, max_depth: int, with_conflicts: bool = False) -> NDArray[np.float64]:
     """The trees of all trains, float64 [trains, count_nodes(max_depth), N_NODE_VALUES], not normalised.
 
     For looking at trees and comparing them with flatland's. Training uses ``observation_utils.Observer``, which
@@ -331,6 +350,7 @@ def tree_observation(state: RailState, max_depth: int) -> NDArray[np.float64]:
         scratch.visited,
         scratch.n_branches,
         scratch.stack,
+        Forecast.for_state(state) if with_conflicts else None,
         nodes,
     )
     return nodes
