@@ -153,9 +153,11 @@ class Rollout:
         """Begins an episode in a free environment.
 
         Raises:
-            ValueError: the level has more trains than there are places.
+            ValueError: the environment plays already, or the level has more trains than there are places.
         """
         state = simulator.state
+        if self._episodes[env] is not None:
+            raise ValueError(f"environment {env} has an episode under way")
         if state.n_trains > self.n_trains:
             raise ValueError(f"the level has {state.n_trains} trains, but there are places for {self.n_trains} only")
         self._episodes[env] = _Episode(simulator)
@@ -179,10 +181,9 @@ class Rollout:
         Each is begun as many steps before the end as it has played, so they run side by side as they did. Their
         transitions, stored then, are dropped now.
         """
-        learning, self._learning = (
-            self._learning,
-            self._learning and dataclasses.replace(self._learning, sink=_Discard()),
-        )
+        learning = self._learning
+        if learning is not None:
+            self._learning = dataclasses.replace(learning, sink=_Discard())
         for left in range(max((len(history) for *_, history in interrupted.values()), default=0), -1, -1):
             for env, (simulator, epsilon, history) in interrupted.items():
                 if len(history) == left:
