@@ -50,8 +50,12 @@ def main() -> None:
     rows = [
         _row("observation of ten trains, normalised", *_observation(), options.rounds),
         _row("simulator step, ten trains, no observation", *_step(), options.rounds),
-        _row("collecting without learning, per step of one environment", *_collecting(), options.rounds),
-        _row("training at the classic hyper-parameters, per step of one environment", *_training(), options.rounds),
+        _row("collecting without learning, per step of one environment", *_playing(learn=False), options.rounds),
+        _row(
+            "training at the classic hyper-parameters, per step of one environment",
+            *_playing(learn=True),
+            options.rounds,
+        ),
     ]
     learning = _learning_share()
     record = {
@@ -129,7 +133,7 @@ def _step() -> tuple[Callable[[], float], Callable[[], float]]:
     return classic, ours
 
 
-def _collecting() -> tuple[Callable[[], float], Callable[[], float]]:
+def _playing(*, learn: bool) -> tuple[Callable[[], float], Callable[[], float]]:
     """Both explore with the same share; levels are made beforehand and not timed."""
     epsilon = 0.1
     classic_policy = ClassicPolicy()
@@ -140,32 +144,10 @@ def _collecting() -> tuple[Callable[[], float], Callable[[], float]]:
         clear_flatland_caches()
         env = make_rail_env(CONFIG, 3)
         started = time.process_time()
-        n_steps = train_episode(env, classic_policy, epsilon, learn=False)
+        n_steps = train_episode(env, classic_policy, epsilon, learn=learn)
         return 1e6 * (time.process_time() - started) / n_steps
 
-    def ours() -> float:
-        return _play(policy, buffer, epsilon, None)
-
-    return classic, ours
-
-
-def _training() -> tuple[Callable[[], float], Callable[[], float]]:
-    epsilon = 0.1
-    classic_policy = ClassicPolicy()
-    policy = DDDQNPolicy(FEATURES.n_features, 128)
-    buffer = ReplayBuffer(100_000, FEATURES, np.random.default_rng(0))
-
-    def classic() -> float:
-        clear_flatland_caches()
-        env = make_rail_env(CONFIG, 4)
-        started = time.process_time()
-        n_steps = train_episode(env, classic_policy, epsilon)
-        return 1e6 * (time.process_time() - started) / n_steps
-
-    def ours() -> float:
-        return _play(policy, buffer, epsilon, 8)
-
-    return classic, ours
+    return classic, lambda: _play(policy, buffer, epsilon, update_every=8 if learn else None)
 
 
 def _play(policy: DDDQNPolicy, buffer: ReplayBuffer, epsilon: float, update_every: int | None) -> float:
