@@ -60,6 +60,20 @@ def resume(base: Path, checkpoint: Path, **options: Any) -> tuple[Trainer, Memor
     return trainer, sink
 
 
+def assert_equals_uninterrupted(
+    base: Path, uninterrupted: tuple[Trainer, MemorySink], questions: int, options: dict[str, Any]
+) -> None:
+    """A training stopped after so many questions, then resumed, is the uninterrupted one to the bit."""
+    stopped, first_sink = make_trainer(base, stop_requested=stop_after(questions), **options)
+    assert not stopped.run()
+    checkpoint = numbered_checkpoint(stopped.folders.checkpoints, stopped.episode)
+    resumed, later_sink = resume(base, checkpoint, **options)
+    assert resumed.run()
+    wanted, wanted_sink = uninterrupted
+    assert_same(state_of(resumed), state_of(wanted))
+    assert_same(first_sink.rows + later_sink.rows, wanted_sink.rows)
+
+
 class TestReproducibility:
     def test_same_seed_same_training(self, tmp_path: Path) -> None:
         (first, first_sink), (second, second_sink) = (run(tmp_path / name, n_episodes=7, seed=3) for name in "ab")
@@ -148,14 +162,7 @@ class TestResume:
     def test_equals_the_uninterrupted_training_to_the_bit(
         self, tmp_path: Path, uninterrupted: tuple[Trainer, MemorySink], questions: int
     ) -> None:
-        stopped, first_sink = make_trainer(tmp_path, stop_requested=stop_after(questions), **self.OPTIONS)
-        assert not stopped.run()
-        checkpoint = numbered_checkpoint(stopped.folders.checkpoints, stopped.episode)
-        resumed, later_sink = resume(tmp_path, checkpoint, **self.OPTIONS)
-        assert resumed.run()
-        wanted, wanted_sink = uninterrupted
-        assert_same(state_of(resumed), state_of(wanted))
-        assert_same(first_sink.rows + later_sink.rows, wanted_sink.rows)
+        assert_equals_uninterrupted(tmp_path, uninterrupted, questions, self.OPTIONS)
 
     def test_at_the_boundary_of_an_episode(self, tmp_path: Path, uninterrupted: tuple[Trainer, MemorySink]) -> None:
         shorter, first_sink = run(tmp_path, **self.OPTIONS | {"n_episodes": 6})
@@ -272,14 +279,7 @@ class TestSideBySide:
     def test_equals_the_uninterrupted_training_to_the_bit(
         self, tmp_path: Path, uninterrupted: tuple[Trainer, MemorySink], questions: int
     ) -> None:
-        stopped, first_sink = make_trainer(tmp_path, stop_requested=stop_after(questions), **self.OPTIONS)
-        assert not stopped.run()
-        checkpoint = numbered_checkpoint(stopped.folders.checkpoints, stopped.episode)
-        resumed, later_sink = resume(tmp_path, checkpoint, **self.OPTIONS)
-        assert resumed.run()
-        wanted, wanted_sink = uninterrupted
-        assert_same(state_of(resumed), state_of(wanted))
-        assert_same(first_sink.rows + later_sink.rows, wanted_sink.rows)
+        assert_equals_uninterrupted(tmp_path, uninterrupted, questions, self.OPTIONS)
 
     def test_from_the_checkpoint_of_an_evaluation(
         self, tmp_path: Path, uninterrupted: tuple[Trainer, MemorySink]
