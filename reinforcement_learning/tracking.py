@@ -191,7 +191,8 @@ def _start_run(arguments: dict[str, Any], timeouts: dict[str, float]) -> Any:
         if arguments["dir"] is not None:
             Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
         mode = _choose_mode(wandb)
-        settings = wandb.Settings(**timeouts)
+        # quiet: its closing table would push the summary of the training, with what to type next, off the screen
+        settings = wandb.Settings(quiet=True, **timeouts)
     except Exception as error:
         _say(f"W&B cannot be used ({type(error).__name__}: {error}); training goes on without it.")
         return None
