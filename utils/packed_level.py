@@ -6,6 +6,7 @@ takes a fraction of a millisecond. So are the zeros of the table of malfunctions
 
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,8 @@ def pack_level(simulator: CompiledSimulator) -> bytes:
         raise UnpackableLevelError("the distance map of the level is not the one that its map and targets give")
     (places,) = np.nonzero(simulator.malfunctions.ravel())
     sizes = (state.n_trains, *state.grid.shape, state.max_episode_steps, simulator.halts.shape[1], len(places))
-    arrays = (
+    # the type is told: what mypy infers for it depends on the order in which it meets the modules
+    arrays: tuple[NDArray[Any], ...] = (
         state.constants,
         state.dynamic,
         simulator.plans,
