@@ -132,5 +132,5 @@ def load_policy(path: str | Path, device: str | torch.device = "cpu") -> tuple[G
         network.load_state_dict(content["policy"]["average_network"])
     except (RuntimeError, KeyError) as error:
         raise CheckpointError(f"{path} holds a network of another shape than its configuration says.") from error
-    observer = Observer(feature_set, action_mask=config["action_mask"], decision_points=config["decision_points"])
+    observer = Observer(feature_set, config["action_mask"], config["decision_points"], config["safe_moves"])
     return GreedyPolicy(network, torch.device(device)), observer

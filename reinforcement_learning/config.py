@@ -115,7 +115,7 @@ class TrainingConfig:
     )
     batch_size: int = option(_LEARN, 128, "transitions in a learning step", _at_least(1))
     update_every: int = option(_LEARN, 32, "transitions collected for each learning step", _at_least(1))
-    gamma: float = option(_LEARN, 0.99, "discount for each step of the environment", _between(0, 1))
+    gamma: float = option(_LEARN, 0.995, "discount for each step of the environment", _between(0, 1))
     n_step: int = option(_LEARN, 3, "decisions of a train between a state and its bootstrap state", _whole(1, 1_000))
     learning_rate: float = option(_LEARN, 3e-4, "step size of Adam", _above(0, 1))
     tau: float = option(_LEARN, 1e-3, "share of the network that the target takes over each step", _above(0, 1))
@@ -134,14 +134,16 @@ class TrainingConfig:
     arrival_reward: float = option(_REWARD, 1.0, "reward for reaching the target", _not_negative())
     deadlock_penalty: float = option(_REWARD, 0.5, "penalty for entering a deadlock", _not_negative())
 
-    feature_set: str = option(_INPUT, "tree", "what a train observes", _one_of(*FEATURE_SETS), fixed=True)
+    feature_set: str = option(_INPUT, "tree_routes", "what a train observes", _one_of(*FEATURE_SETS), fixed=True)
     action_mask: bool = option(_INPUT, True, "choose among the possible actions only", _BOOL)
     decision_points: str = option(
         _INPUT,
         "every_cell",
-        "where a train may stop: at every cell, or where it can help (near switches and behind trains)",
+        "where a train on the map chooses: in every cell, to stop or go; or only where there are several ways on, and "
+        "it stops only if it must",
         _one_of("every_cell", "switches"),
     )
+    safe_moves: bool = option(_INPUT, True, "rule out moves that could end in a deadlock", _BOOL)
 
     checkpoint_dir: str = option(_FILES, str(PROJECT_ROOT / "checkpoints"), "folder for checkpoints")
     keep_checkpoints: int = option(_FILES, 3, "newest checkpoints kept beside the best one", _at_least(1))

@@ -205,10 +205,12 @@ class Rollout:
         playing = self.playing
         for env in playing:
             episode = self._episode(env)
-            n_trains = episode.simulator.state.n_trains
-            chosen = actions[env, :n_trains]
-            self._rewards[env, :n_trains], over[env] = episode.simulator.step(chosen)
+            state = episode.simulator.state
+            chosen = actions[env, : state.n_trains]
             episode.history.append(chosen.astype(np.int8))
+            # who must wait after all belongs to the environment: what is learned from is what was chosen
+            self.observer.settle(state, chosen)
+            self._rewards[env, : state.n_trains], over[env] = episode.simulator.step(chosen)
         self.stopwatch.lap("step")
         self._after_step(playing, over)
         finished = []

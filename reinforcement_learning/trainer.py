@@ -65,9 +65,7 @@ class Trainer:
         self.stop_requested = stop_requested
         self.wandb_run_id: str | None = None  # kept in checkpoints: a resumed training continues its run there
         self.feature_set = get_feature_set(config.feature_set)
-        self.observer = Observer(
-            self.feature_set, action_mask=config.action_mask, decision_points=config.decision_points
-        )
+        self.observer = Observer(self.feature_set, config.action_mask, config.decision_points, config.safe_moves)
         self.policy = DDDQNPolicy(
             self.feature_set.n_features,
             config.hidden_size,

@@ -6,7 +6,7 @@ from flatland.envs.rail_env import RailEnv
 from flatland.envs.step_utils.states import TrainState
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rail_envs import EAST, FOUR_SPEEDS, ONE_SPEED, WEST, action_of, drawn_env, play, sparse_env
+from rail_envs import EAST, FOUR_SPEEDS, ONE_SPEED, action_of, drawn_env, play, sparse_env
 
 from utils.action_mask import action_mask
 from utils.observation_utils import Observer
@@ -26,26 +26,6 @@ def possible_moves(env: RailEnv, configuration) -> dict[int, tuple]:
     return moves
 
 
-def is_junction(env: RailEnv, position) -> bool:
-    return bin(env.rail.get_full_transitions(*position)).count("1") > 2
-
-
-def may_stop_at_switches(env: RailEnv, agent) -> bool:
-    """The rule of decision points at switches, in Python."""
-    moves = possible_moves(env, agent.current_configuration).values()
-    resources = {
-        env.resource_map.get_resource(other.current_configuration)
-        for other in env.agents
-        if other.current_configuration is not None
-    }
-    return (
-        agent.state != TrainState.MOVING
-        or is_junction(env, agent.current_configuration[0])
-        or any(is_junction(env, position) for position, _ in moves)
-        or any(env.resource_map.get_resource(following) in resources for following in moves)
-    )
-
-
 def expected_mask(env: RailEnv, handle: int, every_cell: bool) -> set[int] | None:
     """The allowed actions of one train; None for a train inside its cell, whose one action is checked by stepping."""
     agent = env.agents[handle]
@@ -59,7 +39,7 @@ def expected_mask(env: RailEnv, handle: int, every_cell: bool) -> set[int] | Non
     if not agent.speed_counter.is_cell_exit(agent.speed_counter.max_speed):
         return None
     moves = set(possible_moves(env, agent.current_configuration))
-    return moves | {STOP} if every_cell or may_stop_at_switches(env, agent) else moves
+    return moves | {STOP} if every_cell or not moves else moves
 
 
 def assert_masks_equal(env: RailEnv, state: RailState) -> None:
@@ -190,43 +170,3 @@ def test_at_a_switch_without_a_way_straight_on() -> None:
     np.testing.assert_array_equal(np.flatnonzero(action_mask(state)[0]), [LEFT, RIGHT, STOP])
     env.step({0: RIGHT})
     assert env.agents[0].current_configuration == ((2, 4), 2)
-
-
-def test_stops_only_where_they_can_help() -> None:
-    """Alone on plain track a moving train has nothing to decide; a standing one may stand on."""
-    env = drawn_env(["<------>"], [(((0, 2), EAST), (0, 6)), (((0, 5), WEST), (0, 1))])
-    state = RailState.from_env(env)
-    for actions in ({}, {0: 2, 1: 2}):
-        env.step(actions)
-    state.update(env)
-    switches = action_mask(state, decision_points="switches")
-    np.testing.assert_array_equal(np.flatnonzero(switches[0]), [FORWARD])
-    np.testing.assert_array_equal(np.flatnonzero(switches[1]), [FORWARD])
-    env.step({0: 2, 1: 4})
-    state.update(env)
-    switches = action_mask(state, decision_points="switches")
-    np.testing.assert_array_equal(np.flatnonzero(switches[0]), [FORWARD])
-    np.testing.assert_array_equal(np.flatnonzero(switches[1]), [FORWARD, STOP])
-    env.step({0: 2, 1: 4})
-    state.update(env)
-    # Nose to nose.
-    np.testing.assert_array_equal(action_mask(state, decision_points="switches")[0], [0, 0, 1, 0, 1])
-
-
-def test_where_the_rails_end_a_train_can_only_stand() -> None:
-    env = drawn_env(["<---"], [(((0, 1), EAST), (0, 0))])
-    state = RailState.from_env(env)
-    for actions in ({}, {0: 2}, {0: 2}, {0: 2}):
-        env.step(actions)
-    state.update(env)
-    assert env.agents[0].current_configuration == ((0, 3), EAST)
-    for decision_points in ("every_cell", "switches"):
-        np.testing.assert_array_equal(np.flatnonzero(action_mask(state, True, decision_points)[0]), [STOP])
-
-
-def test_unknown_decision_points_are_refused() -> None:
-    state = RailState.from_env(sparse_env(seed=1, n_agents=1))
-    with pytest.raises(ValueError, match="'cells'; it must be one of every_cell, switches"):
-        action_mask(state, decision_points="cells")
-    with pytest.raises(ValueError, match="decision_points"):
-        Observer(decision_points="cells")

@@ -15,10 +15,8 @@ from utils.rail_grid import (
     MOVE_RIGHT,
     N_ACTIONS,
     STOP_MOVING,
-    count_transitions,
     first_possible_move,
     possible_move,
-    resource_of,
 )
 from utils.rail_state import (
     DENOMINATOR,
@@ -34,8 +32,6 @@ from utils.rail_state import (
     WAITING,
     RailState,
     configuration_of,
-    mark_trains,
-    unmark_trains,
 )
 
 DECISION_POINTS = ("every_cell", "switches")
@@ -50,35 +46,6 @@ def stops_everywhere(decision_points: str) -> bool:
     if decision_points not in DECISION_POINTS:
         raise ValueError(f"decision_points is {decision_points!r}; it must be one of {', '.join(DECISION_POINTS)}")
     return decision_points == "every_cell"
-
-
-@compiled
-def _is_junction(grid: np.ndarray, level_free: np.ndarray, row: int, column: int) -> bool:
-    """Whether tracks join, part or cross in a cell, for a train from whatever side."""
-    return count_transitions(int(grid[row, column])) > 2 or level_free[row, column]
-
-
-@compiled
-def _waiting_can_help(
-    moving: bool,
-    row: int,
-    column: int,
-    direction: int,
-    grid: np.ndarray,
-    level_free: np.ndarray,
-    occupant: np.ndarray,
-) -> bool:
-    """Whether stopping at the end of this cell can let another train pass, or keeps a standing train standing."""
-    if not moving or _is_junction(grid, level_free, row, column):
-        return True
-    for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
-        next_row, next_column, next_direction = possible_move(grid, row, column, direction, action)
-        if next_row >= 0 and (
-            _is_junction(grid, level_free, next_row, next_column)
-            or occupant[resource_of(level_free, next_row, next_column, next_direction)] > 0
-        ):
-            return True
-    return False
 
 
 @compiled
@@ -99,13 +66,11 @@ def fill_mask_of_train(
     all_actions: bool,
     stop_everywhere: bool,
     grid: np.ndarray,
-    level_free: np.ndarray,
     constants: np.ndarray,
     dynamic: np.ndarray,
-    occupant: np.ndarray,
     mask: np.ndarray,
 ) -> None:
-    """Fill ``mask``, bool [N_ACTIONS], for one train; ``occupant`` holds the trains (``mark_trains``)."""
+    """Fill ``mask``, bool [N_ACTIONS], for one train."""
     mask[:] = False
     state = dynamic[STATE, handle]
     if dynamic[MALFUNCTION_COUNTER, handle] > 0 or state in (WAITING, MALFUNCTION_OFF_MAP, DONE):
@@ -124,11 +89,7 @@ def fill_mask_of_train(
         for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
             mask[action] = possible_move(grid, row, column, direction, action)[0] >= 0
         # Where the rails end there is no move at all.
-        mask[STOP_MOVING] = (
-            stop_everywhere
-            or not mask.any()
-            or _waiting_can_help(moving, row, column, direction, grid, level_free, occupant)
-        )
+        mask[STOP_MOVING] = stop_everywhere or not mask.any()
     if all_actions and mask.sum() > 1:
         mask[:] = True
 
@@ -138,18 +99,12 @@ def _fill_masks(
     all_actions: bool,
     stop_everywhere: bool,
     grid: np.ndarray,
-    level_free: np.ndarray,
     constants: np.ndarray,
     dynamic: np.ndarray,
-    occupant: np.ndarray,
     mask: np.ndarray,
 ) -> None:
-    mark_trains(occupant, level_free, dynamic)
     for handle in range(mask.shape[0]):
-        fill_mask_of_train(
-            handle, all_actions, stop_everywhere, grid, level_free, constants, dynamic, occupant, mask[handle]
-        )
-    unmark_trains(occupant, level_free, dynamic)
+        fill_mask_of_train(handle, all_actions, stop_everywhere, grid, constants, dynamic, mask[handle])
 
 
 def action_mask(state: RailState, enabled: bool = True, decision_points: str = "every_cell") -> NDArray[np.bool_]:
@@ -163,8 +118,8 @@ def action_mask(state: RailState, enabled: bool = True, decision_points: str = "
 
     Args:
         enabled: False gives trains that decide all five actions, as in kits without a mask.
-        decision_points: "switches" allows a moving train to stop only where that can help: in and before cells
-            where tracks join, part or cross, and behind another train.
+        decision_points: "every_cell" allows trains to stop in every cell. With "switches" a train on the map has a
+            choice only where there are several ways on; it stops only if it must (see ``safe_moves``).
 
     Raises:
         ValueError: ``decision_points`` is not one of ``DECISION_POINTS``.
@@ -174,10 +129,8 @@ def action_mask(state: RailState, enabled: bool = True, decision_points: str = "
         not enabled,
         stops_everywhere(decision_points),
         state.grid,
-        state.level_free,
         state.constants,
         state.dynamic,
-        state.occupant,
         mask,
     )
     return mask

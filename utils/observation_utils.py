@@ -10,7 +10,14 @@ from utils.compiled import compiled
 from utils.predicted_conflicts import Forecast, clear_forecast, predict_trains
 from utils.rail_grid import N_ACTIONS
 from utils.rail_state import RailState, mark_trains, unmark_trains
-from utils.timetable_features import TIMETABLE_FEATURE_NAMES, fill_timetable_features, shares_of_trains
+from utils.route_features import N_ROUTE_FEATURES, ROUTE_FEATURE_NAMES, RouteSearch, fill_route_features
+from utils.safe_moves import SafeMoves
+from utils.timetable_features import (
+    N_TIMETABLE_FEATURES,
+    TIMETABLE_FEATURE_NAMES,
+    fill_timetable_features,
+    shares_of_trains,
+)
 from utils.tree_observation import (
     BRANCHES,
     N_NODE_VALUES,
@@ -49,6 +56,7 @@ class FeatureSet:
         max_depth: depth of the tree, from 1.
         radius: cells at which the tree's distances are clipped, from 1.
         with_timetable: whether ``TIMETABLE_FEATURE_NAMES`` follow the tree's features.
+        with_routes: whether ``ROUTE_FEATURE_NAMES`` come last.
         with_conflicts: whether the tree tells the distances of predicted conflicts, see ``predicted_conflicts``;
             flatland's tree has a place for them, where it never finds one.
     """
@@ -59,6 +67,7 @@ class FeatureSet:
     radius: int = 10
     with_timetable: bool = False
     with_conflicts: bool = False
+    with_routes: bool = False
 
     def __post_init__(self) -> None:
         if self.max_depth < 1:
@@ -74,7 +83,14 @@ class FeatureSet:
     @property
     def n_features(self) -> int:
         """The length of an observation."""
-        return self.n_tree_features + (len(TIMETABLE_FEATURE_NAMES) if self.with_timetable else 0)
+        return self.n_tree_features + len(self._more_names)
+
+    @property
+    def _more_names(self) -> tuple[str, ...]:
+        """Names of the features behind the tree."""
+        return (TIMETABLE_FEATURE_NAMES if self.with_timetable else ()) + (
+            ROUTE_FEATURE_NAMES if self.with_routes else ()
+        )
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -83,7 +99,7 @@ class FeatureSet:
         names = [f"{node}.{name}" for node in nodes for name in _DISTANCE_NAMES]
         names += [f"{node}.to_target" for node in nodes]
         names += [f"{node}.{name}" for node in nodes for name in _COUNT_NAMES]
-        return tuple(names) + (TIMETABLE_FEATURE_NAMES if self.with_timetable else ())
+        return tuple(names) + self._more_names
 
 
 def _node_names(max_depth: int, node: str = "root", depth: int = 0) -> list[str]:
@@ -101,6 +117,7 @@ FEATURE_SETS = {
         FeatureSet("tree", 1),
         FeatureSet("tree_timetable", 1, with_timetable=True),
         FeatureSet("tree_conflicts", 1, with_conflicts=True),
+        FeatureSet("tree_routes", 1, with_timetable=True, with_routes=True),
     )
 }
 DEFAULT_FEATURE_SET = FEATURE_SETS["tree"]
@@ -222,11 +239,9 @@ def _observe(
                 constants,
                 dynamic,
                 occupant,
-                features[handle, n_tree_features:],
+                features[handle, n_tree_features : n_tree_features + N_TIMETABLE_FEATURES],
             )
-        fill_mask_of_train(
-            handle, all_actions, stop_everywhere, grid, level_free, constants, dynamic, occupant, mask[handle]
-        )
+        fill_mask_of_train(handle, all_actions, stop_everywhere, grid, constants, dynamic, mask[handle])
     if forecast is not None:
         clear_forecast(forecast)
     mark_waiting_trains(waiting, grid.shape[1], constants, dynamic, -1)
@@ -241,6 +256,7 @@ class Observer:
     Args:
         feature_set: which features.
         action_mask, decision_points: see ``action_mask.action_mask``.
+        safe_moves: whether moves that could end in a deadlock are taken out of the action mask, see ``safe_moves``.
 
     Raises:
         ValueError: ``decision_points`` is not known.
@@ -251,6 +267,7 @@ class Observer:
         feature_set: FeatureSet = DEFAULT_FEATURE_SET,
         action_mask: bool = True,
         decision_points: str = "every_cell",
+        safe_moves: bool = False,
     ) -> None:
         self.feature_set = feature_set
         self._all_actions = not action_mask
@@ -259,6 +276,8 @@ class Observer:
         self._nodes = np.empty((count_nodes(feature_set.max_depth), N_NODE_VALUES), dtype=np.float64)
         self._scratch = TreeScratch(0, feature_set.max_depth)
         self._forecast: Forecast | None = None
+        self._routes: RouteSearch | None = None
+        self._safe_moves = SafeMoves(safe_moves)
 
     def observe(
         self,
@@ -308,7 +327,35 @@ class Observer:
             features,
             mask,
         )
+        if self._safe_moves.enabled or self.feature_set.with_routes:
+            safe = self._safe_moves.restrict(state, mask)
+            if self.feature_set.with_routes:
+                self._fill_route_features(state, safe, features[:, -N_ROUTE_FEATURES:])
         return features, mask
+
+    def _fill_route_features(self, state: RailState, safe: NDArray[np.int8], features: NDArray[np.float32]) -> None:
+        if self._routes is None or not self._routes.fits(state):
+            self._routes = RouteSearch.for_state(state)
+        fill_route_features(
+            state.elapsed_steps,
+            state.max_episode_steps,
+            state.grid,
+            state.distance_map,
+            state.level_free,
+            state.constants,
+            state.dynamic,
+            state.occupant,
+            safe,
+            self._routes,
+            features,
+        )
+
+    def settle(self, state: RailState, actions: NDArray[np.int64]) -> None:
+        """Makes trains wait, in ``actions``, int64 [trains], whose moves are not safe together with the others'.
+
+        ``state`` must be the one that was observed before the actions were chosen.
+        """
+        self._safe_moves.settle(state, actions)
 
 
 def observe(

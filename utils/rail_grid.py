@@ -88,6 +88,14 @@ def possible_move(grid: np.ndarray, row: int, column: int, direction: int, actio
 
 
 @compiled
+def moves_to_try(grid: np.ndarray, row: int, column: int, direction: int) -> tuple[int, int]:
+    """The first and the last move that can be possible: forward alone where there is one exit."""
+    if count_exits(exits_of(int(grid[row, column]), direction)) == 1:
+        return MOVE_FORWARD, MOVE_FORWARD
+    return MOVE_LEFT, MOVE_RIGHT
+
+
+@compiled
 def first_possible_move(grid: np.ndarray, row: int, column: int, direction: int) -> int:
     """A move that leads somewhere, forward if it does; DO_NOTHING where no move does."""
     for action in (MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT):

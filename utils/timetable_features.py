@@ -47,6 +47,7 @@ _N_MOVE_FEATURES = len(_MOVE_NAMES)
 TIMETABLE_FEATURE_NAMES = _STATE_NAMES + tuple(
     f"{move}_{name}" for move in ("left", "forward", "right") for name in _MOVE_NAMES
 )
+N_TIMETABLE_FEATURES = len(TIMETABLE_FEATURE_NAMES)
 
 # Malfunctions of the usual configurations last 20 to 50 steps.
 _MALFUNCTION_SCALE = 20.0

@@ -1,0 +1,116 @@
+"""Trains that only make safe moves never come to a deadlock, whatever they choose among them."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rail_envs import EAST, FOUR_SPEEDS, ONE_SPEED, WEST, drawn_env, sparse_env
+
+from utils.action_mask import action_mask
+from utils.deadlock_check import deadlocked
+from utils.observation_utils import Observer, get_feature_set
+from utils.rail_simulator import CompiledSimulator
+from utils.rail_state import RailState
+from utils.safe_moves import NO_CHOICE, SAFE, UNSAFE, SafeMoves
+
+
+def random_actions(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    return np.where(mask, random.random(mask.shape), -1.0).argmax(axis=1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 100_000),
+    speeds=st.sampled_from([ONE_SPEED, FOUR_SPEEDS]),
+    n_trains=st.integers(2, 20),
+    decision_points=st.sampled_from(["every_cell", "switches"]),
+    p_level_free=st.sampled_from([0.0, 0.8]),
+)
+def test_random_play_without_malfunctions_never_ends_in_a_deadlock(
+    seed: int, speeds: dict[float, float], n_trains: int, decision_points: str, p_level_free: float
+) -> None:
+    env = sparse_env(seed, n_trains, speeds=speeds, malfunction_rate=0.0, p_level_free=p_level_free)
+    simulator = CompiledSimulator.from_env(env)
+    state, observer = (
+        simulator.state,
+        Observer(get_feature_set("tree"), decision_points=decision_points, safe_moves=True),
+    )
+    random = np.random.default_rng(seed)
+    while not simulator.done:
+        _, mask = observer.observe(state)
+        assert mask.any(axis=1).all()
+        actions = random_actions(mask, random)
+        observer.settle(state, actions)
+        simulator.step(actions)
+        assert not deadlocked(state).any()
+
+
+def test_deadlocks_in_spite_of_malfunctions_are_rare() -> None:
+    n_stuck = n_trains = n_stuck_unguarded = 0
+    for seed in range(30):
+        for guarded in (True, False):
+            simulator = CompiledSimulator.from_env(sparse_env(seed, 10, speeds=ONE_SPEED))
+            observer = Observer(get_feature_set("tree"), safe_moves=guarded)
+            random = np.random.default_rng(seed)
+            while not simulator.done:
+                _, mask = observer.observe(simulator.state)
+                mask[:, 4] &= mask.sum(axis=1) == 1  # who waits at random does not get far
+                actions = random_actions(mask, random)
+                observer.settle(simulator.state, actions)
+                simulator.step(actions)
+            stuck = deadlocked(simulator.state).sum()
+            n_stuck, n_stuck_unguarded = n_stuck + guarded * stuck, n_stuck_unguarded + (not guarded) * stuck
+        n_trains += 10
+    assert n_stuck <= 0.01 * n_trains
+    assert n_stuck_unguarded > 0.2 * n_trains
+
+
+def test_only_one_of_two_trains_may_enter_a_single_track() -> None:
+    trains = [(((0, 1), EAST), (0, 9)), (((0, 8), WEST), (0, 0))]
+    env = drawn_env(["<-------->"], trains)
+    env.step({})
+    state = RailState.from_env(env)
+    mask = action_mask(state)
+    safe_moves = SafeMoves()
+    safe = safe_moves.restrict(state, mask)
+    assert safe[0].tolist() == [NO_CHOICE, SAFE, NO_CHOICE]  # either may go, as long as the other one stays away
+    assert safe[1].tolist() == [NO_CHOICE, SAFE, NO_CHOICE]
+    actions = np.array([2, 2])
+    safe_moves.settle(state, actions)
+    assert actions.tolist() == [2, 0]
+    env.step({0: 2, 1: 0})
+    state.update(env)
+    mask = action_mask(state)
+    assert mask[1, 2]
+    assert safe_moves.restrict(state, mask)[1].tolist() == [NO_CHOICE, UNSAFE, NO_CHOICE]
+    assert np.flatnonzero(mask[1]).tolist() == [0]
+
+
+def test_switched_off_it_judges_but_changes_nothing() -> None:
+    trains = [(((0, 1), EAST), (0, 9)), (((0, 8), WEST), (0, 0))]
+    env = drawn_env(["<-------->"], trains)
+    env.step({})
+    env.step({0: 2, 1: 0})
+    state = RailState.from_env(env)
+    mask = action_mask(state)
+    before = mask.copy()
+    safe_moves = SafeMoves(enabled=False)
+    assert safe_moves.restrict(state, mask)[1, 1] == UNSAFE
+    np.testing.assert_array_equal(mask, before)
+    actions = np.array([2, 2])
+    safe_moves.settle(state, actions)
+    assert actions.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("n_steps", [0, 3])
+def test_a_train_that_comes_the_other_way_cannot_be_followed(n_steps: int) -> None:
+    trains = [(((0, 2), EAST), (0, 9)), (((0, 5 - n_steps), WEST), (0, 0))]
+    env = drawn_env(["<-------->"], trains)
+    env.step({})
+    env.step({0: 2, 1: 2})
+    state = RailState.from_env(env)
+    mask = action_mask(state)
+    SafeMoves().restrict(state, mask)
+    # both are stuck already; nose to nose there is nothing left but to stand
+    nose_to_nose = abs(int(state.column[0]) - int(state.column[1])) == 1
+    assert (np.flatnonzero(mask[0]).tolist() == [4]) == nose_to_nose
