@@ -23,7 +23,7 @@ from lockstep import lockstep, malfunctions
 from rail_envs import sparse_env
 from simulator_equality import assert_same_in_play
 
-from utils import level_pool, level_process
+from utils import child_process, level_pool, level_process
 from utils.env_configs import ENV_CONFIGS, EnvConfig, SavedEnv, make_rail_env
 from utils.flatland_caches import clear_flatland_caches, growing_caches
 from utils.level_pool import (
@@ -253,7 +253,7 @@ def refuse(env):
 simulator.CompiledSimulator.from_env = refuse
 main()
 """
-        monkeypatch.setattr(level_process, "_BOOTSTRAP", level_process._BOOTSTRAP.replace("main()\n", patch))
+        monkeypatch.setattr(child_process, "BOOTSTRAP", child_process.BOOTSTRAP.replace("main()\n", patch))
         with Pool(TINY) as pool:
             pool.start()
             pool.check(1)  # asked for together with what lies ahead, so made here
@@ -316,7 +316,7 @@ class TestProcesses:
             assert "exit code -9; another takes its place" in said
 
     def test_those_that_end_again_and_again_are_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("utils.level_process._BOOTSTRAP", "import sys; sys.exit(7)")
+        monkeypatch.setattr(child_process, "BOOTSTRAP", "import sys; sys.exit(7)")
         with Pool(TINY) as pool:
             pool.check(0)
             pool.pool.wait_until_ready()
@@ -384,15 +384,14 @@ time.sleep(60)
 
     def test_end_of_the_pipe_ends_one_that_is_busy(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where the kernel does not do it: without the line that asks for it."""
-        started = level_process._BOOTSTRAP.replace("main()\n", "import utils.level_worker as w\n")
-        started += "w._die_with_parent = lambda: None\nw.main()\n"
-        monkeypatch.setattr(level_process, "_BOOTSTRAP", started)
+        patch = "import utils.child_main as child\nchild._die_with_parent = lambda: None\nmain()\n"
+        monkeypatch.setattr(child_process, "BOOTSTRAP", child_process.BOOTSTRAP.replace("main()\n", patch))
         answers: queue.SimpleQueue[level_process.Answer] = queue.SimpleQueue()
         process = level_process.LevelProcess(ENV_CONFIGS["Round2_Test_08"], 0, answers)
         assert answers.get(timeout=60).kind is level_process.Kind.READY
         for k in range(20):
             process.ask(k)
-        process._requests.close()
+        process._child._to_child.close()
         wait_until_gone([process.pid])
         assert process.end() == 0
 

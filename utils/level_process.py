@@ -1,40 +1,18 @@
-"""A process that makes training levels, as the training process sees it. What runs inside is ``level_worker``.
+"""A process that makes training levels, as the training process sees it. What runs inside is ``level_worker``."""
 
-It is started as a fresh Python rather than by ``multiprocessing``: a fork would copy a process with PyTorch's and
-numba's threads in whatever state they are, and multiprocessing's other ways import the training's main module again,
-and with it PyTorch, and keep helper processes and semaphores of their own. Here are two pipes and nothing else.
-"""
-
-import contextlib
-import os
 import pickle
 import queue
 import struct
-import subprocess
-import sys
-import threading
 from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
-from pathlib import Path
-from typing import IO
 
+from utils.child_process import ChildProcess
 from utils.env_configs import EnvConfig, SavedEnv
 
-# A request is the number of a level. The worker is told with what configuration and seed first, behind its length.
+# The worker is told with what configuration and seed first; then each request is the number of a level.
 REQUEST = struct.Struct("<q")
-ANSWER = struct.Struct("<bqI")  # what it is, the number of the level, bytes that follow
-
-# Ctrl-C reaches a worker only if it is sent to it: it has a session of its own. Even then the parent decides.
-_BOOTSTRAP = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-sys.path.insert(0, sys.argv[1])
-from utils.level_worker import main
-main()
-"""
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
-_PROJECT_ROOT = str(Path(__file__).resolve().parent.parent)
+ANSWER = struct.Struct("<bq")  # what it is and the number of the level; its content follows
 
 
 class Kind(IntEnum):
@@ -58,14 +36,12 @@ class Answer:
 
 
 class LevelProcess:
-    """A process that makes the levels it is asked for, one after the other.
-
-    It ends with this process, whatever ends that: its pipe comes to an end, and on Linux the kernel kills it too.
+    """A process that makes the levels it is asked for, one after the other. It ends with this process.
 
     Args:
         config: what levels to make.
         seed: see ``TrainingLevels``.
-        answers: where all its answers are put, by a thread that does nothing else.
+        answers: where all its answers are put.
 
     Attributes:
         is_ready: whether it has said so; until then it is better not to ask.
@@ -78,64 +54,27 @@ class LevelProcess:
     def __init__(self, config: EnvConfig | SavedEnv, seed: int, answers: "queue.SimpleQueue[Answer]") -> None:
         self.is_ready = False
         self.asked: deque[int] = deque()
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOTSTRAP, _PROJECT_ROOT],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **_ONE_THREAD},
-            start_new_session=True,
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._requests: IO[bytes] = self._process.stdin
-        self._reading = threading.Thread(target=_pass_on, args=(self, self._process.stdout, answers), daemon=True)
-        self._reading.start()
-        task = pickle.dumps((config, seed))
-        self._send(REQUEST.pack(len(task)) + task)
+        self._answers = answers
+        self._child = ChildProcess("utils.level_worker", self._received)
+        self._child.send(pickle.dumps((config, seed)))
 
     @property
     def pid(self) -> int:
         """The number of the process."""
-        return self._process.pid
+        return self._child.pid
 
     def ask(self, number: int) -> None:
         """Asks for a level; never waits."""
         self.asked.append(number)
-        self._send(REQUEST.pack(number))
+        self._child.send(REQUEST.pack(number))
 
     def end(self, patience: float = 0) -> int:
-        """Ends the process, whatever it is doing: it has nothing to lose.
+        """Ends the process and returns its exit code; see ``ChildProcess.end``."""
+        return self._child.end(patience)
 
-        Args:
-            patience: seconds in which it may end by itself, for the sake of its exit code.
-
-        Returns:
-            The exit code, negative for a signal.
-        """
-        try:
-            self._process.wait(patience)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        with contextlib.suppress(OSError):
-            self._requests.close()
-        self._reading.join()
-        return self._process.returncode
-
-    def _send(self, message: bytes) -> None:
-        # Where the process is no more, the reading thread notices as well, and reports it.
-        with contextlib.suppress(OSError):
-            self._requests.write(message)
-            self._requests.flush()
-
-
-def _pass_on(process: LevelProcess, reader: IO[bytes], answers: "queue.SimpleQueue[Answer]") -> None:
-    """Puts what a process answers into a queue until the process ends."""
-    with reader:
-        while len(header := reader.read(ANSWER.size)) == ANSWER.size:
-            kind, number, size = ANSWER.unpack(header)
-            content = reader.read(size)
-            if len(content) < size:
-                break
-            answers.put(Answer(process, Kind(kind), number, content))
-    answers.put(Answer(process, Kind.ENDED))
+    def _received(self, message: bytes | None) -> None:
+        if message is None:
+            self._answers.put(Answer(self, Kind.ENDED))
+            return
+        kind, number = ANSWER.unpack_from(message)
+        self._answers.put(Answer(self, Kind(kind), number, message[ANSWER.size :]))
