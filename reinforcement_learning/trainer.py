@@ -4,6 +4,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from reinforcement_learning.checkpointing import (
 from reinforcement_learning.config import TrainingConfig
 from reinforcement_learning.dddqn_policy import DDDQNPolicy
 from reinforcement_learning.evaluation import evaluation_metrics, play_levels
+from reinforcement_learning.experience import Experience, LocalExperience, PlayableLevels, UnfinishedEpisode
 from reinforcement_learning.exploration import EpsilonSchedule
 from reinforcement_learning.metrics import MetricsWriter, Smoothed
 from reinforcement_learning.replay_buffer import ReplayBuffer
@@ -31,10 +33,9 @@ from reinforcement_learning.run_folders import RunFolders
 from utils.env_configs import resolve_env_config
 from utils.level_pool import LEVELS_AHEAD, EvaluationLevels, LevelPool
 from utils.observation_utils import Observer, get_feature_set
-from utils.rail_simulator import UnsupportedLevel
 from utils.random_streams import Stream, generator
 from utils.rendering import EpisodeRecorder
-from utils.simulator import FlatlandSimulator, Simulator
+from utils.simulator import FlatlandSimulator
 
 ACTION_NAMES = ("do_nothing", "left", "forward", "right", "stop")
 SMOOTHED = ("training/score", "training/completion", "evaluation/score", "evaluation/completion")
@@ -79,7 +80,7 @@ class Trainer:
         )
         self.buffer = ReplayBuffer(config.buffer_size, self.feature_set, generator(config.seed, Stream.REPLAY_SAMPLING))
         shaping = RewardShaping(config.gamma, config.shaping, config.arrival_reward, config.deadlock_penalty)
-        self.learning = Learning(self.buffer, shaping, config.n_step)
+        learning = Learning(self.buffer, shaping, config.n_step)
         self.epsilon = EpsilonSchedule(config.eps_start, config.eps_end, config.eps_decay)
         self.level_pool = LevelPool(
             resolve_env_config(config.training_env_config),
@@ -90,11 +91,20 @@ class Trainer:
             cache_folder=Path(config.level_cache) if config.level_cache else None,
             warn=self._warn,
         )
-        self.training_levels = self.level_pool.levels
         self.evaluation_levels = EvaluationLevels(
             resolve_env_config(config.evaluation_env_config), config.seed, config.n_evaluation_episodes
         )
         self.stopwatch = Stopwatch()
+        self.experience: Experience = LocalExperience(
+            PlayableLevels(self.level_pool, config.simulator, self._warn),
+            config.n_episodes,
+            self.observer,
+            self.policy,
+            learning,
+            self.epsilon,
+            n_envs=config.num_envs,
+            stopwatch=self.stopwatch,
+        )
         self.smoothed = {name: Smoothed(0.9) for name in SMOOTHED}
         # counters: with the random states of policy and buffer they are all that a resumed training needs
         self.episode = 0  # finished episodes
@@ -105,18 +115,13 @@ class Trainer:
         self.best_episode = 0
         self.last_evaluation: dict[str, float] = {}
         self.seconds = 0.0  # spent on this training before this process
-        self.next_level = 0  # index of the next training level to begin
-        self._levels_in_play: dict[int, int] = {}  # by environment
-        # levels that a checkpoint has caught in their middle, by environment, with the actions up to there
-        self._unfinished: list[tuple[int, int, list[np.ndarray]]] = []
-        self._rollout: Rollout | None = None
-        self._fell_back = False  # from the compiled simulator to flatland's own
         self._losses: list[torch.Tensor] = []
         self._started = time.perf_counter()
 
     def run(self) -> bool:
         """Trains until all episodes are done (True) or a stop is requested (False); both leave a checkpoint."""
-        with self.level_pool:  # its processes end with the training, however that ends
+        # processes end with the training, however that ends
+        with self.level_pool, closing(self.experience):
             return self._run()
 
     def _run(self) -> bool:
@@ -136,60 +141,16 @@ class Trainer:
     # --- collecting and learning ---------------------------------------------------------------------------------
 
     def _play_and_learn(self) -> None:
-        """One step of every environment, and the learning steps that are due for it."""
-        if self._rollout is None:
-            self._rollout = self._make_rollout()
-        rollout = self._rollout
-        # a training resumed with a smaller num_envs has more in play until enough of them are over
-        n_to_start = min(self.config.num_envs - len(rollout.playing), self.config.n_episodes - self.next_level)
-        for env in rollout.free[: max(n_to_start, 0)]:
-            self._start_level(rollout, env, self.next_level)
-            self.next_level += 1
+        """Some new experience, and the learning steps that are due for it."""
         added_before = self.buffer.n_added
-        finished = rollout.step()
+        finished = self.experience.play()
         self._learn(self.buffer.n_added - added_before)
-        for env, result in finished:
+        for episode in finished:
             self.episode += 1
-            self.train_steps += result.n_steps * result.n_trains
-            self._log_training(result, self.epsilon(self._levels_in_play.pop(env)))
+            self.train_steps += episode.result.n_steps * episode.result.n_trains
+            self._log_training(episode.result, self.epsilon(episode.level))
         if finished:
             self._losses.clear()
-
-    def _make_rollout(self) -> Rollout:
-        """The environments, with the episodes that a checkpoint has caught in their middle where they were."""
-        n_trains = self.training_levels.make(0).get_num_agents()
-        rollout = Rollout(
-            self.observer,
-            self.policy,
-            n_trains,
-            n_envs=max([self.config.num_envs, *(env + 1 for env, *_ in self._unfinished)]),
-            learning=self.learning,
-            stopwatch=self.stopwatch,
-        )
-        rollout.replay(
-            {env: (self._simulator(level), self.epsilon(level), history) for env, level, history in self._unfinished}
-        )
-        self._levels_in_play = {env: level for env, level, _ in self._unfinished}
-        self._unfinished = []
-        return rollout
-
-    def _simulator(self, level: int) -> Simulator:
-        """A training level to play; where the compiled simulator cannot play it flatland's own does, which is said."""
-        if self.config.simulator == "compiled":
-            try:
-                return self.level_pool.simulator(level)
-            except UnsupportedLevel as error:
-                if not self._fell_back:
-                    self._warn(f"the compiled simulator cannot play this level ({error}); flatland-rl's own does.")
-                self._fell_back = True
-        return FlatlandSimulator(self.training_levels.make(level))
-
-    def _start_level(self, rollout: Rollout, env: int, level: int) -> None:
-        self.stopwatch.start()
-        simulator = self._simulator(level)
-        self.stopwatch.lap("reset")
-        self._levels_in_play[env] = level
-        rollout.start(env, simulator, self.epsilon(level))
 
     def _learn(self, n_new_transitions: int) -> None:
         """Takes the learning steps that are due: one per ``update_every`` transitions."""
@@ -291,8 +252,16 @@ class Trainer:
         """All that a resumed training needs but the replay buffer, in tensors and plain values."""
         return {
             "episode": self.episode,
-            "next_level": self.next_level,
-            "unfinished": self._unfinished_levels(),
+            "next_level": self.experience.next_level,
+            # which levels, in which environments, and all actions so far: enough to come back to where they are
+            "unfinished": [
+                {
+                    "env": episode.env,
+                    "level": episode.level,
+                    "actions": torch.from_numpy(np.array(episode.actions, dtype=np.int8)),
+                }
+                for episode in self.experience.unfinished()
+            ],
             # a resumed training starts from this checkpoint's own buffer, not again from the one given at the beginning
             "config": self.config.as_dict()
             | {"run_name": self.folders.name, "resume": "", "restore_replay_buffer": ""},
@@ -318,23 +287,16 @@ class Trainer:
             },
         }
 
-    def _unfinished_levels(self) -> list[dict[str, Any]]:
-        """The episodes in play: which level, in which environment, and all actions so far."""
-        playing = list(self._unfinished)  # where a checkpoint was loaded and nothing played since
-        if self._rollout is not None:
-            playing = [(env, level, self._rollout.history(env)) for env, level in self._levels_in_play.items()]
-        return [
-            {"env": env, "level": level, "actions": torch.from_numpy(np.array(history, dtype=np.int8))}
-            for env, level, history in playing
-        ]
-
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a checkpoint's content; the replay buffer is restored apart from it."""
         self.episode = state["episode"]
-        self.next_level = state["next_level"]
-        self._unfinished = [
-            (level["env"], level["level"], list(level["actions"].numpy())) for level in state["unfinished"]
-        ]
+        self.experience.resume(
+            state["next_level"],
+            [
+                UnfinishedEpisode(level["env"], level["level"], list(level["actions"].numpy()))
+                for level in state["unfinished"]
+            ],
+        )
         self.policy.load_state_dict(state["policy"])
         self.buffer.random.bit_generator.state = state["sampling"]
         counters = state["counters"]

@@ -15,6 +15,7 @@ from tiny_training import MemorySink, buffer_rows, make_trainer, stop_after
 from reinforcement_learning import trainer as trainer_module
 from reinforcement_learning.checkpointing import BEST, numbered_checkpoint, read_checkpoint
 from reinforcement_learning.evaluation import evaluation_metrics, play_levels
+from reinforcement_learning.experience import PlayableLevels
 from reinforcement_learning.heuristics import RandomPolicy
 from reinforcement_learning.metrics import MetricsWriter
 from reinforcement_learning.replay_buffer import ReplayBuffer
@@ -257,7 +258,7 @@ class TestSideBySide:
         assert sorted(levels_played(sink.rows, 0.9)) == list(range(n_episodes))
         assert [row["episode"] for row in sink.rows if "training/score" in row] == list(range(1, n_episodes + 1))
         assert trainer.state_dict()["unfinished"] == []
-        assert trainer.next_level == trainer.episode == n_episodes
+        assert trainer.experience.next_level == trainer.episode == n_episodes
 
     def test_evaluations_come_at_the_interval_or_in_the_step_that_passes_it(self, tmp_path: Path) -> None:
         _, sink = run(tmp_path, **self.OPTIONS | {"checkpoint_interval": 1})
@@ -365,7 +366,8 @@ class TestSimulators:
     @pytest.mark.parametrize("simulator", ["compiled", "flatland"])
     def test_the_one_that_was_asked_for_plays(self, tmp_path: Path, simulator: str) -> None:
         trainer, _ = make_trainer(tmp_path, simulator=simulator)
-        assert isinstance(trainer._simulator(0), CompiledSimulator) == (simulator == "compiled")
+        levels = PlayableLevels(trainer.level_pool, simulator, pytest.fail)
+        assert isinstance(levels.simulator(0), CompiledSimulator) == (simulator == "compiled")
 
     def test_an_interrupted_training_may_go_on_with_the_other(self, tmp_path: Path) -> None:
         options = TestResume.OPTIONS | {"num_envs": 2}

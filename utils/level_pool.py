@@ -171,6 +171,18 @@ class LevelPool:
                 self._warn(f"level {k} of the cache is made anew: {error}.")
         return self._make_here(k)
 
+    def packed(self, k: int) -> bytes:
+        """Level ``k`` as ``pack_level`` gives it, for another process.
+
+        Raises:
+            UnsupportedLevel: the compiled simulator cannot play it.
+            UnpackableLevelError: it cannot be packed.
+        """
+        packed = self._packed(k)
+        if isinstance(packed, UnsupportedLevel):
+            raise packed
+        return pack_level(self._make_here(k)) if packed is None else packed
+
     def wait_until_ready(self) -> None:
         """Waits until every process that was started can be asked for levels, or has ended. For measurements."""
         while self._workers.n_starting:
