@@ -164,6 +164,12 @@ class TrainingConfig:
     render: bool = option(_TRACK, False, "write an animated picture of an episode at each evaluation", _BOOL)
 
     num_envs: int = option(_MACHINE, 8, "environments played side by side, which share a forward pass", _whole(1, 4096))
+    num_workers: int = option(
+        _MACHINE,
+        0,
+        "processes that play beside the one that learns, --num_envs environments each; 0: that one plays as well",
+        _whole(0, 1_024),
+    )
     simulator: str = option(
         _MACHINE,
         "compiled",

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
+from torch.nn.utils import parameters_to_vector
 
 from reinforcement_learning.dueling_q_network import N_ACTIONS, DuelingQNetwork, polyak_update
 from reinforcement_learning.replay_buffer import Batch
@@ -150,6 +151,19 @@ class DDDQNPolicy:
         (Polyak and Juditsky 1992; for deep learning Izmailov et al. 2018, https://arxiv.org/abs/1803.05407).
         """
         return GreedyPolicy(self.average_network, self.device)
+
+    @torch.no_grad()
+    def acting_weights(self) -> npt.NDArray[np.float32]:
+        """All that acting depends on, in one array, for a policy that plays elsewhere."""
+        return parameters_to_vector(self.q_network.parameters()).cpu().numpy()
+
+    @torch.no_grad()
+    def set_acting_weights(self, weights: npt.NDArray[np.float32]) -> None:
+        """Acts from now on as the policy does whose ``acting_weights`` these are; it cannot learn on from there."""
+        parameters = list(self.q_network.parameters())
+        parts = torch.from_numpy(weights).split([parameter.numel() for parameter in parameters])
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.copy_(part.view_as(parameter))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed training needs, in tensors and plain values."""

@@ -32,6 +32,7 @@ from reinforcement_learning.metrics import (
     WandbSink,
 )
 from reinforcement_learning.replay_buffer import ReplayBufferError
+from reinforcement_learning.rollout_workers import RolloutWorkerError
 from reinforcement_learning.run_folders import RunFolders, prepare_run_folders, warn_about_sizes
 from reinforcement_learning.trainer import Trainer
 from utils.env_configs import resolve_env_config
@@ -48,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, CheckpointError, ReplayBufferError) as error:
         print(f"multi_agent_training.py: error: {error}", file=sys.stderr)
         return 2
+    except RolloutWorkerError as error:
+        print(f"multi_agent_training.py: error: {error} A checkpoint was saved.", file=sys.stderr)
+        return 1
 
 
 def _train(options: dict[str, Any]) -> int:

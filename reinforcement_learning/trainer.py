@@ -29,6 +29,7 @@ from reinforcement_learning.metrics import MetricsWriter, Smoothed
 from reinforcement_learning.replay_buffer import ReplayBuffer
 from reinforcement_learning.reward_shaping import RewardShaping
 from reinforcement_learning.rollout import EpisodeResult, Learning, Rollout, Stopwatch
+from reinforcement_learning.rollout_workers import RolloutWorkerError, RolloutWorkers
 from reinforcement_learning.run_folders import RunFolders
 from utils.env_configs import resolve_env_config
 from utils.level_pool import LEVELS_AHEAD, EvaluationLevels, LevelPool
@@ -95,16 +96,7 @@ class Trainer:
             resolve_env_config(config.evaluation_env_config), config.seed, config.n_evaluation_episodes
         )
         self.stopwatch = Stopwatch()
-        self.experience: Experience = LocalExperience(
-            PlayableLevels(self.level_pool, config.simulator, self._warn),
-            config.n_episodes,
-            self.observer,
-            self.policy,
-            learning,
-            self.epsilon,
-            n_envs=config.num_envs,
-            stopwatch=self.stopwatch,
-        )
+        self.experience = self._make_experience(learning)
         self.smoothed = {name: Smoothed(0.9) for name in SMOOTHED}
         # counters: with the random states of policy and buffer they are all that a resumed training needs
         self.episode = 0  # finished episodes
@@ -119,10 +111,36 @@ class Trainer:
         self._started = time.perf_counter()
 
     def run(self) -> bool:
-        """Trains until all episodes are done (True) or a stop is requested (False); both leave a checkpoint."""
+        """Trains until all episodes are done (True) or a stop is requested (False); both leave a checkpoint.
+
+        Raises:
+            RolloutWorkerError: the processes that play cannot go on; that leaves a checkpoint, too.
+        """
         # processes end with the training, however that ends
         with self.level_pool, closing(self.experience):
-            return self._run()
+            try:
+                return self._run()
+            except RolloutWorkerError:
+                self._save_checkpoint()
+                raise
+
+    def _make_experience(self, learning: Learning) -> Experience:
+        """What plays: this process, or others."""
+        levels = PlayableLevels(self.level_pool, self.config.simulator, self._warn)
+        if self.config.num_workers > 0:
+            return RolloutWorkers(
+                self.config, levels, self.policy, learning.sink, stopwatch=self.stopwatch, warn=self._warn
+            )
+        return LocalExperience(
+            levels,
+            self.config.n_episodes,
+            self.observer,
+            self.policy,
+            learning,
+            self.epsilon,
+            n_envs=self.config.num_envs,
+            stopwatch=self.stopwatch,
+        )
 
     def _run(self) -> bool:
         while True:

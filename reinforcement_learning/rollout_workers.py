@@ -1,0 +1,207 @@
+"""Processes that play beside the learner and send it their transitions: experience from elsewhere.
+
+Each process plays a round of some hundred transitions with the weights it was sent last, sends what it has collected
+in one message, and waits for the next request. Rounds are taken in turn, whoever is ready first, so a training with
+workers gives the same results each time; and no worker is ever more than a round ahead of the learner.
+"""
+
+import math
+import pickle
+import queue
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from reinforcement_learning.config import TrainingConfig
+from reinforcement_learning.dddqn_policy import DDDQNPolicy
+from reinforcement_learning.experience import FinishedEpisode, PlayableLevels, UnfinishedEpisode
+from reinforcement_learning.rollout import Stopwatch, TransitionSink
+from reinforcement_learning.round_player import Round, RoundRequest, Task
+from utils.child_process import ChildProcess
+
+MAX_ENDED_WORKERS = 3  # in a row, without a round between them
+SECONDS_FOR_A_ROUND = 300  # a worker that takes longer is taken for dead
+_SECONDS_TO_WAIT = 0.1  # before the training may ask again whether it should stop
+
+
+class RolloutWorkerError(RuntimeError):
+    """The processes that play cannot go on; the message is one sentence."""
+
+
+class RolloutWorkers:
+    """Experience from ``config.num_workers`` processes; see :class:`~.experience.Experience`.
+
+    ``play`` takes one round of one process, or nothing where that is not ready soon. Unfinished episodes are resumed
+    from their beginnings. A process that ends is replaced, and its episodes are begun again.
+
+    Args:
+        config: of the whole training.
+        levels: what is played.
+        policy: whose weights the processes play with.
+        sink: where transitions go.
+        stopwatch: gets the seconds that the processes spend, added up.
+        warn: gets a sentence about a process that has ended.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        levels: PlayableLevels,
+        policy: DDDQNPolicy,
+        sink: TransitionSink,
+        *,
+        stopwatch: Stopwatch,
+        warn: Callable[[str], None],
+    ) -> None:
+        self.next_level = 0
+        self._config, self._levels, self._policy, self._sink = config, levels, policy, sink
+        self._stopwatch = stopwatch
+        self._warn = warn
+        self._to_begin: deque[int] = deque()  # levels that were begun and lost
+        self._turns: deque[_Worker] = deque()  # those that have been asked for a round, in the order of asking
+        self._answers: queue.SimpleQueue[tuple[_Worker, bytes | None]] = queue.SimpleQueue()
+        self._n_started = 0
+        self._ended = 0  # in a row
+
+    @property
+    def pids(self) -> list[int]:
+        """The numbers of the processes."""
+        return [worker.process.pid for worker in self._turns]
+
+    def play(self) -> list[FinishedEpisode]:
+        """See :class:`~.experience.Experience`.
+
+        Raises:
+            RolloutWorkerError: the processes cannot be started, or end again and again.
+        """
+        if not self._turns:
+            self._start()
+        worker = self._turns[0]
+        done = self._round_of(worker)
+        if done is None:
+            return []
+        self._ended = 0
+        for episode in done.finished:
+            worker.levels.remove(episode.level)
+        self._turns.popleft()
+        if worker.levels or self._n_levels_left():
+            self._ask(worker)  # at once: it plays on while the learner learns from what it has sent
+            self._turns.append(worker)
+        else:
+            worker.process.end()
+        if done.transitions is not None:
+            self._sink.add(done.transitions)
+        for part, seconds in done.seconds.items():
+            self._stopwatch.seconds[part] += seconds
+        return list(done.finished)
+
+    def unfinished(self) -> list[UnfinishedEpisode]:
+        """See :class:`~.experience.Experience`; the actions are not known here."""
+        levels = sorted([*self._to_begin, *(level for worker in self._turns for level in worker.levels)])
+        return [UnfinishedEpisode(env, level) for env, level in enumerate(levels)]
+
+    def resume(self, next_level: int, unfinished: Sequence[UnfinishedEpisode]) -> None:
+        """See :class:`~.experience.Experience`."""
+        self.next_level = next_level
+        self._to_begin = deque(sorted(episode.level for episode in unfinished))
+
+    def close(self) -> None:
+        """Ends all processes."""
+        for worker in self._turns:
+            worker.process.end()
+
+    def _start(self) -> None:
+        for _ in range(min(self._config.num_workers, self._n_levels_left())):
+            self._turns.append(self._new_worker())
+
+    def _new_worker(self) -> "_Worker":
+        # a resumed training counts on from its level, or its workers would draw the same random numbers again
+        self._n_started += 1
+        task = Task(self._config, self._levels.n_trains(), self.next_level + self._n_started)
+        try:
+            worker = _Worker(task, self._answers)
+        except OSError as error:
+            raise RolloutWorkerError(f"a process that plays (--num_workers) cannot be started: {error}.") from error
+        self._ask(worker)
+        return worker
+
+    def _ask(self, worker: "_Worker") -> None:
+        """Asks for a round, with more levels and the newest weights."""
+        levels = self._take_levels(len(worker.levels))
+        worker.levels += levels
+        steps = self._policy.learning_steps
+        weights = None if steps == worker.learning_steps else self._policy.acting_weights()
+        worker.learning_steps = steps
+        worker.ask(RoundRequest([(level, self._levels.packed(level)) for level in levels], weights))
+
+    def _take_levels(self, n_open: int) -> list[int]:
+        """Levels for a process that has so many: enough for a round, but no more than its share of what is left."""
+        wanted = self._config.num_envs + self._config.num_envs // 2 + 1 - n_open
+        n = max(0, min(wanted, math.ceil(self._n_levels_left() / self._config.num_workers)))
+        lost = [self._to_begin.popleft() for _ in range(min(n, len(self._to_begin)))]
+        first, self.next_level = self.next_level, self.next_level + n - len(lost)
+        return [*lost, *range(first, self.next_level)]
+
+    def _n_levels_left(self) -> int:
+        return len(self._to_begin) + max(0, self._config.n_episodes - self.next_level)
+
+    def _round_of(self, worker: "_Worker") -> Round | None:
+        """The round that a process was asked for; None where it has not come soon, or some process has ended."""
+        while worker.answer is None:
+            try:
+                sender, message = self._answers.get(timeout=_SECONDS_TO_WAIT)
+            except queue.Empty:
+                if time.monotonic() - worker.asked > SECONDS_FOR_A_ROUND:
+                    self._replace(worker)
+                return None
+            if message is not None:
+                sender.answer = message
+            elif sender in self._turns:  # the others were ended here
+                self._replace(sender)
+                return None
+        done: Round = pickle.loads(worker.answer)
+        worker.answer = None
+        return done
+
+    def _replace(self, worker: "_Worker") -> None:
+        """Another process takes a process's turn, and begins its episodes again."""
+        code = worker.process.end(patience=1)
+        turn = self._turns.index(worker)
+        del self._turns[turn]
+        self._to_begin.extendleft(reversed(worker.levels))
+        self._ended += 1
+        if self._ended >= MAX_ENDED_WORKERS:
+            raise RolloutWorkerError(
+                f"the processes that play (--num_workers) end again and again, the last one with exit code {code}."
+            )
+        self._warn(
+            f"a process that plays has ended with exit code {code}; another takes its place and begins its "
+            f"{len(worker.levels)} episodes again."
+        )
+        self._turns.insert(turn, self._new_worker())
+
+
+class _Worker:
+    """A process that plays, as the learner sees it.
+
+    Attributes:
+        levels: those it was given and has not finished.
+        learning_steps: the age of the weights it was sent last; None before the first.
+        asked: when it was asked for a round.
+        answer: the round, as it has come.
+    """
+
+    def __init__(self, task: Task, answers: "queue.SimpleQueue[tuple[_Worker, bytes | None]]") -> None:
+        self.levels: list[int] = []
+        self.learning_steps: int | None = None
+        self.asked = time.monotonic()
+        self.answer: bytes | None = None
+        self.process = ChildProcess(
+            "reinforcement_learning.rollout_worker", lambda message: answers.put((self, message))
+        )
+        self.process.send(pickle.dumps(task))
+
+    def ask(self, request: RoundRequest) -> None:
+        """Asks for a round; never waits."""
+        self.asked = time.monotonic()
+        self.process.send(pickle.dumps(request, protocol=5))
