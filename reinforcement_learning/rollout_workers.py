@@ -143,7 +143,8 @@ class RolloutWorkers:
         return [*lost, *range(first, self.next_level)]
 
     def _n_levels_left(self) -> int:
-        return len(self._to_begin) + max(0, self._config.n_episodes - self.next_level)
+        # fewer than were begun and lost, where a training is resumed with a smaller number of episodes
+        return max(0, len(self._to_begin) + self._config.n_episodes - self.next_level)
 
     def _round_of(self, worker: "_Worker") -> Round | None:
         """The round that a process was asked for; None where it has not come soon, or some process has ended."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -126,15 +127,21 @@ class TestTraining:
         assert f"transitions from {buffer}" in out
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_leaves_a_checkpoint_that_the_said_command_resumes(tmp_path: Path, number: int, code: int) -> None:
+@pytest.mark.parametrize(("number", "code", "num_workers"), [(signal.SIGINT, 130, 0), (signal.SIGTERM, 143, 2)])
+def test_signal_leaves_a_checkpoint_that_the_said_command_resumes(
+    tmp_path: Path, number: int, code: int, num_workers: int
+) -> None:
     place = Place(tmp_path / "a folder with spaces")
-    with place.start(*SHORT, *ENDLESS, "--wandb", "False", "--tensorboard", "False") as process:
+    options = ["--wandb", "False", "--tensorboard", "False", "--num_workers", str(num_workers)]
+    with place.start(*SHORT, *ENDLESS, *options) as process:
         wait_for(lambda: len(place.episodes()) >= 3 if list(place.base.glob("output_dir/*/metrics.jsonl")) else False)
+        children = psutil.Process(process.pid).children()
+        assert len(children) == 1 + num_workers  # one makes levels
         process.send_signal(number)
         out, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode == code, err
     assert "Traceback" not in err
+    assert not any(child.is_running() for child in children)
     reached = read_checkpoint(place.checkpoints()[-1])["episode"]
     assert reached >= 3
     (command,) = (line.removeprefix("To go on: ") for line in out.splitlines() if line.startswith("To go on: "))
