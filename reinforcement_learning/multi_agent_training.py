@@ -3,6 +3,8 @@
 python reinforcement_learning/multi_agent_training.py -n 2500 -t 1
 """
 
+# ruff: noqa: E402  (compiling begins before the imports that take long)
+
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,6 +12,12 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
+
+from utils.compile_ahead import CompileAhead
+
+compile_ahead = CompileAhead()
+if __name__ == "__main__":
+    compile_ahead.start()  # before PyTorch is imported, which takes seconds
 
 import torch
 
@@ -70,6 +78,7 @@ def _train(options: dict[str, Any]) -> int:
         with MetricsWriter(sinks) as metrics:
             trainer.metrics = metrics
             _announce(config, folders, trainer, device, notes)
+            compile_ahead.finish(trainer.feature_set)
             finished = trainer.run()
             _close(config, folders, trainer, finished)
         return 0 if finished else interrupts.exit_code

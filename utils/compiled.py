@@ -30,6 +30,11 @@ def _digest_of_sources() -> str:
 _CACHE_DIR = str(_PACKAGE / "__pycache__" / f"numba-{_digest_of_sources()}")
 
 
+def cache_folder() -> Path:
+    """Where compiled functions are kept, if it can be written."""
+    return Path(numba.config.CACHE_DIR or _CACHE_DIR)
+
+
 def compiled(function: F) -> F:
     """Compile ``function`` at its first call and keep the result on disk for later processes.
 

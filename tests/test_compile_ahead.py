@@ -1,0 +1,60 @@
+"""What is compiled by two processes is all that a training plays with."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from utils import compile_ahead
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = """
+import sys
+from utils.compile_ahead import CompileAhead
+
+ahead = CompileAhead()
+ahead.start()
+print(ahead._child is not None)
+
+from pathlib import Path
+from numba.core import event
+from tiny_training import make_trainer
+from utils.observation_utils import get_feature_set
+
+class Names(event.Listener):
+    def on_start(self, event):
+        print(event.data["dispatcher"].py_func.__name__)
+    def on_end(self, event):
+        pass
+
+ahead.finish(get_feature_set("tree"))
+event.register("numba:compile", Names())
+trainer, _ = make_trainer(Path(sys.argv[1]), n_episodes=3, num_envs=2)
+trainer.run()
+print("episodes", trainer.episode)
+"""
+
+
+def play(folder: Path, cache: Path) -> list[str]:
+    path = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
+    environment = os.environ | {"PYTHONPATH": path, "NUMBA_CACHE_DIR": str(cache)}
+    command = [sys.executable, "-c", SCRIPT, str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout.split()
+
+
+def test_nothing_is_left_to_compile_and_the_second_time_nothing_is_started(tmp_path: Path) -> None:
+    assert play(tmp_path / "a", tmp_path / "cache") == ["True", "episodes", "3"]
+    assert play(tmp_path / "b", tmp_path / "cache") == ["False", "episodes", "3"]
+
+
+def test_without_a_place_for_the_cache_nothing_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "file" / "cache"))
+    assert not compile_ahead._is_needed()
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "cache"))
+    assert compile_ahead._is_needed()
