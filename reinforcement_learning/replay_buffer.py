@@ -11,6 +11,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from reinforcement_learning.device_mirror import DeviceMirror
 from reinforcement_learning.dueling_q_network import N_ACTIONS
 from reinforcement_learning.transitions import Transitions
 from utils.atomic_files import atomic_write
@@ -54,6 +55,7 @@ class ReplayBuffer:
         self.random = random
         self.size = 0
         self.n_added = 0  # over the whole life of the buffer; the place of the next one is n_added % capacity
+        self._mirror: DeviceMirror | None = None
         needed = bytes_needed(capacity, feature_set.n_features)
         try:
             self._arrays: dict[str, npt.NDArray[Any]] = {
@@ -84,15 +86,30 @@ class ReplayBuffer:
         self.size = min(self.size + n, self.capacity)
 
     def sample(self, batch_size: int, device: torch.device | str = "cpu") -> Batch:
-        """A batch drawn uniformly with replacement.
+        """A batch drawn uniformly with replacement. On another device than the CPU a copy of the buffer is kept.
 
         Raises:
-            ReplayBufferError: the buffer is empty.
+            ReplayBufferError: the buffer is empty, or does not fit onto the device.
         """
         if self.size == 0:
             raise ReplayBufferError("The replay buffer is empty: add transitions before sampling.")
         rows = self.random.integers(self.size, size=batch_size)
-        return Batch(**{name: torch.from_numpy(array[rows]).to(device) for name, array in self._arrays.items()})
+        device = torch.device(device)
+        if device.type != "cpu":
+            return Batch(**self._mirror_on(device).rows(rows, self.n_added))
+        return Batch(**{name: torch.from_numpy(array[rows]) for name, array in self._arrays.items()})
+
+    def _mirror_on(self, device: torch.device) -> DeviceMirror:
+        if self._mirror is None or self._mirror.device != device:
+            try:
+                self._mirror = DeviceMirror(self._arrays, device)
+            except torch.OutOfMemoryError as error:
+                needed = bytes_needed(self.capacity, self.feature_set.n_features)
+                raise ReplayBufferError(
+                    f"A replay buffer of {self.capacity} transitions takes {needed / 1e9:.1f} GB, which {device} does "
+                    "not have: choose a smaller --buffer_size."
+                ) from error
+        return self._mirror
 
     def save(self, path: str | Path) -> None:
         """Writes plain arrays (.npz) in one atomic step.
@@ -122,6 +139,7 @@ class ReplayBuffer:
         """
         saved = _read_arrays(Path(path))
         self._check(path, saved)
+        self._mirror = None
         size = len(saved["actions"])
         n_added, saved_capacity = int(saved["n_added"]), int(saved["capacity"])
         if saved_capacity == self.capacity:
