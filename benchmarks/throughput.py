@@ -14,7 +14,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +24,33 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from benchmarks.classic_kit import ClassicPolicy, normalize, train_episode, tree_builder  # noqa: E402
+from benchmarks.limits import (  # noqa: E402
+    copy_rate,
+    empty_call_us,
+    matmul_rate,
+    operations,
+    parameter_bytes,
+    update_bytes,
+)
 from benchmarks.machine import processor  # noqa: E402
+from reinforcement_learning.config import TrainingConfig  # noqa: E402
 from reinforcement_learning.dddqn_policy import DDDQNPolicy  # noqa: E402
-from reinforcement_learning.replay_buffer import ReplayBuffer  # noqa: E402
+from reinforcement_learning.replay_buffer import ReplayBuffer, bytes_needed  # noqa: E402
 from reinforcement_learning.reward_shaping import RewardShaping  # noqa: E402
 from reinforcement_learning.rollout import Learning, Rollout  # noqa: E402
+from reinforcement_learning.transitions import Transitions  # noqa: E402
+from utils import observation_utils  # noqa: E402
 from utils.env_configs import make_rail_env, resolve_env_config  # noqa: E402
 from utils.flatland_caches import clear_flatland_caches  # noqa: E402
 from utils.observation_utils import Observer, get_feature_set  # noqa: E402
 from utils.rail_simulator import CompiledSimulator  # noqa: E402
 from utils.rail_state import RailState  # noqa: E402
+from utils.rail_step import step_trains  # noqa: E402
 
 CONFIG = resolve_env_config("Test_1")
 FEATURES = get_feature_set("tree")
 N_TRAINS, N_ENVS = 10, 8
+UPDATE_EVERY, EPSILON = 8, 0.1
 
 
 def main() -> None:
@@ -47,6 +59,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    limits = _limits()
+    learning_steps = [
+        _learning_step("classic hyper-parameters", _policy(shipped=False), 128, limits),
+        _learning_step("shipped defaults", _policy(shipped=True), TrainingConfig().batch_size, limits),
+    ]
     rows = [
         _row("observation of ten trains, normalised", *_observation(), options.rounds),
         _row("simulator step, ten trains, no observation", *_step(), options.rounds),
@@ -57,11 +74,13 @@ def main() -> None:
             options.rounds,
         ),
     ]
-    learning = _learning_share()
+    for row, limit in zip(rows, _row_limits(limits, learning_steps[0]["limit_us"]), strict=True):
+        row["limit_us"] = round(limit, 2)
     record = {
         "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
         "rows": rows,
-        "learning_step_us": learning,
+        "limits": limits,
+        "learning_steps": learning_steps,
     }
     (HERE / "throughput.json").write_text(json.dumps(record, indent=1) + "\n")
     (HERE / "throughput.md").write_text(_markdown(record))
@@ -121,37 +140,41 @@ def _step() -> tuple[Callable[[], float], Callable[[], float]]:
         return _timed(lambda: env.step(actions), n)
 
     def ours() -> float:
-        actions, seconds, n = np.full(N_TRAINS, 2), 0.0, 0
-        for _ in range(20):
-            simulator = CompiledSimulator.from_env(make_rail_env(CONFIG, 2))
-            steps = simulator.state.max_episode_steps - 2
+        actions = np.full(N_TRAINS, 2)
+        simulators = [CompiledSimulator.from_env(make_rail_env(CONFIG, 2)) for _ in range(20)]
+        n = simulators[0].state.max_episode_steps - 2
+
+        def play() -> None:
+            for simulator in simulators:
+                step = simulator.step
+                for _ in range(n):
+                    step(actions)
+
+        for simulator in simulators:
             simulator.step(actions)
-            seconds += _timed(partial(simulator.step, actions), steps) * steps
-            n += steps
-        return seconds / n
+        return _timed(play, 1) / (n * len(simulators))
 
     return classic, ours
 
 
 def _playing(*, learn: bool) -> tuple[Callable[[], float], Callable[[], float]]:
     """Both explore with the same share; levels are made beforehand and not timed."""
-    epsilon = 0.1
     classic_policy = ClassicPolicy()
-    policy = DDDQNPolicy(FEATURES.n_features, 128)
+    policy = _policy(shipped=False)
     buffer = ReplayBuffer(100_000, FEATURES, np.random.default_rng(0))
 
     def classic() -> float:
         clear_flatland_caches()
         env = make_rail_env(CONFIG, 3)
         started = time.process_time()
-        n_steps = train_episode(env, classic_policy, epsilon, learn=learn)
+        n_steps = train_episode(env, classic_policy, EPSILON, learn=learn)
         return 1e6 * (time.process_time() - started) / n_steps
 
-    return classic, lambda: _play(policy, buffer, epsilon, update_every=8 if learn else None)
+    return classic, lambda: _play(policy, buffer, EPSILON, UPDATE_EVERY if learn else None)[0]
 
 
-def _play(policy: DDDQNPolicy, buffer: ReplayBuffer, epsilon: float, update_every: int | None) -> float:
-    """Microseconds per step of one environment, with eight of them side by side, until all are through."""
+def _play(policy: DDDQNPolicy, buffer: ReplayBuffer, epsilon: float, update_every: int | None) -> tuple[float, int]:
+    """Microseconds per step of one environment, with eight of them side by side until all are through; and steps."""
     simulators = [CompiledSimulator.from_env(make_rail_env(CONFIG, 10 + i)) for i in range(N_ENVS)]
     n_steps, due = 0, 0
     learning = Learning(buffer, RewardShaping(0.99))
@@ -167,15 +190,80 @@ def _play(policy: DDDQNPolicy, buffer: ReplayBuffer, epsilon: float, update_ever
         while update_every is not None and due >= update_every:
             due -= update_every
             policy.learn(buffer.sample(128))
-    return 1e6 * (time.process_time() - started) / n_steps
+    return 1e6 * (time.process_time() - started) / n_steps, n_steps
 
 
-def _learning_share() -> float:
-    """Microseconds of one learning step, sampling included."""
-    policy = DDDQNPolicy(FEATURES.n_features, 128)
+def _policy(*, shipped: bool) -> DDDQNPolicy:
+    """The network and the rule that learns: plain double DQN, or as the main command has it."""
+    if not shipped:
+        return DDDQNPolicy(FEATURES.n_features, 128)
+    config = TrainingConfig()
+    return DDDQNPolicy(
+        FEATURES.n_features,
+        config.hidden_size,
+        advantage_learning=config.advantage_learning,
+        averaging_steps=config.averaging_steps,
+    )
+
+
+def _learning_step(name: str, policy: DDDQNPolicy, batch_size: int, limits: dict[str, float]) -> dict[str, Any]:
+    """One learning step, sampling included, and the least time that its arithmetic and its memory traffic take."""
     buffer = ReplayBuffer(100_000, FEATURES, np.random.default_rng(0))
-    _play(policy, buffer, 0.5, None)
-    return round(statistics.median(_timed(lambda: policy.learn(buffer.sample(128)), 50) for _ in range(7)), 1)
+    while len(buffer) < buffer.capacity:
+        buffer.add(_random_transitions(10_000))
+    times = [_timed(lambda: policy.learn(buffer.sample(batch_size)), 50) for _ in range(7)]
+    batch = buffer.sample(batch_size)
+    flops = operations(lambda: policy.learn(batch))
+    sampled = 2 * batch_size * bytes_needed(1, FEATURES.n_features)  # read and written
+    updated = update_bytes(policy)
+    limit = {
+        "arithmetic_us": 1e6 * flops / limits["matmul_flops"],
+        "sampling_us": 1e6 * sampled / limits["memory_bytes"],
+        "update_us": 1e6 * updated / limits["cache_bytes"],
+    }
+    return {
+        "what": f"{name}, batch {batch_size}",
+        "us": round(statistics.median(times), 1),
+        "megaflop": round(flops / 1e6, 1),
+        "sampled_kb": round(sampled / 1e3),
+        "updated_kb": round(updated / 1e3),
+        **{part: round(us, 1) for part, us in limit.items()},
+        "limit_us": round(sum(limit.values()), 1),
+    }
+
+
+def _random_transitions(n: int) -> Transitions:
+    random = np.random.default_rng(0)
+    wide, mask = random.random((n, FEATURES.n_features), dtype=np.float32), np.ones((n, 5), dtype=bool)
+    narrow = random.random(n, dtype=np.float32)
+    return Transitions(wide, mask, random.integers(5, size=n), narrow, narrow, wide, mask)
+
+
+def _limits() -> dict[str, float]:
+    """What the machine can do, a second, and what calls from Python cost."""
+    return {
+        "matmul_flops": matmul_rate(),
+        "memory_bytes": copy_rate(2**28),
+        "cache_bytes": copy_rate(parameter_bytes(_policy(shipped=True))),
+        "observation_call_us": empty_call_us(observation_utils._observe),
+        "step_call_us": empty_call_us(step_trains),
+    }
+
+
+def _row_limits(limits: dict[str, float], learning_limit_us: float) -> list[float]:
+    """The least microseconds for what each row does: calls, what must be written, and the network's arithmetic."""
+    written = 1e6 * N_TRAINS * FEATURES.n_features * 4 / limits["memory_bytes"]
+    observation, step = limits["observation_call_us"] + written, limits["step_call_us"]
+    policy, buffer = _policy(shipped=False), ReplayBuffer(100_000, FEATURES, np.random.default_rng(0))
+    n_steps = 0
+
+    def play() -> None:
+        nonlocal n_steps
+        n_steps = _play(policy, buffer, EPSILON, None)[1]
+
+    forward = 1e6 * operations(play) / n_steps / limits["matmul_flops"]
+    collecting = observation + step + forward
+    return [observation, step, collecting, collecting + learning_limit_us * buffer.n_added / n_steps / UPDATE_EVERY]
 
 
 def _markdown(record: dict[str, Any]) -> str:
@@ -186,16 +274,41 @@ def _markdown(record: dict[str, Any]) -> str:
         f"`OMP_NUM_THREADS=1 python benchmarks/throughput.py` on {machine['processor']}, one core of "
         f"{machine['cores']}, Python {machine['python']}. CPU time, medians; ratios round by round (least to most).",
         "",
-        "| what | classic way, us | this kit, us | ratio |",
-        "| --- | --- | --- | --- |",
+        "| what | classic way, us | this kit, us | ratio | limit, us | limit reached |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in record["rows"]:
         ratio = f"{row['ratio']:.0f} ({row['ratio_min']:.0f} to {row['ratio_max']:.0f})"
         if row["ratio"] < 20:
             ratio = f"{row['ratio']:.1f} ({row['ratio_min']:.1f} to {row['ratio_max']:.1f})"
-        lines.append(f"| {row['what']} | {row['classic_us']:.0f} | {row['ours_us']:.1f} | {ratio} |")
-    lines += ["", f"One learning step of batch 128, sampling included: {record['learning_step_us']:.0f} us.", ""]
-    return "\n".join(lines)
+        lines.append(
+            f"| {row['what']} | {row['classic_us']:.0f} | {row['ours_us']:.1f} | {ratio} "
+            f"| {row['limit_us']:.2g} | {_share(row['limit_us'], row['ours_us'])} |"
+        )
+    limits = record["limits"]
+    lines += [
+        "",
+        "The limit is the least that this core needs for the same: calls of compiled functions that do nothing "
+        f"({limits['observation_call_us']:.2g} us with the arguments of the observation, {limits['step_call_us']:.2g} "
+        f"us with those of the step), products of matrices at {limits['matmul_flops'] / 1e9:.0f} GFLOP/s, copying "
+        f"memory at {limits['memory_bytes'] / 1e9:.1f} GB/s, within the caches at "
+        f"{limits['cache_bytes'] / 1e9:.0f} GB/s, all measured in the same run.",
+        "",
+        "| learning step, sampling included | us | limit, us | limit reached | arithmetic | sampling | update |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {step['what']} | {step['us']:.0f} | {step['limit_us']:.0f} | {_share(step['limit_us'], step['us'])} "
+        f"| {step['megaflop']:.0f} MFLOP, {step['arithmetic_us']:.0f} us "
+        f"| {step['sampled_kb']} kB, {step['sampling_us']:.0f} us "
+        f"| {step['updated_kb']} kB, {step['update_us']:.0f} us |"
+        for step in record["learning_steps"]
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _share(limit: float, measured: float) -> str:
+    return f"{100 * limit / measured:.0f} %"
 
 
 if __name__ == "__main__":

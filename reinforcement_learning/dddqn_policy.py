@@ -5,6 +5,7 @@ https://arxiv.org/abs/1509.06461), dueling networks (Wang et al. 2016).
 """
 
 import copy
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -77,9 +78,14 @@ class DDDQNPolicy:
         self.target_network = copy.deepcopy(self.q_network).requires_grad_(False)
         self.average_network = copy.deepcopy(self.q_network).requires_grad_(False)
         self.learning_steps = 0
-        self.optimizer = torch.optim.Adam(self.q_network.parameters(), lr=learning_rate, fused=True)
+        self._learning_rate = learning_rate
         self.exploration = generator(seed, Stream.EXPLORATION)
         self._greedy = GreedyPolicy(self.q_network, self.device)
+
+    @cached_property
+    def optimizer(self) -> torch.optim.Adam:
+        """Made when it is needed: with the first one PyTorch imports its compiler, which takes more than a second."""
+        return torch.optim.Adam(self.q_network.parameters(), lr=self._learning_rate, fused=True)
 
     def act(
         self,
@@ -182,14 +188,13 @@ class DDDQNPolicy:
         Raises:
             RuntimeError: the networks have other sizes.
         """
-        learning_rate = self.optimizer.param_groups[0]["lr"]
         self.q_network.load_state_dict(state["q_network"])
         self.target_network.load_state_dict(state["target_network"])
         self.average_network.load_state_dict(state["average_network"])
         self.learning_steps = state["learning_steps"]
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = self._learning_rate
         self.exploration.bit_generator.state = state["exploration"]
 
 

@@ -1,6 +1,9 @@
 """Dueling double DQN: targets computed by hand, actions within the mask, complete state, and learning."""
 
 import copy
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -335,3 +338,32 @@ def test_number_of_actions_is_flatlands() -> None:
     from flatland.envs.rail_env_action import RailEnvActions
 
     assert len(RailEnvActions) == dddqn_policy.N_ACTIONS
+
+
+def test_acting_does_not_wait_for_pytorch_s_compiler() -> None:
+    """Processes that only play would pay for it, and every start."""
+    script = """
+import sys
+import numpy as np
+from reinforcement_learning.dddqn_policy import DDDQNPolicy
+
+policy = DDDQNPolicy(7, 4)
+policy.act(np.zeros((3, 7), np.float32), np.ones((3, 5), bool), 0.5)
+policy.set_acting_weights(policy.acting_weights())
+print("torch._dynamo" in sys.modules)
+policy.optimizer
+print("torch._dynamo" in sys.modules)
+"""
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
+def test_acting_weights_are_all_that_acting_depends_on() -> None:
+    first, second = DDDQNPolicy(7, 4, seed=1), DDDQNPolicy(7, 4, seed=2)
+    random = np.random.default_rng(0)
+    observations, masks = random.random((50, 7), dtype=np.float32), np.ones((50, 5), dtype=bool)
+    wanted = first.act(observations, masks)
+    assert (second.act(observations, masks) != wanted).any()
+    second.set_acting_weights(first.acting_weights())
+    np.testing.assert_array_equal(second.act(observations, masks), wanted)
