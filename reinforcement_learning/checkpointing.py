@@ -118,13 +118,22 @@ def stored_feature_set(content: dict[str, Any], path: str | Path) -> FeatureSet:
     return known
 
 
-def load_policy(path: str | Path, device: str | torch.device = "cpu") -> tuple[GreedyPolicy, Observer]:
+def load_policy(
+    path: str | Path, policy_index: int = 0, device: str | torch.device = "cpu"
+) -> tuple[GreedyPolicy, Observer]:
     """A trained policy and the observer that goes with it, ready to play.
 
+    Args:
+        path: a checkpoint of a training, or an exported one.
+        policy_index: which of the checkpoint's policies; they count from 0.
+        device: where the network is to live.
+
     Raises:
-        CheckpointError: the checkpoint cannot be used.
+        CheckpointError: the checkpoint cannot be used, or has no policy of that number.
     """
     content = read_checkpoint(path)
+    if policy_index != 0:
+        raise CheckpointError(f"{path} holds one policy, number 0, but --policy_index is {policy_index}.")
     feature_set = stored_feature_set(content, path)
     config = content["config"]
     network = DuelingQNetwork(feature_set.n_features, config["hidden_size"]).to(device)

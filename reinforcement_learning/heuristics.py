@@ -1,77 +1,99 @@
-"""Rule-based policies behind the same protocol as learned ones: the least that a trained policy should beat."""
+"""Rules that drive trains without having learned anything: the least that a trained policy should beat.
+
+A learned policy sees observations and masks. A rule sees the whole level, and drives one level from its start to its
+end: a new one is made for each level.
+"""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from reinforcement_learning.dddqn_policy import random_possible_actions
-from reinforcement_learning.policy import Policy
-from utils.observation_utils import Observer, get_feature_set
+from utils.rail_grid import DO_NOTHING, MOVE_FORWARD, N_ACTIONS
+from utils.shortest_path import shortest_path_actions
+from utils.simulator import FlatlandSimulator
 
-# rules look at the possible moves and where they lead, which this feature set holds
-_FEATURE_SET = get_feature_set("tree_timetable")
-_DISTANCE_CHANGES = [
-    _FEATURE_SET.feature_names.index(f"{move}_distance_change") for move in ("left", "forward", "right")
-]
-_FIRST_MOVE, _FORWARD = 1, 2
-
-Observations = npt.NDArray[np.float32]
-Masks = npt.NDArray[np.bool_]
 Actions = npt.NDArray[np.int64]
-Epsilon = float | npt.NDArray[np.float64]
 
 
-class RandomPolicy:
-    """Each possible action equally likely."""
+class MissingPackageError(ImportError):
+    """A rule needs a package that is not installed; the message is one sentence that says how to install it."""
 
-    def __init__(self, seed: int = 0) -> None:
+
+class Rule(Protocol):
+    """Drives all trains of one level."""
+
+    def act(self, simulator: FlatlandSimulator) -> Actions:
+        """An action for each train, int64 ``[trains]``, at each step from the first to the last."""
+        ...
+
+
+class RandomRule:
+    """Each of the five actions equally likely, possible or not."""
+
+    def __init__(self, seed: int) -> None:
         self._random = np.random.default_rng(seed)
 
-    def act(self, observations: Observations, action_mask: Masks, epsilon: Epsilon = 0.0) -> Actions:
-        """See :class:`~reinforcement_learning.policy.Policy`; ``epsilon`` makes no difference."""
-        return random_possible_actions(action_mask, self._random)
+    def act(self, simulator: FlatlandSimulator) -> Actions:
+        """See :class:`Rule`."""
+        return self._random.integers(N_ACTIONS, size=simulator.state.n_trains)
 
 
-class DoNothingPolicy:
+class DoNothing:
     """No train ever departs. Random play scores worse, which is why a score alone says little."""
 
-    def act(self, observations: Observations, action_mask: Masks, epsilon: Epsilon = 0.0) -> Actions:
-        """See :class:`~reinforcement_learning.policy.Policy`; ``epsilon`` makes no difference."""
-        return np.zeros(len(observations), dtype=np.int64)
+    def act(self, simulator: FlatlandSimulator) -> Actions:
+        """See :class:`Rule`."""
+        return np.full(simulator.state.n_trains, DO_NOTHING, dtype=np.int64)
 
 
-class ForwardPolicy:
-    """Forward wherever that is possible, else the first possible move."""
+class Forward:
+    """Forward, always: trains stop for good at the first switch that has no way straight on."""
 
-    def act(self, observations: Observations, action_mask: Masks, epsilon: Epsilon = 0.0) -> Actions:
-        """See :class:`~reinforcement_learning.policy.Policy`; ``epsilon`` makes no difference."""
-        first = _FIRST_MOVE + action_mask[:, _FIRST_MOVE:].argmax(axis=1)
-        return np.where(action_mask[:, _FORWARD], _FORWARD, first)
+    def act(self, simulator: FlatlandSimulator) -> Actions:
+        """See :class:`Rule`."""
+        return np.full(simulator.state.n_trains, MOVE_FORWARD, dtype=np.int64)
 
 
-class ShortestPathPolicy:
+class ShortestPath:
     """Every train departs at once and takes its shortest path, whoever is in the way."""
 
-    def act(self, observations: Observations, action_mask: Masks, epsilon: Epsilon = 0.0) -> Actions:
-        """See :class:`~reinforcement_learning.policy.Policy`; ``epsilon`` makes no difference."""
-        moves = action_mask[:, _FIRST_MOVE : _FIRST_MOVE + 3]
-        changes = np.where(moves, observations[:, _DISTANCE_CHANGES], np.inf)
-        return _FIRST_MOVE + changes.argmin(axis=1)
+    def act(self, simulator: FlatlandSimulator) -> Actions:
+        """See :class:`Rule`."""
+        return shortest_path_actions(simulator.state)
 
 
-RULE_BASED: dict[str, Callable[[int], Policy]] = {
-    "random": RandomPolicy,
-    "do_nothing": lambda seed: DoNothingPolicy(),
-    "forward": lambda seed: ForwardPolicy(),
-    "shortest_path": lambda seed: ShortestPathPolicy(),
-}
-
-
-def rule_based_policy(name: str, seed: int = 0) -> tuple[Policy, Observer]:
-    """A rule-based policy by its name, and the observer that goes with it.
+class DeadlockAvoidance:
+    """The heuristic of the package flatland-baselines: trains enter a section only where they can get out of it.
 
     Raises:
-        KeyError: there is no rule of that name in :data:`RULE_BASED`.
+        MissingPackageError: the package is not installed.
     """
-    return RULE_BASED[name](seed), Observer(_FEATURE_SET)
+
+    def __init__(self) -> None:
+        try:
+            from flatland_baselines.deadlock_avoidance_heuristic.policy.deadlock_avoidance_policy import (
+                DeadLockAvoidancePolicy,
+            )
+        except ImportError as error:
+            raise MissingPackageError(
+                "dla needs the package flatland-baselines: pip install flatland-baselines==4.3.0"
+            ) from error
+        self._policy = DeadLockAvoidancePolicy()
+
+    def act(self, simulator: FlatlandSimulator) -> Actions:
+        """See :class:`Rule`."""
+        handles = list(range(simulator.state.n_trains))
+        chosen = self._policy.act_many(handles, [simulator.env] * len(handles))
+        return np.array([chosen[handle].value for handle in handles], dtype=np.int64)
+
+
+RULES: dict[str, Callable[[int], Rule]] = {
+    "random": RandomRule,
+    "do_nothing": lambda seed: DoNothing(),
+    "forward": lambda seed: Forward(),
+    "shortest_path": lambda seed: ShortestPath(),
+    "dla": lambda seed: DeadlockAvoidance(),
+}
+"""By name, what makes a rule for a level from the level's seed."""

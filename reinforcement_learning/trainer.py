@@ -35,7 +35,7 @@ from utils.env_configs import resolve_env_config
 from utils.level_pool import LEVELS_AHEAD, EvaluationLevels, LevelPool
 from utils.observation_utils import Observer, get_feature_set
 from utils.random_streams import Stream, generator
-from utils.rendering import EpisodeRecorder
+from utils.rendering import EpisodeRecorder, RecordedSimulator
 from utils.simulator import FlatlandSimulator
 
 ACTION_NAMES = ("do_nothing", "left", "forward", "right", "stop")
@@ -194,9 +194,9 @@ class Trainer:
     def _evaluate(self) -> bool:
         """Scores the greedy policy on the evaluation levels; False where a stop was requested meanwhile."""
         started = time.perf_counter()
-        results = play_levels(
-            self._evaluation_envs(), self.observer, self.policy.evaluation_policy(), should_stop=self.stop_requested
-        )
+        levels = map(FlatlandSimulator, self._evaluation_envs())
+        policy = self.policy.evaluation_policy()
+        results = play_levels(levels, self.observer, policy, should_stop=self.stop_requested)
         if len(results) < self.config.n_evaluation_episodes:
             return False
         self.stopwatch.seconds["evaluation"] += time.perf_counter() - started
@@ -220,13 +220,8 @@ class Trainer:
     def _render(self) -> None:
         """Films the first evaluation level."""
         env = self.evaluation_levels.make(0)
-        rollout = Rollout(self.observer, self.policy.evaluation_policy(), env.get_num_agents())
         recorder = EpisodeRecorder(env)
-        recorder.capture(env)
-        rollout.start(0, FlatlandSimulator(env))
-        while rollout.playing:
-            rollout.step()
-            recorder.capture(env, rollout.deadlocked[0])
+        play_levels([RecordedSimulator(env, recorder)], self.observer, self.policy.evaluation_policy())
         path = self.folders.output / f"episode_{self.episode:07d}.gif"
         try:
             recorder.save(path)

@@ -1,15 +1,46 @@
-"""Helpers of the tests: one level from its start to its end, and transitions to compare."""
+"""Helpers of the tests: one level from its start to its end, simple policies, and transitions to compare."""
 
 from collections import Counter
 
 import numpy as np
 from flatland.envs.rail_env import RailEnv
 
+from reinforcement_learning.dddqn_policy import random_possible_actions
 from reinforcement_learning.policy import Policy
 from reinforcement_learning.rollout import EpisodeResult, Learning, Rollout
 from reinforcement_learning.transitions import Transitions
-from utils.observation_utils import Observer
+from utils.observation_utils import Observer, get_feature_set
+from utils.rail_grid import MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT
 from utils.simulator import FlatlandSimulator
+
+TIMETABLE = get_feature_set("tree_timetable")
+_DISTANCE_CHANGES = [TIMETABLE.feature_names.index(f"{m}_distance_change") for m in ("left", "forward", "right")]
+
+
+class RandomPolicy:
+    """Each possible action equally likely."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._random = np.random.default_rng(seed)
+
+    def act(self, observations: np.ndarray, action_mask: np.ndarray, epsilon: float | np.ndarray = 0.0) -> np.ndarray:
+        return random_possible_actions(action_mask, self._random)
+
+
+class ForwardPolicy:
+    """Forward wherever that is possible, else the first possible move."""
+
+    def act(self, observations: np.ndarray, action_mask: np.ndarray, epsilon: float | np.ndarray = 0.0) -> np.ndarray:
+        first = MOVE_LEFT + action_mask[:, MOVE_LEFT:].argmax(axis=1)
+        return np.where(action_mask[:, MOVE_FORWARD], MOVE_FORWARD, first)
+
+
+class GreedyDistancePolicy:
+    """Gets many trains home: the move that brings them nearest, read from the features of ``TIMETABLE``."""
+
+    def act(self, observations: np.ndarray, action_mask: np.ndarray, epsilon: float | np.ndarray = 0.0) -> np.ndarray:
+        moves = action_mask[:, MOVE_LEFT : MOVE_RIGHT + 1]
+        return MOVE_LEFT + np.where(moves, observations[:, _DISTANCE_CHANGES], np.inf).argmin(axis=1)
 
 
 class ListSink:

@@ -124,13 +124,13 @@ def drawn_env(
     return env
 
 
-def shortest_path_action(env: RailEnv, handle: int) -> int:
-    """The move along the train's shortest path; 0 for a train that cannot move."""
+def shortest_path_action(env: RailEnv, handle: int, order: tuple[int, ...] = (1, 2, 3)) -> int:
+    """The move along the train's shortest path, the first of ``order`` that is; 0 for a train that cannot move."""
     agent = env.agents[handle]
     configuration = agent.current_configuration or agent.initial_configuration
     distance_map = env.distance_map.get()[handle]
     best, best_distance = 0, np.inf
-    for action in (1, 2, 3):
+    for action in order:
         transition = env.rail.apply_action_independent(action_of(action), configuration)
         if transition is not None:
             (row, column), direction = transition[0]

@@ -10,10 +10,11 @@ from tiny_training import make_trainer
 
 from reinforcement_learning.checkpointing import BEST, write_checkpoint
 from reinforcement_learning.evaluate_agent import main
-from reinforcement_learning.evaluation import play_levels
-from reinforcement_learning.heuristics import rule_based_policy
+from reinforcement_learning.evaluation import play_by_rule
+from reinforcement_learning.heuristics import ShortestPath
 from utils.env_configs import ENV_CONFIGS, make_rail_env
 from utils.random_streams import MAX_USER_SEED
+from utils.simulator import FlatlandSimulator
 
 TINY = ["-e", "Tiny", "-n", "4"]
 CLOCK = "seconds_per_step"
@@ -38,8 +39,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_shortest_path_by_the_documented_recipe(tmp_path: Path) -> None:
     (row,) = scored(tmp_path, "--policy", "shortest_path", *TINY, "--seed", "77")
-    policy, observer = rule_based_policy("shortest_path")
-    results = play_levels((make_rail_env(ENV_CONFIGS["Tiny"], seed) for seed in range(77, 81)), observer, policy)
+    levels = (FlatlandSimulator(make_rail_env(ENV_CONFIGS["Tiny"], seed)) for seed in range(77, 81))
+    results = [play_by_rule(level, ShortestPath()) for level in levels]
     scores, completions = [r.score for r in results], [r.completion for r in results]
     assert row.pop("per_episode") == [
         {
@@ -79,9 +80,47 @@ def test_every_policy_on_every_environment(
         (policy, config) for config in ("Tiny", "Test_0") for policy in (str(checkpoint), "do_nothing")
     ]
     assert all(row["score_se"] is None and row["completion_se"] is None for row in rows)
+    tables = capsys.readouterr().out.split("\n\n")
+    assert [table.split(",")[0] for table in tables] == ["Tiny", "Test_0"]
+    for table, of_checkpoint in zip(tables, rows[::2], strict=True):
+        lines = table.splitlines()
+        assert "completion" in lines[1]
+        assert lines[2].split()[:3] == [
+            str(checkpoint),
+            f"{of_checkpoint['score_mean']:.3f}",
+            f"{of_checkpoint['completion_mean']:.3f}",
+        ]
+        assert "1.000" in lines[3]
+
+
+def test_published_figures_of_shortest_paths(tmp_path: Path) -> None:
+    """What anyone gets who plays Test_0 with seeds 1000 to 1049."""
+    (row,) = scored(tmp_path, "--policy", "shortest_path", "-n", "50", "--seed", "1000")
+    assert (round(row["score_mean"], 3), round(row["score_se"], 3)) == (-0.296, 0.017)
+    assert (round(row["completion_mean"], 3), round(row["completion_se"], 3)) == (0.276, 0.036)
+
+
+def test_workers_change_nothing(tmp_path: Path, checkpoint: Path) -> None:
+    arguments = ["--policy", str(checkpoint), "--policy", "random", "--policy", "ceiling", *TINY, "-e", "0"]
+    assert scored(tmp_path, *arguments) == scored(tmp_path, *arguments, "--num_workers", "2")
+
+
+def test_what_else_is_played_changes_nothing(tmp_path: Path) -> None:
+    alone = [scored(tmp_path, "--policy", name, *TINY)[0] for name in ("shortest_path", "random", "ceiling")]
+    together = scored(
+        tmp_path, "--policy", "shortest_path", "--policy", "random", "--policy", "ceiling", *TINY, "--num_workers", "1"
+    )
+    assert alone == together
+
+
+def test_paired_differences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = scored(tmp_path, "--policy", "do_nothing", "--policy", "shortest_path", *TINY)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4
-    assert all("score" in line and "completion" in line for line in lines)
+    assert lines[-2].startswith("difference to do_nothing")
+    differences = [b["score"] - a["score"] for a, b in zip(first["per_episode"], second["per_episode"], strict=True)]
+    _, mean, _, error, *_ = lines[-1].split()
+    assert mean == f"{np.mean(differences):.3f}"
+    assert error == f"{np.std(differences, ddof=1) / 2:.3f}"
 
 
 def test_levels_follow_the_seed(tmp_path: Path) -> None:
@@ -100,6 +139,7 @@ def test_levels_follow_the_seed(tmp_path: Path) -> None:
         (["--policy", "random", "-n", "0"], "at least 1"),
         (["--policy", "random", "--seed", "-1"], "--seed is -1"),
         (["--policy", "random", "--seed", str(MAX_USER_SEED)], "--seed"),
+        (["--policy", "random", "--num_workers", "0"], "--num_workers is 0"),
         (["--policy", "random", "--json", "/"], "folder"),
         (["--policy", "random", "--json", f"{__file__}/results.json"], "--json"),
     ],
@@ -128,3 +168,8 @@ def test_checkpoint_of_another_feature_set(tmp_path: Path, capsys: pytest.Captur
     err = capsys.readouterr().err
     assert "tree version 0" in err
     assert "version 1" in err
+
+
+def test_checkpoint_without_a_policy_of_that_number(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--policy", str(checkpoint), "--policy_index", "3"]) == 2
+    assert "--policy_index is 3" in capsys.readouterr().err

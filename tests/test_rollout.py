@@ -7,10 +7,18 @@ import numpy as np
 import pytest
 from flatland.envs.rail_env import RailEnv
 from flatland.envs.step_utils.states import TrainState
-from playing import ListSink, begun, play, play_out
+from playing import (
+    TIMETABLE,
+    ForwardPolicy,
+    GreedyDistancePolicy,
+    ListSink,
+    RandomPolicy,
+    begun,
+    play,
+    play_out,
+)
 from rail_envs import EAST, WEST, drawn_env, sparse_env
 
-from reinforcement_learning.heuristics import ForwardPolicy, RandomPolicy, rule_based_policy
 from reinforcement_learning.reward_shaping import RewardShaping
 from reinforcement_learning.rollout import EpisodeResult, Learning, Rollout
 from reinforcement_learning.transitions import Transitions
@@ -156,7 +164,7 @@ MOST_TRAINS = 10
 
 def play_side_by_side(n_envs: int, learning: Learning | None) -> list[EpisodeResult]:
     """Plays all levels on their shortest paths, the next one wherever an environment is free."""
-    policy, observer = rule_based_policy("shortest_path")
+    policy, observer = GreedyDistancePolicy(), Observer(TIMETABLE)
     rollout = Rollout(observer, policy, MOST_TRAINS, n_envs=n_envs, learning=learning)
     waiting, results, numbers = list(enumerate(LEVELS)), {}, {}
     while waiting or rollout.playing:
@@ -180,7 +188,7 @@ class TestSideBySide:
         """Each level in a rollout of its own, which has as many places as the level has trains."""
         results, sinks = [], []
         for name, seed in LEVELS:
-            policy, observer = rule_based_policy("shortest_path")
+            policy, observer = GreedyDistancePolicy(), Observer(TIMETABLE)
             sinks.append(ListSink())
             learning = Learning(sinks[-1], SHAPING, 2)
             results.append(play(make_env(seed, name), policy, observer=observer, learning=learning))

@@ -10,17 +10,18 @@ from typing import Any, ClassVar
 import numpy as np
 import psutil
 import pytest
+from playing import RandomPolicy
 from tiny_training import MemorySink, buffer_rows, make_trainer, stop_after
 
 from reinforcement_learning import trainer as trainer_module
 from reinforcement_learning.checkpointing import BEST, numbered_checkpoint, read_checkpoint
 from reinforcement_learning.evaluation import evaluation_metrics, play_levels
 from reinforcement_learning.experience import PlayableLevels
-from reinforcement_learning.heuristics import RandomPolicy
 from reinforcement_learning.metrics import MetricsWriter
 from reinforcement_learning.replay_buffer import ReplayBuffer
 from reinforcement_learning.trainer import Trainer
 from utils.rail_simulator import CompiledSimulator, UnsupportedLevel
+from utils.simulator import FlatlandSimulator
 
 CLOCK_STATE = ("seconds", "seconds_by_part")
 
@@ -537,7 +538,8 @@ def test_learns_the_smallest_environment(tmp_path: Path) -> None:
         averaging_steps=300,
         eps_decay=0.98,
     )
-    random = evaluation_metrics(play_levels(trainer._evaluation_envs(), trainer.observer, RandomPolicy(0)))
+    levels = map(FlatlandSimulator, trainer._evaluation_envs())
+    random = evaluation_metrics(play_levels(levels, trainer.observer, RandomPolicy(0)))
     trainer.run()
     learned = trainer.last_evaluation
     assert learned["evaluation/completions_mean"] > random["evaluation/completions_mean"] + 0.2

@@ -70,13 +70,19 @@ class LevelSnapshot:
             distance_map.set(full)
         return cls(pickled, distances, target_of_train)
 
-    def restore(self) -> RailEnv:
-        """A new environment, equal to the stored one in everything that play depends on, random state included."""
+    def restore(self, malfunctions_of: RailEnv | None = None) -> RailEnv:
+        """A new environment, equal to the stored one in everything that play depends on, random state included.
+
+        Args:
+            malfunctions_of: an environment whose malfunction draws go on here, instead of those of the stored one.
+        """
         env: RailEnv = pickle.loads(self.pickled)
         full = self.distances[self.target_of_train].astype(np.float64)
         full[full == _UNREACHABLE] = inf
         env.distance_map.set(full)
         use_one_malfunction_generator(env)
+        if malfunctions_of is not None:
+            vars(env.malfunction_generator).update(vars(malfunctions_of.malfunction_generator))
         return env
 
 

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from utils.atomic_files import atomic_write
+from utils.deadlock_check import deadlocked
 from utils.rail_picture import LevelPicture, StepSnapshot, TrainSnapshot
+from utils.simulator import FlatlandSimulator
 
 if TYPE_CHECKING:
     from flatland.envs.rail_env import RailEnv
@@ -113,6 +115,26 @@ class EpisodeRecorder:
         for index, picture in enumerate(chosen):
             strip.paste(picture, (0, index * picture.height))
         return strip.quantize(colors=255, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+
+
+class RecordedSimulator(FlatlandSimulator):
+    """flatland-rl with a recorder that sees every step, the first one included.
+
+    Args:
+        env: freshly reset, or loaded from a file.
+        recorder: made for ``env``.
+    """
+
+    def __init__(self, env: "RailEnv", recorder: EpisodeRecorder) -> None:
+        super().__init__(env)
+        self._recorder = recorder
+        recorder.capture(env, deadlocked(self.state))
+
+    def step(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.float64], bool]:
+        """See :class:`~utils.simulator.Simulator`."""
+        rewards, over = super().step(actions)
+        self._recorder.capture(self.env, deadlocked(self.state))
+        return rewards, over
 
 
 def _configuration(configuration: Any) -> tuple[tuple[int, int], int]:
