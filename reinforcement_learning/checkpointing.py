@@ -5,12 +5,14 @@ beside its place and renamed, so a kill at any moment leaves the checkpoints tha
 """
 
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from reinforcement_learning.config import PLACES
 from reinforcement_learning.dddqn_policy import GreedyPolicy
 from reinforcement_learning.dueling_q_network import DuelingQNetwork
 from utils.atomic_files import atomic_write
@@ -18,7 +20,11 @@ from utils.observation_utils import FeatureSet, Observer, get_feature_set
 
 FORMAT_VERSION = 1
 BEST = "best.pt"
-_NEEDED = {"episode", "next_level", "unfinished", "config", "feature_set", "policy", "sampling", "counters", "smoothed"}
+_NEEDED_TO_PLAY = {"config", "feature_set", "policy"}
+_NEEDED_TO_RESUME = _NEEDED_TO_PLAY | {"episode", "next_level", "unfinished", "sampling", "counters", "smoothed"}
+_EXPORTED = _NEEDED_TO_PLAY | {"episode", "last_evaluation", "versions"}
+_SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints" / "flatland_policy.pt"
+_SUBMITTED_BY_ENVIRONMENT = "FLATLAND_CHECKPOINT"
 
 
 class CheckpointError(ValueError):
@@ -38,11 +44,15 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
         file.write(serialized.getbuffer())
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path, *, to_resume: bool = True) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU.
 
+    Args:
+        path: where it is.
+        to_resume: whether a training is to go on from it; an exported checkpoint can only be played.
+
     Raises:
-        CheckpointError: the file is missing, damaged, no checkpoint, or of another format.
+        CheckpointError: the file is missing, damaged, no checkpoint, of another format, or holds too little.
     """
     path = Path(path)
     if not path.is_file():
@@ -57,7 +67,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint of this kit.")
     if version != FORMAT_VERSION:
         raise CheckpointError(f"{path} has checkpoint format {version}, but this version reads {FORMAT_VERSION}.")
-    if missing := _NEEDED - content.keys():
+    if to_resume and _NEEDED_TO_PLAY <= content.keys() <= _EXPORTED | {"format_version"}:
+        raise CheckpointError(f"{path} is exported for playing; a training cannot be resumed from it.")
+    if missing := (_NEEDED_TO_RESUME if to_resume else _NEEDED_TO_PLAY) - content.keys():
         raise CheckpointError(f"{path} is not a whole checkpoint: it lacks {', '.join(sorted(missing))}.")
     return content
 
@@ -131,7 +143,7 @@ def load_policy(
     Raises:
         CheckpointError: the checkpoint cannot be used, or has no policy of that number.
     """
-    content = read_checkpoint(path)
+    content = read_checkpoint(path, to_resume=False)
     if policy_index != 0:
         raise CheckpointError(f"{path} holds one policy, number 0, but --policy_index is {policy_index}.")
     feature_set = stored_feature_set(content, path)
@@ -143,3 +155,23 @@ def load_policy(
         raise CheckpointError(f"{path} holds a network of another shape than its configuration says.") from error
     observer = Observer(feature_set, config["action_mask"], config["decision_points"], config["safe_moves"])
     return GreedyPolicy(network, torch.device(device)), observer
+
+
+def export_checkpoint(source: str | Path, target: str | Path) -> None:
+    """Writes what playing needs of a checkpoint, a fraction of its size: no optimizer, no paths of this machine.
+
+    Raises:
+        CheckpointError: ``source`` cannot be used.
+        OSError: ``target`` cannot be written.
+    """
+    load_policy(source)  # whatever is wrong with it is said now
+    content = read_checkpoint(source, to_resume=False)
+    kept = {name: content[name] for name in _EXPORTED if name in content}
+    kept["config"] = {name: value for name, value in content["config"].items() if name not in PLACES}
+    kept["policy"] = {"average_network": content["policy"]["average_network"]}
+    write_checkpoint(Path(target), kept)
+
+
+def checkpoint_to_submit() -> Path:
+    """The checkpoint that is submitted: the one that FLATLAND_CHECKPOINT names, else the one that ships."""
+    return Path(os.environ.get(_SUBMITTED_BY_ENVIRONMENT) or _SHIPPED)

@@ -259,6 +259,14 @@ def _number(text: str) -> float:
 _CONVERTERS: dict[type, Callable[[str], Any]] = {bool: parse_bool, int: whole_number, float: _number, str: str}
 
 
+PLACES = frozenset(
+    row.name
+    for row in dataclasses.fields(TrainingConfig)
+    if row.metadata["group"] == _FILES and type(row.default) is str
+) | {"resume", "run_name"}
+"""Options that name files and folders of one machine, or runs on it."""
+
+
 class SentenceParser(argparse.ArgumentParser):
     """Ends with one sentence and exit code 2, without the page of usage that argparse prints before it."""
 

@@ -15,12 +15,11 @@ from reinforcement_learning.dueling_q_network import N_ACTIONS
 from reinforcement_learning.policy import Policy
 from reinforcement_learning.reward_shaping import LearningRewards, RewardShaping
 from reinforcement_learning.transitions import TransitionCollector, Transitions
+from utils.action_mask import NOTHING_TO_DECIDE
 from utils.deadlock_check import deadlocked
 from utils.observation_utils import Observer
 from utils.rail_state import remaining_travel_time
 from utils.simulator import Simulator
-
-DO_NOTHING = 0
 
 
 class TransitionSink(Protocol):
@@ -120,8 +119,7 @@ class Rollout:
         self._episodes: list[_Episode | None] = [None] * n_envs
         shape, n_features = (n_envs, n_trains), observer.feature_set.n_features
         self._observations = np.zeros((*shape, n_features), dtype=np.float32)
-        self._action_mask = np.zeros((*shape, N_ACTIONS), dtype=bool)
-        self._action_mask[..., DO_NOTHING] = True
+        self._action_mask = np.broadcast_to(NOTHING_TO_DECIDE, (*shape, N_ACTIONS)).copy()
         self._epsilon = np.zeros(shape)
         self._rewards = np.zeros(shape)
         self._remaining = np.zeros(shape)  # travel time in steps
@@ -272,18 +270,19 @@ class Rollout:
     def _observe(self, env: int) -> None:
         state, n_trains = self._episode(env).simulator.state, self._episode(env).simulator.state.n_trains
         mask = self._action_mask[env, :n_trains]
+        if (
+            self.deadlocked[env, :n_trains] | self.arrived[env, :n_trains]
+        ).all():  # the rest of the episode needs no observations
+            mask[:] = NOTHING_TO_DECIDE
+            return
         self.observer.observe(state, self._observations[env, :n_trains], mask)
         # nothing that a deadlocked train does matters any more; its last decision stays open until the episode ends
-        stuck = self.deadlocked[env, :n_trains]
-        if stuck.any():
-            mask[stuck, 1:] = False
-            mask[stuck, DO_NOTHING] = True
+        mask[self.deadlocked[env, :n_trains]] = NOTHING_TO_DECIDE
 
     def _leave(self, env: int) -> None:
         """Makes an environment free again, with nothing to decide."""
         self._episodes[env] = None
-        self._action_mask[env] = False
-        self._action_mask[env, :, DO_NOTHING] = True
+        self._action_mask[env] = NOTHING_TO_DECIDE
         self._rewards[env] = 0.0
 
     def _result(self, env: int) -> EpisodeResult:

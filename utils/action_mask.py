@@ -36,6 +36,9 @@ from utils.rail_state import (
 
 DECISION_POINTS = ("every_cell", "switches")
 
+NOTHING_TO_DECIDE = np.arange(N_ACTIONS) == DO_NOTHING
+"""The mask, bool [5], of a train that has no choice."""
+
 
 def stops_everywhere(decision_points: str) -> bool:
     """Whether trains may stop in every cell; a check of the option's value, too.

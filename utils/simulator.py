@@ -43,6 +43,11 @@ class FlatlandSimulator:
     def step(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.float64], bool]:
         """See :class:`Simulator`."""
         # plain integers: RailEnv does nothing, without a word, for types that it does not know
-        _, rewards, dones, _ = self.env.step(dict(enumerate(actions.tolist())))
+        rewards, over = self._step_env(dict(enumerate(actions.tolist())))
         self.state.update(self.env)
-        return np.fromiter(rewards.values(), dtype=np.float64, count=self.state.n_trains), dones["__all__"]
+        return np.fromiter(rewards.values(), dtype=np.float64, count=self.state.n_trains), over
+
+    def _step_env(self, actions: dict[int, int]) -> tuple[dict[int, float], bool]:
+        """Rewards by handle, and whether the episode is over."""
+        _, rewards, dones, _ = self.env.step(actions)
+        return rewards, dones["__all__"]

@@ -1,0 +1,37 @@
+"""Makes a small file of a checkpoint, for sharing and submitting: the network and what it needs, no optimizer.
+
+python reinforcement_learning/export_checkpoint.py checkpoints/RUN/best.pt checkpoints/flatland_policy.pt
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
+
+from reinforcement_learning.checkpointing import CheckpointError, export_checkpoint
+from reinforcement_learning.config import SentenceParser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exports as the command line says; returns the exit code."""
+    parser = SentenceParser(
+        prog="export_checkpoint.py", description="Makes a small file of a checkpoint, which can be played, not resumed."
+    )
+    parser.add_argument("source", metavar="CHECKPOINT", help="checkpoint of a training")
+    parser.add_argument("target", metavar="FILE", help="file to write (.pt)")
+    options = parser.parse_args(arguments)
+    try:
+        export_checkpoint(options.source, options.target)
+    except CheckpointError as error:
+        print(f"export_checkpoint.py: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"export_checkpoint.py: error: {options.target} cannot be written ({error.strerror}).", file=sys.stderr)
+        return 2
+    print(f"{options.target}: {Path(options.target).stat().st_size / 1e6:.2f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""The submission: plays all environments of flatland-rl's remote evaluator with a trained policy.
+
+    redis-server --bind 127.0.0.1 --port 6379 --save "" &
+    flatland-evaluator --tests ENVS --results-path results.csv &
+    AICROWD_TESTS_FOLDER=ENVS python run.py
+
+The checkpoint is the one that ships, or the one that FLATLAND_CHECKPOINT or --checkpoint names. Redis is looked for
+on port 6379 of the host in the environment variable redis_ip, 127.0.0.1 unless set.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from reinforcement_learning.checkpointing import CheckpointError, checkpoint_to_submit
+from reinforcement_learning.config import SentenceParser, whole_number
+from reinforcement_learning.remote_evaluation import EpisodeTimedOut, EvaluatorError, RemoteEvaluation
+from reinforcement_learning.rollout import EpisodeResult, Stopwatch
+from reinforcement_learning.scoring import LearnedPlayer
+from reinforcement_learning.submission import load_warmed_up
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What came of one environment.
+
+    Attributes:
+        level: the environment's file below the folder of tests.
+        n_trains: how many it has.
+        result: None where the evaluator gave up waiting, or the environment cannot be played by this policy.
+        stopwatch: seconds of observing and choosing (``observation``, ``inference``) and of flatland-rl (``step``).
+    """
+
+    level: str
+    n_trains: int
+    result: EpisodeResult | None
+    stopwatch: Stopwatch
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Plays and submits; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    torch.set_num_threads(1)
+    checkpoint = options.checkpoint or checkpoint_to_submit()
+    try:
+        # all of it before the evaluator is asked for anything: its clock runs from then on
+        player = LearnedPlayer(*load_warmed_up(checkpoint, options.policy_index))
+    except CheckpointError as error:
+        print(f"run.py: error: {error}", file=sys.stderr)
+        return 2
+    print(f"playing with {checkpoint}", flush=True)
+    try:
+        evaluation = RemoteEvaluation(options.wait)
+        episodes = _play(evaluation, player)
+        print(_table(episodes), flush=True)
+        print(f"the evaluator says: {evaluation.submit()}", flush=True)
+    except EvaluatorError as error:
+        print(f"run.py: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("run.py: interrupted; nothing was submitted.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = SentenceParser(prog="run.py", description="Plays all environments of flatland-rl's remote evaluator.")
+    parser.add_argument("--checkpoint", metavar="FILE", help="default: $FLATLAND_CHECKPOINT, else the one that ships")
+    parser.add_argument(
+        "--policy_index", type=whole_number, default=0, metavar="I", help="which policy of a checkpoint (default: 0)"
+    )
+    parser.add_argument(
+        "--wait", type=whole_number, default=50, metavar="SECONDS", help="for Redis and the evaluator (default: 50)"
+    )
+    return parser
+
+
+def _play(evaluation: RemoteEvaluation, player: LearnedPlayer) -> list[Episode]:
+    """Plays one environment after the other until the evaluator has no more."""
+    episodes = []
+    for env in evaluation.levels():
+        stopwatch, result, remark = Stopwatch(), None, ""
+        try:
+            result = player.play(evaluation.simulator(), 0, stopwatch)
+        except EpisodeTimedOut:
+            remark = "timed out, scores 0"
+        except ValueError as error:
+            remark = f"cannot be played by this kit ({error}), all trains stay where they are"
+            evaluation.sit_out()
+        episode = Episode(evaluation.level_path, env.get_num_agents(), result, stopwatch)
+        episodes.append(episode)
+        print(f"{episode.level}: {episode.n_trains} trains, {remark or _outcome(episode)}", flush=True)
+    return episodes
+
+
+def _outcome(episode: Episode) -> str:
+    assert episode.result is not None
+    result, seconds = episode.result, episode.stopwatch.seconds
+    own = seconds["observation"] + seconds["inference"]
+    return (
+        f"{result.n_steps} steps, score {1 + result.score:.3f}, completion {result.completion:.3f}, "
+        f"{1000 * (own + seconds['step']) / result.n_steps:.1f} ms a step, of which {1000 * own / result.n_steps:.2f} "
+        "to observe and choose"
+    )
+
+
+def _table(episodes: Sequence[Episode]) -> str:
+    """Means for each test, and of all environments; scores as graders count them, 1 being perfect."""
+    tests: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        tests.setdefault(episode.level.rpartition("/")[0], []).append(episode)
+    lines = ["", f"{'test':12}  environments  not played   score  completion"]
+    lines += [_row(name, of_test) for name, of_test in tests.items()]
+    return "\n".join([*lines, _row("all", episodes)])
+
+
+def _row(name: str, episodes: Sequence[Episode]) -> str:
+    played = [episode.result for episode in episodes if episode.result is not None]
+    score = sum(1 + result.score for result in played) / len(episodes) if episodes else math.nan
+    completion = sum(result.completion for result in played) / len(episodes) if episodes else math.nan
+    return f"{name:12}  {len(episodes):12}  {len(episodes) - len(played):10}  {score:6.3f}  {completion:10.3f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
