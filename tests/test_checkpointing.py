@@ -15,8 +15,10 @@ import torch
 from tiny_training import make_trainer
 
 from reinforcement_learning.checkpointing import (
+    BEST,
     FORMAT_VERSION,
     CheckpointError,
+    export_checkpoint,
     latest_checkpoint,
     load_policy,
     newest_first,
@@ -26,7 +28,11 @@ from reinforcement_learning.checkpointing import (
     stored_feature_set,
     write_checkpoint,
 )
+from reinforcement_learning.evaluation import play_levels
+from reinforcement_learning.export_checkpoint import main as export_main
+from utils.env_configs import ENV_CONFIGS, make_rail_env
 from utils.observation_utils import FEATURE_SETS, FeatureSet
+from utils.simulator import FlatlandSimulator
 
 
 def content_of(trainer_folder: Path) -> dict[str, Any]:
@@ -214,7 +220,7 @@ folder = Path({folder!r})
 for episode in range(1, 100_000):
     if episode == 5 and {fatal_call!r}:
         setattr(os, {fatal_call!r}, lambda *arguments: os.kill(os.getpid(), 9))
-    content = dict.fromkeys(checkpointing._NEEDED)
+    content = dict.fromkeys(checkpointing._NEEDED_TO_RESUME)
     content |= {{"episode": episode, "weights": torch.full((200_000,), episode)}}
     write_checkpoint(numbered_checkpoint(folder, episode), content)
     remove_all_but_newest(folder, "episode_*.pt", 3)
@@ -260,3 +266,29 @@ def test_feature_sets_of_the_registry_can_all_be_stored(tmp_path: Path, content:
         stored = {"name": feature_set.name, "version": feature_set.version}
         write_checkpoint(tmp_path / "x.pt", content | {"feature_set": stored})
         assert isinstance(stored_feature_set(read_checkpoint(tmp_path / "x.pt"), "x.pt"), FeatureSet)
+
+
+class TestExport:
+    def test_plays_alike_and_is_small(self, tmp_path: Path) -> None:
+        trainer, _ = make_trainer(tmp_path, n_episodes=4)
+        trainer.run()
+        source, target = trainer.folders.checkpoints / BEST, tmp_path / "exported.pt"
+        assert export_main([str(source), str(target)]) == 0
+        assert target.stat().st_size < source.stat().st_size / 3
+        assert str(tmp_path).encode() not in target.read_bytes()
+        played = [
+            play_levels([FlatlandSimulator(make_rail_env(ENV_CONFIGS["Tiny"], 3))], observer, policy)[0]
+            for policy, observer in (load_policy(source), load_policy(target))
+        ]
+        assert played[0].score == played[1].score
+        assert played[0].action_counts.tolist() == played[1].action_counts.tolist()
+        with pytest.raises(CheckpointError, match="exported for playing"):
+            read_checkpoint(target)
+        export_checkpoint(target, tmp_path / "again.pt")
+        assert (
+            torch.load(tmp_path / "again.pt", weights_only=True).keys() == torch.load(target, weights_only=True).keys()
+        )
+
+    def test_says_what_is_wrong(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert export_main([str(tmp_path / "missing.pt"), str(tmp_path / "x.pt")]) == 2
+        assert "does not exist" in capsys.readouterr().err

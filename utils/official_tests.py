@@ -43,7 +43,8 @@ def write_tests(folder: Path, configs: Sequence[EnvConfig], n_levels: int, first
     Raises:
         OSError: a file cannot be written.
     """
-    rows, paths = [], []
+    rows: list[tuple[object, ...]] = []
+    paths = []
     for test, config in enumerate(configs):
         for level in range(n_levels):
             seed = first_seed + len(rows)

@@ -1,0 +1,206 @@
+"""Does on this machine, without Docker, what graders do with a submission; see --help.
+
+    python reinforcement_learning/grade_locally.py --tests envs -e 0 -e 1 -n 5
+
+makes the environments where the folder does not exist yet, lets flatland-rl's own evaluator grade ``run.py`` over
+Redis, and flatland-rl's trajectory commands the policy of ``submission.py``.
+"""
+
+import argparse
+import csv
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
+
+from reinforcement_learning.config import PROJECT_ROOT, SentenceParser, whole_number
+from utils.env_configs import EnvConfig, EnvConfigError, resolve_env_config
+from utils.official_tests import METADATA, write_tests
+
+REDIS_PORT = 6379  # flatland-rl's client knows no other
+EVALUATORS_SEED = "1001"  # of the malfunctions, in flatland-rl's remote evaluator
+WAYS = ("remote", "trajectories", "both")
+
+
+class GradingError(RuntimeError):
+    """A grader cannot work, or has failed; the message is one sentence."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Grades as the command line says; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        environments = _environments(options)
+        if options.checkpoint:
+            os.environ["FLATLAND_CHECKPOINT"] = str(Path(options.checkpoint).resolve())
+        with tempfile.TemporaryDirectory() as folder:
+            if options.way in ("remote", "both"):
+                _print("remote evaluator", grade_remotely(options.tests, Path(folder)))
+            if options.way in ("trajectories", "both"):
+                _print("trajectories", grade_trajectories(environments, Path(folder), options.rewards))
+    except (EnvConfigError, GradingError, OSError, ValueError) as error:
+        print(f"grade_locally.py: error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, EnvConfigError | ValueError) else 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = SentenceParser(
+        prog="grade_locally.py", description="Grades a submission as Flatland's graders do.", allow_abbrev=False
+    )
+    parser.add_argument(
+        "--tests", type=Path, required=True, metavar="FOLDER", help="environments; made where it does not exist"
+    )
+    parser.add_argument(
+        "-e", "--env_config", action="append", metavar="TEXT", help="repeatable: what to make (default: 0 and 1)"
+    )
+    parser.add_argument(
+        "-n", "--n_levels", type=whole_number, default=3, metavar="N", help="levels of each (default: 3)"
+    )
+    parser.add_argument("--way", choices=WAYS, default="both", help="default: both")
+    parser.add_argument("--checkpoint", metavar="FILE", help="default: $FLATLAND_CHECKPOINT, else the one that ships")
+    parser.add_argument(
+        "--rewards",
+        default="flatland.envs.rewards.DefaultRewards",
+        metavar="CLASS",
+        help="of trajectories (default: flatland.envs.rewards.DefaultRewards)",
+    )
+    return parser
+
+
+def _environments(options: argparse.Namespace) -> list[Path]:
+    folder = options.tests
+    if not folder.exists():
+        configs = [resolve_env_config(text) for text in options.env_config or ["0", "1"]]
+        if options.n_levels < 1:
+            raise ValueError(f"-n is {options.n_levels}, but must be at least 1.")
+        return write_tests(folder, [config for config in configs if isinstance(config, EnvConfig)], options.n_levels)
+    if not (folder / METADATA).is_file():
+        raise ValueError(f"--tests is {str(folder)!r}, which has no {METADATA}: give a folder of tests, or a new one.")
+    return sorted(folder.glob("*/*.pkl"))
+
+
+def _print(title: str, rows: Sequence[tuple[str, float, float]]) -> None:
+    print(f"\n{title:24}   score  completion")
+    for name, score, completion in rows:
+        print(f"{name:24}  {score:6.3f}  {completion:10.3f}")
+    scores, completions = [row[1] for row in rows], [row[2] for row in rows]
+    print(f"{'mean':24}  {sum(scores) / len(scores):6.3f}  {sum(completions) / len(completions):10.3f}", flush=True)
+
+
+# --- the remote evaluator --------------------------------------------------------------------------------------------
+
+
+def grade_remotely(tests: Path, folder: Path) -> list[tuple[str, float, float]]:
+    """Name, normalized score and completion of each environment, as the evaluator writes them down."""
+    results = folder / "results.csv"
+    # channels of our own, should another evaluation use the same Redis; tests are not cut short by a bad one
+    settings = {"AICROWD_SUBMISSION_ID": uuid.uuid4().hex, "AICROWD_TESTS_FOLDER": str(tests.resolve())}
+    environment = {"TEST_MIN_PERCENTAGE_COMPLETE_MEAN": "-1", **os.environ, **settings}
+    with redis_server(folder), (folder / "evaluator.log").open("w") as log:
+        command = [tool("flatland-evaluator"), "--tests", str(tests.resolve()), "--results-path", str(results)]
+        evaluator = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+        try:
+            code = subprocess.call([sys.executable, str(PROJECT_ROOT / "run.py")], env=environment)
+            if code == 0:
+                evaluator.wait(timeout=60)
+        finally:
+            evaluator.kill()
+            evaluator.wait()
+    if code:
+        raise GradingError(f"run.py has ended with exit code {code}.")
+    with results.open() as file:
+        return [
+            (row["filename"], float(row["normalized_reward"]), float(row["percentage_complete"]))
+            for row in csv.DictReader(file)
+        ]
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[None]:
+    """A Redis on flatland's port: the one that runs already, else a new one.
+
+    Raises:
+        GradingError: Redis is not installed, or does not come up.
+    """
+    if _redis_answers():
+        yield
+        return
+    if shutil.which("redis-server") is None:
+        raise GradingError("there is no redis-server; install it (Debian: apt-get install redis-server).")
+    command = ["redis-server", "--bind", "127.0.0.1", "--port", str(REDIS_PORT), "--save", "", "--dir", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            for _ in range(100):
+                if _redis_answers():
+                    break
+                time.sleep(0.1)
+            else:
+                raise GradingError(f"redis-server does not come up on port {REDIS_PORT}.")
+            yield
+        finally:
+            process.terminate()
+
+
+def _redis_answers() -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", REDIS_PORT)) == 0
+
+
+def tool(name: str) -> str:
+    """The path of a command of flatland-rl, which stands beside this Python."""
+    return str(Path(sys.executable).parent / name)
+
+
+# --- trajectories ----------------------------------------------------------------------------------------------------
+
+
+def grade_trajectories(environments: Sequence[Path], folder: Path, rewards: str) -> list[tuple[str, float, float]]:
+    """Name, normalized score and completion of each environment, as the trajectory commands write them down."""
+    rows, root, analysis = [], folder / "trajectories", folder / "analysis"
+    for path in environments:
+        name = f"{path.parent.name}/{path.name}"
+        data_dir = root / path.parent.name / path.stem
+        generate_trajectory(path, data_dir, rewards)
+        with (data_dir / "event_logs" / "TrainMovementEvents.trains_arrived.tsv").open() as file:
+            (row,) = csv.DictReader(file, delimiter="\t")
+        rows.append((name, float(row["normalized_reward"]), float(row["success_rate"])))
+    analysis.mkdir()
+    _call([tool("flatland-trajectory-analysis"), "--root-data-dir", str(root), "--output-dir", str(analysis)], folder)
+    return rows
+
+
+def generate_trajectory(env_path: Path, data_dir: Path, rewards: str) -> None:
+    """Lets flatland-rl play an environment with ``submission.py`` and then check what was recorded.
+
+    Raises:
+        GradingError: one of its commands fails.
+    """
+    data_dir.mkdir(parents=True)
+    episode = ["--data-dir", str(data_dir), "--ep-id", "episode", "--rewards", rewards]
+    level = ["--env-path", str(env_path.resolve()), "--snapshot-interval", "0", "--post-seed", EVALUATORS_SEED]
+    submitted = ["--policy", "reinforcement_learning.submission.Policy"]
+    submitted += ["--obs-builder", "reinforcement_learning.submission.ObservationBuilder"]
+    _call([tool("flatland-trajectory-generate-from-policy"), *episode, *level, *submitted], data_dir)
+    _call([tool("flatland-trajectory-evaluate"), *episode], data_dir)
+
+
+def _call(command: Sequence[str], cwd: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["nothing was said"]
+        raise GradingError(f"{Path(command[0]).name} has failed: {said[-1]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
