@@ -21,10 +21,11 @@ from reinforcement_learning.checkpointing import CheckpointError
 from reinforcement_learning.config import SentenceParser, whole_number
 from reinforcement_learning.heuristics import MissingPackageError
 from reinforcement_learning.run_folders import check_writable
-from reinforcement_learning.scoring import NAMES, Played, Scored, Scorer, Task, table
+from reinforcement_learning.scoring import CEILING, NAMES, Played, Scored, Scorer, Task, table
 from utils.atomic_files import atomic_write
 from utils.env_configs import EnvConfig, EnvConfigError, SavedEnv, resolve_env_config
 from utils.random_streams import MAX_USER_SEED
+from utils.rendering import FILM_SUFFIXES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,8 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _check(options)
         configs = [resolve_env_config(text) for text in options.evaluation_env_config or ["0"]]
-        if options.json:
-            check_writable("json", Path(options.json).parent)
+        for name in ("json", "render"):
+            if path := getattr(options, name):
+                check_writable(name, Path(path).parent)
         scorer = Scorer(options.policy, options.policy_index, options.num_workers)
     except (CheckpointError, EnvConfigError, MissingPackageError, ValueError) as error:
         print(f"evaluate_agent.py: error: {error}", file=sys.stderr)
@@ -88,6 +90,14 @@ def _parser() -> SentenceParser:
         help="which policy of checkpoints that hold several (default: 0)",
     )
     parser.add_argument("--json", metavar="FILE", help="where to write all results")
+    parser.add_argument(
+        "--render",
+        nargs="?",
+        const="episode.gif",
+        metavar="FILE",
+        help="film of the first level, all policies side by side: .gif, .mp4, or .png for a still picture of the last "
+        "step (default: episode.gif)",
+    )
     return parser
 
 
@@ -98,6 +108,11 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"--num_workers is {options.num_workers}, but must be at least 1.")
     if options.json and Path(options.json).is_dir():
         raise ValueError(f"--json is {options.json!r}, a folder, but must be a file.")
+    if options.render:
+        if Path(options.render).suffix.lower() not in FILM_SUFFIXES:
+            raise ValueError(f"--render is {options.render!r}, but must end in one of {', '.join(FILM_SUFFIXES)}.")
+        if CEILING in options.policy:
+            raise ValueError(f"--render cannot film {CEILING}: it plays a level once for each train.")
     if not 0 <= options.seed <= MAX_USER_SEED - options.n_evaluation_episodes:
         raise ValueError(f"--seed is {options.seed}, but must be from 0 to {MAX_USER_SEED} less the episodes.")
 
@@ -115,6 +130,11 @@ def _score(scorer: Scorer, configs: Sequence[EnvConfig | SavedEnv], options: arg
                 row.played.append(episode)
         print(("\n" if all_rows else "") + table(rows), flush=True)
         all_rows += rows
+        if options.render:
+            path = Path(options.render)
+            path = path if len(configs) == 1 else path.with_stem(f"{path.stem}_{config.name}")
+            scorer.film(Task(config, first_seed), path)
+            print(f"{path} shows seed {first_seed}", flush=True)
     return all_rows
 
 

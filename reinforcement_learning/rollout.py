@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -55,18 +55,22 @@ class Learning:
 
 @dataclass
 class Stopwatch:
-    """Seconds spent, by part of the work."""
+    """Seconds spent, by part of the work; of the wall clock unless another clock is given."""
 
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    _last: float = field(default_factory=time.perf_counter)
+    clock: Callable[[], float] = time.perf_counter
+    _last: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.start()
 
     def start(self) -> None:
         """From here on time counts."""
-        self._last = time.perf_counter()
+        self._last = self.clock()
 
     def lap(self, part: str) -> None:
         """Books the time since the last lap or start."""
-        now = time.perf_counter()
+        now = self.clock()
         self.seconds[part] += now - self._last
         self._last = now
 

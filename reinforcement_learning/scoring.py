@@ -22,6 +22,7 @@ from utils.env_configs import EnvConfig, SavedEnv, make_rail_env
 from utils.flatland_caches import clear_flatland_caches
 from utils.level_snapshot import LevelSnapshot
 from utils.observation_utils import Observer
+from utils.rendering import EpisodeRecorder, RecordedSimulator, save_film
 from utils.simulator import FlatlandSimulator
 
 CEILING = "ceiling"
@@ -224,6 +225,20 @@ class Scorer:
                 yield from workers.map(_play_in_worker, tasks)
             finally:
                 workers.shutdown(cancel_futures=True)
+
+    def film(self, task: Task, path: str | Path) -> None:
+        """Plays a level with every player, side by side in one film or picture; see ``rendering.save_film``.
+
+        Raises:
+            OSError: the file cannot be written, or ffmpeg fails.
+        """
+        recorders = []
+        for name, player, env in zip(
+            self._names, self._players, _copies(make_rail_env(task.config, task.seed), len(self._players)), strict=True
+        ):
+            recorders.append(EpisodeRecorder(env, f"{name}, {task.config.name}, seed {task.seed}"))
+            player.play(RecordedSimulator(env, recorders[-1]), task.seed)
+        save_film(recorders, path)
 
 
 def _play(players: Sequence[Player], task: Task) -> list[Played]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from tiny_training import make_trainer
 
 from reinforcement_learning.checkpointing import BEST, write_checkpoint
@@ -140,6 +141,8 @@ def test_levels_follow_the_seed(tmp_path: Path) -> None:
         (["--policy", "random", "--seed", "-1"], "--seed is -1"),
         (["--policy", "random", "--seed", str(MAX_USER_SEED)], "--seed"),
         (["--policy", "random", "--num_workers", "0"], "--num_workers is 0"),
+        (["--policy", "random", "--render", "film.avi"], ".mp4"),
+        (["--policy", "ceiling", "--render"], "ceiling"),
         (["--policy", "random", "--json", "/"], "folder"),
         (["--policy", "random", "--json", f"{__file__}/results.json"], "--json"),
     ],
@@ -173,3 +176,16 @@ def test_checkpoint_of_another_feature_set(tmp_path: Path, capsys: pytest.Captur
 def test_checkpoint_without_a_policy_of_that_number(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--policy", str(checkpoint), "--policy_index", "3"]) == 2
     assert "--policy_index is 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4", ".png"])
+def test_films_the_first_level_for_each_environment(tmp_path: Path, suffix: str) -> None:
+    arguments = ["--policy", "shortest_path", "--policy", "random", "-e", "Tiny", "-n", "1"]
+    film = tmp_path / f"film{suffix}"
+    assert main([*arguments, "--render", str(film)]) == 0
+    assert film.stat().st_size > 1000
+    if suffix == ".png":
+        with Image.open(film) as picture:
+            assert picture.width > 2 * 360  # two of the smallest, side by side
+        assert main([*arguments, "-e", "0", "--render", str(film)]) == 0
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["film.png", "film_Test_0.png", "film_Tiny.png"]

@@ -11,7 +11,7 @@ from PIL import Image
 from rail_envs import EAST, WEST, drawn_env, shortest_path_action, sparse_env
 
 from utils import rail_picture
-from utils.rendering import EpisodeRecorder
+from utils.rendering import EpisodeRecorder, RecordedSimulator, save_film
 
 LINE = ["-------"]
 CELL = 28
@@ -190,7 +190,50 @@ def test_mp4_plays_the_episode(played, tmp_path):
 def test_png_shows_the_last_step(played, tmp_path):
     played.save(tmp_path / "last.png")
     with Image.open(tmp_path / "last.png") as image:
-        assert (np.asarray(image) == played.frame(-1)).all()
+        assert (np.asarray(image) == np.asarray(played.last_picture())).all()
+
+
+def test_still_picture_marks_what_came_of_each_train(tmp_path):
+    """Two trains head to head, one that stands for no reason, one that stays at home."""
+    trains = [(((0, 1), EAST), (0, 6)), (((0, 6), WEST), (0, 1)), (((1, 1), EAST), (1, 6)), (((2, 1), EAST), (2, 6))]
+    env = drawn_env([">------<"] * 3, trains)
+    recorder = EpisodeRecorder(env, cell_size=CELL)
+    simulator = RecordedSimulator(env, recorder)
+    for step in range(8):
+        simulator.step(np.array([2, 2, 4 if step > 3 else 2, 0]))
+    recorder.save(tmp_path / "still.png")
+    with Image.open(tmp_path / "still.png") as image:
+        still = np.asarray(image.convert("RGB"))
+    on_the_way = recorder.frame(-1)
+    marks = (rail_picture.DEADLOCK_COLOUR, rail_picture.STANDING_COLOUR)
+    for row, found in enumerate([(2, 0), (0, 1), (0, 0)]):
+        cells = [cell_of(still, row, column, 8) for column in range(8)]
+        assert tuple(sum(count(cell, mark) > 200 for cell in cells) for mark in marks) == found
+        assert all(count(cell_of(on_the_way, row, column, 8), marks[1]) < 20 for column in range(8))
+    assert env.agents[3].current_configuration is None
+    counts = {label: n for label, _, n in rail_picture.count_trains(recorder._steps[-1].trains, final=True)}
+    assert counts == {"never departed": 1, "running": 0, "waiting": 1, "malfunction": 0, "deadlocked": 2, "arrived": 0}
+
+
+def test_side_by_side_the_shorter_episode_stands_still(played, tmp_path):
+    env = sparse_env(5)
+    short = EpisodeRecorder(env)
+    play(env, short, 9)
+    save_film([short, played], tmp_path / "both.gif")
+    height, width, _ = played.frame().shape
+    with Image.open(tmp_path / "both.gif") as gif:
+        assert gif.n_frames <= len(played)  # Pillow leaves out what does not change
+        assert gif.size == (2 * width + 8, height)
+        gif.seek(gif.n_frames - 1)
+        last = np.asarray(gif.convert("RGB")).astype(int)
+    assert np.abs(last[:, :width] - short.frame(-1)).mean() < 3
+    assert np.abs(last[:, -width:] - played.frame(-1)).mean() < 3
+
+
+def test_nothing_to_film(played, tmp_path):
+    for recorders in ([], [played, EpisodeRecorder(sparse_env(5))]):
+        with pytest.raises(ValueError, match="nothing was recorded"):
+            save_film(recorders, tmp_path / "none.gif")
 
 
 def test_large_map_with_many_trains(tmp_path):

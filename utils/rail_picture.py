@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 # Values of flatland's TrainState.
 _OFF_MAP_STATES = (0, 1, 2)
 _MALFUNCTION_STATES = (2, 5)
+_STANDING = 4
 _ARRIVED = 6
 
 _BACKGROUND = (250, 249, 246)
@@ -23,6 +24,7 @@ RAIL_COLOUR = (112, 108, 102)
 _INK = (40, 42, 46)
 MALFUNCTION_COLOUR = (255, 176, 0)
 DEADLOCK_COLOUR = (200, 16, 46)
+STANDING_COLOUR = (120, 190, 240)
 DONE_COLOUR = (150, 150, 146)
 # What is drawn is drawn larger by this factor and reduced, which smooths the edges.
 _OVERSAMPLING = 4
@@ -91,10 +93,16 @@ class LevelPicture:
         self._empty = Image.new("RGB", (self._width, full_height), _BACKGROUND)
         self._empty.paste(draw_rails(grid, cell_size), (self._left, HEADER_HEIGHT))
 
-    def draw(self, snapshot: StepSnapshot) -> Image.Image:
-        """The picture of a step, RGB, with even width and height."""
+    def draw(self, snapshot: StepSnapshot, final: bool = False) -> Image.Image:
+        """The picture of a step, RGB, with even width and height.
+
+        Args:
+            snapshot: the step.
+            final: whether it is what came of the episode: trains that stand on the map are marked, and those off the
+                map have never departed.
+        """
         picture = self._empty.copy()
-        self._draw_header(ImageDraw.Draw(picture), snapshot)
+        self._draw_header(ImageDraw.Draw(picture), snapshot, final)
         for cell, handles in self._trains_to.items():
             waited_for = tuple(self._colours[h] for h in handles if snapshot.trains[h].state != _ARRIVED)
             self._paste(picture, _station_sprite(self._cell, waited_for), cell)
@@ -103,7 +111,9 @@ class LevelPicture:
                 self._paste(picture, _waiting_sprite(self._cell, colour, direction), cell)
         for handle, train in enumerate(snapshot.trains):
             if train.cell is not None:
-                sprite = train_sprite(self._cell, self._colours[handle], train.direction, _mark(train), str(handle))
+                sprite = train_sprite(
+                    self._cell, self._colours[handle], train.direction, _mark(train, final), str(handle)
+                )
                 self._paste(picture, sprite, train.cell)
         return picture
 
@@ -113,14 +123,14 @@ class LevelPicture:
         at = (self._left + cell[1] * self._cell - offset, HEADER_HEIGHT + cell[0] * self._cell - offset)
         picture.paste(sprite, at, sprite)
 
-    def _draw_header(self, draw: ImageDraw.ImageDraw, snapshot: StepSnapshot) -> None:
+    def _draw_header(self, draw: ImageDraw.ImageDraw, snapshot: StepSnapshot, final: bool) -> None:
         margin = 8
         step = f"step {snapshot.step} / {self._max_steps}"
         draw.text((self._width - margin, 4), step, fill=_INK, font=_font(13), anchor="ra")
         room = self._width - 3 * margin - round(_font(13).getlength(step))
         draw.text((margin, 4), _shorten(self._title, room), fill=_INK, font=_font(13))
         x = float(margin)
-        entries = count_trains(snapshot.trains)
+        entries = count_trains(snapshot.trains, final)
         font = _font(12 if self._width >= 480 else 10)
         for label, colour, count in entries:
             text = f"{label} {count}"
@@ -130,9 +140,13 @@ class LevelPicture:
         draw.line((0, HEADER_HEIGHT - 2, self._width, HEADER_HEIGHT - 2), fill=_BALLAST)
 
 
-def count_trains(trains: Sequence[TrainSnapshot]) -> list[tuple[str, tuple[int, int, int], int]]:
-    """What the header shows: label, colour, number of trains. Each train counts once."""
-    groups = {"waiting": 0, "running": 0, "malfunction": 0, "deadlocked": 0, "arrived": 0}
+def count_trains(trains: Sequence[TrainSnapshot], final: bool = False) -> list[tuple[str, tuple[int, int, int], int]]:
+    """What the header shows: label, colour, number of trains. Each train counts once.
+
+    In the course of an episode trains wait off the map; at its end, those on the map wait, the others never departed.
+    """
+    off_map = "never departed" if final else "waiting"
+    groups = {off_map: 0, "running": 0, "waiting": 0, "malfunction": 0, "deadlocked": 0, "arrived": 0}
     for train in trains:
         if train.state == _ARRIVED:
             groups["arrived"] += 1
@@ -141,22 +155,28 @@ def count_trains(trains: Sequence[TrainSnapshot]) -> list[tuple[str, tuple[int, 
         elif train.state in _MALFUNCTION_STATES:
             groups["malfunction"] += 1
         elif train.state in _OFF_MAP_STATES:
+            groups[off_map] += 1
+        elif final and train.state == _STANDING:
             groups["waiting"] += 1
         else:
             groups["running"] += 1
     colours = {
-        "waiting": (255, 255, 255),
+        off_map: (255, 255, 255),
         "running": (70, 130, 180),
         "malfunction": MALFUNCTION_COLOUR,
         "deadlocked": DEADLOCK_COLOUR,
         "arrived": DONE_COLOUR,
     }
+    if final:
+        colours["waiting"] = STANDING_COLOUR
     return [(name, colours[name], count) for name, count in groups.items()]
 
 
-def _mark(train: TrainSnapshot) -> str:
+def _mark(train: TrainSnapshot, final: bool) -> str:
     if train.deadlocked:
         return "deadlock"
+    if final and train.state == _STANDING:
+        return "standing"
     return "malfunction" if train.state in _MALFUNCTION_STATES else ""
 
 
@@ -249,14 +269,15 @@ def _arrow(scale: int, direction: int, size: float) -> list[tuple[float, float]]
 
 @lru_cache(maxsize=2048)  # bounded: a training may record many episodes
 def train_sprite(cell_size: int, colour: tuple[int, int, int], direction: int, mark: str, number: str) -> Image.Image:
-    """A train: an arrow with its number, in front of its mark ("malfunction", "deadlock" or "")."""
+    """A train: an arrow with its number, in front of its mark ("malfunction", "standing", "deadlock" or "")."""
     sprite, draw, scale = _new_sprite(cell_size)
     line = max(_OVERSAMPLING, scale // 20)
     # On large maps a mark is a few pixels: no outline there, and more room around the arrow.
     small = cell_size < 12
     border = None if small else _INK
-    if mark == "malfunction":
-        draw.ellipse((0, 0, scale - 1, scale - 1), fill=MALFUNCTION_COLOUR, outline=border, width=line // 2)
+    if mark in ("malfunction", "standing"):
+        colour_of_mark = MALFUNCTION_COLOUR if mark == "malfunction" else STANDING_COLOUR
+        draw.ellipse((0, 0, scale - 1, scale - 1), fill=colour_of_mark, outline=border, width=line // 2)
     elif mark == "deadlock":
         draw.rectangle((0, 0, scale - 1, scale - 1), fill=DEADLOCK_COLOUR, outline=border, width=line // 2)
     size = 0.44 if not mark else 0.24 if small else 0.36

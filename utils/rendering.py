@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flatland.envs.rail_env import RailEnv
 
 FILM_SUFFIXES = (".gif", ".mp4", ".png")
+_GAP = 8  # pixels between episodes side by side
 
 
 class EpisodeRecorder:
@@ -73,48 +74,82 @@ class EpisodeRecorder:
         Raises:
             IndexError: no such step was recorded.
         """
-        return np.asarray(self._picture.draw(self._steps[index]))
+        return np.asarray(self.picture(index))
 
-    def save(self, path: str | Path, fps: float = 10) -> None:
-        """Writes a film (.gif, .mp4) of all recorded steps or a picture (.png) of the last one.
-
-        The file is written beside and renamed, so that a killed training leaves no half film.
-
-        Args:
-            path: where to; folders above it are made.
-            fps: steps a second. GIF counts in hundredths of a second and stops at 50.
+    def picture(self, index: int) -> Image.Image:
+        """The picture of a recorded step, RGB.
 
         Raises:
-            ValueError: nothing was recorded, another suffix, or ``fps`` not above 0.
-            OSError: the file cannot be written, or ffmpeg fails.
+            IndexError: no such step was recorded.
         """
-        path = Path(path)
-        suffix = path.suffix.lower()
-        if suffix not in FILM_SUFFIXES:
-            raise ValueError(f"cannot write {path.name}: the suffix must be one of {', '.join(FILM_SUFFIXES)}")
-        if not self._steps:
-            raise ValueError("nothing was recorded: call capture() after the reset and after each step")
-        if not fps > 0:
-            raise ValueError(f"fps must be above 0, got {fps}")
-        with atomic_write(path) as file:
-            if suffix == ".gif":
-                _write_gif(file, self._pictures(), self._palette(), fps)
-            elif suffix == ".mp4":
-                _write_mp4(file, self._pictures(), fps)
-            else:
-                self._picture.draw(self._steps[-1]).save(file, format="PNG")
+        return self._picture.draw(self._steps[index])
 
-    def _pictures(self) -> Iterator[Image.Image]:
-        return (self._picture.draw(step) for step in self._steps)
+    def last_picture(self) -> Image.Image:
+        """The picture of the last step, which tells apart trains that wait on the map and that never departed."""
+        return self._picture.draw(self._steps[-1], final=True)
 
-    def _palette(self) -> Image.Image:
-        """One palette for the whole film, from steps that between them show every train and mark."""
-        last = len(self._steps) - 1
-        chosen = [self._picture.draw(self._steps[i]) for i in sorted({0, last // 3, 2 * last // 3, last})]
-        strip = Image.new("RGB", (chosen[0].width, sum(picture.height for picture in chosen)))
-        for index, picture in enumerate(chosen):
-            strip.paste(picture, (0, index * picture.height))
-        return strip.quantize(colors=255, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    def save(self, path: str | Path, fps: float = 10) -> None:
+        """Writes a film (.gif, .mp4) of all recorded steps or a picture (.png) of the last one; see ``save_film``."""
+        save_film([self], path, fps)
+
+
+def save_film(recorders: Sequence[EpisodeRecorder], path: str | Path, fps: float = 10) -> None:
+    """Writes episodes side by side: a film (.gif, .mp4) of all steps, or a picture (.png) of the last ones.
+
+    An episode that ends before the others stands still from then on. The file is written beside and renamed, so that
+    a killed training leaves no half film.
+
+    Args:
+        recorders: from left to right; the pictures' heights need not be the same.
+        path: where to; folders above it are made.
+        fps: steps a second. GIF counts in hundredths of a second and stops at 50.
+
+    Raises:
+        ValueError: nothing was recorded, another suffix, or ``fps`` not above 0.
+        OSError: the file cannot be written, or ffmpeg fails.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in FILM_SUFFIXES:
+        raise ValueError(f"cannot write {path.name}: the suffix must be one of {', '.join(FILM_SUFFIXES)}")
+    if not recorders or not all(len(recorder) for recorder in recorders):
+        raise ValueError("nothing was recorded: call capture() after the reset and after each step")
+    if not fps > 0:
+        raise ValueError(f"fps must be above 0, got {fps}")
+    last = max(len(recorder) for recorder in recorders) - 1
+    with atomic_write(path) as file:
+        if suffix == ".png":
+            _join([recorder.last_picture() for recorder in recorders]).save(file, format="PNG")
+        elif suffix == ".mp4":
+            _write_mp4(file, (_step_of(recorders, step) for step in range(last + 1)), fps)
+        else:
+            # one palette for the whole film, from steps that between them show every train and mark
+            chosen = [_step_of(recorders, step) for step in sorted({0, last // 3, 2 * last // 3, last})]
+            _write_gif(file, (_step_of(recorders, step) for step in range(last + 1)), _palette(chosen), fps)
+
+
+def _step_of(recorders: Sequence[EpisodeRecorder], step: int) -> Image.Image:
+    return _join([recorder.picture(min(step, len(recorder) - 1)) for recorder in recorders])
+
+
+def _join(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures from left to right; sizes are even and stay so, as video needs them."""
+    if len(pictures) == 1:
+        return pictures[0]
+    width = sum(picture.width for picture in pictures) + _GAP * (len(pictures) - 1)
+    joined = Image.new("RGB", (width, max(picture.height for picture in pictures)), (255, 255, 255))
+    left = 0
+    for picture in pictures:
+        joined.paste(picture, (left, 0))
+        left += picture.width + _GAP
+    return joined
+
+
+def _palette(chosen: Sequence[Image.Image]) -> Image.Image:
+    strip = Image.new("RGB", (chosen[0].width, sum(picture.height for picture in chosen)))
+    for index, picture in enumerate(chosen):
+        strip.paste(picture, (0, index * picture.height))
+    return strip.quantize(colors=255, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
 
 
 class RecordedSimulator(FlatlandSimulator):
