@@ -153,7 +153,8 @@ def load_policy(
         network.load_state_dict(content["policy"]["average_network"])
     except (RuntimeError, KeyError) as error:
         raise CheckpointError(f"{path} holds a network of another shape than its configuration says.") from error
-    observer = Observer(feature_set, config["action_mask"], config["decision_points"], config["safe_moves"])
+    safe_moves = config.get("safe_moves", False)  # checkpoints from before it was there
+    observer = Observer(feature_set, config["action_mask"], config["decision_points"], safe_moves)
     return GreedyPolicy(network, torch.device(device)), observer
 
 

@@ -108,6 +108,12 @@ class TrainingConfig:
     eps_start: float = option(_EXPLORE, 1.0, "share of random actions in the first episode", _between(0, 1))
     eps_end: float = option(_EXPLORE, 0.01, "smallest share of random actions", _between(0, 1))
     eps_decay: float = option(_EXPLORE, 0.995, "factor on the share after each episode", _above(0, 1))
+    guided_exploration: float = option(
+        _EXPLORE,
+        0.7,
+        "share of the random actions that are replaced by the way with the least detour (needs tree_routes)",
+        _between(0, 1),
+    )
 
     buffer_size: int = option(_LEARN, 100_000, "transitions that the replay buffer holds", _at_least(1))
     buffer_min_size: int = option(

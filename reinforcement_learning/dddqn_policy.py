@@ -18,6 +18,7 @@ from torch.nn.utils import parameters_to_vector
 from reinforcement_learning.dueling_q_network import N_ACTIONS, DuelingQNetwork, polyak_update
 from reinforcement_learning.replay_buffer import Batch
 from utils.random_streams import Stream, generator, seed_sequence
+from utils.route_features import least_detour_actions
 
 
 class GreedyPolicy:
@@ -50,6 +51,8 @@ class DDDQNPolicy:
         advantage_learning: weight that widens the gap between the best action and the others; 0 is off.
         averaging_steps: learning steps over which the weights that are evaluated are averaged; 1 is off.
         max_grad_norm: bound of the gradient's norm.
+        guide: share of exploring trains that take the way with the least detour instead of a random action.
+        route_features: where the features that the guide needs stand in an observation; None leaves it out.
         seed: initial weights and exploration derive from it.
         device: where network and learning live.
     """
@@ -64,6 +67,8 @@ class DDDQNPolicy:
         advantage_learning: float = 0.0,
         averaging_steps: int = 1,
         max_grad_norm: float = 10.0,
+        guide: float = 0.0,
+        route_features: slice | None = None,
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> None:
@@ -71,6 +76,8 @@ class DDDQNPolicy:
         self.tau = tau
         self.advantage_learning = advantage_learning
         self.averaging_steps = averaging_steps
+        self.guide = guide
+        self.route_features = route_features
         self.max_grad_norm = max_grad_norm
         with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
             torch.manual_seed(int(seed_sequence(seed, Stream.NETWORK).generate_state(1)[0]))
@@ -101,6 +108,10 @@ class DDDQNPolicy:
             return self._greedy.act(observations, action_mask)
         explores = self.exploration.random(len(observations)) < epsilon
         actions = random_possible_actions(action_mask, self.exploration)
+        if self.guide > 0.0 and self.route_features is not None:
+            # random play brings hardly a train home, so there is little to learn from it
+            guided = self.exploration.random(len(observations)) < self.guide
+            actions[guided] = least_detour_actions(observations[guided, self.route_features], action_mask[guided])
         if not explores.all():
             greedy = ~explores
             actions[greedy] = self._greedy.act(observations[greedy], action_mask[greedy])

@@ -10,7 +10,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from utils.observation_utils import Observer, get_feature_set
 from utils.rail_grid import DO_NOTHING, MOVE_FORWARD, N_ACTIONS
+from utils.route_features import least_detour_actions
 from utils.shortest_path import shortest_path_actions
 from utils.simulator import FlatlandSimulator
 
@@ -64,6 +66,24 @@ class ShortestPath:
         return shortest_path_actions(simulator.state)
 
 
+class LeastDetour:
+    """Every train departs as soon as it is safe and takes the safe way with the least detour; it waits if none is safe.
+
+    See :mod:`utils.safe_moves` and :mod:`utils.route_features`.
+    """
+
+    def __init__(self) -> None:
+        self._features = get_feature_set("tree_routes")
+        self._observer = Observer(self._features, decision_points="switches", safe_moves=True)
+
+    def act(self, simulator: FlatlandSimulator) -> Actions:
+        """See :class:`Rule`."""
+        features, mask = self._observer.observe(simulator.state)
+        actions = least_detour_actions(features[:, self._features.route_features], mask)
+        self._observer.settle(simulator.state, actions)
+        return actions
+
+
 class DeadlockAvoidance:
     """The heuristic of the package flatland-baselines: trains enter a section only where they can get out of it.
 
@@ -94,6 +114,7 @@ RULES: dict[str, Callable[[int], Rule]] = {
     "do_nothing": lambda seed: DoNothing(),
     "forward": lambda seed: Forward(),
     "shortest_path": lambda seed: ShortestPath(),
+    "least_detour": lambda seed: LeastDetour(),
     "dla": lambda seed: DeadlockAvoidance(),
 }
 """By name, what makes a rule for a level from the level's seed."""

@@ -59,7 +59,12 @@ class RoundPlayer:
     def __init__(self, task: Task) -> None:
         config = task.config
         feature_set = get_feature_set(config.feature_set)
-        self._policy = DDDQNPolicy(feature_set.n_features, config.hidden_size)
+        self._policy = DDDQNPolicy(
+            feature_set.n_features,
+            config.hidden_size,
+            guide=config.guided_exploration,
+            route_features=feature_set.route_features,
+        )
         self._policy.exploration = generator(config.seed, Stream.EXPLORATION, task.index)
         self._epsilon = EpsilonSchedule(config.eps_start, config.eps_end, config.eps_decay)
         pool = LevelPool(resolve_env_config(config.training_env_config), config.seed, n_workers=0)
@@ -68,7 +73,7 @@ class RoundPlayer:
         self._stopwatch = Stopwatch()
         shaping = RewardShaping(config.gamma, config.shaping, config.arrival_reward, config.deadlock_penalty)
         self._rollout = Rollout(
-            Observer(feature_set, action_mask=config.action_mask, decision_points=config.decision_points),
+            Observer(feature_set, config.action_mask, config.decision_points, config.safe_moves),
             self._policy,
             task.n_trains,
             n_envs=config.num_envs,

@@ -7,8 +7,10 @@
 the environment variable FLATLAND_CHECKPOINT names; ``run.py`` plays with the same.
 """
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ from utils.action_mask import NOTHING_TO_DECIDE
 from utils.deadlock_check import deadlocked
 from utils.env_configs import ENV_CONFIGS, make_rail_env
 from utils.observation_utils import Observer
-from utils.rail_grid import N_ACTIONS
+from utils.rail_grid import DO_NOTHING
 from utils.rail_state import RailState
 
 
@@ -38,13 +40,24 @@ def load_warmed_up(checkpoint: str | Path, policy_index: int = 0) -> tuple[Greed
     torch.set_num_threads(1)
     policy, observer = load_policy(checkpoint, policy_index)
     state = RailState.from_env(make_rail_env(ENV_CONFIGS["Tiny"], 0))
-    policy.act(*observer.observe(state))
+    actions = policy.act(*observer.observe(state))
+    observer.settle(state, actions)
     deadlocked(state)
     return policy, observer
 
 
+class TrainObservation(NamedTuple):
+    """What :class:`ObservationBuilder` hands to :class:`Policy` for one train."""
+
+    handle: int
+    features: NDArray[np.float32]  # [features]
+    action_mask: NDArray[np.bool_]  # [5]
+    settle: Callable[[NDArray[np.int64]], None]  # see ``Observer.settle``; for the actions of all trains of the level
+    n_trains: int  # in the level
+
+
 class ObservationBuilder(FlatlandObservationBuilder):
-    """Each train's observation and, behind it, its action mask: one float32 vector ``[features + 5]``."""
+    """Each train's observation, its action mask, and the way back to the level for what concerns all its trains."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,18 +69,19 @@ class ObservationBuilder(FlatlandObservationBuilder):
         super().reset(env)
         self._state = RailState.from_env(env)
 
-    def get_many(self, handles: list[int] | None = None) -> dict[int, NDArray[np.float32]]:
-        """The vectors of all trains in one go, by handle."""
-        if self._state is None:
+    def get_many(self, handles: list[int] | None = None) -> dict[int, TrainObservation]:
+        """The observations of all trains in one go, by handle."""
+        state = self._state
+        if state is None:
             raise RuntimeError("reset() must be called before observations are taken")
-        self._state.update(self.env)
-        features, mask = self._observer.observe(self._state)
-        mask[deadlocked(self._state)] = NOTHING_TO_DECIDE
-        vectors = np.concatenate([features, mask], axis=1, dtype=np.float32)
-        return {handle: vectors[handle] for handle in handles or []}
+        state.update(self.env)
+        features, mask = self._observer.observe(state)
+        mask[deadlocked(state)] = NOTHING_TO_DECIDE
+        settle = partial(self._observer.settle, state)
+        return {h: TrainObservation(h, features[h], mask[h], settle, state.n_trains) for h in handles or []}
 
-    def get(self, handle: int = 0) -> NDArray[np.float32]:
-        """The vector of one train. Costs as much as those of all trains: prefer ``get_many``."""
+    def get(self, handle: int = 0) -> TrainObservation:
+        """The observation of one train. Costs as much as those of all trains: prefer ``get_many``."""
         return self.get_many([handle])[handle]
 
 
@@ -79,17 +93,28 @@ class Policy(RailEnvPolicy):
         self._policy, _ = load_warmed_up(checkpoint_to_submit())
 
     def act_many(
-        self, handles: list[int], observations: list[NDArray[np.float32]], **kwargs: object
+        self, handles: list[int], observations: list[TrainObservation], **kwargs: object
     ) -> dict[int, RailEnvActions]:
-        """An action for each handle; ``observations`` are those of :class:`ObservationBuilder`, in the same order."""
-        vectors = np.stack(observations)
-        features, mask = vectors[:, :-N_ACTIONS], vectors[:, -N_ACTIONS:] > 0
-        actions = mask.argmax(axis=1)
+        """An action for each handle; ``observations`` are those of :class:`ObservationBuilder`, in the same order.
+
+        Trains that are not asked for are taken to stay where they are.
+        """
+        if not handles:
+            return {}
+        mask = np.stack([observation.action_mask for observation in observations])
+        chosen = mask.argmax(axis=1)
         deciding = np.flatnonzero(mask.sum(axis=1) > 1)
         if len(deciding):
-            actions[deciding] = self._policy.act(features[deciding], mask[deciding])
-        return {h: RailEnvActions.from_value(a) for h, a in zip(handles, actions.tolist(), strict=True)}
+            features = np.stack([observations[i].features for i in deciding])
+            chosen[deciding] = self._policy.act(features, mask[deciding])
+        actions = np.full(observations[0].n_trains, DO_NOTHING, dtype=np.int64)
+        actions[[observation.handle for observation in observations]] = chosen
+        observations[0].settle(actions)
+        return {
+            handle: RailEnvActions.from_value(int(actions[observation.handle]))
+            for handle, observation in zip(handles, observations, strict=True)
+        }
 
-    def act(self, observation: NDArray[np.float32], **kwargs: object) -> RailEnvActions:
+    def act(self, observation: TrainObservation, **kwargs: object) -> RailEnvActions:
         """The action of one train."""
-        return self.act_many([0], [observation])[0]
+        return self.act_many([observation.handle], [observation])[observation.handle]

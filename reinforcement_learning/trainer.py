@@ -28,7 +28,7 @@ from reinforcement_learning.exploration import EpsilonSchedule
 from reinforcement_learning.metrics import MetricsWriter, Smoothed
 from reinforcement_learning.replay_buffer import ReplayBuffer
 from reinforcement_learning.reward_shaping import RewardShaping
-from reinforcement_learning.rollout import EpisodeResult, Learning, Rollout, Stopwatch
+from reinforcement_learning.rollout import EpisodeResult, Learning, Stopwatch
 from reinforcement_learning.rollout_workers import RolloutWorkerError, RolloutWorkers
 from reinforcement_learning.run_folders import RunFolders
 from utils.env_configs import resolve_env_config
@@ -76,6 +76,8 @@ class Trainer:
             advantage_learning=config.advantage_learning,
             averaging_steps=config.averaging_steps,
             max_grad_norm=config.max_grad_norm,
+            guide=config.guided_exploration,
+            route_features=self.feature_set.route_features,
             seed=config.seed,
             device=device,
         )

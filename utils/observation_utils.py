@@ -93,6 +93,11 @@ class FeatureSet:
         )
 
     @property
+    def route_features(self) -> slice | None:
+        """Where ``ROUTE_FEATURE_NAMES`` stand in an observation; None if there are none."""
+        return slice(self.n_features - N_ROUTE_FEATURES, self.n_features) if self.with_routes else None
+
+    @property
     def feature_names(self) -> tuple[str, ...]:
         """A name for each feature, such as ``left.forward.next_branch``."""
         nodes = _node_names(self.max_depth)
@@ -329,8 +334,8 @@ class Observer:
         )
         if self._safe_moves.enabled or self.feature_set.with_routes:
             safe = self._safe_moves.restrict(state, mask)
-            if self.feature_set.with_routes:
-                self._fill_route_features(state, safe, features[:, -N_ROUTE_FEATURES:])
+            if self.feature_set.route_features:
+                self._fill_route_features(state, safe, features[:, self.feature_set.route_features])
         return features, mask
 
     def _fill_route_features(self, state: RailState, safe: NDArray[np.int8], features: NDArray[np.float32]) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from utils.compiled import compiled
 from utils.exit_order import is_at_target
-from utils.rail_grid import MOVE_LEFT, moves_to_try, possible_move, resource_of
+from utils.rail_grid import MOVE_LEFT, MOVE_RIGHT, moves_to_try, possible_move, resource_of
 from utils.rail_state import (
     DENOMINATOR,
     DIRECTION,
@@ -33,6 +33,7 @@ ROUTE_FEATURE_NAMES = tuple(
 )
 N_ROUTE_FEATURES = len(ROUTE_FEATURE_NAMES)
 _N_MOVE_FEATURES = N_ROUTE_FEATURES // 3
+_DETOUR = 1  # place among the features of a move
 
 # What a train in the way that heads another way counts, in cells: as much as a detour round a station.
 OPPOSING_CELLS = 20
@@ -173,6 +174,18 @@ def find_detour(
         search.detour[key] = -1
     search.bucket[:] = -1
     return result
+
+
+def least_detour_actions(features: NDArray[np.float32], action_mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The possible move with the least detour for each train, the first if there are several; else what is possible.
+
+    Args:
+        features: float32 [k, N_ROUTE_FEATURES].
+        action_mask: bool [k, 5].
+    """
+    moves = action_mask[:, MOVE_LEFT : MOVE_RIGHT + 1]
+    detours = np.where(moves, features[:, _DETOUR::_N_MOVE_FEATURES], np.inf)
+    return np.where(moves.any(axis=1), MOVE_LEFT + detours.argmin(axis=1), action_mask.argmax(axis=1))
 
 
 @compiled
