@@ -211,6 +211,10 @@ def test_still_picture_marks_what_came_of_each_train(tmp_path):
         assert tuple(sum(count(cell, mark) > 200 for cell in cells) for mark in marks) == found
         assert all(count(cell_of(on_the_way, row, column, 8), marks[1]) < 20 for column in range(8))
     assert env.agents[3].current_configuration is None
+    env.agents[3].malfunction_handler._set_malfunction_down_counter(5)
+    for _ in range(2):
+        simulator.step(np.array([2, 2, 4, 0]))
+    assert env.agents[3].state == TrainState.MALFUNCTION_OFF_MAP
     counts = {label: n for label, _, n in rail_picture.count_trains(recorder._steps[-1].trains, final=True)}
     assert counts == {"never departed": 1, "running": 0, "waiting": 1, "malfunction": 0, "deadlocked": 2, "arrived": 0}
 

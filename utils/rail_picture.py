@@ -152,6 +152,8 @@ def count_trains(trains: Sequence[TrainSnapshot], final: bool = False) -> list[t
             groups["arrived"] += 1
         elif train.deadlocked:
             groups["deadlocked"] += 1
+        elif final and train.state in _OFF_MAP_STATES:
+            groups[off_map] += 1
         elif train.state in _MALFUNCTION_STATES:
             groups["malfunction"] += 1
         elif train.state in _OFF_MAP_STATES:
