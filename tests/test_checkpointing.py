@@ -131,7 +131,7 @@ class TestReading:
 
 class TestFeatureSet:
     def test_same(self, content: dict[str, Any]) -> None:
-        assert stored_feature_set(content, "x.pt") == FEATURE_SETS["tree"]
+        assert stored_feature_set(content, "x.pt") == FEATURE_SETS["tree_routes"]
 
     @pytest.mark.parametrize(
         ("stored", "words"),

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import psutil
 import pytest
-from tiny_training import MemorySink, buffer_rows, make_trainer, stop_after
+from tiny_training import UNGUIDED, MemorySink, buffer_rows, make_trainer, stop_after
 
 from reinforcement_learning.checkpointing import numbered_checkpoint, read_checkpoint
 from reinforcement_learning.rollout_workers import (
@@ -73,8 +73,8 @@ class TestTransitions:
     @pytest.mark.parametrize("simulator", ["compiled", "flatland"])
     def test_are_those_of_a_training_in_one_process(self, tmp_path: Path, simulator: str) -> None:
         """With weights that are not those a new policy has, of levels made by whomever."""
-        options = {"n_episodes": 9, "num_envs": 2, "seed": 4, "simulator": simulator, **GREEDY}
-        trained, _ = make_trainer(tmp_path / "trained", n_episodes=12, eps_decay=0.8, seed=4)
+        options = {"n_episodes": 9, "num_envs": 2, "seed": 4, "simulator": simulator, **GREEDY, **UNGUIDED}
+        trained, _ = make_trainer(tmp_path / "trained", n_episodes=12, eps_decay=0.8, seed=4, **UNGUIDED)
         trained.run()
         trainers = [make_trainer(tmp_path / str(n), num_workers=n, **options) for n in (0, 2)]
         for trainer, _ in trainers:

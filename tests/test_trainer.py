@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 from playing import RandomPolicy
-from tiny_training import MemorySink, buffer_rows, make_trainer, stop_after
+from tiny_training import UNGUIDED, MemorySink, buffer_rows, make_trainer, stop_after
 
 from reinforcement_learning import trainer as trainer_module
 from reinforcement_learning.checkpointing import BEST, numbered_checkpoint, read_checkpoint
@@ -160,7 +160,7 @@ class TestResume:
 
     # Questions after which a stop is asked for: before the first step, in the middle of episodes before and after
     # learning begins, in the evaluation after episode 3 (the run's first), late, and very late.
-    @pytest.mark.parametrize("questions", [1, 30, 120, 180, 300, 480])
+    @pytest.mark.parametrize("questions", [1, 30, 120, 180, 300, 400])
     def test_equals_the_uninterrupted_training_to_the_bit(
         self, tmp_path: Path, uninterrupted: tuple[Trainer, MemorySink], questions: int
     ) -> None:
@@ -262,15 +262,15 @@ class TestSideBySide:
         assert trainer.experience.next_level == trainer.episode == n_episodes
 
     def test_evaluations_come_at_the_interval_or_in_the_step_that_passes_it(self, tmp_path: Path) -> None:
-        _, sink = run(tmp_path, **self.OPTIONS | {"checkpoint_interval": 1})
+        _, sink = run(tmp_path, **self.OPTIONS | UNGUIDED | {"checkpoint_interval": 1})
         ends = [row["episode"] for row in sink.rows if "evaluation/scores_mean" in row]
         assert 1 not in ends  # the first two episodes end in the same step
         assert ends[-1] == self.N_EPISODES
-        _, sink = run(tmp_path, **self.OPTIONS | {"checkpoint_interval": 4})
+        _, sink = run(tmp_path, **self.OPTIONS | UNGUIDED | {"checkpoint_interval": 4})
         assert [row["episode"] for row in sink.rows if "evaluation/scores_mean" in row] == [5, 8]
 
     def test_episodes_that_end_in_one_step_share_its_loss(self, tmp_path: Path) -> None:
-        _, sink = run(tmp_path, **self.OPTIONS | {"buffer_min_size": 16})
+        _, sink = run(tmp_path, **self.OPTIONS | UNGUIDED | {"buffer_min_size": 16})
         losses = [row["training/loss"] for row in sink.rows if "training/loss" in row]
         assert losses[0] == losses[1]
         assert not np.isnan(losses).any()

@@ -24,6 +24,8 @@ SMALL: dict[str, Any] = {
     "wandb": False,
     "level_workers": 0,
 }
+# Without what makes trains play well from the start: the episodes of a new policy then differ more.
+UNGUIDED: dict[str, Any] = {"feature_set": "tree", "safe_moves": False}
 # What a machine measures of itself differs from run to run; everything else in a row must not.
 MEASURED = ("timer/", "throughput/", "system/")
 
