@@ -30,7 +30,7 @@ from benchmarks.machine import processor  # noqa: E402
 HERE = Path(__file__).resolve().parent
 PROGRAMS = ROOT / "reinforcement_learning"
 FIRST_SEED = 500_000
-PEERS = ("random", "do_nothing", "shortest_path")
+PEERS = ("random", "do_nothing", "shortest_path", "least_detour", "dla")
 
 
 def main() -> None:
@@ -45,7 +45,8 @@ def main() -> None:
 
     runs = [_train(options, seed, extra) for seed in options.seeds]
     last, best = _score(options, runs, "last"), _score(options, runs, "best")
-    peers = {row["policy"]: _short(row) for row in _evaluate(options, list(PEERS))}
+    peer_rows = {row["policy"]: row for row in _evaluate(options, list(PEERS))}
+    peers = {name: _short(row) for name, row in peer_rows.items()}
     for run, last_row, best_row in zip(runs, last, best, strict=True):
         run |= {"last": _short(last_row), "best_by_evaluation": _short(best_row)}
     record: dict[str, Any] = {
@@ -53,7 +54,7 @@ def main() -> None:
         f"-e {options.training_env_config} --seed SEED " + " ".join(extra),
         "levels": {"count": options.levels, "first_seed": FIRST_SEED},
         "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
-        "summary": _summary(runs),
+        "summary": _summary(runs) | _against(last, peer_rows["dla"]),
         "peers": peers,
         "runs": [{key: value for key, value in run.items() if key not in ("metrics", "checkpoints")} for run in runs],
     }
@@ -95,6 +96,7 @@ def _evaluate(options: argparse.Namespace, policies: list[str]) -> list[dict[str
     path = options.work_dir / "scores.json"
     command = [sys.executable, str(PROGRAMS / "evaluate_agent.py"), "-e", options.training_env_config]
     command += ["-n", str(options.levels), "--seed", str(FIRST_SEED), "--json", str(path)]
+    command += ["--num_workers", str(os.cpu_count() or 1)]
     for policy in policies:
         command += ["--policy", policy]
     subprocess.run(command, check=True)
@@ -119,6 +121,20 @@ def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return summary
 
 
+def _against(rows: list[dict[str, Any]], peer: dict[str, Any]) -> dict[str, float]:
+    """How much better the seeds are on average than a peer, with standard errors over the levels, which are the same."""
+    differences = {}
+    for measure in ("score", "completion"):
+        values = [
+            statistics.fmean(own[measure] for own in owns) - other[measure]
+            for *owns, other in zip(*(row["per_episode"] for row in (*rows, peer)), strict=True)
+        ]
+        differences[f"last_{measure}_minus_{peer['policy']}"] = round(statistics.fmean(values), 4)
+        error = statistics.stdev(values) / len(values) ** 0.5
+        differences[f"last_{measure}_minus_{peer['policy']}_se_over_levels"] = round(error, 4)
+    return differences
+
+
 def _draw(runs: list[dict[str, Any]], peers: dict[str, dict[str, float]], path: Path, title: str) -> None:
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -133,7 +149,7 @@ def _draw(runs: list[dict[str, Any]], peers: dict[str, dict[str, float]], path: 
             color=colors(i),
             label=f"seed {run['seed']}, evaluation ({run['last']['completion_mean']:.2f} on unseen levels)",
         )
-    for style, (name, row) in zip((":", "-.", "--"), peers.items(), strict=False):
+    for style, (name, row) in zip((":", (0, (1, 5)), "-.", "--", "-"), peers.items(), strict=True):
         axes.axhline(row["completion_mean"], color="grey", linestyle=style, label=name)
     axes.set_xlabel("episode")
     axes.set_ylabel("share of trains that arrive")
