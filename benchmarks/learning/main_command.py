@@ -122,7 +122,7 @@ def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _against(rows: list[dict[str, Any]], peer: dict[str, Any]) -> dict[str, float]:
-    """How much better the seeds are on average than a peer, with standard errors over the levels, which are the same."""
+    """How much better the seeds are on average than a peer, with standard errors over the same levels."""
     differences = {}
     for measure in ("score", "completion"):
         values = [
