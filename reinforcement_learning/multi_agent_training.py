@@ -3,8 +3,9 @@
 python reinforcement_learning/multi_agent_training.py -n 2500 -t 1
 """
 
-# ruff: noqa: E402  (compiling begins before the imports that take long)
+# ruff: noqa: E402  (something is done before the imports that take long)
 
+import gc
 import shlex
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from utils.compile_ahead import CompileAhead
 
 compile_ahead = CompileAhead()
 if __name__ == "__main__":
+    gc.disable()  # what is imported is no garbage, and looking for some takes a quarter of the start
     compile_ahead.start()  # before PyTorch is imported, which takes seconds
 
 import torch
@@ -79,9 +81,17 @@ def _train(options: dict[str, Any]) -> int:
             trainer.metrics = metrics
             _announce(config, folders, trainer, device, notes)
             compile_ahead.finish(trainer.feature_set)
+            _collect_garbage_from_now_on()
             finished = trainer.run()
             _close(config, folders, trainer, finished)
         return 0 if finished else interrupts.exit_code
+
+
+def _collect_garbage_from_now_on() -> None:
+    """What is there by now stays for good and need not be searched again and again."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def _find_checkpoint(options: dict[str, Any]) -> tuple[Path | None, dict[str, Any] | None]:

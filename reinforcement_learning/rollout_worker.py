@@ -17,6 +17,7 @@ def main() -> None:
 
 
 def _play_rounds(messages: Messages, send: Callable[[bytes], None]) -> None:
+    gc.disable()  # imports leave no garbage that is worth the time
     import torch
 
     from reinforcement_learning.round_player import RoundPlayer
@@ -24,8 +25,8 @@ def _play_rounds(messages: Messages, send: Callable[[bytes], None]) -> None:
     warnings.simplefilter("ignore")  # the parent warns of everything itself
     torch.set_num_threads(1)
     player = RoundPlayer(pickle.loads(messages.get()))
-    gc.collect()
     gc.freeze()  # what is there now stays for good and need not be searched again and again
+    gc.enable()
     while True:
         # a round is a few large arrays, and pickling those is copying them
         send(pickle.dumps(player.play(pickle.loads(messages.get())), protocol=5))

@@ -8,8 +8,7 @@ import gc
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from utils.child_main import Messages, serve
@@ -37,9 +36,8 @@ class CompileAhead:
         """Compiles the rest and waits; to be called before anything is played with this feature set."""
         if self._child is None:
             return
-        with _without_garbage_collection():
-            _compile_observation(feature_set)
-            self._ended.wait(_SECONDS_TO_WAIT)
+        _compile_observation(feature_set)
+        self._ended.wait(_SECONDS_TO_WAIT)
         self._child.end()
         self._child = None
 
@@ -60,6 +58,7 @@ def _is_needed() -> bool:
 
 
 def _compile_the_other_half(messages: Messages, send: Callable[[bytes], None]) -> None:
+    gc.disable()  # imports and numba leave no garbage that is worth the time
     import numpy as np
 
     from utils.deadlock_check import deadlocked
@@ -70,14 +69,14 @@ def _compile_the_other_half(messages: Messages, send: Callable[[bytes], None]) -
     from utils.rail_state import remaining_travel_time
 
     warnings.simplefilter("ignore")  # the training warns of everything itself
-    with _without_garbage_collection():  # in the order in which a training comes to it
-        simulator = CompiledSimulator.from_env(TrainingLevels(ENV_CONFIGS["Tiny"], 0).make(0))
-        pack_level(simulator)
-        remaining_travel_time(simulator.state)
-        actions = np.zeros(simulator.state.n_trains, dtype=np.int64)
-        while not simulator.done:
-            simulator.step(actions)
-        deadlocked(simulator.state)
+    # in the order in which a training comes to it
+    simulator = CompiledSimulator.from_env(TrainingLevels(ENV_CONFIGS["Tiny"], 0).make(0))
+    pack_level(simulator)
+    remaining_travel_time(simulator.state)
+    actions = np.zeros(simulator.state.n_trains, dtype=np.int64)
+    while not simulator.done:
+        simulator.step(actions)
+    deadlocked(simulator.state)
     send(b"")
 
 
@@ -87,13 +86,3 @@ def _compile_observation(feature_set: "FeatureSet") -> None:
     from utils.rail_state import RailState
 
     observe(RailState.from_env(make_rail_env(ENV_CONFIGS["Tiny"], 0)), feature_set)
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """numba makes so many objects that looking for garbage among them takes a tenth of its time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

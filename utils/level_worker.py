@@ -22,6 +22,7 @@ def main() -> None:
 
 
 def _make_levels(messages: Messages, send: Callable[[bytes], None]) -> None:
+    gc.disable()  # imports leave no garbage that is worth the time
     from utils.env_configs import ENV_CONFIGS
     from utils.level_pool import TrainingLevels
     from utils.level_process import ANSWER, REQUEST, Kind
@@ -29,8 +30,8 @@ def _make_levels(messages: Messages, send: Callable[[bytes], None]) -> None:
     warnings.simplefilter("ignore")  # the parent warns of everything itself
     _make(TrainingLevels(ENV_CONFIGS["Tiny"], 0), 0)  # compiles what is to be compiled
     levels = TrainingLevels(*pickle.loads(messages.get()))
-    gc.collect()
     gc.freeze()  # what is there now stays for good and need not be searched again and again
+    gc.enable()
     send(ANSWER.pack(Kind.READY, -1))
     while True:
         (number,) = REQUEST.unpack(messages.get())
