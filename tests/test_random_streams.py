@@ -41,6 +41,7 @@ def test_streams_of_one_seed_are_independent() -> None:
 def test_numbers_of_the_streams_are_a_file_format() -> None:
     numbers = {stream.name: int(stream) for stream in Stream}
     wanted = {"TRAINING_LEVELS": 0, "EVALUATION_LEVELS": 1, "NETWORK": 2, "EXPLORATION": 3, "REPLAY_SAMPLING": 4}
+    wanted |= {"POLICY_MAPPING": 5, "POLICY_TURNS": 6, "PAST_SELVES": 7, "EXCHANGE": 8}
     assert wanted.items() <= numbers.items()
 
 

@@ -23,6 +23,10 @@ class Stream(IntEnum):
     NETWORK = 2
     EXPLORATION = 3
     REPLAY_SAMPLING = 4
+    POLICY_MAPPING = 5  # which policy drives which train
+    POLICY_TURNS = 6  # who is next where trains cannot be shared out evenly
+    PAST_SELVES = 7  # which trains older copies drive
+    EXCHANGE = 8  # population-based training
 
 
 def seed_sequence(seed: int, stream: Stream, index: int = 0) -> np.random.SeedSequence:

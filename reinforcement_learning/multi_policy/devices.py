@@ -1,0 +1,70 @@
+"""Which device each policy lives on."""
+
+from dataclasses import dataclass
+
+import torch
+
+
+class DeviceError(ValueError):
+    """Devices that cannot be used; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The device of each policy, and what the user should know of it (empty: nothing)."""
+
+    devices: list[str]
+    note: str = ""
+
+
+def place_policies(n_policies: int, *, use_gpu: bool, devices: str, n_gpus: int) -> Placement:
+    """Puts policy p on device p modulo the number of devices.
+
+    Args:
+        n_policies: how many there are.
+        use_gpu: whether GPUs are wanted.
+        devices: the devices to use, as in ``cuda:1,cuda:0,cpu``; empty: all GPUs.
+        n_gpus: how many GPUs this machine has.
+
+    Raises:
+        DeviceError: a device that is listed is none, or this machine does not have it.
+    """
+    if devices:
+        return _spread([_checked(name.strip(), n_gpus) for name in devices.split(",")], n_policies)
+    if not use_gpu:
+        return Placement(["cpu"] * n_policies)
+    if n_gpus == 0:
+        whom = "training" if n_policies == 1 else f"all {n_policies} policies train"
+        return Placement(
+            ["cpu"] * n_policies, f"--use_gpu was given, but PyTorch finds no CUDA GPU; {whom} on the CPU."
+        )
+    return _spread([f"cuda:{i}" for i in range(n_gpus)], n_policies)
+
+
+def available_gpus() -> int:
+    """How many CUDA GPUs PyTorch can use."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def describe(devices: list[str]) -> str:
+    """One line: ``cpu``, or who lives where."""
+    if len(set(devices)) == 1:
+        return devices[0]
+    homes = {name: [str(p) for p, device in enumerate(devices) if device == name] for name in sorted(set(devices))}
+    return "; ".join(f"{name} (policies {', '.join(policies)})" for name, policies in homes.items())
+
+
+def _spread(names: list[str], n_policies: int) -> Placement:
+    return Placement([names[p % len(names)] for p in range(n_policies)])
+
+
+def _checked(name: str, n_gpus: int) -> str:
+    kind, _, index = name.partition(":")
+    if name == "cpu":
+        return name
+    if kind != "cuda" or (index and not index.isdecimal()):
+        raise DeviceError(f"--devices names {name!r}, but must be a list such as cuda:0,cuda:1 or cpu.")
+    number = int(index or 0)
+    if number >= n_gpus:
+        raise DeviceError(f"--devices names {name!r}, but PyTorch finds {n_gpus} CUDA GPUs on this machine.")
+    return f"cuda:{number}"

@@ -1,0 +1,248 @@
+"""Which policy drives which train: rules that give every train of an episode one of several policies.
+
+A mapping is a function of the training's seed and the number of the episode alone. It is the same whichever process
+plays the episode, and a resumed training needs no memory of earlier ones.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from utils.rail_state import RailState
+from utils.random_streams import Stream, generator
+
+Drivers = npt.NDArray[np.int64]  # [trains], the number of each train's policy
+
+
+class MappingError(ValueError):
+    """A mapping cannot be used; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class MappingRequest:
+    """What a rule is told about the episode whose trains need policies."""
+
+    level: RailState  # the level and its trains as they are at the start; to be read only
+    environment: int  # which of the environments side by side: the episode's number modulo their number
+    episode: int  # number of the training episode, from 0 on
+    draw: int  # number of this mapping: it stays for --resample_policies_every episodes of an environment
+    n_policies: int
+    mixed: bool  # False: all trains of the environment must get the same policy
+    random: np.random.Generator  # begins anew, in the same state, for each episode of a draw
+    seed: int  # of the training
+
+    @property
+    def n_trains(self) -> int:
+        """How many trains need a policy."""
+        return self.level.n_trains
+
+    def turns(self, count: int) -> Drivers:
+        """The next ``count`` policies of a queue in which nobody starves: each comes once in ``n_policies`` turns.
+
+        The order within such a round is random. Draw ``d`` gets the turns from ``d * count`` on, so a rule should
+        ask for the same number each time.
+        """
+        first = self.draw * count
+        turns = np.arange(first, first + count)
+        rounds = {
+            number: generator(self.seed, Stream.POLICY_TURNS, number).permutation(self.n_policies)
+            for number in np.unique(turns // self.n_policies).tolist()
+        }
+        return np.array([rounds[turn // self.n_policies][turn % self.n_policies] for turn in turns.tolist()], np.int64)
+
+
+class MappingRule(Protocol):
+    """What a user may put in place of the rules on board, as ``package.module:callable``."""
+
+    def __call__(self, request: MappingRequest) -> npt.ArrayLike:
+        """One whole number from 0 to ``n_policies - 1`` for each train, in the order of their handles."""
+        ...
+
+
+def random_mapping(request: MappingRequest) -> Drivers:
+    """Every train gets a random policy, each policy as many trains as any other.
+
+    Trains that cannot be shared out evenly go to the policies whose turn it is.
+    """
+    if not request.mixed:
+        return np.repeat(request.turns(1), request.n_trains)
+    each, rest = divmod(request.n_trains, request.n_policies)
+    drivers = np.concatenate([np.tile(np.arange(request.n_policies), each), request.turns(rest)])
+    return request.random.permutation(drivers)
+
+
+def round_robin(request: MappingRequest) -> Drivers:
+    """The policies in turn: train by train, on from where the last mapping ended, or env by env."""
+    if not request.mixed:
+        return shared(request)
+    first = request.draw * request.n_trains
+    return (first + np.arange(request.n_trains)) % request.n_policies
+
+
+def by_handle(request: MappingRequest) -> Drivers:
+    """The trains in the order of their handles, cut into equal parts: the first part to policy 0, and so on."""
+    return _equal_parts(np.arange(request.n_trains), request)
+
+
+def by_speed(request: MappingRequest) -> Drivers:
+    """The trains in the order of their speeds, cut into equal parts: the slowest to policy 0, the fastest to the last.
+
+    Trains of the same speed stand in the order of their handles.
+    """
+    speeds = request.level.max_speed / request.level.denominator
+    return _equal_parts(np.argsort(speeds, kind="stable"), request)
+
+
+def shared(request: MappingRequest) -> Drivers:
+    """All trains of an environment share one policy; the policies take turns."""
+    return np.full(request.n_trains, request.draw % request.n_policies)
+
+
+def synchronous(request: MappingRequest) -> Drivers:
+    """Environment e belongs to policy e modulo the number of policies, always."""
+    return np.full(request.n_trains, request.environment % request.n_policies)
+
+
+def _equal_parts(order: npt.NDArray[np.intp], request: MappingRequest) -> Drivers:
+    """Cuts trains into one part per policy; where they do not go up evenly, the larger parts move from draw to draw."""
+    n_trains, n_policies = len(order), request.n_policies
+    # over n_policies draws the part of each policy has n_trains trains in all
+    ends = (np.arange(1, n_policies + 1) * n_trains + request.draw % n_policies) // n_policies
+    drivers = np.empty(n_trains, dtype=np.int64)
+    drivers[order] = np.searchsorted(ends, np.arange(n_trains), side="right")
+    return drivers
+
+
+RULES: dict[str, MappingRule] = {
+    "random": random_mapping,
+    "round_robin": round_robin,
+    "by_handle": by_handle,
+    "by_speed": by_speed,
+    "shared": shared,
+}
+NEEDS_MIXING = ("by_handle", "by_speed")
+
+
+def find_rule(name: str) -> MappingRule:
+    """A rule on board by its name, or a user's by ``package.module:callable``.
+
+    Raises:
+        MappingError: there is no such rule, or no such callable.
+    """
+    if name in RULES:
+        return RULES[name]
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise MappingError(f"there is no mapping {name!r}: give one of {', '.join(RULES)}, or package.module:callable.")
+    if os.getcwd() not in sys.path:  # as python -m does: a script's own folder alone is searched otherwise
+        sys.path.append(os.getcwd())
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # a module may raise anything while it is imported
+        raise MappingError(f"the mapping {name!r} cannot be imported ({type(error).__name__}: {error}).") from error
+    if not callable(found):
+        raise MappingError(f"the mapping {name!r} is a {type(found).__name__}, but must be a callable.")
+    rule: MappingRule = found
+    return rule
+
+
+class PolicyMapping:
+    """The policies of the trains of every training episode.
+
+    Args:
+        rule: names the policies of an episode's trains.
+        name: what users call the rule.
+        n_policies: how many there are; with one nobody is asked.
+        mixed: whether trains of one environment may have different policies.
+        resample_every: episodes of an environment for which a mapping stays.
+        n_environments: environments side by side.
+        seed: of the training.
+    """
+
+    def __init__(
+        self,
+        rule: MappingRule,
+        name: str,
+        n_policies: int,
+        *,
+        mixed: bool = True,
+        resample_every: int = 1,
+        n_environments: int = 1,
+        seed: int = 0,
+    ) -> None:
+        self.n_policies = n_policies
+        self._rule, self._name, self._mixed = rule, name, mixed
+        self._resample_every, self._n_environments, self._seed = resample_every, n_environments, seed
+
+    def drivers(self, episode: int, level: RailState) -> Drivers:
+        """The policy of each train ``[trains]`` in an episode.
+
+        Raises:
+            MappingError: a user's rule fails, or gives something else than a policy for each train.
+        """
+        if self.n_policies == 1:
+            return np.zeros(level.n_trains, dtype=np.int64)
+        environment = episode % self._n_environments
+        draw = episode // (self._n_environments * self._resample_every) * self._n_environments + environment
+        request = MappingRequest(
+            level,
+            environment,
+            episode,
+            draw,
+            self.n_policies,
+            self._mixed,
+            generator(self._seed, Stream.POLICY_MAPPING, draw),
+            self._seed,
+        )
+        try:
+            given = self._rule(request)
+        except Exception as error:  # whatever a user's rule raises
+            raise MappingError(
+                f"the mapping {self._name!r} failed in episode {episode} ({type(error).__name__}: {error})."
+            ) from error
+        return self._checked(given, request)
+
+    def _checked(self, given: npt.ArrayLike, request: MappingRequest) -> Drivers:
+        found = f"the mapping {self._name!r} gave"
+        wanted = f"but must give a whole number from 0 to {self.n_policies - 1} for each of {request.n_trains} trains."
+        try:
+            drivers = np.asarray(given)
+        except ValueError:
+            raise MappingError(f"{found} {given!r}, {wanted}") from None
+        if drivers.ndim != 1 or drivers.dtype.kind not in "iu":
+            raise MappingError(f"{found} {_short(given)}, {wanted}")
+        if len(drivers) != request.n_trains:
+            raise MappingError(f"{found} {len(drivers)} policies, {wanted}")
+        wrong = drivers[(drivers < 0) | (drivers >= self.n_policies)]
+        if len(wrong):
+            raise MappingError(f"{found} policy {wrong[0]}, {wanted}")
+        if not self._mixed and len(np.unique(drivers)) > 1:
+            raise MappingError(
+                f"{found} several policies in one environment, but --mix_policies_in_one_env is False: "
+                "all trains must get the same."
+            )
+        return drivers.astype(np.int64)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def batched(n_environments: int) -> Callable[[MappingRequest], Drivers]:
+    """A rule: neighbouring environments form one group per policy; the groups change hands from draw to draw."""
+
+    def rule(request: MappingRequest) -> Drivers:
+        group = request.environment * request.n_policies // n_environments
+        turn = request.draw // n_environments
+        return np.full(request.n_trains, (group + turn) % request.n_policies)
+
+    return rule
