@@ -67,7 +67,7 @@ def largest_configuration() -> list[dict[str, float]]:
     policy, observer = load_warmed_up(checkpoint_to_submit())
     env = make_rail_env(LARGEST, 0)
     stopwatch, steps = Stopwatch(clock=time.process_time), []
-    rollout = Rollout(observer, policy, LARGEST.n_agents, stopwatch=stopwatch)
+    rollout = Rollout(observer, [policy], LARGEST.n_agents, stopwatch=stopwatch)
     rollout.start(0, FlatlandSimulator(env))
     while rollout.playing:
         stopwatch.seconds.clear()
@@ -84,7 +84,7 @@ def main() -> None:
     actions = {}
     for seed in SEEDS:
         simulator = _ActionsOnly(make_rail_env(CONFIG, seed))
-        rollout = Rollout(observer, policy, CONFIG.n_agents)
+        rollout = Rollout(observer, [policy], CONFIG.n_agents)
         rollout.start(0, simulator)
         while rollout.playing:
             rollout.step()

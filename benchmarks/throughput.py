@@ -34,6 +34,7 @@ from benchmarks.limits import (  # noqa: E402
 )
 from benchmarks.machine import processor  # noqa: E402
 from reinforcement_learning.config import TrainingConfig  # noqa: E402
+from reinforcement_learning.crew import Crew  # noqa: E402
 from reinforcement_learning.dddqn_policy import DDDQNPolicy  # noqa: E402
 from reinforcement_learning.replay_buffer import ReplayBuffer, bytes_needed  # noqa: E402
 from reinforcement_learning.reward_shaping import RewardShaping  # noqa: E402
@@ -179,9 +180,9 @@ def _play(policy: DDDQNPolicy, buffer: ReplayBuffer, epsilon: float, update_ever
     n_steps, due = 0, 0
     learning = Learning(buffer, RewardShaping(0.99))
     started = time.process_time()
-    rollout = Rollout(Observer(FEATURES), policy, N_TRAINS, n_envs=N_ENVS, learning=learning)
+    rollout = Rollout(Observer(FEATURES), [policy], N_TRAINS, n_envs=N_ENVS, learning=learning)
     for env, simulator in enumerate(simulators):
-        rollout.start(env, simulator, epsilon)
+        rollout.start(env, simulator, Crew(epsilon))
     while rollout.playing:
         n_steps += len(rollout.playing)
         added = buffer.n_added
@@ -236,7 +237,8 @@ def _random_transitions(n: int) -> Transitions:
     random = np.random.default_rng(0)
     wide, mask = random.random((n, FEATURES.n_features), dtype=np.float32), np.ones((n, 5), dtype=bool)
     narrow = random.random(n, dtype=np.float32)
-    return Transitions(wide, mask, random.integers(5, size=n), narrow, narrow, wide, mask)
+    drivers = np.zeros(n, dtype=np.int64)
+    return Transitions(wide, mask, random.integers(5, size=n), narrow, narrow, wide, mask, drivers)
 
 
 def _limits() -> dict[str, float]:

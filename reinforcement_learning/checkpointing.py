@@ -5,6 +5,7 @@ beside its place and renamed, so a kill at any moment leaves the checkpoints tha
 """
 
 import io
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,16 +13,17 @@ from typing import Any
 
 import torch
 
-from reinforcement_learning.config import PLACES
+from reinforcement_learning.config import PLACES, ConfigError, TrainingConfig, make_config
 from reinforcement_learning.dddqn_policy import GreedyPolicy
 from reinforcement_learning.dueling_q_network import DuelingQNetwork
+from reinforcement_learning.metrics import alone_score
 from utils.atomic_files import atomic_write
 from utils.observation_utils import FeatureSet, Observer, get_feature_set
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 BEST = "best.pt"
-_NEEDED_TO_PLAY = {"config", "feature_set", "policy"}
-_NEEDED_TO_RESUME = _NEEDED_TO_PLAY | {"episode", "next_level", "unfinished", "sampling", "counters", "smoothed"}
+_NEEDED_TO_PLAY = {"config", "feature_set", "policies"}
+_NEEDED_TO_RESUME = _NEEDED_TO_PLAY | {"episode", "next_level", "unfinished", "counters", "smoothed"}
 _EXPORTED = _NEEDED_TO_PLAY | {"episode", "last_evaluation", "versions"}
 _SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints" / "flatland_policy.pt"
 _SUBMITTED_BY_ENVIRONMENT = "FLATLAND_CHECKPOINT"
@@ -131,31 +133,60 @@ def stored_feature_set(content: dict[str, Any], path: str | Path) -> FeatureSet:
 
 
 def load_policy(
-    path: str | Path, policy_index: int = 0, device: str | torch.device = "cpu"
+    path: str | Path, policy_index: int | None = None, device: str | torch.device = "cpu"
 ) -> tuple[GreedyPolicy, Observer]:
     """A trained policy and the observer that goes with it, ready to play.
 
     Args:
         path: a checkpoint of a training, or an exported one.
-        policy_index: which of the checkpoint's policies; they count from 0.
+        policy_index: which of the checkpoint's policies, from 0 on; None: the one with the best newest evaluation.
         device: where the network is to live.
 
     Raises:
         CheckpointError: the checkpoint cannot be used, or has no policy of that number.
     """
     content = read_checkpoint(path, to_resume=False)
-    if policy_index != 0:
-        raise CheckpointError(f"{path} holds one policy, number 0, but --policy_index is {policy_index}.")
-    feature_set = stored_feature_set(content, path)
-    config = content["config"]
-    network = DuelingQNetwork(feature_set.n_features, config["hidden_size"]).to(device)
+    n_policies = len(content["policies"])
+    if policy_index is None:
+        evaluation = content.get("last_evaluation", {})
+        scores = [evaluation.get(alone_score(p), -math.inf) for p in range(n_policies)]
+        policy_index = scores.index(max(scores))
+    if not 0 <= policy_index < n_policies:
+        raise CheckpointError(f"{path} holds policies 0 to {n_policies - 1}, but --policy_index is {policy_index}.")
+    return _policy_of(content, path, device, policy_index), _observer_of(content, path)
+
+
+def load_policies(
+    path: str | Path, device: str | torch.device = "cpu"
+) -> tuple[list[GreedyPolicy], Observer, TrainingConfig]:
+    """All policies of a checkpoint, the observer that goes with them, and the configuration, which maps them.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+    """
+    content = read_checkpoint(path, to_resume=False)
+    policies = [_policy_of(content, path, device, index) for index in range(len(content["policies"]))]
     try:
-        network.load_state_dict(content["policy"]["average_network"])
+        config = make_config({}, content["config"])
+    except ConfigError as error:
+        raise CheckpointError(f"{path} has a configuration that this version refuses: {error}") from error
+    return policies, _observer_of(content, path), config
+
+
+def _policy_of(content: dict[str, Any], path: str | Path, device: str | torch.device, index: int) -> GreedyPolicy:
+    n_features = stored_feature_set(content, path).n_features
+    network = DuelingQNetwork(n_features, content["config"]["hidden_size"]).to(device)
+    try:
+        network.load_state_dict(content["policies"][index]["average_network"])
     except (RuntimeError, KeyError) as error:
         raise CheckpointError(f"{path} holds a network of another shape than its configuration says.") from error
+    return GreedyPolicy(network, torch.device(device))
+
+
+def _observer_of(content: dict[str, Any], path: str | Path) -> Observer:
+    config = content["config"]
     safe_moves = config.get("safe_moves", False)  # checkpoints from before it was there
-    observer = Observer(feature_set, config["action_mask"], config["decision_points"], safe_moves)
-    return GreedyPolicy(network, torch.device(device)), observer
+    return Observer(stored_feature_set(content, path), config["action_mask"], config["decision_points"], safe_moves)
 
 
 def export_checkpoint(source: str | Path, target: str | Path) -> None:
@@ -169,7 +200,7 @@ def export_checkpoint(source: str | Path, target: str | Path) -> None:
     content = read_checkpoint(source, to_resume=False)
     kept = {name: content[name] for name in _EXPORTED if name in content}
     kept["config"] = {name: value for name, value in content["config"].items() if name not in PLACES}
-    kept["policy"] = {"average_network": content["policy"]["average_network"]}
+    kept["policies"] = [{"average_network": policy["average_network"]} for policy in content["policies"]]
     write_checkpoint(Path(target), kept)
 
 

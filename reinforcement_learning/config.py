@@ -71,6 +71,7 @@ def option(
 
 _RUN, _EXPLORE, _LEARN, _REWARD = "run", "exploration", "learning", "reward"
 _INPUT, _FILES, _TRACK, _MACHINE = "observation and actions", "files", "tracking", "machine"
+_POLICIES = "policies"
 
 GROUPS = {
     _RUN: "What is trained, for how long, and how it is evaluated",
@@ -78,6 +79,7 @@ GROUPS = {
     _LEARN: "Learning",
     _REWARD: "Rewards that are learned from; scores are always the environment's own",
     _INPUT: "What a policy sees and may do",
+    _POLICIES: "Several policies",
     _FILES: "Files",
     _TRACK: "Tracking",
     _MACHINE: "Machine",
@@ -151,6 +153,32 @@ class TrainingConfig:
     )
     safe_moves: bool = option(_INPUT, True, "rule out moves that could end in a deadlock", _BOOL)
 
+    num_policies: int = option(
+        _POLICIES, 1, "policies trained at once, which drive different trains", _whole(1, 256), fixed=True
+    )
+    policy_mapping: str = option(
+        _POLICIES,
+        "random",
+        "which policy drives which train: random, round_robin, by_handle, by_speed, shared, or a rule of your own as "
+        "package.module:callable",
+    )
+    mix_policies_in_one_env: bool = option(
+        _POLICIES,
+        True,
+        "trains of one environment may have different policies; False: all trains of an environment share one",
+        _BOOL,
+    )
+    resample_policies_every: int = option(
+        _POLICIES, 10, "episodes of an environment after which its trains get policies anew", _at_least(1)
+    )
+    policy_mode: str = option(
+        _POLICIES,
+        "mixed",
+        "mixed: as the mapping says; synchronous: environment e belongs to policy e modulo their number for ever; "
+        "batched: each policy has a group of environments, and the groups change hands; asynchronous: not yet",
+        _one_of("mixed", "synchronous", "batched", "asynchronous"),
+    )
+
     checkpoint_dir: str = option(_FILES, str(PROJECT_ROOT / "checkpoints"), "folder for checkpoints")
     keep_checkpoints: int = option(_FILES, 3, "newest checkpoints kept beside the best one", _at_least(1))
     replay_buffer_dir: str = option(_FILES, str(PROJECT_ROOT / "replay_buffers"), "folder for saved replay buffers")
@@ -190,7 +218,12 @@ class TrainingConfig:
         "makes them itself",
         _whole(0, 1_024),
     )
-    use_gpu: bool = option(_MACHINE, False, "learn on a GPU where there is one", _BOOL)
+    use_gpu: bool = option(
+        _MACHINE, False, "learn on GPUs where there are any: policy p on GPU p modulo their number", _BOOL
+    )
+    devices: str = option(
+        _MACHINE, "", "devices to share out the policies to instead, such as cuda:1,cuda:0 or cuda:0,cpu"
+    )
     num_threads: int = option(_MACHINE, 1, "threads that PyTorch uses on the CPU", _whole(1, 1_024))
 
     def __post_init__(self) -> None:

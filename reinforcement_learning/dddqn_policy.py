@@ -53,7 +53,8 @@ class DDDQNPolicy:
         max_grad_norm: bound of the gradient's norm.
         guide: share of exploring trains that take the way with the least detour instead of a random action.
         route_features: where the features that the guide needs stand in an observation; None leaves it out.
-        seed: initial weights and exploration derive from it.
+        seed: initial weights and exploration derive from it,
+        index: and from the number of the policy, so that no two of a training are equal.
         device: where network and learning live.
     """
 
@@ -70,6 +71,7 @@ class DDDQNPolicy:
         guide: float = 0.0,
         route_features: slice | None = None,
         seed: int = 0,
+        index: int = 0,
         device: str | torch.device = "cpu",
     ) -> None:
         self.device = torch.device(device)
@@ -80,19 +82,30 @@ class DDDQNPolicy:
         self.route_features = route_features
         self.max_grad_norm = max_grad_norm
         with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
-            torch.manual_seed(int(seed_sequence(seed, Stream.NETWORK).generate_state(1)[0]))
+            torch.manual_seed(int(seed_sequence(seed, Stream.NETWORK, index).generate_state(1)[0]))
             self.q_network = DuelingQNetwork(n_features, hidden_size).to(self.device)
         self.target_network = copy.deepcopy(self.q_network).requires_grad_(False)
         self.average_network = copy.deepcopy(self.q_network).requires_grad_(False)
         self.learning_steps = 0
         self._learning_rate = learning_rate
-        self.exploration = generator(seed, Stream.EXPLORATION)
+        self.exploration = generator(seed, Stream.EXPLORATION, index)
         self._greedy = GreedyPolicy(self.q_network, self.device)
 
     @cached_property
     def optimizer(self) -> torch.optim.Adam:
         """Made when it is needed: with the first one PyTorch imports its compiler, which takes more than a second."""
         return torch.optim.Adam(self.q_network.parameters(), lr=self._learning_rate, fused=True)
+
+    @property
+    def learning_rate(self) -> float:
+        """Step size of Adam."""
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self._learning_rate = value
+        for group in self.optimizer.param_groups:
+            group["lr"] = value
 
     def act(
         self,
@@ -204,8 +217,7 @@ class DDDQNPolicy:
         self.average_network.load_state_dict(state["average_network"])
         self.learning_steps = state["learning_steps"]
         self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate
+        self.learning_rate = self._learning_rate  # that of the checkpoint came with the optimizer
         self.exploration.bit_generator.state = state["exploration"]
 
 

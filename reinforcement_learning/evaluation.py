@@ -4,8 +4,10 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 from flatland.envs.rail_env import RailEnv
 
+from reinforcement_learning.crew import Crew
 from reinforcement_learning.dueling_q_network import N_ACTIONS
 from reinforcement_learning.heuristics import Rule, ShortestPath
 from reinforcement_learning.policy import Policy
@@ -14,7 +16,7 @@ from utils.deadlock_check import deadlocked
 from utils.level_snapshot import LevelSnapshot
 from utils.observation_utils import Observer
 from utils.rail_grid import DO_NOTHING
-from utils.rail_state import DONE, MALFUNCTION_OFF_MAP
+from utils.rail_state import DONE, MALFUNCTION_OFF_MAP, RailState
 from utils.simulator import FlatlandSimulator, Simulator
 
 # Each RailEnv in play holds a million malfunction draws, 9 MB; more at a time would hardly be faster.
@@ -29,9 +31,34 @@ def play_levels(
     stopwatch: Stopwatch | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[EpisodeResult]:
-    """Plays each level once; the results are in the order of the levels, none with more trains than the first.
+    """Plays each level once with one policy; the results are in the order of the levels.
+
+    No level has more trains than the first.
 
     Ends early, with less, when ``should_stop`` says so between two steps.
+    """
+    return play_levels_together(
+        levels,
+        observer,
+        [policy],
+        lambda number, level: np.zeros(level.n_trains, dtype=np.int64),
+        stopwatch=stopwatch,
+        should_stop=should_stop,
+    )
+
+
+def play_levels_together(
+    levels: Iterable[Simulator],
+    observer: Observer,
+    policies: Sequence[Policy],
+    drivers: Callable[[int, RailState], npt.NDArray[np.int64]],
+    *,
+    stopwatch: Stopwatch | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[EpisodeResult]:
+    """As :func:`play_levels`, with several policies; ``drivers`` names the one of each train of a level.
+
+    It is asked with the number of the level, from 0 on, and with its state at the start.
     """
     waiting = enumerate(levels)
     results: dict[int, EpisodeResult] = {}
@@ -44,10 +71,10 @@ def play_levels(
                 break
             if rollout is None:
                 n_trains = simulator.state.n_trains
-                rollout = Rollout(observer, policy, n_trains, n_envs=LEVELS_AT_A_TIME, stopwatch=stopwatch)
+                rollout = Rollout(observer, policies, n_trains, n_envs=LEVELS_AT_A_TIME, stopwatch=stopwatch)
             place = rollout.free[0]
             numbers[place] = number
-            rollout.start(place, simulator)
+            rollout.start(place, simulator, Crew(drivers=drivers(number, simulator.state)))
         if rollout is None or not rollout.playing:
             break
         for place, result in rollout.step():

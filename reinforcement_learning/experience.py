@@ -11,12 +11,14 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from reinforcement_learning.crew import Crew
 from reinforcement_learning.policy import Policy
 from reinforcement_learning.rollout import EpisodeResult, Learning, Rollout, Stopwatch
 from utils.level_pool import LevelPool
 from utils.observation_utils import Observer
 from utils.packed_level import UnpackableLevelError, unpack_level
 from utils.rail_simulator import UnsupportedLevel
+from utils.rail_state import RailState
 from utils.simulator import FlatlandSimulator, Simulator
 
 
@@ -35,6 +37,7 @@ class UnfinishedEpisode:
     env: int
     level: int
     actions: Sequence[npt.NDArray[np.int8]] = field(default_factory=list)  # all so far, [trains] for each step
+    crew: Crew | None = None  # None: of an episode that begins again, with whoever is due then
 
 
 class Experience(Protocol):
@@ -121,8 +124,8 @@ class LocalExperience:
     Args:
         levels: what is played.
         n_levels: levels from this number on are not played.
-        observer, policy, learning, stopwatch: see ``Rollout``.
-        epsilon: share of random actions, by level.
+        observer, policies, learning, stopwatch: see ``Rollout``.
+        crew: who drives the trains of a level, by its number and its state at the start.
         n_envs: environments side by side.
     """
 
@@ -131,19 +134,19 @@ class LocalExperience:
         levels: PlayableLevels,
         n_levels: int,
         observer: Observer,
-        policy: Policy,
+        policies: Sequence[Policy],
         learning: Learning,
-        epsilon: Callable[[int], float],
+        crew: Callable[[int, RailState], Crew],
         *,
         n_envs: int,
         stopwatch: Stopwatch,
     ) -> None:
         self.next_level = 0
         self._levels, self._n_levels = levels, n_levels
-        self._observer, self._policy, self._learning, self._epsilon = observer, policy, learning, epsilon
+        self._observer, self._policies, self._learning, self._crew = observer, policies, learning, crew
         self._n_envs = n_envs
         self._stopwatch = stopwatch
-        self._levels_in_play: dict[int, int] = {}  # by environment
+        self._in_play: dict[int, tuple[int, Crew]] = {}  # levels by environment
         self._resumed: list[UnfinishedEpisode] = []  # until the first step
         self._rollout: Rollout | None = None
 
@@ -157,14 +160,15 @@ class LocalExperience:
         for env in rollout.free[: max(n_to_start, 0)]:
             self._start_level(rollout, env, self.next_level)
             self.next_level += 1
-        return [FinishedEpisode(self._levels_in_play.pop(env), result) for env, result in rollout.step()]
+        return [FinishedEpisode(self._in_play.pop(env)[0], result) for env, result in rollout.step()]
 
     def unfinished(self) -> list[UnfinishedEpisode]:
         """See :class:`Experience`."""
         rollout = self._rollout
         if rollout is None:
             return list(self._resumed)
-        return [UnfinishedEpisode(env, level, rollout.history(env)) for env, level in self._levels_in_play.items()]
+        in_play = self._in_play.items()
+        return [UnfinishedEpisode(env, level, rollout.history(env), crew) for env, (level, crew) in in_play]
 
     def resume(self, next_level: int, unfinished: Sequence[UnfinishedEpisode]) -> None:
         """See :class:`Experience`."""
@@ -178,19 +182,19 @@ class LocalExperience:
         """The environments, with the episodes that a checkpoint has caught in their middle where they were."""
         rollout = Rollout(
             self._observer,
-            self._policy,
+            self._policies,
             self._levels.n_trains(),
             n_envs=max([self._n_envs, *(episode.env + 1 for episode in self._resumed)]),
             learning=self._learning,
             stopwatch=self._stopwatch,
         )
-        rollout.replay(
-            {
-                episode.env: (self._levels.simulator(episode.level), self._epsilon(episode.level), episode.actions)
-                for episode in self._resumed
-            }
-        )
-        self._levels_in_play = {episode.env: episode.level for episode in self._resumed}
+        begun = {}
+        for episode in self._resumed:
+            simulator = self._levels.simulator(episode.level)
+            crew = episode.crew or self._crew(episode.level, simulator.state)
+            begun[episode.env] = simulator, crew, episode.actions
+            self._in_play[episode.env] = episode.level, crew
+        rollout.replay(begun)
         self._resumed = []
         return rollout
 
@@ -198,5 +202,6 @@ class LocalExperience:
         self._stopwatch.start()
         simulator = self._levels.simulator(level)
         self._stopwatch.lap("reset")
-        self._levels_in_play[env] = level
-        rollout.start(env, simulator, self._epsilon(level))
+        crew = self._crew(level, simulator.state)
+        self._in_play[env] = level, crew
+        rollout.start(env, simulator, crew)

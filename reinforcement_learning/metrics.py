@@ -19,6 +19,16 @@ from utils.atomic_files import atomic_write
 __all__ = ["ConsoleSink", "JsonLinesSink", "MetricsWriter", "Sink", "Smoothed", "TensorBoardSink", "WandbSink"]
 
 
+def of_policy(policy: int, name: str) -> str:
+    """The name of a metric that belongs to one of several policies."""
+    return f"policy_{policy:02d}/{name}"
+
+
+def alone_score(policy: int) -> str:
+    """The name of the mean score of a policy's evaluation without the others."""
+    return of_policy(policy, "evaluation/scores_mean")
+
+
 class Sink(Protocol):
     """A place that metrics go to. Any method may raise: the writer then drops the sink and training goes on."""
 

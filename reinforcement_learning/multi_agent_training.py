@@ -41,6 +41,9 @@ from reinforcement_learning.metrics import (
     TensorBoardSink,
     WandbSink,
 )
+from reinforcement_learning.multi_policy.devices import DeviceError, available_gpus, describe, place_policies
+from reinforcement_learning.multi_policy.mapping import MappingError
+from reinforcement_learning.multi_policy.modes import make_mapping
 from reinforcement_learning.replay_buffer import ReplayBufferError
 from reinforcement_learning.rollout_workers import RolloutWorkerError
 from reinforcement_learning.run_folders import RunFolders, prepare_run_folders, warn_about_sizes
@@ -56,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = given_options(sys.argv[1:] if arguments is None else arguments)
     try:
         return _train(options)
-    except (ConfigError, CheckpointError, ReplayBufferError) as error:
+    except (ConfigError, CheckpointError, ReplayBufferError, DeviceError, MappingError) as error:
         print(f"multi_agent_training.py: error: {error}", file=sys.stderr)
         return 2
     except RolloutWorkerError as error:
@@ -67,19 +70,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _train(options: dict[str, Any]) -> int:
     checkpoint_path, checkpoint = _find_checkpoint(options)
     config = make_config(options, checkpoint["config"] if checkpoint else None)
-    device = _choose_device(config)
+    make_mapping(config)  # tells what does not go together before any folder is made
+    devices = _choose_devices(config)
     torch.set_num_threads(config.num_threads)
     folders = prepare_run_folders(config, resumed=checkpoint is not None)
     warn_about_sizes(config, _warn)
     if config.simulator == "compiled":
         warn_if_flatland_is_unproven()
     with Interrupts() as interrupts:
-        trainer = Trainer(config, folders, stop_requested=lambda: interrupts.received is not None, device=device)
+        trainer = Trainer(config, folders, stop_requested=lambda: interrupts.received is not None, devices=devices)
         notes = _resume(trainer, config, checkpoint_path, checkpoint)
         sinks = _make_sinks(config, folders, trainer, resumed=checkpoint is not None)
         with MetricsWriter(sinks) as metrics:
             trainer.metrics = metrics
-            _announce(config, folders, trainer, device, notes)
+            _announce(config, folders, trainer, describe(devices), notes)
             compile_ahead.finish(trainer.feature_set)
             _collect_garbage_from_now_on()
             finished = trainer.run()
@@ -106,13 +110,13 @@ def _find_checkpoint(options: dict[str, Any]) -> tuple[Path | None, dict[str, An
     return path, checkpoint
 
 
-def _choose_device(config: TrainingConfig) -> torch.device:
-    if not config.use_gpu:
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        _warn("--use_gpu was given, but PyTorch finds no CUDA GPU; training on the CPU.")
-        return torch.device("cpu")
-    return torch.device("cuda")
+def _choose_devices(config: TrainingConfig) -> list[str]:
+    placement = place_policies(
+        config.num_policies, use_gpu=config.use_gpu, devices=config.devices, n_gpus=available_gpus()
+    )
+    if placement.note:
+        _warn(placement.note)
+    return placement.devices
 
 
 def _resume(
@@ -120,22 +124,25 @@ def _resume(
 ) -> list[str]:
     """Brings a trainer to where the checkpoint was; returns what the user should know of it.
 
-    The replay buffer comes from the file that was asked for, or else from the one that belongs to the checkpoint.
+    Replay buffers come from the file that was asked for, or else from those that belong to the checkpoint.
     """
     notes = []
     if checkpoint is not None:
         trainer.load_state_dict(checkpoint)
         notes.append(f"Resuming {path} after episode {trainer.episode}.")
-    belonging = checkpoint.get("replay_buffer") if checkpoint else None
-    if config.restore_replay_buffer:
-        trainer.buffer.restore(config.restore_replay_buffer)
-        notes.append(f"Restored {len(trainer.buffer)} transitions from {config.restore_replay_buffer}.")
+    learners = trainer.population.learners
+    belonging = checkpoint["replay_buffers"] if checkpoint else []
+    if config.restore_replay_buffer:  # every policy starts with it
+        for learner in learners:
+            learner.buffer.restore(config.restore_replay_buffer)
+        notes.append(f"Restored {len(learners[0].buffer)} transitions from {config.restore_replay_buffer}.")
     elif belonging:
-        try:
-            trainer.buffer.restore(belonging)
-            notes.append(f"Restored {len(trainer.buffer)} transitions from {belonging}.")
-        except ReplayBufferError as error:
-            notes.append(f"warning: {error} The replay buffer fills anew.")
+        for learner, buffer in zip(learners, belonging, strict=True):
+            try:
+                learner.buffer.restore(buffer)
+                notes.append(f"Restored {len(learner.buffer)} transitions from {buffer}.")
+            except ReplayBufferError as error:
+                notes.append(f"warning: {error} The replay buffer fills anew.")
     elif checkpoint is not None:
         notes.append("The checkpoint has no saved replay buffer (see --save_replay_buffer): it fills anew.")
     return notes
@@ -163,16 +170,15 @@ def _make_sinks(config: TrainingConfig, folders: RunFolders, trainer: Trainer, *
     return sinks
 
 
-def _announce(
-    config: TrainingConfig, folders: RunFolders, trainer: Trainer, device: torch.device, notes: list[str]
-) -> None:
+def _announce(config: TrainingConfig, folders: RunFolders, trainer: Trainer, devices: str, notes: list[str]) -> None:
     training = resolve_env_config(config.training_env_config).name
     evaluation = resolve_env_config(config.evaluation_env_config).name
     message = trainer.metrics.message
+    policies = f"{config.num_policies} policies " if config.num_policies > 1 else ""
     message(
         f"Run {folders.name}: training on {training}, evaluating on {evaluation} every {config.checkpoint_interval} "
         f"episodes, seed {config.seed}, feature set {trainer.feature_set.name} "
-        f"({trainer.feature_set.n_features} inputs), on {device}."
+        f"({trainer.feature_set.n_features} inputs), {policies}on {devices}."
     )
     for note in notes:
         message(note)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+Weight = float | npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class RewardShaping:
@@ -12,12 +14,13 @@ class RewardShaping:
 
     Potential-based shaping (Ng, Harada, Russell 1999) adds ``gamma * potential(next) - potential(now)`` at each step.
     It speeds learning up without changing which policy is best, as long as the potential after the end is 0.
+    A number holds for all trains; an array ``[trains]`` has a weight for each.
     """
 
-    gamma: float
-    shaping: float = 1.0
-    arrival_reward: float = 1.0
-    deadlock_penalty: float = 0.5
+    gamma: Weight
+    shaping: Weight = 1.0
+    arrival_reward: Weight = 1.0
+    deadlock_penalty: Weight = 0.5
 
 
 class LearningRewards:
@@ -27,25 +30,38 @@ class LearningRewards:
     lengths weigh the same: what a train can lose in an episode is about 1.
 
     Args:
-        shaping: the weights.
+        shaping: the weights, unless an episode brings its own.
         n_envs, n_trains: shape of all arrays.
     """
 
     def __init__(self, shaping: RewardShaping, n_envs: int, n_trains: int) -> None:
-        self._shaping = shaping
+        self._default = shaping
+        shape = (n_envs, n_trains)
+        self._gamma, self._shaping, self._arrival_reward, self._deadlock_penalty = (np.zeros(shape) for _ in range(4))
         self._scale = np.zeros((n_envs, 1))
-        self._potential = np.zeros((n_envs, n_trains))
+        self._potential = np.zeros(shape)
 
-    def start(self, env: int, max_episode_steps: int, remaining: npt.NDArray[np.float64]) -> None:
+    def start(
+        self,
+        env: int,
+        max_episode_steps: int,
+        remaining: npt.NDArray[np.float64],
+        shaping: RewardShaping | None = None,
+    ) -> None:
         """Begins an episode with the remaining travel times ``[trains]``, in steps."""
+        weights = shaping or self._default
+        self._gamma[env] = weights.gamma
+        self._shaping[env] = weights.shaping
+        self._arrival_reward[env] = weights.arrival_reward
+        self._deadlock_penalty[env] = weights.deadlock_penalty
         self._scale[env] = 1.0 / max_episode_steps
-        self._potential[env] = self._potential_of(remaining, self._scale[env])
+        self._potential[env] = self._potential_of(remaining[np.newaxis], env)
 
     def _potential_of(
-        self, remaining: npt.NDArray[np.float64], scale: npt.NDArray[np.float64]
+        self, remaining: npt.NDArray[np.float64], envs: int | slice = slice(None)
     ) -> npt.NDArray[np.float64]:
         """Minus the remaining travel time, as a share of the episode; unreachable counts as all of it."""
-        return -self._shaping.shaping * np.minimum(remaining * scale, 1.0)
+        return -self._shaping[envs] * np.minimum(remaining * self._scale[envs], 1.0)
 
     def step(
         self,
@@ -56,9 +72,9 @@ class LearningRewards:
         episode_over: npt.NDArray[np.bool_],
     ) -> npt.NDArray[np.float64]:
         """The rewards of one step; all arrays are ``[envs, trains]`` but ``episode_over`` ``[envs]``."""
-        potential = self._potential_of(remaining, self._scale)
+        potential = self._potential_of(remaining)
         potential[episode_over] = 0.0
-        shaped = rewards * self._scale + self._shaping.gamma * potential - self._potential
-        shaped += self._shaping.arrival_reward * newly_arrived - self._shaping.deadlock_penalty * newly_deadlocked
+        shaped = rewards * self._scale + self._gamma * potential - self._potential
+        shaped += self._arrival_reward * newly_arrived - self._deadlock_penalty * newly_deadlocked
         self._potential = potential
         return shaped

@@ -1,16 +1,17 @@
-"""Plays levels side by side with one policy, step by step. Evaluation is the same rollout without a collector."""
+"""Plays levels side by side, step by step. Evaluation is the same rollout without a collector."""
 
 import dataclasses
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from flatland.envs.step_utils.states import TrainState
 
+from reinforcement_learning.crew import Crew
 from reinforcement_learning.dueling_q_network import N_ACTIONS
 from reinforcement_learning.policy import Policy
 from reinforcement_learning.reward_shaping import LearningRewards, RewardShaping
@@ -20,6 +21,8 @@ from utils.deadlock_check import deadlocked
 from utils.observation_utils import Observer
 from utils.rail_state import remaining_travel_time
 from utils.simulator import Simulator
+
+ALONE = Crew()  # all trains driven by the only policy, greedily
 
 
 class TransitionSink(Protocol):
@@ -42,6 +45,10 @@ class EpisodeResult:
     n_trains: int
     n_decisions: int
     action_counts: npt.NDArray[np.int64]  # [5], chosen at decisions
+    # [trains] each, or empty where trains are not told apart
+    drivers: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # numbers of policies
+    train_scores: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # their mean is the score
+    train_arrived: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
 
 
 @dataclass(frozen=True)
@@ -49,8 +56,8 @@ class Learning:
     """What a rollout needs beyond playing: where transitions go and what rewards they carry."""
 
     sink: TransitionSink
-    shaping: RewardShaping
-    n_step: int = 1
+    shaping: RewardShaping  # unless an episode's crew brings its own
+    n_step: int = 1  # the same; a crew's are no larger
 
 
 @dataclass
@@ -92,14 +99,14 @@ class _Episode:
 
 
 class Rollout:
-    """Up to ``n_envs`` episodes side by side: each step asks the policy once for all trains that have a choice.
+    """Up to ``n_envs`` episodes side by side: each step asks each policy once for all its trains that have a choice.
 
     Arrays have a place for every train of every environment, ``[n_envs, n_trains]``; an environment without an
     episode has nothing to decide.
 
     Args:
         observer: makes observations and action masks.
-        policy: chooses the actions of trains that have a choice.
+        policies: choose the actions of trains that have a choice; crews name them by their numbers.
         n_trains: most trains in a level.
         n_envs: most episodes at a time.
         learning: where transitions go; None, as in an evaluation, leaves no way to write any.
@@ -109,7 +116,7 @@ class Rollout:
     def __init__(
         self,
         observer: Observer,
-        policy: Policy,
+        policies: Sequence[Policy],
         n_trains: int,
         *,
         n_envs: int = 1,
@@ -117,7 +124,7 @@ class Rollout:
         stopwatch: Stopwatch | None = None,
     ) -> None:
         self.observer = observer
-        self.policy = policy
+        self.policies = policies
         self.n_trains = n_trains
         self.stopwatch = stopwatch or Stopwatch()
         self._episodes: list[_Episode | None] = [None] * n_envs
@@ -125,6 +132,8 @@ class Rollout:
         self._observations = np.zeros((*shape, n_features), dtype=np.float32)
         self._action_mask = np.broadcast_to(NOTHING_TO_DECIDE, (*shape, N_ACTIONS)).copy()
         self._epsilon = np.zeros(shape)
+        self._drivers = np.zeros(shape, dtype=np.int64)
+        self._train_rewards = np.zeros(shape)  # since the episode's beginning
         self._rewards = np.zeros(shape)
         self._remaining = np.zeros(shape)  # travel time in steps
         self.arrived = np.zeros(shape, dtype=bool)
@@ -151,7 +160,7 @@ class Rollout:
         """All actions of the running episode, int8 ``[trains]`` for each step."""
         return self._episode(env).history
 
-    def start(self, env: int, simulator: Simulator, epsilon: float = 0.0) -> None:
+    def start(self, env: int, simulator: Simulator, crew: Crew = ALONE) -> None:
         """Begins an episode in a free environment.
 
         Raises:
@@ -163,22 +172,41 @@ class Rollout:
         if state.n_trains > self.n_trains:
             raise ValueError(f"the level has {state.n_trains} trains, but there are places for {self.n_trains} only")
         self._episodes[env] = _Episode(simulator)
-        self._epsilon[env] = epsilon
-        for array in (self.arrived, self.departed, self.deadlocked, self._remaining, self._rewards):
-            array[env] = 0
+        crew = self._spread(crew, state.n_trains)
+        self._epsilon[env] = crew.epsilon
+        self._drivers[env] = crew.drivers
+        for array in (self.arrived, self.departed, self.deadlocked):
+            array[env] = False
+        for array in (self._remaining, self._rewards, self._train_rewards):
+            array[env] = 0.0
         self._action_counts[env] = 0
         if self._learning is not None:
             self._remaining[env, : state.n_trains] = remaining_travel_time(state)
-            self._learning_rewards.start(env, state.max_episode_steps, self._remaining[env])
-            self._collector.begin(np.arange(env * self.n_trains, (env + 1) * self.n_trains))
+            self._learning_rewards.start(env, state.max_episode_steps, self._remaining[env], crew.shaping)
+            places = np.arange(env * self.n_trains, (env + 1) * self.n_trains)
+            gamma = None if crew.shaping is None else crew.shaping.gamma
+            self._collector.begin(places, crew.drivers, gamma, crew.n_step)
         self._observe(env)
+
+    def _spread(self, crew: Crew, n_trains: int) -> Crew:
+        """A crew with a value for every place, those included that a small level leaves empty."""
+        if n_trains == self.n_trains:
+            return crew
+
+        def spread(value: Any) -> Any:
+            return value if np.ndim(value) == 0 else np.pad(value, (0, self.n_trains - n_trains), mode="edge")
+
+        shaping = crew.shaping
+        if shaping is not None:
+            shaping = RewardShaping(**{name: spread(value) for name, value in vars(shaping).items()})
+        return Crew(spread(crew.epsilon), spread(crew.drivers), shaping, spread(crew.n_step))
 
     def step(self) -> list[tuple[int, EpisodeResult]]:
         """One step of all episodes; returns those that are over, with their environments, which are free again."""
         return self._step(None)
 
-    def replay(self, interrupted: Mapping[int, tuple[Simulator, float, Sequence[npt.NDArray[np.int8]]]]) -> None:
-        """Comes back to the middle of interrupted episodes: by environment the level, epsilon and all actions so far.
+    def replay(self, interrupted: Mapping[int, tuple[Simulator, Crew, Sequence[npt.NDArray[np.int8]]]]) -> None:
+        """Comes back to the middle of interrupted episodes: by environment the level, crew and all actions so far.
 
         Each is begun as many steps before the end as it has played, so they run side by side as they did. Their
         transitions, stored then, are dropped now.
@@ -187,9 +215,9 @@ class Rollout:
         if learning is not None:
             self._learning = dataclasses.replace(learning, sink=_Discard())
         for left in range(max((len(history) for *_, history in interrupted.values()), default=0), -1, -1):
-            for env, (simulator, epsilon, history) in interrupted.items():
+            for env, (simulator, crew, history) in interrupted.items():
                 if len(history) == left:
-                    self.start(env, simulator, epsilon)
+                    self.start(env, simulator, crew)
             if left:
                 self._step({env: history[-left] for env, (*_, history) in interrupted.items() if len(history) >= left})
         self._learning = learning
@@ -226,7 +254,7 @@ class Rollout:
         return finished
 
     def _choose(self, recorded: Mapping[int, npt.NDArray[np.int8]] | None) -> npt.NDArray[np.int64]:
-        """Actions ``[n_envs, n_trains]``: the only possible one, or where there are several the policy's."""
+        """Actions ``[n_envs, n_trains]``: the only possible one, or where there are several the driver's."""
         actions = self._action_mask.argmax(axis=2)
         deciding = np.flatnonzero(np.count_nonzero(self._action_mask, axis=2) > 1)
         if len(deciding) == 0:
@@ -234,7 +262,9 @@ class Rollout:
         observations = self._observations.reshape(-1, self._observations.shape[2])[deciding]
         masks = self._action_mask.reshape(-1, N_ACTIONS)[deciding]
         if recorded is None:
-            chosen = self.policy.act(observations, masks, self._epsilon.flat[deciding])
+            chosen = act_together(
+                self.policies, self._drivers.flat[deciding], observations, masks, self._epsilon.flat[deciding]
+            )
         else:
             for env, done_then in recorded.items():
                 actions[env, : len(done_then)] = done_then
@@ -261,6 +291,7 @@ class Rollout:
         self.departed |= arrived
         newly_arrived, newly_stuck = arrived & ~self.arrived, stuck & ~self.deadlocked
         self.arrived, self.deadlocked = arrived, stuck
+        self._train_rewards += self._rewards
         for env, total in zip(playing, self._rewards[playing].sum(axis=1).tolist(), strict=True):
             self._episode(env).total_reward += total
         if self._learning is None:
@@ -303,4 +334,25 @@ class Rollout:
             n_trains=n_trains,
             n_decisions=int(self._action_counts[env].sum()),
             action_counts=self._action_counts[env].copy(),
+            drivers=self._drivers[env, :n_trains].copy(),
+            train_scores=self._train_rewards[env, :n_trains] / state.max_episode_steps,
+            train_arrived=self.arrived[env, :n_trains].copy(),
         )
+
+
+def act_together(
+    policies: Sequence[Policy],
+    drivers: npt.NDArray[np.int64],
+    observations: npt.NDArray[np.float32],
+    action_mask: npt.NDArray[np.bool_],
+    epsilon: npt.NDArray[np.float64],
+) -> npt.NDArray[np.int64]:
+    """Actions ``[batch]`` of trains with different drivers: one batch for each policy, not one call for each train."""
+    if len(policies) == 1:
+        return policies[0].act(observations, action_mask, epsilon)
+    actions = np.empty(len(drivers), dtype=np.int64)
+    by_driver = np.argsort(drivers, kind="stable")
+    for rows in np.split(by_driver, np.flatnonzero(np.diff(drivers[by_driver])) + 1):
+        policy = policies[drivers[rows[0]]]
+        actions[rows] = policy.act(observations[rows], action_mask[rows], epsilon[rows])
+    return actions

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reinforcement_learning.config import TrainingConfig
+from reinforcement_learning.crew import Crew
 from reinforcement_learning.dddqn_policy import DDDQNPolicy
 from reinforcement_learning.experience import FinishedEpisode, PlayableLevels
 from reinforcement_learning.exploration import EpsilonSchedule
@@ -74,7 +75,7 @@ class RoundPlayer:
         shaping = RewardShaping(config.gamma, config.shaping, config.arrival_reward, config.deadlock_penalty)
         self._rollout = Rollout(
             Observer(feature_set, config.action_mask, config.decision_points, config.safe_moves),
-            self._policy,
+            [self._policy],
             task.n_trains,
             n_envs=config.num_envs,
             learning=Learning(self, shaping, config.n_step),
@@ -111,7 +112,7 @@ class RoundPlayer:
             simulator = self._levels.simulator(level, packed)
             self._stopwatch.lap("reset")
             self._in_play[env] = level
-            self._rollout.start(env, simulator, self._epsilon(level))
+            self._rollout.start(env, simulator, Crew(self._epsilon(level)))
 
 
 def _joined(parts: Sequence[Transitions]) -> Transitions | None:

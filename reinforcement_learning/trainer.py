@@ -3,7 +3,7 @@
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from flatland.envs.rail_env import RailEnv
 
 from reinforcement_learning.checkpointing import (
     BEST,
@@ -21,25 +20,29 @@ from reinforcement_learning.checkpointing import (
     write_checkpoint,
 )
 from reinforcement_learning.config import TrainingConfig
-from reinforcement_learning.dddqn_policy import DDDQNPolicy
-from reinforcement_learning.evaluation import evaluation_metrics, play_levels
-from reinforcement_learning.experience import Experience, LocalExperience, PlayableLevels, UnfinishedEpisode
-from reinforcement_learning.exploration import EpsilonSchedule
-from reinforcement_learning.metrics import MetricsWriter, Smoothed
-from reinforcement_learning.replay_buffer import ReplayBuffer
+from reinforcement_learning.crew import Crew
+from reinforcement_learning.evaluation import play_levels_together
+from reinforcement_learning.experience import (
+    Experience,
+    FinishedEpisode,
+    LocalExperience,
+    PlayableLevels,
+    UnfinishedEpisode,
+)
+from reinforcement_learning.metrics import MetricsWriter
+from reinforcement_learning.multi_policy.mapping import MappingError
+from reinforcement_learning.multi_policy.population import Population
+from reinforcement_learning.multi_policy.scoring import score_population
 from reinforcement_learning.reward_shaping import RewardShaping
-from reinforcement_learning.rollout import EpisodeResult, Learning, Stopwatch
+from reinforcement_learning.rollout import Learning, Stopwatch
 from reinforcement_learning.rollout_workers import RolloutWorkerError, RolloutWorkers
 from reinforcement_learning.run_folders import RunFolders
+from reinforcement_learning.training_metrics import TrainingMetrics
 from utils.env_configs import resolve_env_config
 from utils.level_pool import LEVELS_AHEAD, EvaluationLevels, LevelPool
 from utils.observation_utils import Observer, get_feature_set
-from utils.random_streams import Stream, generator
 from utils.rendering import EpisodeRecorder, RecordedSimulator
 from utils.simulator import FlatlandSimulator
-
-ACTION_NAMES = ("do_nothing", "left", "forward", "right", "stop")
-SMOOTHED = ("training/score", "training/completion", "evaluation/score", "evaluation/completion")
 
 
 class Trainer:
@@ -50,7 +53,7 @@ class Trainer:
         folders: where checkpoints, buffers and pictures go.
         metrics: where numbers go.
         stop_requested: asked between steps; True ends the training with a checkpoint.
-        device: where the policy learns.
+        devices: where each policy lives and learns; None: on the CPU.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class Trainer:
         *,
         metrics: MetricsWriter | None = None,
         stop_requested: Callable[[], bool] = lambda: False,
-        device: str | torch.device = "cpu",
+        devices: Sequence[str | torch.device] | None = None,
     ) -> None:
         self.config, self.folders = config, folders
         self.metrics = metrics or MetricsWriter([])
@@ -68,23 +71,9 @@ class Trainer:
         self.wandb_run_id: str | None = None  # kept in checkpoints: a resumed training continues its run there
         self.feature_set = get_feature_set(config.feature_set)
         self.observer = Observer(self.feature_set, config.action_mask, config.decision_points, config.safe_moves)
-        self.policy = DDDQNPolicy(
-            self.feature_set.n_features,
-            config.hidden_size,
-            learning_rate=config.learning_rate,
-            tau=config.tau,
-            advantage_learning=config.advantage_learning,
-            averaging_steps=config.averaging_steps,
-            max_grad_norm=config.max_grad_norm,
-            guide=config.guided_exploration,
-            route_features=self.feature_set.route_features,
-            seed=config.seed,
-            device=device,
-        )
-        self.buffer = ReplayBuffer(config.buffer_size, self.feature_set, generator(config.seed, Stream.REPLAY_SAMPLING))
+        self.population = Population(config, self.feature_set, devices)
         shaping = RewardShaping(config.gamma, config.shaping, config.arrival_reward, config.deadlock_penalty)
-        learning = Learning(self.buffer, shaping, config.n_step)
-        self.epsilon = EpsilonSchedule(config.eps_start, config.eps_end, config.eps_decay)
+        learning = Learning(self.population, shaping, config.n_step)
         self.level_pool = LevelPool(
             resolve_env_config(config.training_env_config),
             config.seed,
@@ -99,17 +88,16 @@ class Trainer:
         )
         self.stopwatch = Stopwatch()
         self.experience = self._make_experience(learning)
-        self.smoothed = {name: Smoothed(0.9) for name in SMOOTHED}
-        # counters: with the random states of policy and buffer they are all that a resumed training needs
+        self.training_metrics = TrainingMetrics(self.population)
+        # counters: with the state of the population they are all that a resumed training needs
         self.episode = 0  # finished episodes
         self.train_steps = 0  # steps of the environment times trains
-        self.transitions_to_learn_from = 0  # collected since the last learning step
         self.evaluated_episode = 0
         self.best_score = -math.inf  # of all evaluations
         self.best_episode = 0
+        self.best_policy = 0
         self.last_evaluation: dict[str, float] = {}
         self.seconds = 0.0  # spent on this training before this process
-        self._losses: list[torch.Tensor] = []
         self._started = time.perf_counter()
 
     def run(self) -> bool:
@@ -117,12 +105,13 @@ class Trainer:
 
         Raises:
             RolloutWorkerError: the processes that play cannot go on; that leaves a checkpoint, too.
+            MappingError: a user's mapping breaks; so does that.
         """
         # processes end with the training, however that ends
         with self.level_pool, closing(self.experience):
             try:
                 return self._run()
-            except RolloutWorkerError:
+            except (RolloutWorkerError, MappingError):
                 self._save_checkpoint()
                 raise
 
@@ -131,15 +120,20 @@ class Trainer:
         levels = PlayableLevels(self.level_pool, self.config.simulator, self._warn)
         if self.config.num_workers > 0:
             return RolloutWorkers(
-                self.config, levels, self.policy, learning.sink, stopwatch=self.stopwatch, warn=self._warn
+                self.config,
+                levels,
+                self.population.learners[0].policy,
+                learning.sink,
+                stopwatch=self.stopwatch,
+                warn=self._warn,
             )
         return LocalExperience(
             levels,
             self.config.n_episodes,
             self.observer,
-            self.policy,
+            self.population.policies,
             learning,
-            self.epsilon,
+            self.population.crew,
             n_envs=self.config.num_envs,
             stopwatch=self.stopwatch,
         )
@@ -162,27 +156,17 @@ class Trainer:
 
     def _play_and_learn(self) -> None:
         """Some new experience, and the learning steps that are due for it."""
-        added_before = self.buffer.n_added
         finished = self.experience.play()
-        self._learn(self.buffer.n_added - added_before)
+        self.stopwatch.start()
+        self.population.learn()
+        self.stopwatch.lap("learn")
         for episode in finished:
             self.episode += 1
             self.train_steps += episode.result.n_steps * episode.result.n_trains
-            self._log_training(episode.result, self.epsilon(episode.level))
+            self.population.count(episode.result.drivers)
+            self._log_training(episode)
         if finished:
-            self._losses.clear()
-
-    def _learn(self, n_new_transitions: int) -> None:
-        """Takes the learning steps that are due: one per ``update_every`` transitions."""
-        self.transitions_to_learn_from += n_new_transitions
-        if len(self.buffer) < max(self.config.buffer_min_size, self.config.batch_size):
-            self.transitions_to_learn_from = 0
-        self.stopwatch.start()
-        while self.transitions_to_learn_from >= self.config.update_every:
-            self.transitions_to_learn_from -= self.config.update_every
-            batch = self.buffer.sample(self.config.batch_size, self.policy.device)
-            self._losses.append(self.policy.learn(batch))
-        self.stopwatch.lap("learn")
+            self.population.forget_losses()
 
     # --- evaluating ----------------------------------------------------------------------------------------------
 
@@ -194,36 +178,36 @@ class Trainer:
         return at_interval or at_end
 
     def _evaluate(self) -> bool:
-        """Scores the greedy policy on the evaluation levels; False where a stop was requested meanwhile."""
+        """Scores the greedy policies on the evaluation levels; False where a stop was requested meanwhile."""
         started = time.perf_counter()
-        levels = map(FlatlandSimulator, self._evaluation_envs())
-        policy = self.policy.evaluation_policy()
-        results = play_levels(levels, self.observer, policy, should_stop=self.stop_requested)
-        if len(results) < self.config.n_evaluation_episodes:
+        n_levels = self.config.n_evaluation_episodes
+        found = score_population(self.population, self._evaluation_levels, n_levels, self.observer, self.stop_requested)
+        if found is None:
             return False
         self.stopwatch.seconds["evaluation"] += time.perf_counter() - started
-        metrics = evaluation_metrics(results)
-        score, completion = metrics["evaluation/scores_mean"], metrics["evaluation/completions_mean"]
-        metrics["evaluation/smoothed_score"] = self.smoothed["evaluation/score"].update(score)
-        metrics["evaluation/smoothed_completion"] = self.smoothed["evaluation/completion"].update(completion)
+        metrics = found.metrics()
+        for name in ("score", "completion"):
+            smoothed = self.training_metrics.smoothed[f"evaluation/{name}"]
+            metrics[f"evaluation/smoothed_{name}"] = smoothed.update(metrics[f"evaluation/{name}s_mean"])
         self.metrics.log(self.episode, metrics)
         self.last_evaluation = metrics
         self.evaluated_episode = self.episode
-        if score > self.best_score:
-            self.best_score, self.best_episode = score, self.episode
+        if found.scores[found.best] > self.best_score:
+            self.best_score, self.best_episode, self.best_policy = found.scores[found.best], self.episode, found.best
             self._write(self.folders.checkpoints / BEST)
         if self.config.render:
             self._render()
         return True
 
-    def _evaluation_envs(self) -> Iterator[RailEnv]:
-        return (self.evaluation_levels.make(i) for i in range(self.config.n_evaluation_episodes))
+    def _evaluation_levels(self) -> Iterator[FlatlandSimulator]:
+        return (FlatlandSimulator(self.evaluation_levels.make(i)) for i in range(self.config.n_evaluation_episodes))
 
     def _render(self) -> None:
         """Films the first evaluation level."""
         env = self.evaluation_levels.make(0)
         recorder = EpisodeRecorder(env)
-        play_levels([RecordedSimulator(env, recorder)], self.observer, self.policy.evaluation_policy())
+        policies, drivers = self.population.evaluation_policies(), self.population.mapping.drivers
+        play_levels_together([RecordedSimulator(env, recorder)], self.observer, policies, drivers)
         path = self.folders.output / f"episode_{self.episode:07d}.gif"
         try:
             recorder.save(path)
@@ -235,29 +219,33 @@ class Trainer:
     # --- checkpoints ---------------------------------------------------------------------------------------------
 
     def _save_checkpoint(self) -> None:
-        """Buffer first, then the checkpoint that names it: whichever moment a kill picks, the pair fits together."""
-        buffer_path = None
-        if self.config.save_replay_buffer:
-            buffer_path = self._save_buffer()
+        """Buffers first, then the checkpoint that names them: whichever moment a kill picks, they fit together."""
+        buffers = self._save_buffers() if self.config.save_replay_buffer else []
         path = numbered_checkpoint(self.folders.checkpoints, self.episode)
-        if self._write(path, buffer_path):
+        if self._write(path, buffers):
             remove_all_but_newest(self.folders.checkpoints, "episode_*.pt", self.config.keep_checkpoints)
-            if buffer_path is not None:
-                remove_all_but_newest(self.folders.replay_buffers, "episode_*.npz", 1)
+            if buffers:
+                remove_all_but_newest(self.folders.replay_buffers, "episode_*.npz", len(buffers))
 
-    def _save_buffer(self) -> Path | None:
+    def _save_buffers(self) -> list[Path]:
+        """A file for each policy's replay buffer, or none at all."""
         # n_added in the name: an interrupted episode must not overwrite the buffer of the checkpoint before it
-        path = self.folders.replay_buffers / f"episode_{self.episode:07d}_{self.buffer.n_added}.npz"
-        try:
-            self.buffer.save(path)
-        except OSError as error:
-            self._warn(f"the replay buffer could not be saved to {path} ({error.strerror}).")
-            return None
-        return path
+        name = f"episode_{self.episode:07d}_{self.population.n_added}"
+        paths = []
+        for p, learner in enumerate(self.population.learners):
+            suffix = f"_policy_{p:02d}" if len(self.population) > 1 else ""
+            path = self.folders.replay_buffers / f"{name}{suffix}.npz"
+            try:
+                learner.buffer.save(path)
+            except OSError as error:
+                self._warn(f"the replay buffer could not be saved to {path} ({error.strerror}).")
+                return []
+            paths.append(path)
+        return paths
 
-    def _write(self, path: Path, buffer_path: Path | None = None) -> bool:
+    def _write(self, path: Path, buffers: Sequence[Path] = ()) -> bool:
         try:
-            write_checkpoint(path, self.state_dict() | {"replay_buffer": str(buffer_path) if buffer_path else None})
+            write_checkpoint(path, self.state_dict() | {"replay_buffers": [str(buffer) for buffer in buffers]})
         except OSError as error:
             self._warn(f"the checkpoint {path} could not be written ({error.strerror}); earlier ones are unharmed.")
             return False
@@ -273,6 +261,7 @@ class Trainer:
                 {
                     "env": episode.env,
                     "level": episode.level,
+                    "crew": episode.crew and episode.crew.state_dict(),
                     "actions": torch.from_numpy(np.array(episode.actions, dtype=np.int8)),
                 }
                 for episode in self.experience.unfinished()
@@ -281,17 +270,10 @@ class Trainer:
             "config": self.config.as_dict()
             | {"run_name": self.folders.name, "resume": "", "restore_replay_buffer": ""},
             "feature_set": {"name": self.feature_set.name, "version": self.feature_set.version},
-            "policy": self.policy.state_dict(),
-            "sampling": self.buffer.random.bit_generator.state,
-            "counters": {
-                "train_steps": self.train_steps,
-                "transitions_to_learn_from": self.transitions_to_learn_from,
-                "n_added": self.buffer.n_added,
-                "evaluated_episode": self.evaluated_episode,
-            },
-            "losses": torch.stack(self._losses).cpu() if self._losses else torch.empty(0),
-            "smoothed": {name: smoothed.state_dict() for name, smoothed in self.smoothed.items()},
-            "best": {"score": self.best_score, "episode": self.best_episode},
+            **self.population.state_dict(),
+            "counters": {"train_steps": self.train_steps, "evaluated_episode": self.evaluated_episode},
+            "smoothed": {name: value.state_dict() for name, value in self.training_metrics.smoothed.items()},
+            "best": {"score": self.best_score, "episode": self.best_episode, "policy": self.best_policy},
             "last_evaluation": self.last_evaluation,
             "seconds": self._seconds(),
             "seconds_by_part": dict(self.stopwatch.seconds),
@@ -308,22 +290,25 @@ class Trainer:
         self.experience.resume(
             state["next_level"],
             [
-                UnfinishedEpisode(level["env"], level["level"], list(level["actions"].numpy()))
+                UnfinishedEpisode(
+                    level["env"],
+                    level["level"],
+                    list(level["actions"].numpy()),
+                    level["crew"] and Crew.from_state(level["crew"]),
+                )
                 for level in state["unfinished"]
             ],
         )
-        self.policy.load_state_dict(state["policy"])
-        self.buffer.random.bit_generator.state = state["sampling"]
+        self.population.load_state_dict(state)
         counters = state["counters"]
         self.train_steps = counters["train_steps"]
-        self.transitions_to_learn_from = counters["transitions_to_learn_from"]
         self.evaluated_episode = counters["evaluated_episode"]
-        self._losses = list(state["losses"].to(self.policy.device))
-        for name, smoothed in self.smoothed.items():
+        for name, smoothed in self.training_metrics.smoothed.items():
             smoothed.load_state_dict(state["smoothed"][name])
         measured = ("evaluation_env_config", "n_evaluation_episodes")
         if all(state["config"][name] == getattr(self.config, name) for name in measured):
-            self.best_score, self.best_episode = state["best"]["score"], state["best"]["episode"]
+            best = state["best"]
+            self.best_score, self.best_episode, self.best_policy = best["score"], best["episode"], best["policy"]
         self.last_evaluation = state["last_evaluation"]
         self.wandb_run_id = state["wandb_run_id"]
         self.seconds = state["seconds"]
@@ -339,29 +324,16 @@ class Trainer:
     def _seconds(self) -> float:
         return self.seconds + time.perf_counter() - self._started
 
-    def _log_training(self, result: EpisodeResult, epsilon: float) -> None:
-        metrics = {
-            "training/score": result.score,
-            "training/smoothed_score": self.smoothed["training/score"].update(result.score),
-            "training/completion": result.completion,
-            "training/smoothed_completion": self.smoothed["training/completion"].update(result.completion),
-            "training/nb_steps": result.n_steps,
-            "training/deadlocked": result.deadlocked,
-            "training/never_departed": result.never_departed,
-            "training/epsilon": epsilon,
-            "training/buffer_size": len(self.buffer),
-            "training/loss": float(torch.stack(self._losses).mean()) if self._losses else math.nan,
-        }
-        for name, count in zip(ACTION_NAMES, result.action_counts, strict=True):
-            metrics[f"actions/{name}"] = count / max(result.n_decisions, 1)
+    def _log_training(self, episode: FinishedEpisode) -> None:
+        row = self.training_metrics.of_episode(episode.level, episode.result)
         seconds = self.stopwatch.seconds
         parts = ("reset", "step", "observation", "inference", "learn", "evaluation")
-        metrics |= {f"timer/{part}": seconds[part] for part in parts}
-        metrics["timer/total"] = self._seconds()
-        metrics["throughput/train_steps_per_second"] = self.train_steps / metrics["timer/total"]
-        metrics["throughput/learning_steps_per_second"] = self.policy.learning_steps / metrics["timer/total"]
-        metrics["system/resident_memory_mb"] = psutil.Process().memory_info().rss / 1e6
-        self.metrics.log(self.episode, metrics)
+        row |= {f"timer/{part}": seconds[part] for part in parts}
+        row["timer/total"] = self._seconds()
+        row["throughput/train_steps_per_second"] = self.train_steps / row["timer/total"]
+        row["throughput/learning_steps_per_second"] = self.population.learning_steps / row["timer/total"]
+        row["system/resident_memory_mb"] = psutil.Process().memory_info().rss / 1e6
+        self.metrics.log(self.episode, row)
 
     def _warn(self, text: str) -> None:
         self.metrics.message(f"warning: {text}")

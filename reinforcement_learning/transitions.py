@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reinforcement_learning.dueling_q_network import N_ACTIONS
+from reinforcement_learning.reward_shaping import Weight
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,15 @@ class Transitions:
     discounts: npt.NDArray[np.float32]  # [k]
     next_observations: npt.NDArray[np.float32]  # [k, features]
     next_action_masks: npt.NDArray[np.bool_]  # [k, 5]
+    drivers: npt.NDArray[np.int64]  # [k], the number of the policy that acted
 
     def __len__(self) -> int:
         return len(self.actions)
+
+    def of_driver(self, driver: int) -> "Transitions":
+        """Those of one policy."""
+        rows = self.drivers == driver
+        return Transitions(**{name: array[rows] for name, array in vars(self).items()})
 
 
 class TransitionCollector:
@@ -36,11 +43,19 @@ class TransitionCollector:
 
     Call :meth:`decide` before a step for the trains that choose an action, :meth:`reward` after it for all trains,
     :meth:`finish` for trains whose task is over. Finished transitions come back from ``decide`` and ``finish``.
+
+    Args:
+        n_trains: places for trains.
+        n_features: size of an observation.
+        gamma: discount of a step, unless an episode brings its own.
+        n_step: decisions between a state and its bootstrap state, at most; an episode may bring a smaller number.
     """
 
-    def __init__(self, n_trains: int, n_features: int, gamma: float, n_step: int = 1) -> None:
-        self.gamma = gamma
-        self.n_step = n_step
+    def __init__(self, n_trains: int, n_features: int, gamma: Weight, n_step: int = 1) -> None:
+        self._default = (gamma, n_step)
+        self._drivers = np.zeros(n_trains, dtype=np.int64)
+        self._gamma = np.full(n_trains, gamma)
+        self._n_step = np.full(n_trains, n_step)
         # slot s of train t is open where open[s, t]; the slots of a train form a ring
         self._open = np.zeros((n_step, n_trains), dtype=bool)
         self._next_slot = np.zeros(n_trains, dtype=np.int64)
@@ -51,11 +66,20 @@ class TransitionCollector:
         self._returns = np.zeros((n_step, n_trains))
         self._discounts = np.zeros((n_step, n_trains))
 
-    def begin(self, trains: npt.NDArray[np.intp]) -> None:
-        """Makes the places of ``trains`` fit for a new episode.
+    def begin(
+        self,
+        trains: npt.NDArray[np.intp],
+        drivers: int | npt.NDArray[np.int64] = 0,
+        gamma: Weight | None = None,
+        n_step: int | npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        """Makes the places of ``trains`` fit for a new episode; numbers hold for all of them, arrays for each.
 
         Where a train's decisions lie must not depend on earlier episodes: a resumed training has not seen them.
         """
+        self._drivers[trains] = drivers
+        self._gamma[trains] = self._default[0] if gamma is None else gamma
+        self._n_step[trains] = self._default[1] if n_step is None else n_step
         self._open[:, trains] = False
         self._next_slot[trains] = 0
 
@@ -79,13 +103,13 @@ class TransitionCollector:
         self._actions[slots, trains] = actions
         self._returns[slots, trains] = 0.0
         self._discounts[slots, trains] = 1.0
-        self._next_slot[trains] = (slots + 1) % self.n_step
+        self._next_slot[trains] = (slots + 1) % self._n_step[trains]
         return closed
 
     def reward(self, rewards: npt.NDArray[np.float64]) -> None:
         """Adds the rewards ``[trains]`` of one step to all open decisions."""
         self._returns += self._discounts * rewards
-        self._discounts *= self.gamma
+        self._discounts *= self._gamma
 
     def finish(self, trains: npt.NDArray[np.intp]) -> Transitions:
         """Closes all open decisions of trains that have arrived or whose episode is over: nothing follows."""
@@ -111,4 +135,5 @@ class TransitionCollector:
             self._discounts[slots, trains].astype(np.float32),
             next_observations,
             next_action_masks,
+            self._drivers[trains],
         )

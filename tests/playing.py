@@ -65,7 +65,7 @@ def begun(
     env: RailEnv, policy: Policy, *, observer: Observer | None = None, learning: Learning | None = None
 ) -> Rollout:
     """A rollout at the beginning of its only level."""
-    rollout = Rollout(observer or Observer(), policy, env.get_num_agents(), learning=learning)
+    rollout = Rollout(observer or Observer(), [policy], env.get_num_agents(), learning=learning)
     rollout.start(0, FlatlandSimulator(env))
     return rollout
 

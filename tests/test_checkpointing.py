@@ -63,9 +63,9 @@ class TestReading:
         assert read_checkpoint(path)["config"] == content["config"]
         loaded = torch.load(path, weights_only=True)
         assert loaded["format_version"] == FORMAT_VERSION
-        assert loaded["policy"]["exploration"] == content["policy"]["exploration"]
-        for name, tensor in content["policy"]["q_network"].items():
-            assert loaded["policy"]["q_network"][name].equal(tensor)
+        assert loaded["policies"][0]["exploration"] == content["policies"][0]["exploration"]
+        for name, tensor in content["policies"][0]["q_network"].items():
+            assert loaded["policies"][0]["q_network"][name].equal(tensor)
 
     def test_missing(self, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match="does not exist"):
@@ -124,8 +124,8 @@ class TestReading:
 
     def test_a_part_is_missing(self, tmp_path: Path, content: dict[str, Any]) -> None:
         path = tmp_path / "part.pt"
-        write_checkpoint(path, {name: value for name, value in content.items() if name != "policy"})
-        with pytest.raises(CheckpointError, match="lacks policy"):
+        write_checkpoint(path, {name: value for name, value in content.items() if name != "policies"})
+        with pytest.raises(CheckpointError, match="lacks policies"):
             read_checkpoint(path)
 
 
@@ -159,7 +159,7 @@ class TestLoadPolicy:
         random = np.random.default_rng(0)
         observations = random.normal(size=(200, trainer.feature_set.n_features)).astype(np.float32)
         mask = np.ones((200, 5), bool)
-        wanted = trainer.policy.evaluation_policy().act(observations, mask)
+        wanted = trainer.population.learners[0].policy.evaluation_policy().act(observations, mask)
         assert policy.act(observations, mask).tolist() == wanted.tolist()
         assert vars(observer)["_all_actions"] == vars(trainer.observer)["_all_actions"]
         assert vars(observer)["_stop_everywhere"] == vars(trainer.observer)["_stop_everywhere"]

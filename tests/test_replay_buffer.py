@@ -30,7 +30,8 @@ def numbered(first: int, count: int) -> Transitions:
     ids = np.arange(first, first + count)
     wide = np.repeat(ids[:, None], N, axis=1).astype(np.float32)
     masks = (ids[:, None] >> np.arange(5)) % 2 == 1
-    return Transitions(wide, ~masks, ids, -ids.astype(np.float32), ids.astype(np.float32) / 2, wide + 0.5, masks)
+    floats = ids.astype(np.float32)
+    return Transitions(wide, ~masks, ids, -floats, floats / 2, wide + 0.5, masks, np.zeros_like(ids))
 
 
 def make_buffer(capacity: int, seed: int = 0, feature_set: FeatureSet = FEATURES) -> ReplayBuffer:

@@ -36,7 +36,7 @@ def workers_of(trainer: Trainer) -> RolloutWorkers:
 
 def rows_in_any_order(trainer: Trainer) -> list[bytes]:
     """The transitions of a training, each as its bytes, sorted."""
-    arrays = buffer_rows(trainer.buffer).values()
+    arrays = buffer_rows(trainer.population.learners[0].buffer).values()
     return sorted(b"".join(row.tobytes() for row in rows) for rows in zip(*arrays, strict=True))
 
 
@@ -60,7 +60,10 @@ def call_once(when: Callable[[], bool], what: Callable[[], None]) -> Callable[[]
 
 
 def state_of(trainer: Trainer) -> dict[str, Any]:
-    return {"network": trainer.policy.state_dict()["q_network"], "buffer": buffer_rows(trainer.buffer)}
+    return {
+        "network": trainer.population.learners[0].policy.state_dict()["q_network"],
+        "buffer": buffer_rows(trainer.population.learners[0].buffer),
+    }
 
 
 def assert_same(first: dict[str, Any], second: dict[str, Any]) -> None:
@@ -78,7 +81,7 @@ class TestTransitions:
         trained.run()
         trainers = [make_trainer(tmp_path / str(n), num_workers=n, **options) for n in (0, 2)]
         for trainer, _ in trainers:
-            trainer.policy.load_state_dict(trained.policy.state_dict())
+            trainer.population.learners[0].policy.load_state_dict(trained.population.learners[0].policy.state_dict())
             assert trainer.run()
         (local, local_sink), (apart, apart_sink) = trainers
         assert local.buffer.n_added == apart.buffer.n_added > 100
@@ -125,8 +128,12 @@ class TestTraining:
     def test_learning_steps_keep_their_ratio(self, finished: tuple[Trainer, MemorySink]) -> None:
         """One per ``update_every`` transitions, but for the round that fills the buffer."""
         trainer, _ = finished
-        assert trainer.policy.learning_steps > 50
-        assert 0 <= trainer.buffer.n_added - 8 * trainer.policy.learning_steps < 600
+        assert trainer.population.learners[0].policy.learning_steps > 50
+        assert (
+            0
+            <= trainer.population.learners[0].buffer.n_added - 8 * trainer.population.learners[0].policy.learning_steps
+            < 600
+        )
 
     def test_parts_of_the_work_are_booked(self, finished: tuple[Trainer, MemorySink]) -> None:
         seconds = finished[0].stopwatch.seconds
@@ -240,7 +247,7 @@ from tiny_training import make_trainer
 
 trainer, _ = make_trainer(Path(sys.argv[1]), num_workers=2, n_episodes=1000)
 trainer.experience.play()
-while sys.argv[2] == "playing" and not trainer.buffer.n_added:
+while sys.argv[2] == "playing" and not trainer.population.learners[0].buffer.n_added:
     trainer.experience.play()
 print(*trainer.experience.pids, flush=True)
 time.sleep(60)

@@ -1,6 +1,6 @@
 """Training: reproducible, resumable to the bit, unharmed by full disks, and able to learn."""
 
-import copy
+import dataclasses
 import errno
 import os
 from collections.abc import Sequence
@@ -12,74 +12,23 @@ import psutil
 import pytest
 from playing import RandomPolicy
 from tiny_training import UNGUIDED, MemorySink, buffer_rows, make_trainer, stop_after
+from trainings import assert_equals_uninterrupted, assert_same, resume, run, state_of
 
 from reinforcement_learning import trainer as trainer_module
 from reinforcement_learning.checkpointing import BEST, numbered_checkpoint, read_checkpoint
 from reinforcement_learning.evaluation import evaluation_metrics, play_levels
 from reinforcement_learning.experience import PlayableLevels
 from reinforcement_learning.metrics import MetricsWriter
+from reinforcement_learning.multi_policy.scoring import PopulationScores, score_population
 from reinforcement_learning.replay_buffer import ReplayBuffer
 from reinforcement_learning.trainer import Trainer
 from utils.rail_simulator import CompiledSimulator, UnsupportedLevel
-from utils.simulator import FlatlandSimulator
-
-CLOCK_STATE = ("seconds", "seconds_by_part")
-
-
-def assert_same(first: Any, second: Any, where: str = "") -> None:
-    """Equal to the bit, through dictionaries and lists; NaN equals NaN."""
-    if isinstance(first, dict):
-        assert first.keys() == second.keys(), where
-        for key in first:
-            assert_same(first[key], second[key], f"{where}/{key}")
-    elif isinstance(first, list | tuple):
-        assert len(first) == len(second), where
-        for i, (a, b) in enumerate(zip(first, second, strict=True)):
-            assert_same(a, b, f"{where}/{i}")
-    else:
-        np.testing.assert_equal(np.asarray(first), np.asarray(second), err_msg=where)
-
-
-def state_of(trainer: Trainer) -> dict[str, Any]:
-    """Everything that a training consists of, clocks left out."""
-    state = {name: value for name, value in trainer.state_dict().items() if name not in CLOCK_STATE}
-    return copy.deepcopy(state | {"buffer": buffer_rows(trainer.buffer), "n_added": trainer.buffer.n_added})
-
-
-def run(base: Path, **options: Any) -> tuple[Trainer, MemorySink]:
-    trainer, sink = make_trainer(base, **options)
-    trainer.run()
-    return trainer, sink
-
-
-def resume(base: Path, checkpoint: Path, **options: Any) -> tuple[Trainer, MemorySink]:
-    """A new trainer that goes on from a checkpoint and its replay buffer."""
-    trainer, sink = make_trainer(base, **options)
-    content = read_checkpoint(checkpoint)
-    trainer.load_state_dict(content)
-    if content["replay_buffer"]:
-        trainer.buffer.restore(content["replay_buffer"])
-    return trainer, sink
-
-
-def assert_equals_uninterrupted(
-    base: Path, uninterrupted: tuple[Trainer, MemorySink], questions: int, options: dict[str, Any]
-) -> None:
-    """A training stopped after so many questions, then resumed, is the uninterrupted one to the bit."""
-    stopped, first_sink = make_trainer(base, stop_requested=stop_after(questions), **options)
-    assert not stopped.run()
-    checkpoint = numbered_checkpoint(stopped.folders.checkpoints, stopped.episode)
-    resumed, later_sink = resume(base, checkpoint, **options)
-    assert resumed.run()
-    wanted, wanted_sink = uninterrupted
-    assert_same(state_of(resumed), state_of(wanted))
-    assert_same(first_sink.rows + later_sink.rows, wanted_sink.rows)
 
 
 class TestReproducibility:
     def test_same_seed_same_training(self, tmp_path: Path) -> None:
         (first, first_sink), (second, second_sink) = (run(tmp_path / name, n_episodes=7, seed=3) for name in "ab")
-        assert first.policy.learning_steps > 20
+        assert first.population.learners[0].policy.learning_steps > 20
         assert_same(state_of(first), state_of(second))
         assert_same(first_sink.rows, second_sink.rows)
 
@@ -89,7 +38,10 @@ class TestReproducibility:
             row["training/score"] for row in second_sink.rows if "training/score" in row
         ]
         with pytest.raises(AssertionError):
-            assert_same(first.policy.state_dict()["q_network"], second.policy.state_dict()["q_network"])
+            assert_same(
+                first.population.learners[0].policy.state_dict()["q_network"],
+                second.population.learners[0].policy.state_dict()["q_network"],
+            )
 
 
 class TestLevelsMadeAhead:
@@ -129,7 +81,7 @@ class TestLevelsMadeAhead:
             pids.extend(trainer.level_pool.pids)
             raise RuntimeError("broken")
 
-        monkeypatch.setattr(trainer, "_learn", fail)
+        monkeypatch.setattr(trainer.population, "learn", fail)
         with pytest.raises(RuntimeError, match="broken"):
             trainer.run()
         assert len(pids) == 1
@@ -148,7 +100,9 @@ class TestLevelsMadeAhead:
             "warning: the compiled simulator cannot play this level (this train flies); flatland-rl's own does."
         ]
         assert_same(sink.rows, wanted_sink.rows)
-        assert_same(trainer.policy.state_dict(), wanted.policy.state_dict())
+        assert_same(
+            trainer.population.learners[0].policy.state_dict(), wanted.population.learners[0].policy.state_dict()
+        )
 
 
 class TestResume:
@@ -213,7 +167,7 @@ class TestResume:
     def test_without_a_buffer_training_goes_on_too(self, tmp_path: Path) -> None:
         run(tmp_path, n_episodes=3)
         resumed, sink = resume(tmp_path, numbered_checkpoint(tmp_path / "checkpoints", 3), n_episodes=5)
-        assert len(resumed.buffer) == 0
+        assert len(resumed.population.learners[0].buffer) == 0
         assert resumed.run()
         assert [row["episode"] for row in sink.rows if "training/score" in row] == [4, 5]
         assert all(row["training/epsilon"] < 1.0 for row in sink.rows if "training/score" in row)
@@ -248,7 +202,7 @@ class TestSideBySide:
 
     def test_same_seed_same_training(self, tmp_path: Path, uninterrupted: tuple[Trainer, MemorySink]) -> None:
         again, sink = run(tmp_path, **self.OPTIONS)
-        assert again.policy.learning_steps > 20
+        assert again.population.learners[0].policy.learning_steps > 20
         assert_same(state_of(again), state_of(uninterrupted[0]))
         assert_same(sink.rows, uninterrupted[1].rows)
 
@@ -359,7 +313,7 @@ class TestSimulators:
         (compiled, compiled_sink), (flatland, flatland_sink) = (
             run(tmp_path / name, simulator=name, **options) for name in ("compiled", "flatland")
         )
-        assert compiled.policy.learning_steps > 5
+        assert compiled.population.learners[0].policy.learning_steps > 5
         states = [{k: v for k, v in state_of(t).items() if k != "config"} for t in (compiled, flatland)]
         assert_same(*states)
         assert_same(compiled_sink.rows, flatland_sink.rows)
@@ -378,7 +332,9 @@ class TestSimulators:
         checkpoint = numbered_checkpoint(stopped.folders.checkpoints, stopped.episode)
         resumed, _ = resume(tmp_path, checkpoint, **options | {"simulator": "flatland"})
         assert resumed.run()
-        assert_same(resumed.policy.state_dict(), whole.policy.state_dict())
+        assert_same(
+            resumed.population.learners[0].policy.state_dict(), whole.population.learners[0].policy.state_dict()
+        )
 
     def test_levels_that_the_compiled_one_cannot_play_are_played_all_the_same(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -393,7 +349,9 @@ class TestSimulators:
         warnings = [text for text in sink.messages if "warning" in text]
         assert len(warnings) == 1
         assert "drawbridges" in warnings[0]
-        assert_same(trainer.policy.state_dict(), flatland.policy.state_dict())
+        assert_same(
+            trainer.population.learners[0].policy.state_dict(), flatland.population.learners[0].policy.state_dict()
+        )
         assert_same(sink.rows, flatland_sink.rows)
 
 
@@ -429,7 +387,7 @@ class TestRows:
             assert sum(value for name, value in row.items() if name.startswith("actions/")) == pytest.approx(1.0)
         sizes = [row["training/buffer_size"] for row in training]
         assert sizes == sorted(sizes)
-        assert sizes[-1] == len(trainer.buffer)
+        assert sizes[-1] == len(trainer.population.learners[0].buffer)
 
     def test_smoothing_keeps_nine_tenths_of_the_past(self, tmp_path: Path) -> None:
         _, sink = run(tmp_path, n_episodes=2)
@@ -442,28 +400,34 @@ class TestRows:
 class TestLearningSteps:
     def test_one_for_each_update_every_transitions_once_the_buffer_suffices(self, tmp_path: Path) -> None:
         trainer, _ = run(tmp_path, n_episodes=5, update_every=4, buffer_min_size=64)
-        after_start = trainer.buffer.n_added - 64
+        after_start = trainer.population.learners[0].buffer.n_added - 64
         # the step in which the buffer became large enough may have brought a few transitions too many
-        assert trainer.policy.learning_steps == pytest.approx(after_start / 4, abs=2)
+        assert trainer.population.learners[0].policy.learning_steps == pytest.approx(after_start / 4, abs=2)
 
     def test_none_before(self, tmp_path: Path) -> None:
         trainer, sink = run(tmp_path, n_episodes=2, buffer_min_size=500)
-        assert trainer.policy.learning_steps == 0
+        assert trainer.population.learners[0].policy.learning_steps == 0
         assert all(np.isnan(row["training/loss"]) for row in sink.rows if "training/loss" in row)
 
 
 class TestEvaluation:
     def test_writes_nothing_into_replay(self, tmp_path: Path) -> None:
         trainer, _ = run(tmp_path, n_episodes=1)
-        before = trainer.buffer.n_added, trainer.policy.exploration.bit_generator.state
+        before = (
+            trainer.population.learners[0].buffer.n_added,
+            trainer.population.learners[0].policy.exploration.bit_generator.state,
+        )
         assert trainer._evaluate()
-        assert (trainer.buffer.n_added, trainer.policy.exploration.bit_generator.state) == before
+        assert (
+            trainer.population.learners[0].buffer.n_added,
+            trainer.population.learners[0].policy.exploration.bit_generator.state,
+        ) == before
 
     def test_changes_nothing_in_training(self, tmp_path: Path) -> None:
         often, _ = run(tmp_path / "often", n_episodes=4, checkpoint_interval=1)
         seldom, _ = run(tmp_path / "seldom", n_episodes=4, checkpoint_interval=4)
-        assert_same(often.policy.state_dict(), seldom.policy.state_dict())
-        assert_same(buffer_rows(often.buffer), buffer_rows(seldom.buffer))
+        assert_same(often.population.learners[0].policy.state_dict(), seldom.population.learners[0].policy.state_dict())
+        assert_same(buffer_rows(often.population.learners[0].buffer), buffer_rows(seldom.population.learners[0].buffer))
 
     def test_same_levels_each_time(self, tmp_path: Path) -> None:
         trainer, sink = make_trainer(tmp_path, n_evaluation_episodes=4)
@@ -477,10 +441,12 @@ class TestCheckpoints:
     def test_the_last_few_and_the_best_are_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         scores = iter([-0.5, -0.1, -0.3, -0.2, -0.4])
 
-        def scored(results: Any) -> dict[str, float]:
-            return evaluation_metrics(results) | {"evaluation/scores_mean": next(scores)}
+        def scored(*arguments: Any) -> PopulationScores:
+            found, score = score_population(*arguments), next(scores)
+            results = [dataclasses.replace(result, score=score) for result in found.together]
+            return PopulationScores(results, [results])
 
-        monkeypatch.setattr(trainer_module, "evaluation_metrics", scored)
+        monkeypatch.setattr(trainer_module, "score_population", scored)
         trainer, _ = run(tmp_path, n_episodes=5, checkpoint_interval=1, keep_checkpoints=2, save_replay_buffer=True)
         assert sorted(os.listdir(trainer.folders.checkpoints)) == [
             "best.pt",
@@ -491,7 +457,7 @@ class TestCheckpoints:
         assert best["episode"] == best["best"]["episode"] == 2
         assert best["best"]["score"] == -0.1
         (buffer,) = trainer.folders.replay_buffers.iterdir()
-        assert read_checkpoint(numbered_checkpoint(trainer.folders.checkpoints, 5))["replay_buffer"] == str(buffer)
+        assert read_checkpoint(numbered_checkpoint(trainer.folders.checkpoints, 5))["replay_buffers"] == [str(buffer)]
 
     def test_full_disk_costs_a_warning_and_no_more(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write, full = trainer_module.write_checkpoint, False
@@ -520,7 +486,7 @@ class TestCheckpoints:
         monkeypatch.setattr(ReplayBuffer, "save", no_room)
         trainer, sink = run(tmp_path, n_episodes=3, save_replay_buffer=True)
         assert any("replay buffer" in text and "No space left" in text for text in sink.messages)
-        assert read_checkpoint(numbered_checkpoint(trainer.folders.checkpoints, 3))["replay_buffer"] is None
+        assert read_checkpoint(numbered_checkpoint(trainer.folders.checkpoints, 3))["replay_buffers"] == []
 
 
 def test_learns_the_smallest_environment(tmp_path: Path) -> None:
@@ -538,8 +504,7 @@ def test_learns_the_smallest_environment(tmp_path: Path) -> None:
         averaging_steps=300,
         eps_decay=0.98,
     )
-    levels = map(FlatlandSimulator, trainer._evaluation_envs())
-    random = evaluation_metrics(play_levels(levels, trainer.observer, RandomPolicy(0)))
+    random = evaluation_metrics(play_levels(trainer._evaluation_levels(), trainer.observer, RandomPolicy(0)))
     trainer.run()
     learned = trainer.last_evaluation
     assert learned["evaluation/completions_mean"] > random["evaluation/completions_mean"] + 0.2

@@ -60,7 +60,7 @@ class MappingRequest:
 class MappingRule(Protocol):
     """What a user may put in place of the rules on board, as ``package.module:callable``."""
 
-    def __call__(self, request: MappingRequest) -> npt.ArrayLike:
+    def __call__(self, request: MappingRequest, /) -> npt.ArrayLike:
         """One whole number from 0 to ``n_policies - 1`` for each train, in the order of their handles."""
         ...
 
@@ -179,7 +179,8 @@ class PolicyMapping:
         seed: int = 0,
     ) -> None:
         self.n_policies = n_policies
-        self._rule, self._name, self._mixed = rule, name, mixed
+        self.mixed = mixed
+        self._rule, self._name = rule, name
         self._resample_every, self._n_environments, self._seed = resample_every, n_environments, seed
 
     def drivers(self, episode: int, level: RailState) -> Drivers:
@@ -198,7 +199,7 @@ class PolicyMapping:
             episode,
             draw,
             self.n_policies,
-            self._mixed,
+            self.mixed,
             generator(self._seed, Stream.POLICY_MAPPING, draw),
             self._seed,
         )
@@ -224,7 +225,7 @@ class PolicyMapping:
         wrong = drivers[(drivers < 0) | (drivers >= self.n_policies)]
         if len(wrong):
             raise MappingError(f"{found} policy {wrong[0]}, {wanted}")
-        if not self._mixed and len(np.unique(drivers)) > 1:
+        if not self.mixed and len(np.unique(drivers)) > 1:
             raise MappingError(
                 f"{found} several policies in one environment, but --mix_policies_in_one_env is False: "
                 "all trains must get the same."

@@ -1,0 +1,91 @@
+"""One policy with all that its learning needs: a replay buffer, counters, hyper-parameters."""
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from reinforcement_learning.config import TrainingConfig
+from reinforcement_learning.dddqn_policy import DDDQNPolicy
+from reinforcement_learning.multi_policy.hyperparameters import Hyperparameters
+from reinforcement_learning.replay_buffer import ReplayBuffer
+from reinforcement_learning.transitions import Transitions
+from utils.observation_utils import FeatureSet
+from utils.random_streams import Stream, generator
+
+
+class Learner:
+    """Learns from the transitions of the trains that its policy drives.
+
+    Args:
+        config: the whole configuration.
+        feature_set: what observations hold.
+        index: number of the policy; its random streams derive from it.
+        device: where the policy lives and learns.
+    """
+
+    def __init__(self, config: TrainingConfig, feature_set: FeatureSet, index: int, device: str | torch.device) -> None:
+        self.policy = DDDQNPolicy(
+            feature_set.n_features,
+            config.hidden_size,
+            learning_rate=config.learning_rate,
+            tau=config.tau,
+            advantage_learning=config.advantage_learning,
+            averaging_steps=config.averaging_steps,
+            max_grad_norm=config.max_grad_norm,
+            guide=config.guided_exploration,
+            route_features=feature_set.route_features,
+            seed=config.seed,
+            index=index,
+            device=device,
+        )
+        random = generator(config.seed, Stream.REPLAY_SAMPLING, index)
+        self.buffer = ReplayBuffer(config.buffer_size, feature_set, random)
+        self._hyperparameters = Hyperparameters.of(config)
+        self._batch_size, self._update_every = config.batch_size, config.update_every
+        self._size_to_learn = max(config.buffer_min_size, config.batch_size)
+        self.transitions_to_learn_from = 0  # collected since the last learning step
+        self.losses: list[torch.Tensor] = []  # since the last episode's end
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        """How the policy learns and explores."""
+        return self._hyperparameters
+
+    @hyperparameters.setter
+    def hyperparameters(self, values: Hyperparameters) -> None:
+        self._hyperparameters = values
+        self.policy.tau = values.tau
+        self.policy.learning_rate = values.learning_rate
+
+    def add(self, transitions: Transitions) -> None:
+        """Takes over transitions; learning from them waits for :meth:`learn`."""
+        self.buffer.add(transitions)
+        self.transitions_to_learn_from += len(transitions)
+
+    def learn(self) -> None:
+        """Takes the learning steps that are due: one per ``update_every`` transitions."""
+        if len(self.buffer) < self._size_to_learn:
+            self.transitions_to_learn_from = 0
+        while self.transitions_to_learn_from >= self._update_every:
+            self.transitions_to_learn_from -= self._update_every
+            batch = self.buffer.sample(self._batch_size, self.policy.device)
+            self.losses.append(self.policy.learn(batch))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resumed training needs but the replay buffer's content."""
+        return {
+            **self.policy.state_dict(),
+            "sampling": self.buffer.random.bit_generator.state,
+            "transitions_to_learn_from": self.transitions_to_learn_from,
+            "n_added": self.buffer.n_added,
+            "losses": torch.stack(self.losses).cpu() if self.losses else torch.empty(0),
+            "hyperparameters": dataclasses.asdict(self.hyperparameters),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over a state; hyper-parameters stay those of the configuration."""
+        self.policy.load_state_dict(state)
+        self.buffer.random.bit_generator.state = state["sampling"]
+        self.transitions_to_learn_from = state["transitions_to_learn_from"]
+        self.losses = list(state["losses"].to(self.policy.device))

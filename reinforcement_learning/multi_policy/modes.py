@@ -1,0 +1,83 @@
+"""How policies share the environments: the modes, and which of them go together with what."""
+
+from reinforcement_learning.config import ConfigError, TrainingConfig
+from reinforcement_learning.multi_policy.mapping import (
+    NEEDS_MIXING,
+    MappingError,
+    MappingRule,
+    PolicyMapping,
+    batched,
+    find_rule,
+    synchronous,
+)
+
+
+def make_mapping(config: TrainingConfig) -> PolicyMapping:
+    """The mapping from trains to policies that a configuration asks for.
+
+    Raises:
+        ConfigError: the options do not go together, or there is no such mapping.
+    """
+    check_sharing(config)
+    mode, mixed = config.policy_mode, config.mix_policies_in_one_env
+    rule: MappingRule
+    if mode == "synchronous":
+        rule, name, mixed = synchronous, mode, False
+    elif mode == "batched":
+        rule, name, mixed = batched(config.num_envs), mode, False
+    else:
+        try:
+            rule, name = find_rule(config.policy_mapping), config.policy_mapping
+        except MappingError as error:
+            raise ConfigError(f"--policy_mapping: {error}") from error
+        mixed = mixed and name != "shared"
+    return PolicyMapping(
+        rule,
+        name,
+        config.num_policies,
+        mixed=mixed,
+        resample_every=config.resample_policies_every,
+        n_environments=config.num_envs,
+        seed=config.seed,
+    )
+
+
+def check_sharing(config: TrainingConfig) -> None:
+    """Refuses combinations of options that cannot work.
+
+    Raises:
+        ConfigError: the sentence gives the reason.
+    """
+    n, environments, mode = config.num_policies, config.num_envs, config.policy_mode
+    if mode == "asynchronous":
+        raise ConfigError(
+            "--policy_mode asynchronous needs environments that play in processes of their own, which this version "
+            "has for a single policy only; give mixed, synchronous or batched."
+        )
+    if n > 1 and config.num_workers > 0:
+        raise ConfigError(
+            f"--num_workers {config.num_workers} plays for a single policy only, but --num_policies is {n}; "
+            "give --num_workers 0."
+        )
+    if mode == "synchronous" and environments % n:
+        lower, upper = environments // n * n, (environments // n + 1) * n
+        nearest = f"{lower} or {upper}" if lower else f"{upper}"
+        raise ConfigError(
+            f"--policy_mode synchronous needs environments that can be shared out evenly: --num_envs {environments} "
+            f"divided by --num_policies {n} leaves {environments % n}; give --num_envs {nearest}."
+        )
+    if mode == "batched" and environments < n:
+        raise ConfigError(
+            f"--policy_mode batched needs at least one environment for each policy: --num_envs is {environments}, "
+            f"but --num_policies is {n}."
+        )
+    if mode != "mixed" and config.policy_mapping != TrainingConfig.policy_mapping:
+        raise ConfigError(
+            f"--policy_mapping {config.policy_mapping} has no effect in --policy_mode {mode}, which has a mapping of "
+            "its own; give --policy_mode mixed."
+        )
+    if config.policy_mapping in NEEDS_MIXING and not config.mix_policies_in_one_env:
+        raise ConfigError(
+            f"--policy_mapping {config.policy_mapping} gives trains of one environment different policies, which "
+            "--mix_policies_in_one_env False forbids."
+        )

@@ -1,0 +1,42 @@
+"""Which options of several policies go together; those that do not are refused with the reason."""
+
+from typing import Any
+
+import pytest
+
+from reinforcement_learning.config import ConfigError, TrainingConfig
+from reinforcement_learning.multi_policy.modes import make_mapping
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"policy_mode": "asynchronous"}, "asynchronous"),
+        ({"policy_mode": "synchronous", "num_envs": 8, "num_policies": 3}, "8 divided by .* 3 leaves 2.* 6 or 9"),
+        ({"policy_mode": "synchronous", "num_envs": 2, "num_policies": 3}, "2 divided by .* 3 leaves 2.*num_envs 3"),
+        ({"policy_mode": "batched", "num_envs": 2, "num_policies": 3}, "--num_envs is 2, but --num_policies is 3"),
+        ({"num_workers": 2}, "--num_workers 2 .* --num_policies is 2"),
+        ({"policy_mode": "batched", "policy_mapping": "by_speed"}, "no effect"),
+        ({"policy_mapping": "by_speed", "mix_policies_in_one_env": False}, "--mix_policies_in_one_env False"),
+        ({"policy_mapping": "by_colour"}, "--policy_mapping: there is no mapping 'by_colour'"),
+        ({"policy_mapping": "no_such_module:rule"}, "ModuleNotFoundError"),
+    ],
+)
+def test_refused_with_the_reason(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as error_info:
+        make_mapping(TrainingConfig(**{"num_policies": 2, **options}))
+    assert "\n" not in str(error_info.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "mixed"),
+    [
+        ({}, True),
+        ({"mix_policies_in_one_env": False}, False),
+        ({"policy_mapping": "shared"}, False),
+        ({"policy_mode": "synchronous"}, False),
+        ({"policy_mode": "batched"}, False),
+    ],
+)
+def test_environments_are_mixed_unless_something_says_otherwise(options: dict[str, Any], mixed: bool) -> None:
+    assert make_mapping(TrainingConfig(num_policies=4, **options)).mixed == mixed
