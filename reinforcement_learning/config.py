@@ -178,6 +178,25 @@ class TrainingConfig:
         "batched: each policy has a group of environments, and the groups change hands; asynchronous: not yet",
         _one_of("mixed", "synchronous", "batched", "asynchronous"),
     )
+    cross_play: bool = option(
+        _POLICIES, True, "score each policy alone, every pair and the training's mapping at the end", _BOOL
+    )
+    partner_snapshot_prob: float = option(
+        _POLICIES,
+        0.0,
+        "share of the trains that an older copy of their policy drives, not learned from",
+        _between(0, 0.9),
+    )
+    partner_snapshot_every: int = option(_POLICIES, 100, "episodes from one older copy to the next", _at_least(1))
+    with_pbt: bool = option(
+        _POLICIES, False, "population-based training: bad policies take over from good ones, and settings vary", _BOOL
+    )
+    pbt_period_episodes: int = option(_POLICIES, 500, "episodes from one exchange to the next", _at_least(1))
+    pbt_share: float = option(_POLICIES, 0.25, "share of the policies left alone, and share replaced", _above(0, 0.5))
+    pbt_min_gap: float = option(
+        _POLICIES, 0.01, "least difference in score for which a policy is replaced", _not_negative()
+    )
+    pbt_gamma: bool = option(_POLICIES, False, "let gamma vary, too", _BOOL)
 
     checkpoint_dir: str = option(_FILES, str(PROJECT_ROOT / "checkpoints"), "folder for checkpoints")
     keep_checkpoints: int = option(_FILES, 3, "newest checkpoints kept beside the best one", _at_least(1))

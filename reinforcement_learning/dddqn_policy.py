@@ -195,6 +195,11 @@ class DDDQNPolicy:
         for parameter, part in zip(parameters, parts, strict=True):
             parameter.copy_(part.view_as(parameter))
 
+    def take_over(self, other: "DDDQNPolicy") -> None:
+        """Becomes a copy of another policy in all that was learned; learning rate and exploration stay its own."""
+        state = copy.deepcopy(other.state_dict())
+        self.load_state_dict(state | {"exploration": self.exploration.bit_generator.state})
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed training needs, in tensors and plain values."""
         return {

@@ -44,6 +44,7 @@ from reinforcement_learning.metrics import (
 from reinforcement_learning.multi_policy.devices import DeviceError, available_gpus, describe, place_policies
 from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.multi_policy.modes import make_mapping
+from reinforcement_learning.multi_policy.reports import report_several_policies
 from reinforcement_learning.replay_buffer import ReplayBufferError
 from reinforcement_learning.rollout_workers import RolloutWorkerError
 from reinforcement_learning.run_folders import RunFolders, prepare_run_folders, warn_about_sizes
@@ -196,7 +197,10 @@ def _close(config: TrainingConfig, folders: RunFolders, trainer: Trainer, finish
     lines = ["", f"{ending} after {trainer.episode} of {config.n_episodes} episodes."]
     best = folders.checkpoints / BEST
     if trainer.best_episode:
-        lines.append(f"Best evaluation: score {trainer.best_score:.3f} at episode {trainer.best_episode}: {best}")
+        whose = f" by policy {trainer.best_policy}" if config.num_policies > 1 else ""
+        lines.append(
+            f"Best evaluation: score {trainer.best_score:.3f} at episode {trainer.best_episode}{whose}: {best}"
+        )
     lines.append(f"  checkpoints     {folders.checkpoints}")
     if config.jsonl:
         lines.append(f"  metrics         {folders.output / METRICS_FILE}")
@@ -205,6 +209,7 @@ def _close(config: TrainingConfig, folders: RunFolders, trainer: Trainer, finish
             lines.append(f"  learning curve  {curve}")
     if config.tensorboard:
         lines.append(f"  TensorBoard     tensorboard --logdir {config.output_dir}")
+    lines += report_several_policies(trainer, folders.output, finished=finished, warn=_warn)
     script = Path(__file__).resolve()
     if finished and best.exists():
         evaluate = script.with_name("evaluate_agent.py")

@@ -80,11 +80,12 @@ def _free_name(config: TrainingConfig, parents: list[Path]) -> str:
 
 def warn_about_sizes(config: TrainingConfig, warn: Callable[[str], None]) -> None:
     """Warns of a replay buffer that will not fit into memory or, where it is saved, onto the disk."""
-    needed = bytes_needed(config.buffer_size, get_feature_set(config.feature_set).n_features)
+    needed = config.num_policies * bytes_needed(config.buffer_size, get_feature_set(config.feature_set).n_features)
+    what = "the replay buffer takes" if config.num_policies == 1 else f"{config.num_policies} replay buffers take"
     available = psutil.virtual_memory().available
     if needed > available:
         warn(
-            f"the replay buffer takes {_gigabytes(needed)} when it is full (--buffer_size {config.buffer_size}), "
+            f"{what} {_gigabytes(needed)} when full (--buffer_size {config.buffer_size}), "
             f"but only {_gigabytes(available)} of memory are free."
         )
     if config.save_replay_buffer:

@@ -37,7 +37,7 @@ from reinforcement_learning.reward_shaping import RewardShaping
 from reinforcement_learning.rollout import Learning, Stopwatch
 from reinforcement_learning.rollout_workers import RolloutWorkerError, RolloutWorkers
 from reinforcement_learning.run_folders import RunFolders
-from reinforcement_learning.training_metrics import TrainingMetrics
+from reinforcement_learning.training_metrics import TrainingMetrics, exchange_lines, exchange_row
 from utils.env_configs import resolve_env_config
 from utils.level_pool import LEVELS_AHEAD, EvaluationLevels, LevelPool
 from utils.observation_utils import Observer, get_feature_set
@@ -73,7 +73,7 @@ class Trainer:
         self.observer = Observer(self.feature_set, config.action_mask, config.decision_points, config.safe_moves)
         self.population = Population(config, self.feature_set, devices)
         shaping = RewardShaping(config.gamma, config.shaping, config.arrival_reward, config.deadlock_penalty)
-        learning = Learning(self.population, shaping, config.n_step)
+        learning = Learning(self.population, shaping, self.population.largest_n_step)
         self.level_pool = LevelPool(
             resolve_env_config(config.training_env_config),
             config.seed,
@@ -163,7 +163,7 @@ class Trainer:
         for episode in finished:
             self.episode += 1
             self.train_steps += episode.result.n_steps * episode.result.n_trains
-            self.population.count(episode.result.drivers)
+            self.population.after_episode(self.episode, episode.result.drivers)
             self._log_training(episode)
         if finished:
             self.population.forget_losses()
@@ -175,13 +175,19 @@ class Trainer:
         interval = self.config.checkpoint_interval
         at_interval = self.episode // interval > self.evaluated_episode // interval
         at_end = self.episode >= self.config.n_episodes and self.episode > self.evaluated_episode
-        return at_interval or at_end
+        return at_interval or at_end or self._exchange_is_due()
+
+    def _exchange_is_due(self) -> bool:
+        """Whether it is time for a step of population-based training; after the last episode it is not."""
+        period, before = self.config.pbt_period_episodes, self.population.exchanges
+        passed = self.episode // period > (before[-1]["episode"] // period if before else 0)
+        return self.config.with_pbt and passed and self.episode < self.config.n_episodes
 
     def _evaluate(self) -> bool:
         """Scores the greedy policies on the evaluation levels; False where a stop was requested meanwhile."""
         started = time.perf_counter()
-        n_levels = self.config.n_evaluation_episodes
-        found = score_population(self.population, self._evaluation_levels, n_levels, self.observer, self.stop_requested)
+        levels, n_levels = self.levels_to_evaluate, self.config.n_evaluation_episodes
+        found = score_population(self.population, levels, n_levels, self.observer, self.stop_requested)
         if found is None:
             return False
         self.stopwatch.seconds["evaluation"] += time.perf_counter() - started
@@ -195,11 +201,15 @@ class Trainer:
         if found.scores[found.best] > self.best_score:
             self.best_score, self.best_episode, self.best_policy = found.scores[found.best], self.episode, found.best
             self._write(self.folders.checkpoints / BEST)
+        if self._exchange_is_due():
+            self.population.exchange(self.episode, found.scores)
+            self._log_exchange()
         if self.config.render:
             self._render()
         return True
 
-    def _evaluation_levels(self) -> Iterator[FlatlandSimulator]:
+    def levels_to_evaluate(self) -> Iterator[FlatlandSimulator]:
+        """The levels of every evaluation, ready to play."""
         return (FlatlandSimulator(self.evaluation_levels.make(i)) for i in range(self.config.n_evaluation_episodes))
 
     def _render(self) -> None:
@@ -334,6 +344,12 @@ class Trainer:
         row["throughput/learning_steps_per_second"] = self.population.learning_steps / row["timer/total"]
         row["system/resident_memory_mb"] = psutil.Process().memory_info().rss / 1e6
         self.metrics.log(self.episode, row)
+
+    def _log_exchange(self) -> None:
+        exchange = self.population.exchanges[-1]
+        self.metrics.log(self.episode, exchange_row(exchange))
+        for line in exchange_lines(exchange):
+            self.metrics.message(line)
 
     def _warn(self, text: str) -> None:
         self.metrics.message(f"warning: {text}")

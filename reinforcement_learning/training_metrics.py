@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from reinforcement_learning.metrics import Smoothed, of_policy
+from reinforcement_learning.multi_policy.exchange import KEPT, REPLACED
 from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.rollout import EpisodeResult
 
@@ -69,6 +71,31 @@ class TrainingMetrics:
                 smoothed = self.smoothed[of_policy(policy, f"training/{name}")]
                 row |= {f"training/{name}": value, f"training/smoothed_{name}": smoothed.update(value)}
         return row
+
+
+def exchange_row(exchange: dict[str, Any]) -> dict[str, float]:
+    """The row of a step of population-based training: hyper-parameters from here on, and whose weights each has."""
+    row: dict[str, float] = {}
+    for p, values in enumerate(exchange["hyperparameters"]):
+        row |= {of_policy(p, f"pbt/{name}"): value for name, value in values.items()}
+        row[of_policy(p, "pbt/source")] = exchange["sources"][p]
+    return row
+
+
+def exchange_lines(exchange: dict[str, Any]) -> list[str]:
+    """The same for people, a line for each policy that has changed."""
+    lines = []
+    for p, (kind, source) in enumerate(zip(exchange["kinds"], exchange["sources"], strict=True)):
+        scores = exchange["scores"]
+        if kind == KEPT:
+            continue
+        if kind == REPLACED:
+            what = f"takes over from policy {source} (score {scores[p]:.3f} against {scores[source]:.3f})"
+        else:
+            what = f"learns on (score {scores[p]:.3f})"
+        values = ", ".join(f"{name} {value:.3g}" for name, value in exchange["hyperparameters"][p].items())
+        lines.append(f"exchange at episode {exchange['episode']}: policy {p} {what} with {values}")
+    return lines
 
 
 def _mean_loss(losses: Sequence[list[torch.Tensor]]) -> float:

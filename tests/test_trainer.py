@@ -504,7 +504,7 @@ def test_learns_the_smallest_environment(tmp_path: Path) -> None:
         averaging_steps=300,
         eps_decay=0.98,
     )
-    random = evaluation_metrics(play_levels(trainer._evaluation_levels(), trainer.observer, RandomPolicy(0)))
+    random = evaluation_metrics(play_levels(trainer.levels_to_evaluate(), trainer.observer, RandomPolicy(0)))
     trainer.run()
     learned = trainer.last_evaluation
     assert learned["evaluation/completions_mean"] > random["evaluation/completions_mean"] + 0.2

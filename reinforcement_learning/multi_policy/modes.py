@@ -1,6 +1,8 @@
 """How policies share the environments: the modes, and which of them go together with what."""
 
 from reinforcement_learning.config import ConfigError, TrainingConfig
+from reinforcement_learning.multi_policy.exchange import out_of_bounds
+from reinforcement_learning.multi_policy.hyperparameters import Hyperparameters
 from reinforcement_learning.multi_policy.mapping import (
     NEEDS_MIXING,
     MappingError,
@@ -12,6 +14,20 @@ from reinforcement_learning.multi_policy.mapping import (
 )
 
 
+def check_exchange(config: TrainingConfig) -> None:
+    """Refuses population-based training where it cannot begin.
+
+    Raises:
+        ConfigError: there is nobody to exchange with, or nowhere to search.
+    """
+    if not config.with_pbt:
+        return
+    if config.num_policies < 2:
+        raise ConfigError("--with_pbt compares policies, but --num_policies is 1; give at least 2.")
+    if wrong := out_of_bounds(Hyperparameters.of(config), with_gamma=config.pbt_gamma):
+        raise ConfigError(wrong[0])
+
+
 def make_mapping(config: TrainingConfig) -> PolicyMapping:
     """The mapping from trains to policies that a configuration asks for.
 
@@ -19,6 +35,7 @@ def make_mapping(config: TrainingConfig) -> PolicyMapping:
         ConfigError: the options do not go together, or there is no such mapping.
     """
     check_sharing(config)
+    check_exchange(config)
     mode, mixed = config.policy_mode, config.mix_policies_in_one_env
     rule: MappingRule
     if mode == "synchronous":
@@ -54,9 +71,10 @@ def check_sharing(config: TrainingConfig) -> None:
             "--policy_mode asynchronous needs environments that play in processes of their own, which this version "
             "has for a single policy only; give mixed, synchronous or batched."
         )
-    if n > 1 and config.num_workers > 0:
+    if config.num_workers > 0 and (n > 1 or config.partner_snapshot_prob > 0):
+        what = f"--num_policies is {n}" if n > 1 else f"--partner_snapshot_prob is {config.partner_snapshot_prob:g}"
         raise ConfigError(
-            f"--num_workers {config.num_workers} plays for a single policy only, but --num_policies is {n}; "
+            f"--num_workers {config.num_workers} plays with the newest weights of a single policy only, but {what}; "
             "give --num_workers 0."
         )
     if mode == "synchronous" and environments % n:

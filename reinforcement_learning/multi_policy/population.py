@@ -1,5 +1,7 @@
 """The policies that are trained together: who drives which train, and who learns from what. One policy is a case."""
 
+import copy
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,12 +14,16 @@ from reinforcement_learning.crew import Crew
 from reinforcement_learning.dddqn_policy import GreedyPolicy
 from reinforcement_learning.exploration import EpsilonSchedule
 from reinforcement_learning.learner import Learner
+from reinforcement_learning.multi_policy.exchange import BOUNDS, CONTROL, KEPT, REPLACED, choose_fates, perturbed
+from reinforcement_learning.multi_policy.hyperparameters import Hyperparameters
 from reinforcement_learning.multi_policy.modes import make_mapping
+from reinforcement_learning.multi_policy.past_selves import PastSelves
 from reinforcement_learning.policy import Policy
 from reinforcement_learning.reward_shaping import RewardShaping
 from reinforcement_learning.transitions import Transitions
 from utils.observation_utils import FeatureSet
 from utils.rail_state import RailState
+from utils.random_streams import Stream, generator
 
 
 class Population:
@@ -39,11 +45,19 @@ class Population:
             for index, device in enumerate(devices or ["cpu"] * config.num_policies)
         ]
         self._epsilon = EpsilonSchedule(config.eps_start, config.eps_end, config.eps_decay)
+        self.past_selves = PastSelves(config.partner_snapshot_prob, config.partner_snapshot_every, config.seed)
+        # all that may drive trains, by their numbers; it grows as older copies are taken
         self.policies: list[Policy] = [learner.policy for learner in self.learners]
         self.trains_driven = np.zeros(len(self.learners), dtype=np.int64)  # in finished episodes
+        self.exchanges: list[dict[str, Any]] = []  # what each has done, in plain values
 
     def __len__(self) -> int:
         return len(self.learners)
+
+    @property
+    def largest_n_step(self) -> int:
+        """What no policy's ``n_step`` will ever exceed."""
+        return max(self.config.n_step, int(BOUNDS["n_step"][1]) if self.config.with_pbt else 1)
 
     # --- playing -------------------------------------------------------------------------------------------------
 
@@ -61,7 +75,7 @@ class Population:
 
         return Crew(
             epsilon=of_trains([self.epsilon(p, episode, level.n_trains) for p in range(len(self))]),
-            drivers=drivers,
+            drivers=self.past_selves.replace_some(episode, drivers, len(self)),
             shaping=RewardShaping(
                 gamma=of_trains([term.gamma for term in terms]),
                 shaping=of_trains([term.shaping for term in terms]),
@@ -84,16 +98,17 @@ class Population:
     # --- learning ------------------------------------------------------------------------------------------------
 
     def add(self, transitions: Transitions) -> None:
-        """Hands every transition to the learner whose policy has acted."""
-        if len(self) == 1:
-            self.learners[0].add(transitions)
-            return
-        for p in np.unique(transitions.drivers).tolist():
-            self.learners[p].add(transitions.of_driver(p))
+        """Hands every transition to the learner whose policy has acted; those of older copies to nobody."""
+        present = np.unique(transitions.drivers).tolist()
+        for p in (p for p in present if p < len(self)):
+            self.learners[p].add(transitions if len(present) == 1 else transitions.of_driver(p))
 
-    def count(self, drivers: npt.NDArray[np.int64]) -> None:
-        """Books who has driven the trains of a finished episode."""
+    def after_episode(self, episode: int, drivers: npt.NDArray[np.int64]) -> None:
+        """Books who has driven the trains of an episode, the ``episode``-th that is finished."""
         self.trains_driven += np.bincount(drivers, minlength=len(self))[: len(self)]
+        if self.past_selves.is_due(episode):
+            self.past_selves.take([learner.policy for learner in self.learners])
+            self.policies[len(self) :] = self.past_selves.policies
 
     def learn(self) -> None:
         """Takes the learning steps that are due."""
@@ -108,6 +123,27 @@ class Population:
     def evaluation_policies(self) -> list[GreedyPolicy]:
         """What each policy plays when it is evaluated; they keep up with further learning."""
         return [learner.policy.evaluation_policy() for learner in self.learners]
+
+    def exchange(self, episode: int, scores: Sequence[float]) -> None:
+        """One step of population-based training, by the scores of each policy alone."""
+        config = self.config
+        random = generator(config.seed, Stream.EXCHANGE, len(self.exchanges))
+        fates = choose_fates(scores, config.pbt_share, config.pbt_min_gap, random)
+        before = [learner.hyperparameters for learner in self.learners]
+        for p, (learner, fate) in enumerate(zip(self.learners, fates, strict=True)):
+            if fate.kind == REPLACED:  # its source is one of those that are kept
+                learner.policy.take_over(self.learners[fate.source].policy)
+            if fate.kind != KEPT and p != CONTROL:
+                learner.hyperparameters = perturbed(before[fate.source], random, with_gamma=config.pbt_gamma)
+        self.exchanges.append(
+            {
+                "episode": episode,
+                "scores": list(scores),
+                "kinds": [fate.kind for fate in fates],
+                "sources": [fate.source for fate in fates],
+                "hyperparameters": [dataclasses.asdict(learner.hyperparameters) for learner in self.learners],
+            }
+        )
 
     # --- numbers -------------------------------------------------------------------------------------------------
 
@@ -133,6 +169,8 @@ class Population:
         return {
             "policies": [learner.state_dict() for learner in self.learners],
             "trains_driven": self.trains_driven.tolist(),
+            "past_selves": self.past_selves.state_dict(),
+            "exchanges": copy.deepcopy(self.exchanges),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -140,3 +178,9 @@ class Population:
         for learner, of_learner in zip(self.learners, state["policies"], strict=True):
             learner.load_state_dict(of_learner)
         self.trains_driven[:] = state["trains_driven"]
+        self.past_selves.load_state_dict(state["past_selves"], [learner.policy for learner in self.learners])
+        self.policies[len(self) :] = self.past_selves.policies
+        self.exchanges = copy.deepcopy(state["exchanges"])
+        if self.exchanges:  # what was found by then; the control keeps what the command line says
+            for p in range(CONTROL + 1, len(self)):
+                self.learners[p].hyperparameters = Hyperparameters(**self.exchanges[-1]["hyperparameters"][p])

@@ -1,0 +1,68 @@
+"""Frozen older copies of the policies, which drive a train now and then: partners that nobody learns from.
+
+A policy that only ever meets its newest self may forget how to get along with anybody else.
+"""
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from reinforcement_learning.dddqn_policy import DDDQNPolicy, GreedyPolicy
+from reinforcement_learning.multi_policy.mapping import Drivers
+from utils.random_streams import Stream, generator
+
+COPIES_KEPT = 4  # of each policy, the newest
+
+
+class PastSelves:
+    """The copies, as policies with numbers behind those of the policies that learn.
+
+    Copy c of policy p has the number ``(1 + c) * n_policies + p``. The oldest gives way to a new one; a train that it
+    is driving at that moment goes on with the new one.
+
+    Args:
+        probability: share of the trains that older copies drive.
+        snapshot_every: finished episodes from one copy to the next.
+        seed: of the training.
+    """
+
+    def __init__(self, probability: float, snapshot_every: int, seed: int) -> None:
+        self._probability, self._snapshot_every, self._seed = probability, snapshot_every, seed
+        self._n_taken = 0
+        self.policies: list[GreedyPolicy] = []
+
+    def replace_some(self, episode: int, drivers: Drivers, n_policies: int) -> Drivers:
+        """Puts an older copy of its policy in the place of some drivers of a training episode."""
+        n_copies = len(self.policies) // n_policies
+        if self._probability == 0.0 or n_copies == 0:
+            return drivers
+        random = generator(self._seed, Stream.PAST_SELVES, episode)
+        replaced = random.random(len(drivers)) < self._probability
+        copies = random.integers(n_copies, size=len(drivers))
+        return np.where(replaced, (1 + copies) * n_policies + drivers, drivers)
+
+    def is_due(self, episode: int) -> bool:
+        """Whether copies are to be taken after so many finished episodes."""
+        return self._probability > 0.0 and episode // self._snapshot_every > self._n_taken
+
+    def take(self, policies: list[DDDQNPolicy]) -> None:
+        """Copies what the policies would play in an evaluation."""
+        copies = [GreedyPolicy(copy.deepcopy(policy.average_network), policy.device) for policy in policies]
+        first = self._n_taken % COPIES_KEPT * len(policies)
+        self.policies[first : first + len(policies)] = copies
+        self._n_taken += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state for a checkpoint."""
+        return {"n_taken": self._n_taken, "networks": [policy.network.state_dict() for policy in self.policies]}
+
+    def load_state_dict(self, state: dict[str, Any], policies: list[DDDQNPolicy]) -> None:
+        """Takes over a state; the copies live where their policies do."""
+        self._n_taken = state["n_taken"]
+        self.policies.clear()
+        for i, weights in enumerate(state["networks"]):
+            policy = policies[i % len(policies)]
+            network = copy.deepcopy(policy.average_network)
+            network.load_state_dict(weights)
+            self.policies.append(GreedyPolicy(network, policy.device))
