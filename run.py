@@ -71,7 +71,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = SentenceParser(prog="run.py", description="Plays all environments of flatland-rl's remote evaluator.")
     parser.add_argument("--checkpoint", metavar="FILE", help="default: $FLATLAND_CHECKPOINT, else the one that ships")
     parser.add_argument(
-        "--policy_index", type=whole_number, default=0, metavar="I", help="which policy of a checkpoint (default: 0)"
+        "--policy_index",
+        type=whole_number,
+        metavar="I",
+        help="which policy of a checkpoint that holds several (default: the best)",
     )
     parser.add_argument(
         "--wait", type=whole_number, default=50, metavar="SECONDS", help="for Redis and the evaluator (default: 50)"

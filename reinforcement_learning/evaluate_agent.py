@@ -18,10 +18,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it ca
 import torch
 
 from reinforcement_learning.checkpointing import CheckpointError
-from reinforcement_learning.config import SentenceParser, whole_number
+from reinforcement_learning.config import ConfigError, SentenceParser, whole_number
 from reinforcement_learning.heuristics import MissingPackageError
+from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.run_folders import check_writable
-from reinforcement_learning.scoring import CEILING, NAMES, Played, Scored, Scorer, Task, table
+from reinforcement_learning.scoring import (
+    BEST_POLICY,
+    CEILING,
+    NAMES,
+    Played,
+    Scored,
+    Scorer,
+    Task,
+    policy_choice,
+    table,
+)
 from utils.atomic_files import atomic_write
 from utils.env_configs import EnvConfig, EnvConfigError, SavedEnv, resolve_env_config
 from utils.random_streams import MAX_USER_SEED
@@ -39,11 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if path := getattr(options, name):
                 check_writable(name, Path(path).parent)
         scorer = Scorer(options.policy, options.policy_index, options.num_workers)
-    except (CheckpointError, EnvConfigError, MissingPackageError, ValueError) as error:
+    except (CheckpointError, ConfigError, EnvConfigError, MissingPackageError, ValueError) as error:
         print(f"evaluate_agent.py: error: {error}", file=sys.stderr)
         return 2
     try:
         rows = _score(scorer, configs, options)
+    except MappingError as error:
+        print(f"evaluate_agent.py: error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
@@ -84,10 +98,11 @@ def _parser() -> SentenceParser:
     )
     parser.add_argument(
         "--policy_index",
-        type=whole_number,
-        default=0,
-        metavar="I",
-        help="which policy of checkpoints that hold several (default: 0)",
+        type=policy_choice,
+        default=BEST_POLICY,
+        metavar="I|best|mapping",
+        help="which policy of checkpoints that hold several: its number, the one that was best in the newest "
+        "evaluation, or all as they were mapped in training (default: best)",
     )
     parser.add_argument("--json", metavar="FILE", help="where to write all results")
     parser.add_argument(

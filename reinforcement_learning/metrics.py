@@ -143,7 +143,7 @@ class JsonLinesSink:
             self._file = self.path.open("w", encoding="utf-8")
         else:
             if self.path.exists():
-                _drop_rows_after(self.path, resume_episode)
+                drop_rows_after(self.path, resume_episode)
             self._file = self.path.open("a", encoding="utf-8")
 
     def log(self, episode: int, metrics: Mapping[str, float]) -> None:
@@ -171,7 +171,7 @@ class JsonLinesSink:
         self._file.close()
 
 
-def _drop_rows_after(path: Path, episode: int) -> None:
+def drop_rows_after(path: Path, episode: int) -> None:
     """Rewrites a file of JSON lines without rows after ``episode`` and without lines that are no whole row."""
     with path.open("rb") as old, atomic_write(path) as new:
         for line in old:

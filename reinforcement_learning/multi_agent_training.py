@@ -43,6 +43,7 @@ from reinforcement_learning.metrics import (
 )
 from reinforcement_learning.multi_policy.devices import DeviceError, available_gpus, describe, place_policies
 from reinforcement_learning.multi_policy.mapping import MappingError
+from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.multi_policy.modes import make_mapping
 from reinforcement_learning.multi_policy.reports import report_several_policies
 from reinforcement_learning.replay_buffer import ReplayBufferError
@@ -82,6 +83,8 @@ def _train(options: dict[str, Any]) -> int:
         trainer = Trainer(config, folders, stop_requested=lambda: interrupts.received is not None, devices=devices)
         notes = _resume(trainer, config, checkpoint_path, checkpoint)
         sinks = _make_sinks(config, folders, trainer, resumed=checkpoint is not None)
+        if config.num_policies > 1 and config.jsonl:
+            trainer.mapping_log = MappingLog(folders.output, trainer.episode if checkpoint else None)
         with MetricsWriter(sinks) as metrics:
             trainer.metrics = metrics
             _announce(config, folders, trainer, describe(devices), notes)

@@ -1,5 +1,6 @@
 """Plays the same levels with several players and sums up what each of them reached."""
 
+import argparse
 import multiprocessing
 import signal
 import statistics
@@ -10,22 +11,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from flatland.envs.rail_env import RailEnv
 
-from reinforcement_learning.checkpointing import CheckpointError, load_policy
-from reinforcement_learning.evaluation import mean_and_standard_error, play_by_rule, play_each_train_alone, play_levels
+from reinforcement_learning.checkpointing import CheckpointError, load_policies, load_policy
+from reinforcement_learning.evaluation import (
+    mean_and_standard_error,
+    play_by_rule,
+    play_each_train_alone,
+    play_levels,
+    play_levels_together,
+)
 from reinforcement_learning.heuristics import RULES
+from reinforcement_learning.multi_policy.mapping import PolicyMapping
+from reinforcement_learning.multi_policy.modes import make_mapping
 from reinforcement_learning.policy import Policy
 from reinforcement_learning.rollout import EpisodeResult, Stopwatch
 from utils.env_configs import EnvConfig, SavedEnv, make_rail_env
 from utils.flatland_caches import clear_flatland_caches
 from utils.level_snapshot import LevelSnapshot
 from utils.observation_utils import Observer
+from utils.rail_state import RailState
 from utils.rendering import EpisodeRecorder, RecordedSimulator, save_film
 from utils.simulator import FlatlandSimulator
 
 CEILING = "ceiling"
+BEST_POLICY, MAPPING = "best", "mapping"
 NAMES = (*RULES, CEILING)
 """The players that are no checkpoints."""
 
@@ -73,12 +86,47 @@ class CeilingPlayer:
         return result
 
 
-def load_player(name: str, policy_index: int = 0) -> Player:
+@dataclass(frozen=True)
+class PopulationPlayer:
+    """All policies of a training, mapped onto the trains as they were in training; the level's seed is the episode."""
+
+    policies: Sequence[Policy]
+    observer: Observer
+    mapping: PolicyMapping
+
+    def play(self, simulator: FlatlandSimulator, seed: int, stopwatch: Stopwatch | None = None) -> EpisodeResult:
+        """See :class:`Player`."""
+
+        def drivers(number: int, level: RailState) -> npt.NDArray[np.int64]:
+            return self.mapping.drivers(seed, level)
+
+        return play_levels_together([simulator], self.observer, self.policies, drivers, stopwatch=stopwatch)[0]
+
+
+def policy_choice(text: str) -> int | str:
+    """What ``--policy_index`` may be: a number, ``best`` or ``mapping``.
+
+    Raises:
+        argparse.ArgumentTypeError: it is something else.
+    """
+    if text in (BEST_POLICY, MAPPING):
+        return text
+    if text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 0 on nor {BEST_POLICY} nor {MAPPING}")
+
+
+def load_player(name: str, policy_index: int | str = BEST_POLICY) -> Player:
     """The player that a checkpoint's path or one of :data:`NAMES` stands for.
+
+    Args:
+        name: the path or the name.
+        policy_index: which policy of a checkpoint: its number, the best one, or all as in training.
 
     Raises:
         CheckpointError: it is neither, or the checkpoint cannot be used.
         MissingPackageError: the rule needs a package that is not installed.
+        ConfigError: the mapping of the training cannot be found any more.
     """
     if name == CEILING:
         return CeilingPlayer()
@@ -87,7 +135,10 @@ def load_player(name: str, policy_index: int = 0) -> Player:
         return RulePlayer(name)
     if not Path(name).is_file():
         raise CheckpointError(f"--policy {name} is neither a checkpoint file nor one of {', '.join(NAMES)}.")
-    return LearnedPlayer(*load_policy(name, policy_index))
+    if policy_index == MAPPING:
+        policies, observer, config = load_policies(name)
+        return PopulationPlayer(policies, observer, make_mapping(config))
+    return LearnedPlayer(*load_policy(name, None if policy_index == BEST_POLICY else int(policy_index)))
 
 
 @dataclass(frozen=True)
@@ -196,14 +247,14 @@ class Scorer:
 
     Args:
         names: players, see :func:`load_player`.
-        policy_index: which policy of checkpoints with several.
+        policy_index: which policy of checkpoints with several; see :func:`policy_choice`.
         num_workers: processes that play; 1 is this one.
 
     Raises:
         CheckpointError, MissingPackageError: see :func:`load_player`.
     """
 
-    def __init__(self, names: Sequence[str], policy_index: int = 0, num_workers: int = 1) -> None:
+    def __init__(self, names: Sequence[str], policy_index: int | str = BEST_POLICY, num_workers: int = 1) -> None:
         self._names = list(names)
         self._policy_index = policy_index
         self._num_workers = num_workers
@@ -265,7 +316,7 @@ def _copies(env: RailEnv, n: int) -> Iterator[RailEnv]:
 _players_of_worker: list[Player] = []
 
 
-def _begin_worker(names: Sequence[str], policy_index: int) -> None:
+def _begin_worker(names: Sequence[str], policy_index: int | str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that was started, which ends this one
     torch.set_num_threads(1)
     _players_of_worker[:] = [load_player(name, policy_index) for name in names]

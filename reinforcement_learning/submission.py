@@ -31,7 +31,7 @@ from utils.rail_state import RailState
 
 
 @lru_cache(maxsize=4)
-def load_warmed_up(checkpoint: str | Path, policy_index: int = 0) -> tuple[GreedyPolicy, Observer]:
+def load_warmed_up(checkpoint: str | Path, policy_index: int | None = None) -> tuple[GreedyPolicy, Observer]:
     """A policy and its observer that have played a step already: what is compiled or loaded once, is.
 
     Raises:

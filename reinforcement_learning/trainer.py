@@ -31,8 +31,9 @@ from reinforcement_learning.experience import (
 )
 from reinforcement_learning.metrics import MetricsWriter
 from reinforcement_learning.multi_policy.mapping import MappingError
+from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.multi_policy.population import Population
-from reinforcement_learning.multi_policy.scoring import score_population
+from reinforcement_learning.multi_policy.population_scores import score_population
 from reinforcement_learning.reward_shaping import RewardShaping
 from reinforcement_learning.rollout import Learning, Stopwatch
 from reinforcement_learning.rollout_workers import RolloutWorkerError, RolloutWorkers
@@ -68,6 +69,7 @@ class Trainer:
         self.config, self.folders = config, folders
         self.metrics = metrics or MetricsWriter([])
         self.stop_requested = stop_requested
+        self.mapping_log: MappingLog | None = None
         self.wandb_run_id: str | None = None  # kept in checkpoints: a resumed training continues its run there
         self.feature_set = get_feature_set(config.feature_set)
         self.observer = Observer(self.feature_set, config.action_mask, config.decision_points, config.safe_moves)
@@ -165,6 +167,7 @@ class Trainer:
             self.train_steps += episode.result.n_steps * episode.result.n_trains
             self.population.after_episode(self.episode, episode.result.drivers)
             self._log_training(episode)
+            self._log_mapping(episode)
         if finished:
             self.population.forget_losses()
 
@@ -344,6 +347,15 @@ class Trainer:
         row["throughput/learning_steps_per_second"] = self.population.learning_steps / row["timer/total"]
         row["system/resident_memory_mb"] = psutil.Process().memory_info().rss / 1e6
         self.metrics.log(self.episode, row)
+
+    def _log_mapping(self, episode: FinishedEpisode) -> None:
+        if self.mapping_log is None:
+            return
+        try:
+            self.mapping_log.add(self.episode, episode.level, episode.result.drivers)
+        except OSError as error:
+            self._warn(f"{self.mapping_log.path} could not be written ({error.strerror}); training goes on without it.")
+            self.mapping_log = None
 
     def _log_exchange(self) -> None:
         exchange = self.population.exchanges[-1]

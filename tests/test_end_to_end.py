@@ -178,6 +178,23 @@ def run_command(arguments: Sequence[str], cwd: Path) -> subprocess.CompletedProc
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_several_policies(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    arguments = ["--num_policies", "2", "--with_pbt", "--pbt_period_episodes", "2", "--wandb=False", "--seed", "1"]
+    out, _ = place.train(*SHORT, *arguments)
+    assert "2 policies on cpu" in out
+    (run,) = place.base.glob("output_dir/*")
+    drivers = [json.loads(line)["drivers"] for line in (run / "policy_mapping.jsonl").read_text().splitlines()]
+    assert len(drivers) == 4
+    assert all(sorted(of_episode) == [0, 1] for of_episode in drivers)  # two trains
+    table = json.loads((run / "cross_play.json").read_text())
+    assert len(table) == 4
+    assert all(line["who"] in out for line in table)
+    assert (run / "lineage.png").read_bytes().startswith(b"\x89PNG")
+    (checkpoint,) = place.base.glob("checkpoint_dir/*/best.pt")
+    assert len(read_checkpoint(checkpoint)["policies"]) == 2
+
+
 def test_gpu_that_is_not_there_and_wandb_that_is_not_set_up(tmp_path: Path) -> None:
     """Warns of the GPU, trains on the CPU, tracks offline, and asks nobody for a key."""
     out, err = Place(tmp_path).train(*SHORT, "-n", "1", "--use_gpu", "--wandb", "True", WANDB_MODE="offline")
@@ -208,6 +225,11 @@ def test_help_lists_every_option() -> None:
         (["--output_dir", f"{__file__}/below"], "--output_dir"),
         (["--level_cache", f"{__file__}/below"], "--level_cache"),
         (["--level_workers", "-1"], "--level_workers is -1"),
+        (["--num_policies", "3", "--policy_mode", "synchronous"], "8 divided by --num_policies 3 leaves 2"),
+        (["--num_policies", "2", "--policy_mapping", "mine:rule"], "'mine:rule'"),
+        (["--num_policies", "2", "--num_workers", "1"], "--num_workers 1"),
+        (["--devices", "cuda:99"], "'cuda:99'"),
+        (["--with_pbt"], "--num_policies is 1"),
     ],
 )
 def test_what_cannot_run_exits_2_with_a_sentence_before_training(

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from tiny_training import make_trainer
 
-from reinforcement_learning.checkpointing import BEST, write_checkpoint
+from reinforcement_learning.checkpointing import BEST, read_checkpoint, write_checkpoint
 from reinforcement_learning.evaluate_agent import main
 from reinforcement_learning.evaluation import play_by_rule
 from reinforcement_learning.heuristics import ShortestPath
@@ -189,3 +189,33 @@ def test_films_the_first_level_for_each_environment(tmp_path: Path, suffix: str)
             assert picture.width > 2 * 360  # two of the smallest, side by side
         assert main([*arguments, "-e", "0", "--render", str(film)]) == 0
         assert sorted(path.name for path in tmp_path.iterdir()) == ["film.png", "film_Test_0.png", "film_Tiny.png"]
+
+
+class TestCheckpointOfSeveralPolicies:
+    @pytest.fixture(scope="class")
+    def several(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        trainer, _ = make_trainer(tmp_path_factory.mktemp("several"), n_episodes=3, num_policies=2, n_step=2)
+        trainer.run()
+        return trainer.folders.checkpoints / BEST
+
+    def scores(self, checkpoint: Path, choice: str, tmp_path: Path) -> list[float]:
+        path = tmp_path / f"{choice}.json"
+        arguments = ["--policy", str(checkpoint), "-e", "Tiny", "-n", "8", "--json", str(path)]
+        assert main([*arguments, "--policy_index", choice]) == 0
+        (row,) = json.loads(path.read_text())
+        return [episode["score"] for episode in row["per_episode"]]
+
+    def test_each_the_best_and_all_as_in_training(self, several: Path, tmp_path: Path) -> None:
+        first, second, best = (self.scores(several, choice, tmp_path) for choice in ("0", "1", "best"))
+        assert first != second
+        evaluation = read_checkpoint(several)["last_evaluation"]
+        wanted = [evaluation[f"policy_{p:02d}/evaluation/scores_mean"] for p in (0, 1)]
+        assert best == (first, second)[wanted.index(max(wanted))]
+        assert self.scores(several, "mapping", tmp_path) == self.scores(several, "mapping", tmp_path)
+
+    @pytest.mark.parametrize("choice", ["worst", "-1", "1.5"])
+    def test_other_choices_are_refused(self, several: Path, choice: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as exit_info:
+            main(["--policy", str(several), f"--policy_index={choice}"])
+        assert exit_info.value.code == 2
+        assert "mapping" in capsys.readouterr().err

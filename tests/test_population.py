@@ -130,7 +130,7 @@ class TestSeveralPolicies:
         mask = np.ones((300, 5), bool)
         wanted = [p.act(observations, mask).tolist() for p in trainer.population.evaluation_policies()]
         assert len({tuple(actions) for actions in wanted}) == 3
-        found = [load_policy(path, index=p)[0].act(observations, mask).tolist() for p in range(3)]
+        found = [load_policy(path, p)[0].act(observations, mask).tolist() for p in range(3)]
         together, _, config = load_policies(path)
         assert found == wanted == [policy.act(observations, mask).tolist() for policy in together]
         assert config.num_policies == 3

@@ -84,7 +84,7 @@ class TestTransitions:
             trainer.population.learners[0].policy.load_state_dict(trained.population.learners[0].policy.state_dict())
             assert trainer.run()
         (local, local_sink), (apart, apart_sink) = trainers
-        assert local.buffer.n_added == apart.buffer.n_added > 100
+        assert local.population.learners[0].buffer.n_added == apart.population.learners[0].buffer.n_added > 100
         assert rows_in_any_order(local) == rows_in_any_order(apart)
         scores = [
             sorted(row["training/score"] for row in s.rows if "training/score" in row) for s in (local_sink, apart_sink)
@@ -169,7 +169,7 @@ class TestTraining:
         assert len(content["unfinished"]) >= 6
         resumed, sink = make_trainer(tmp_path, **self.OPTIONS | {"num_workers": num_workers})
         resumed.load_state_dict(content)
-        resumed.buffer.restore(content["replay_buffer"])
+        resumed.population.learners[0].buffer.restore(content["replay_buffers"][0])
         assert len(resumed.state_dict()["unfinished"]) == len(content["unfinished"])
         assert resumed.run()
         assert sorted(levels + levels_played(sink, 0.9)) == list(range(24))

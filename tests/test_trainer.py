@@ -19,7 +19,7 @@ from reinforcement_learning.checkpointing import BEST, numbered_checkpoint, read
 from reinforcement_learning.evaluation import evaluation_metrics, play_levels
 from reinforcement_learning.experience import PlayableLevels
 from reinforcement_learning.metrics import MetricsWriter
-from reinforcement_learning.multi_policy.scoring import PopulationScores, score_population
+from reinforcement_learning.multi_policy.population_scores import PopulationScores, score_population
 from reinforcement_learning.replay_buffer import ReplayBuffer
 from reinforcement_learning.trainer import Trainer
 from utils.rail_simulator import CompiledSimulator, UnsupportedLevel

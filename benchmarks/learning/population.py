@@ -1,0 +1,119 @@
+"""Trains a population with exchange and compares its best policy with the default single policy, for several seeds.
+
+    python benchmarks/learning/population.py -t 1 --seeds 1 2 3
+
+Each policy drives as many trains as the single policy: of N policies in the same environments for N times as many
+episodes, with an exploration that decays N times as slowly. "Best" is chosen by the training's own evaluation; scores
+are of levels that neither of the two has seen and nothing was chosen by. Writes population_CONFIG.json and, for the
+first seed, population_CONFIG.png (the lineage) beside itself.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.machine import processor  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+PROGRAMS = ROOT / "reinforcement_learning"
+FIRST_SEED = 500_000
+EPS_DECAY = 0.995  # the default
+
+
+def main() -> None:
+    """Trains, scores, writes the record."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("-t", "--training_env_config", default="1")
+    parser.add_argument("-n", "--n_episodes", type=int, default=2500, help="of the single policy")
+    parser.add_argument("--num_policies", type=int, default=4)
+    parser.add_argument("--exchanges", type=int, default=10)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--levels", type=int, default=200, help="unseen levels to score on")
+    parser.add_argument("--work_dir", type=Path, default=ROOT / "runs" / "benchmark")
+    options, extra = parser.parse_known_args()
+
+    runs = [_both(options, seed, extra) for seed in options.seeds]
+    differences = [run["best of the population"]["score"] - run["single policy"]["score"] for run in runs]
+    mean = statistics.mean(differences)
+    error = statistics.stdev(differences) / len(runs) ** 0.5 if len(runs) > 1 else None
+    environment = options.training_env_config
+    command = ["multi_agent_training.py", "-t", environment, "-e", environment, "--seed", "SEED"]
+    record = {
+        "population": " ".join([*command, *_population_options(options), *extra]),
+        "single": " ".join([*command, "-n", str(options.n_episodes), *extra]),
+        "levels": {"count": options.levels, "first_seed": FIRST_SEED},
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "best of the population less single policy, score": {"mean": mean, "se_over_seeds": error},
+        "at least as good": mean >= 0,
+        "runs": runs,
+    }
+    path = HERE / f"population_{options.training_env_config}.json"
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps({name: value for name, value in record.items() if name != "runs"}, indent=1))
+
+
+def _population_options(options: argparse.Namespace) -> list[str]:
+    n = options.num_policies
+    period = n * options.n_episodes // (options.exchanges + 1)
+    return [
+        *("-n", str(n * options.n_episodes), "--num_policies", str(n), "--eps_decay", f"{EPS_DECAY ** (1 / n):.6f}"),
+        *("--with_pbt", "--pbt_period_episodes", str(period), "--checkpoint_interval", str(period)),
+    ]
+
+
+def _both(options: argparse.Namespace, seed: int, extra: list[str]) -> dict[str, Any]:
+    single = _train(options, seed, "single", ["-n", str(options.n_episodes), *extra])
+    population = _train(options, seed, "population", [*_population_options(options), *extra])
+    lineage = options.work_dir / population["name"] / "lineage.png"
+    if seed == options.seeds[0] and lineage.exists():
+        shutil.copy(lineage, HERE / f"population_{options.training_env_config}.png")
+    choices = ["best", "mapping", *map(str, range(options.num_policies))]
+    run: dict[str, Any] = {
+        "seed": seed,
+        "seconds": {"single": single["seconds"], "population": population["seconds"]},
+        "single policy": _score(options, single["checkpoint"], "best"),
+    }
+    for choice in choices:
+        who = {"best": "best of the population", "mapping": "training mapping"}.get(choice, f"policy {choice}")
+        run[who] = _score(options, population["checkpoint"], choice)
+    cross_play = options.work_dir / population["name"] / "cross_play.json"
+    return run | {"cross_play": json.loads(cross_play.read_text()) if cross_play.exists() else None}
+
+
+def _train(options: argparse.Namespace, seed: int, what: str, arguments: list[str]) -> dict[str, Any]:
+    environment = options.training_env_config
+    name = f"{what}{environment}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    command = [sys.executable, str(PROGRAMS / "multi_agent_training.py"), "-t", environment, "-e", environment]
+    command += ["--seed", str(seed), "--run_name", name, "--wandb", "False", "--output_dir", str(options.work_dir)]
+    command += ["--checkpoint_dir", str(options.work_dir / "checkpoints"), *arguments]
+    started = time.perf_counter()
+    subprocess.run(command, check=True)
+    seconds = round(time.perf_counter() - started, 1)
+    (newest, *_) = sorted((options.work_dir / "checkpoints" / name).glob("episode_*.pt"), reverse=True)
+    return {"name": name, "seconds": seconds, "checkpoint": newest}
+
+
+def _score(options: argparse.Namespace, checkpoint: Path, choice: str) -> dict[str, float]:
+    path = options.work_dir / "scores.json"
+    command = [sys.executable, str(PROGRAMS / "evaluate_agent.py"), "-e", options.training_env_config]
+    command += ["-n", str(options.levels), "--seed", str(FIRST_SEED), "--json", str(path)]
+    subprocess.run([*command, "--policy", str(checkpoint), "--policy_index", choice], check=True)
+    (row,) = json.loads(path.read_text())
+    return {name: round(row[f"{name}_mean"], 4) for name in ("score", "completion", "deadlock", "never_departed")} | {
+        "score_se": round(row["score_se"], 4)
+    }
+
+
+if __name__ == "__main__":
+    main()

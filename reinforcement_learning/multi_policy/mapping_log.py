@@ -1,0 +1,35 @@
+"""A file that tells who has driven which train: ``{"episode": 7, "level": 8, "drivers": [0, 2, 1]}`` and so on."""
+
+import json
+from pathlib import Path
+
+from reinforcement_learning.metrics import drop_rows_after
+from reinforcement_learning.multi_policy.mapping import Drivers
+
+MAPPING_FILE = "policy_mapping.jsonl"
+
+
+class MappingLog:
+    """Appends a line for each finished episode of a training.
+
+    Args:
+        folder: where the file is.
+        resume_episode: lines after it, which a resumed training writes again, are dropped; None: a new file.
+    """
+
+    def __init__(self, folder: Path, resume_episode: int | None) -> None:
+        self.path = folder / MAPPING_FILE
+        if resume_episode is None:
+            self.path.write_bytes(b"")
+        elif self.path.exists():
+            drop_rows_after(self.path, resume_episode)
+
+    def add(self, episode: int, level: int, drivers: Drivers) -> None:
+        """Writes one line: the policy of each train, numbers behind those of the policies being older copies.
+
+        Raises:
+            OSError: the disk is full or gone.
+        """
+        line = json.dumps({"episode": episode, "level": level, "drivers": drivers.tolist()})
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")

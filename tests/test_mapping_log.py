@@ -1,0 +1,26 @@
+"""The file that tells who has driven which train."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from reinforcement_learning.multi_policy.mapping_log import MappingLog
+
+
+def rows(log: MappingLog) -> list[dict[str, object]]:
+    return [json.loads(line) for line in log.path.read_text().splitlines()]
+
+
+def test_a_resumed_training_writes_no_line_twice(tmp_path: Path) -> None:
+    log = MappingLog(tmp_path, None)
+    for episode in (1, 2, 3):
+        log.add(episode, episode - 1, np.array([episode, 0]))
+    resumed = MappingLog(tmp_path, 2)
+    resumed.add(3, 2, np.array([7, 7]))
+    assert rows(resumed) == [
+        {"episode": 1, "level": 0, "drivers": [1, 0]},
+        {"episode": 2, "level": 1, "drivers": [2, 0]},
+        {"episode": 3, "level": 2, "drivers": [7, 7]},
+    ]
+    assert rows(MappingLog(tmp_path, None)) == []
