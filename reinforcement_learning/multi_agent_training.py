@@ -44,7 +44,7 @@ from reinforcement_learning.metrics import (
 from reinforcement_learning.multi_policy.devices import DeviceError, available_gpus, describe, place_policies
 from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.multi_policy.mapping_log import MappingLog
-from reinforcement_learning.multi_policy.modes import make_mapping
+from reinforcement_learning.multi_policy.modes import check_mapping
 from reinforcement_learning.multi_policy.reports import report_several_policies
 from reinforcement_learning.replay_buffer import ReplayBufferError
 from reinforcement_learning.rollout_workers import RolloutWorkerError
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _train(options: dict[str, Any]) -> int:
     checkpoint_path, checkpoint = _find_checkpoint(options)
     config = make_config(options, checkpoint["config"] if checkpoint else None)
-    make_mapping(config)  # tells what does not go together before any folder is made
+    check_mapping(config)  # before any folder is made
     devices = _choose_devices(config)
     torch.set_num_threads(config.num_threads)
     folders = prepare_run_folders(config, resumed=checkpoint is not None)

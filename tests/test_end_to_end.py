@@ -227,6 +227,7 @@ def test_help_lists_every_option() -> None:
         (["--level_workers", "-1"], "--level_workers is -1"),
         (["--num_policies", "3", "--policy_mode", "synchronous"], "8 divided by --num_policies 3 leaves 2"),
         (["--num_policies", "2", "--policy_mapping", "mine:rule"], "'mine:rule'"),
+        (["--num_policies", "2", "--policy_mapping", "math:isqrt"], "'math:isqrt' failed in episode 0"),
         (["--num_policies", "2", "--num_workers", "1"], "--num_workers 1"),
         (["--devices", "cuda:99"], "'cuda:99'"),
         (["--with_pbt"], "--num_policies is 1"),

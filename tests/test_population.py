@@ -126,7 +126,7 @@ class TestSeveralPolicies:
     def test_checkpoint_holds_all_of_them(self, uninterrupted: tuple[Trainer, MemorySink]) -> None:
         trainer, _ = uninterrupted
         path = numbered_checkpoint(trainer.folders.checkpoints, 12)
-        observations = np.random.default_rng(0).normal(size=(300, 231)).astype(np.float32)
+        observations = np.random.default_rng(0).normal(size=(300, trainer.feature_set.n_features)).astype(np.float32)
         mask = np.ones((300, 5), bool)
         wanted = [p.act(observations, mask).tolist() for p in trainer.population.evaluation_policies()]
         assert len({tuple(actions) for actions in wanted}) == 3

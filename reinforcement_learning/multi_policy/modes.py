@@ -5,6 +5,7 @@ from reinforcement_learning.multi_policy.exchange import out_of_bounds
 from reinforcement_learning.multi_policy.hyperparameters import Hyperparameters
 from reinforcement_learning.multi_policy.mapping import (
     NEEDS_MIXING,
+    RULES,
     MappingError,
     MappingRule,
     PolicyMapping,
@@ -12,6 +13,9 @@ from reinforcement_learning.multi_policy.mapping import (
     find_rule,
     synchronous,
 )
+from utils.env_configs import resolve_env_config
+from utils.level_pool import TrainingLevels
+from utils.rail_state import RailState
 
 
 def check_exchange(config: TrainingConfig) -> None:
@@ -57,6 +61,19 @@ def make_mapping(config: TrainingConfig) -> PolicyMapping:
         n_environments=config.num_envs,
         seed=config.seed,
     )
+
+
+def check_mapping(config: TrainingConfig) -> None:
+    """Tells all that can be told before training: options that do not go together, a user's rule that does not work.
+
+    Raises:
+        ConfigError: see :func:`make_mapping`.
+        MappingError: a user's rule gives no mapping for the first level.
+    """
+    mapping = make_mapping(config)
+    if config.num_policies > 1 and config.policy_mapping not in RULES:
+        levels = TrainingLevels(resolve_env_config(config.training_env_config), config.seed)
+        mapping.drivers(0, RailState.from_env(levels.make(0)))
 
 
 def check_sharing(config: TrainingConfig) -> None:
