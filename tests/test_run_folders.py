@@ -10,6 +10,7 @@ import pytest
 from reinforcement_learning.config import ConfigError, TrainingConfig
 from reinforcement_learning.replay_buffer import bytes_needed
 from reinforcement_learning.run_folders import prepare_run_folders, warn_about_sizes
+from utils.observation_utils import get_feature_set
 
 
 def config_below(base: Path, **options: Any) -> TrainingConfig:
@@ -74,7 +75,7 @@ def test_leftovers_of_a_killed_run_go(tmp_path: Path) -> None:
 class TestSizes:
     def warnings(self, monkeypatch: pytest.MonkeyPatch, config: TrainingConfig, memory: float, disk: float) -> list:
         """What is said with so many buffers' worth of memory and disk free."""
-        size = bytes_needed(config.buffer_size, 231)
+        size = bytes_needed(config.buffer_size, get_feature_set(config.feature_set).n_features)
         monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=memory * size))
         monkeypatch.setattr(psutil, "disk_usage", lambda path: SimpleNamespace(free=disk * size))
         said: list[str] = []
