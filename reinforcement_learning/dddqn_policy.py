@@ -17,8 +17,14 @@ from torch.nn.utils import parameters_to_vector
 
 from reinforcement_learning.dueling_q_network import N_ACTIONS, DuelingQNetwork, polyak_update
 from reinforcement_learning.replay_buffer import Batch
+from utils.rail_grid import DO_NOTHING, STOP_MOVING
 from utils.random_streams import Stream, generator, seed_sequence
 from utils.route_features import least_detour_actions
+
+_WAITING_ACTIONS = [DO_NOTHING, STOP_MOVING]
+# By what a new network values waiting less than going, in units of the reward for an arrival. Without it two trainings
+# in three begin with trains that wait, which advantage learning makes firm: none departs for hundreds of episodes.
+_RELUCTANCE_TO_WAIT = 0.3
 
 
 class GreedyPolicy:
@@ -84,6 +90,10 @@ class DDDQNPolicy:
         with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
             torch.manual_seed(int(seed_sequence(seed, Stream.NETWORK, index).generate_state(1)[0]))
             self.q_network = DuelingQNetwork(n_features, hidden_size).to(self.device)
+        last_layer = self.q_network.advantage[-1]
+        assert isinstance(last_layer, torch.nn.Linear)
+        with torch.no_grad():
+            last_layer.bias[_WAITING_ACTIONS] -= _RELUCTANCE_TO_WAIT
         self.target_network = copy.deepcopy(self.q_network).requires_grad_(False)
         self.average_network = copy.deepcopy(self.q_network).requires_grad_(False)
         self.learning_steps = 0
