@@ -88,7 +88,7 @@ def _train(options: dict[str, Any]) -> int:
         with MetricsWriter(sinks) as metrics:
             trainer.metrics = metrics
             _announce(config, folders, trainer, describe(devices), notes)
-            compile_ahead.finish(trainer.feature_set)
+            compile_ahead.finish(trainer.feature_set, config.safe_moves)
             _collect_garbage_from_now_on()
             finished = trainer.run()
             _close(config, folders, trainer, finished)

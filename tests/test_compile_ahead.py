@@ -29,9 +29,9 @@ class Names(event.Listener):
     def on_end(self, event):
         pass
 
-ahead.finish(get_feature_set("tree"))
+ahead.finish(get_feature_set("tree_routes"), safe_moves=True)
 event.register("numba:compile", Names())
-trainer, _ = make_trainer(Path(sys.argv[1]), n_episodes=3, num_envs=2)
+trainer, _ = make_trainer(Path(sys.argv[1]), n_episodes=3, num_envs=2, feature_set="tree_routes", safe_moves=True)
 trainer.run()
 print("episodes", trainer.episode)
 """

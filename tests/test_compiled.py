@@ -40,11 +40,11 @@ def test_the_users_cache_folder_is_respected(tmp_path, monkeypatch) -> None:
 def test_functions_compile_where_nothing_can_be_written(monkeypatch) -> None:
     njit = numba.njit
 
-    def njit_that_cannot_write(function=None, *, cache=False):
+    def njit_that_cannot_write(*, cache=False, **options):
         def refuse(_):
             raise RuntimeError("cannot cache function: no locator available")
 
-        return refuse if cache else njit(function)
+        return refuse if cache else njit(**options)
 
     monkeypatch.setattr(numba, "njit", njit_that_cannot_write)
     assert compiled(plus_one)(2) == 3

@@ -26,7 +26,7 @@ from reinforcement_learning.trainer import Trainer
 from utils import child_process
 
 # Without exploration and learning steps a transition depends on the level alone.
-GREEDY: dict[str, Any] = {"eps_start": 0.0, "eps_end": 0.0, "buffer_size": 5000, "buffer_min_size": 5000}
+GREEDY: dict[str, Any] = {"eps_start": 0.0, "eps_end": 0.0, "buffer_size": 5000, "buffer_min_size": 5000} | UNGUIDED
 
 
 def workers_of(trainer: Trainer) -> RolloutWorkers:

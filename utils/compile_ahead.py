@@ -9,6 +9,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from utils.child_main import Messages, serve
@@ -17,34 +18,38 @@ from utils.child_process import ChildProcess
 if TYPE_CHECKING:
     from utils.observation_utils import FeatureSet
 
-_SECONDS_TO_WAIT = 120  # for the other process; what it has not done by then is compiled here
+_SECONDS_TO_WAIT = 120  # for each part; what the other process has not done by then is compiled here
 
 
 class CompileAhead:
     """The other process; where there is nothing to compile, or no place to keep it, nothing happens."""
 
     def __init__(self) -> None:
-        self._ended = threading.Event()
+        self._done = threading.Semaphore(0)  # counts the parts that the other process has compiled
         self._child: ChildProcess | None = None
 
     def start(self) -> None:
         """Starts the other process; it ends by itself, and with this one."""
         if _is_needed():
-            self._child = ChildProcess("utils.compile_ahead", lambda message: self._ended.set())
+            self._child = ChildProcess("utils.compile_ahead", self._received)
 
-    def finish(self, feature_set: "FeatureSet") -> None:
-        """Compiles the rest and waits; to be called before anything is played with this feature set."""
+    def finish(self, feature_set: "FeatureSet", safe_moves: bool) -> None:
+        """Compiles the rest and waits; to be called before anything is played with these observations."""
         if self._child is None:
             return
-        _compile_observation(feature_set)
-        self._ended.wait(_SECONDS_TO_WAIT)
+        _compile_observation_and_simulator(feature_set)
+        for _ in range(2 if safe_moves or feature_set.with_routes else 1):
+            self._done.acquire(timeout=_SECONDS_TO_WAIT)
         self._child.end()
         self._child = None
+
+    def _received(self, message: bytes | None) -> None:
+        self._done.release(1 if message is not None else 2)  # one that has ended does nothing more
 
 
 def main() -> None:
     """What the other process does."""
-    serve(_compile_the_other_half)
+    serve(_compile_levels_and_safe_moves)
 
 
 def _is_needed() -> bool:
@@ -52,37 +57,47 @@ def _is_needed() -> bool:
 
     folder = cache_folder()
     parent = next(path for path in (folder, *folder.parents) if path.exists())
-    return (
-        parent.is_dir() and os.access(parent, os.W_OK) and not any(folder.glob("**/observation_utils._observe-*.nbi"))
-    )
+    is_compiled = any(folder.glob("**/observation_utils._observe-*.nbi"))
+    return not is_compiled and parent.is_dir() and os.access(parent, os.W_OK)
 
 
-def _compile_the_other_half(messages: Messages, send: Callable[[bytes], None]) -> None:
+def _compile_levels_and_safe_moves(messages: Messages, send: Callable[[bytes], None]) -> None:
     gc.disable()  # imports and numba leave no garbage that is worth the time
     import numpy as np
 
-    from utils.deadlock_check import deadlocked
     from utils.env_configs import ENV_CONFIGS
     from utils.level_pool import TrainingLevels
+    from utils.observation_utils import Observer, get_feature_set
     from utils.packed_level import pack_level
     from utils.rail_simulator import CompiledSimulator
-    from utils.rail_state import remaining_travel_time
+    from utils.safe_moves import SafeMoves
 
     warnings.simplefilter("ignore")  # the training warns of everything itself
-    # in the order in which a training comes to it
     simulator = CompiledSimulator.from_env(TrainingLevels(ENV_CONFIGS["Tiny"], 0).make(0))
     pack_level(simulator)
+    send(b"")
+    state, safe_moves, feature_set = simulator.state, SafeMoves(), get_feature_set("tree_routes")
+    safe = safe_moves.restrict(state, np.ones((state.n_trains, 5), dtype=np.bool_))
+    safe_moves.settle(state, np.zeros(state.n_trains, dtype=np.int64))
+    features = np.zeros((state.n_trains, feature_set.n_features), dtype=np.float32)
+    Observer(feature_set).fill_routes(state, safe, features[:, feature_set.route_features])
+    send(b"")
+
+
+def _compile_observation_and_simulator(feature_set: "FeatureSet") -> None:
+    import numpy as np
+
+    from utils.deadlock_check import deadlocked
+    from utils.env_configs import ENV_CONFIGS, make_rail_env
+    from utils.observation_utils import observe
+    from utils.rail_simulator import CompiledSimulator
+    from utils.rail_state import RailState, remaining_travel_time
+
+    env = make_rail_env(ENV_CONFIGS["Tiny"], 0)
+    observe(RailState.from_env(env), replace(feature_set, with_routes=False))  # the other process does the routes
+    simulator = CompiledSimulator.from_env(env)
     remaining_travel_time(simulator.state)
     actions = np.zeros(simulator.state.n_trains, dtype=np.int64)
     while not simulator.done:
         simulator.step(actions)
     deadlocked(simulator.state)
-    send(b"")
-
-
-def _compile_observation(feature_set: "FeatureSet") -> None:
-    from utils.env_configs import ENV_CONFIGS, make_rail_env
-    from utils.observation_utils import observe
-    from utils.rail_state import RailState
-
-    observe(RailState.from_env(make_rail_env(ENV_CONFIGS["Tiny"], 0)), feature_set)

@@ -44,8 +44,8 @@ def compiled(function: F) -> F:
     cache_dir = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = cache_dir or _CACHE_DIR
     try:
-        return numba.njit(cache=True)(function)
+        return numba.njit(cache=True, no_cfunc_wrapper=True)(function)
     except RuntimeError:  # "cannot cache function: no locator available"
-        return numba.njit(function)
+        return numba.njit(no_cfunc_wrapper=True)(function)
     finally:
         numba.config.CACHE_DIR = cache_dir

@@ -335,10 +335,11 @@ class Observer:
         if self._safe_moves.enabled or self.feature_set.with_routes:
             safe = self._safe_moves.restrict(state, mask)
             if self.feature_set.route_features:
-                self._fill_route_features(state, safe, features[:, self.feature_set.route_features])
+                self.fill_routes(state, safe, features[:, self.feature_set.route_features])
         return features, mask
 
-    def _fill_route_features(self, state: RailState, safe: NDArray[np.int8], features: NDArray[np.float32]) -> None:
+    def fill_routes(self, state: RailState, safe: NDArray[np.int8], features: NDArray[np.float32]) -> None:
+        """Fills ``features``, float32 [trains, N_ROUTE_FEATURES], with ``safe`` from ``SafeMoves.restrict``."""
         if self._routes is None or not self._routes.fits(state):
             self._routes = RouteSearch.for_state(state)
         fill_route_features(
