@@ -4,7 +4,7 @@
 
 Writes main_command_CONFIG.json (scores, times, machine) and main_command_CONFIG.png (learning curves) beside itself.
 The levels have seeds from 500000 on: not those of the trainings, nor those of any table in the README, so nothing was
-ever chosen by them.
+ever chosen by them. Trainings that are finished in --work_dir are scored, not repeated.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import platform
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -65,23 +64,23 @@ def main() -> None:
 
 
 def _train(options: argparse.Namespace, seed: int, extra: list[str]) -> dict[str, Any]:
-    name = f"config{options.training_env_config}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     environment = options.training_env_config
+    name = f"config{environment}-seed{seed}"
+    checkpoints = options.work_dir / "checkpoints" / name
+    last = checkpoints / f"episode_{options.n_episodes:07d}.pt"
     command = [sys.executable, str(PROGRAMS / "multi_agent_training.py"), "-n", str(options.n_episodes)]
     command += ["-t", environment, "-e", environment, "--seed", str(seed), "--run_name", name, "--wandb", "False"]
     command += ["--checkpoint_dir", str(options.work_dir / "checkpoints"), "--output_dir", str(options.work_dir)]
     command += extra
-    started = time.perf_counter()
-    subprocess.run(command, check=True)
-    seconds = time.perf_counter() - started
-    checkpoints = options.work_dir / "checkpoints" / name
+    if not last.exists():
+        subprocess.run(command, check=True)
     rows = [json.loads(line) for line in (options.work_dir / name / "metrics.jsonl").read_text().splitlines()]
     return {
         "seed": seed,
-        "seconds": round(seconds, 1),
+        "seconds": round(rows[-2]["timer/total"], 1),
         "timer": {key: round(value, 1) for key, value in rows[-2].items() if key.startswith("timer/")},
         "checkpoints": {
-            "last": str(checkpoints / f"episode_{options.n_episodes:07d}.pt"),
+            "last": str(last),
             "best": str(checkpoints / "best.pt"),
         },
         "metrics": rows,
