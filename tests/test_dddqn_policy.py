@@ -224,6 +224,38 @@ class TestAct:
         assert np.mean(actions == 0) == pytest.approx(0.5 + 0.5 / 5, abs=0.03)
 
 
+class TestGuide:
+    """Of twelve route features the second, sixth and tenth are the detours to the left, forward and to the right."""
+
+    OBSERVATIONS = np.zeros((400, 12), dtype=np.float32)
+    OBSERVATIONS[:, [1, 5, 9]] = 0.5, 0.2, 0.1
+    MASK = np.tile([False, True, True, False, True], (400, 1))
+
+    def chosen(self, guide: float) -> np.ndarray:
+        policy = DDDQNPolicy(12, hidden_size=16, guide=guide, route_features=slice(0, 12))
+        return np.bincount(policy.act(self.OBSERVATIONS, self.MASK, epsilon=1.0), minlength=5)
+
+    def test_explores_the_possible_way_with_the_least_detour(self) -> None:
+        assert self.chosen(1.0).tolist() == [0, 0, 400, 0, 0]  # to the right would be shorter, but is not possible
+
+    def test_leaves_the_other_share_to_chance(self) -> None:
+        assert self.chosen(0.7)[[1, 2, 4]] == pytest.approx([40, 320, 40], abs=25)
+        assert self.chosen(0.0)[[1, 2, 4]] == pytest.approx([133, 133, 133], abs=35)
+
+    def test_needs_route_features(self) -> None:
+        mask = np.ones((400, 5), dtype=bool)
+        actions = make_policy(guide=1.0).act(np.zeros((400, N_FEATURES), dtype=np.float32), mask, epsilon=1.0)
+        assert (np.bincount(actions, minlength=5) > 40).all()
+
+
+def test_new_networks_would_rather_go_than_wait() -> None:
+    """Without that, waiting would be the best in two of five."""
+    observations = np.random.default_rng(0).normal(size=(50, N_FEATURES)).astype(np.float32)
+    mask = np.ones((50, 5), dtype=bool)
+    waiting = [np.isin(make_policy(seed=seed).act(observations, mask), [0, 4]).mean() for seed in range(20)]
+    assert np.mean(waiting) < 0.1
+
+
 def test_evaluation_policy_plays_the_average_and_never_explores() -> None:
     policy = make_policy()
     always(policy.q_network, 0.0, [0.0, 1.0, 0.0, 0.0, 0.0])

@@ -42,6 +42,14 @@ def test_a_lonely_train_on_its_shortest_path_arrives(seed: int) -> None:
     assert play("shortest_path", seed, n_trains=1).completion == 1.0
 
 
+def test_least_detour_gets_more_trains_home_than_shortest_paths_and_none_into_a_deadlock() -> None:
+    played = {name: [play(name, seed, 10) for seed in range(4)] for name in ("least_detour", "shortest_path")}
+    home = {name: sum(result.completion for result in results) for name, results in played.items()}
+    assert home["least_detour"] > home["shortest_path"]
+    assert sum(result.deadlocked for result in played["shortest_path"]) > 0.5
+    assert sum(result.deadlocked for result in played["least_detour"]) < 0.1
+
+
 def test_deadlock_avoidance_gets_more_trains_home_than_shortest_paths() -> None:
     pytest.importorskip("flatland_baselines", reason="the package flatland-baselines is not installed")
     played = {name: [play(name, seed).completion for seed in range(4)] for name in ("dla", "shortest_path")}
