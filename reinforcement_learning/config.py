@@ -126,6 +126,12 @@ class TrainingConfig:
     gamma: float = option(_LEARN, 0.995, "discount for each step of the environment", _between(0, 1))
     n_step: int = option(_LEARN, 3, "decisions of a train between a state and its bootstrap state", _whole(1, 1_000))
     learning_rate: float = option(_LEARN, 3e-4, "step size of Adam", _above(0, 1))
+    learning_rate_end_factor: float = option(
+        _LEARN,
+        1.0,
+        "share of the learning rate that is left in the last episode; it falls in a straight line, 1 keeps it",
+        _between(0, 1),
+    )
     tau: float = option(_LEARN, 1e-3, "share of the network that the target takes over each step", _above(0, 1))
     advantage_learning: float = option(
         _LEARN, 0.7, "weight of advantage learning, which widens the gap between actions; 0 is off", _between(0, 0.999)

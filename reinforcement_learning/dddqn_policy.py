@@ -114,8 +114,9 @@ class DDDQNPolicy:
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         self._learning_rate = value
-        for group in self.optimizer.param_groups:
-            group["lr"] = value
+        if "optimizer" in vars(self):  # one that is not made yet begins with it
+            for group in self.optimizer.param_groups:
+                group["lr"] = value
 
     def act(
         self,

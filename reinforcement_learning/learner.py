@@ -43,6 +43,7 @@ class Learner:
         self.buffer = ReplayBuffer(config.buffer_size, feature_set, random)
         self._hyperparameters = Hyperparameters.of(config)
         self._batch_size, self._update_every = config.batch_size, config.update_every
+        self._end_factor, self._progress = config.learning_rate_end_factor, 0.0
         self._size_to_learn = max(config.buffer_min_size, config.batch_size)
         self.transitions_to_learn_from = 0  # collected since the last learning step
         self.losses: list[torch.Tensor] = []  # since the last episode's end
@@ -56,7 +57,18 @@ class Learner:
     def hyperparameters(self, values: Hyperparameters) -> None:
         self._hyperparameters = values
         self.policy.tau = values.tau
-        self.policy.learning_rate = values.learning_rate
+        self.progress = self._progress
+
+    @property
+    def progress(self) -> float:
+        """The share of the training's episodes that are over; the learning rate falls with it."""
+        return self._progress
+
+    @progress.setter
+    def progress(self, value: float) -> None:
+        self._progress = value
+        factor = 1.0 + (self._end_factor - 1.0) * min(value, 1.0)
+        self.policy.learning_rate = self._hyperparameters.learning_rate * factor
 
     def add(self, transitions: Transitions) -> None:
         """Takes over transitions; learning from them waits for :meth:`learn`."""

@@ -313,6 +313,7 @@ class Trainer:
             ],
         )
         self.population.load_state_dict(state)
+        self.population.set_progress(self.episode)
         counters = state["counters"]
         self.train_steps = counters["train_steps"]
         self.evaluated_episode = counters["evaluated_episode"]

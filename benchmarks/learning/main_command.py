@@ -9,25 +9,20 @@ ever chosen by them. Trainings that are finished in --work_dir are scored, not r
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-import matplotlib  # noqa: E402
-from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
-from benchmarks.machine import processor  # noqa: E402
+from benchmarks.learning.programs import ROOT, Training, machine, mean_and_error, means_over_levels, score, train
 
 HERE = Path(__file__).resolve().parent
-PROGRAMS = ROOT / "reinforcement_learning"
 FIRST_SEED = 500_000
 PEERS = ("random", "do_nothing", "shortest_path", "least_detour", "dla")
 
@@ -42,65 +37,33 @@ def main() -> None:
     parser.add_argument("--work_dir", type=Path, default=ROOT / "runs" / "benchmark")
     options, extra = parser.parse_known_args()
 
-    runs = [_train(options, seed, extra) for seed in options.seeds]
-    last, best = _score(options, runs, "last"), _score(options, runs, "best")
-    peer_rows = {row["policy"]: row for row in _evaluate(options, list(PEERS))}
-    peers = {name: _short(row) for name, row in peer_rows.items()}
-    for run, last_row, best_row in zip(runs, last, best, strict=True):
-        run |= {"last": _short(last_row), "best_by_evaluation": _short(best_row)}
-    record: dict[str, Any] = {
-        "command": f"multi_agent_training.py -n {options.n_episodes} -t {options.training_env_config} "
-        f"-e {options.training_env_config} --seed SEED " + " ".join(extra),
-        "levels": {"count": options.levels, "first_seed": FIRST_SEED},
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
-        "summary": _summary(runs) | _against(last, peer_rows["dla"]),
-        "peers": peers,
-        "runs": [{key: value for key, value in run.items() if key not in ("metrics", "checkpoints")} for run in runs],
-    }
-    name = HERE / f"main_command_{options.training_env_config}"
-    name.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
-    _draw(runs, peers, name.with_suffix(".png"), record["command"])
-    print(json.dumps(record["summary"], indent=1))
-
-
-def _train(options: argparse.Namespace, seed: int, extra: list[str]) -> dict[str, Any]:
     environment = options.training_env_config
-    name = f"config{environment}-seed{seed}"
-    checkpoints = options.work_dir / "checkpoints" / name
-    last = checkpoints / f"episode_{options.n_episodes:07d}.pt"
-    command = [sys.executable, str(PROGRAMS / "multi_agent_training.py"), "-n", str(options.n_episodes)]
-    command += ["-t", environment, "-e", environment, "--seed", str(seed), "--run_name", name, "--wandb", "False"]
-    command += ["--checkpoint_dir", str(options.work_dir / "checkpoints"), "--output_dir", str(options.work_dir)]
-    command += extra
-    if not last.exists():
-        subprocess.run(command, check=True)
-    rows = [json.loads(line) for line in (options.work_dir / name / "metrics.jsonl").read_text().splitlines()]
-    return {
-        "seed": seed,
-        "seconds": round(rows[-2]["timer/total"], 1),
-        "timer": {key: round(value, 1) for key, value in rows[-2].items() if key.startswith("timer/")},
-        "checkpoints": {
-            "last": str(last),
-            "best": str(checkpoints / "best.pt"),
-        },
-        "metrics": rows,
+    trainings = [
+        train(options.work_dir, "default", environment, seed, options.n_episodes, extra) for seed in options.seeds
+    ]
+    paths = [training.last for training in trainings] + [training.best for training in trainings]
+    rows = score(options.work_dir, environment, [*paths, *PEERS], options.levels, FIRST_SEED)
+    last, best, peer_rows = rows[: len(trainings)], rows[len(trainings) : len(paths)], rows[len(paths) :]
+    peers = {row["policy"]: _short(row) for row in peer_rows}
+    runs = [
+        {"seed": training.seed, "seconds": training.seconds, "timer": _timer(training)}
+        | {"last": _short(last_row), "best_by_evaluation": _short(best_row)}
+        for training, last_row, best_row in zip(trainings, last, best, strict=True)
+    ]
+    dla = next(row for row in peer_rows if row["policy"] == "dla")
+    record: dict[str, Any] = {
+        "command": f"multi_agent_training.py -n {options.n_episodes} -t {environment} "
+        f"-e {environment} --seed SEED " + " ".join(extra),
+        "levels": {"count": options.levels, "first_seed": FIRST_SEED},
+        "machine": machine(),
+        "summary": _summary(runs) | _against(last, dla),
+        "peers": peers,
+        "runs": runs,
     }
-
-
-def _score(options: argparse.Namespace, runs: list[dict[str, Any]], which: str) -> list[dict[str, Any]]:
-    return _evaluate(options, [run["checkpoints"][which] for run in runs])
-
-
-def _evaluate(options: argparse.Namespace, policies: list[str]) -> list[dict[str, Any]]:
-    path = options.work_dir / "scores.json"
-    command = [sys.executable, str(PROGRAMS / "evaluate_agent.py"), "-e", options.training_env_config]
-    command += ["-n", str(options.levels), "--seed", str(FIRST_SEED), "--json", str(path)]
-    command += ["--num_workers", str(os.cpu_count() or 1)]
-    for policy in policies:
-        command += ["--policy", policy]
-    subprocess.run(command, check=True)
-    rows: list[dict[str, Any]] = json.loads(path.read_text())
-    return rows
+    name = HERE / f"main_command_{environment}"
+    name.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    _draw(trainings, runs, peers, name.with_suffix(".png"), record["command"])
+    print(json.dumps(record["summary"], indent=1))
 
 
 def _short(row: dict[str, Any]) -> dict[str, float]:
@@ -108,39 +71,46 @@ def _short(row: dict[str, Any]) -> dict[str, float]:
     return {name: round(row[name], 4) for name in kept}
 
 
+def _timer(training: Training) -> dict[str, float]:
+    last = [row for row in training.metrics if "timer/total" in row][-1]
+    return {key: round(value, 1) for key, value in last.items() if key.startswith("timer/")}
+
+
 def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Means over the seeds; their standard errors hold the spread between trainings, not only between levels."""
     summary: dict[str, Any] = {"seconds_median": statistics.median(run["seconds"] for run in runs)}
     for which in ("last", "best_by_evaluation"):
         for measure in ("score_mean", "completion_mean"):
-            values = [run[which][measure] for run in runs]
-            error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
-            summary[f"{which}_{measure}"] = round(statistics.mean(values), 4)
-            summary[f"{which}_{measure}_se_over_seeds"] = round(error, 4) if error is not None else None
+            mean, error = mean_and_error([run[which][measure] for run in runs])
+            summary[f"{which}_{measure}"] = round(mean, 4)
+            summary[f"{which}_{measure}_se_over_seeds"] = error and round(error, 4)
     return summary
 
 
-def _against(rows: list[dict[str, Any]], peer: dict[str, Any]) -> dict[str, float]:
+def _against(rows: list[dict[str, Any]], peer: dict[str, Any]) -> dict[str, float | None]:
     """How much better the seeds are on average than a peer, with standard errors over the same levels."""
-    differences = {}
+    differences: dict[str, float | None] = {}
     for measure in ("score", "completion"):
-        values = [
-            statistics.fmean(own[measure] for own in owns) - other[measure]
-            for *owns, other in zip(*(row["per_episode"] for row in (*rows, peer)), strict=True)
-        ]
-        differences[f"last_{measure}_minus_{peer['policy']}"] = round(statistics.fmean(values), 4)
-        error = statistics.stdev(values) / len(values) ** 0.5
-        differences[f"last_{measure}_minus_{peer['policy']}_se_over_levels"] = round(error, 4)
+        pairs = zip(means_over_levels(rows, measure), means_over_levels([peer], measure), strict=True)
+        mean, error = mean_and_error([ours - theirs for ours, theirs in pairs])
+        differences[f"last_{measure}_minus_{peer['policy']}"] = round(mean, 4)
+        differences[f"last_{measure}_minus_{peer['policy']}_se_over_levels"] = error and round(error, 4)
     return differences
 
 
-def _draw(runs: list[dict[str, Any]], peers: dict[str, dict[str, float]], path: Path, title: str) -> None:
+def _draw(
+    trainings: list[Training],
+    runs: list[dict[str, Any]],
+    peers: dict[str, dict[str, float]],
+    path: Path,
+    title: str,
+) -> None:
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     colors = matplotlib.colormaps["tab10"]
-    for i, run in enumerate(runs):
-        rows = [row for row in run["metrics"] if "evaluation/completions_mean" in row]
+    for i, (training, run) in enumerate(zip(trainings, runs, strict=True)):
+        rows = [row for row in training.metrics if "evaluation/completions_mean" in row]
         episodes = [row["episode"] for row in rows]
         axes.plot(
             episodes,

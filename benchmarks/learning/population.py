@@ -10,23 +10,16 @@ first seed, population_CONFIG.png (the lineage) beside itself.
 
 import argparse
 import json
-import os
-import platform
 import shutil
-import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from benchmarks.machine import processor  # noqa: E402
+from benchmarks.learning.programs import ROOT, Training, machine, mean_and_error, score, train
 
 HERE = Path(__file__).resolve().parent
-PROGRAMS = ROOT / "reinforcement_learning"
 FIRST_SEED = 500_000
 EPS_DECAY = 0.995  # the default
 
@@ -45,15 +38,14 @@ def main() -> None:
 
     runs = [_both(options, seed, extra) for seed in options.seeds]
     differences = [run["best of the population"]["score"] - run["single policy"]["score"] for run in runs]
-    mean = statistics.mean(differences)
-    error = statistics.stdev(differences) / len(runs) ** 0.5 if len(runs) > 1 else None
+    mean, error = mean_and_error(differences)
     environment = options.training_env_config
     command = ["multi_agent_training.py", "-t", environment, "-e", environment, "--seed", "SEED"]
     record = {
-        "population": " ".join([*command, *_population_options(options), *extra]),
+        "population": " ".join([*command, "-n", str(_episodes(options)), *_population_options(options), *extra]),
         "single": " ".join([*command, "-n", str(options.n_episodes), *extra]),
         "levels": {"count": options.levels, "first_seed": FIRST_SEED},
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "machine": machine(),
         "best of the population less single policy, score": {"mean": mean, "se_over_seeds": error},
         "at least as good": mean >= 0,
         "runs": runs,
@@ -63,53 +55,49 @@ def main() -> None:
     print(json.dumps({name: value for name, value in record.items() if name != "runs"}, indent=1))
 
 
+def _episodes(options: argparse.Namespace) -> int:
+    """Of the population: as many for each policy as the single policy has."""
+    return int(options.num_policies * options.n_episodes)
+
+
 def _population_options(options: argparse.Namespace) -> list[str]:
     n = options.num_policies
-    period = n * options.n_episodes // (options.exchanges + 1)
+    period = _episodes(options) // (options.exchanges + 1)
     return [
-        *("-n", str(n * options.n_episodes), "--num_policies", str(n), "--eps_decay", f"{EPS_DECAY ** (1 / n):.6f}"),
+        *("--num_policies", str(n), "--eps_decay", f"{EPS_DECAY ** (1 / n):.6f}"),
         *("--with_pbt", "--pbt_period_episodes", str(period), "--checkpoint_interval", str(period)),
     ]
 
 
 def _both(options: argparse.Namespace, seed: int, extra: list[str]) -> dict[str, Any]:
-    single = _train(options, seed, "single", ["-n", str(options.n_episodes), *extra])
-    population = _train(options, seed, "population", [*_population_options(options), *extra])
-    lineage = options.work_dir / population["name"] / "lineage.png"
+    environment, n_episodes = options.training_env_config, options.n_episodes
+    single = train(options.work_dir, "default", environment, seed, n_episodes, extra)
+    arguments = [*_population_options(options), *extra]
+    population = train(options.work_dir, "population", environment, seed, _episodes(options), arguments)
+    lineage = population.output / "lineage.png"
     if seed == options.seeds[0] and lineage.exists():
-        shutil.copy(lineage, HERE / f"population_{options.training_env_config}.png")
-    choices = ["best", "mapping", *map(str, range(options.num_policies))]
+        shutil.copy(lineage, HERE / f"population_{environment}.png")
     run: dict[str, Any] = {
         "seed": seed,
-        "seconds": {"single": single["seconds"], "population": population["seconds"]},
-        "single policy": _score(options, single["checkpoint"], "best"),
+        "seconds": {"single": single.seconds, "population": population.seconds},
+        "single policy": _score(options, single, "best"),
     }
-    for choice in choices:
+    for choice in ["best", "mapping", *map(str, range(options.num_policies))]:
         who = {"best": "best of the population", "mapping": "training mapping"}.get(choice, f"policy {choice}")
-        run[who] = _score(options, population["checkpoint"], choice)
-    cross_play = options.work_dir / population["name"] / "cross_play.json"
+        run[who] = _score(options, population, choice)
+    cross_play = population.output / "cross_play.json"
     return run | {"cross_play": json.loads(cross_play.read_text()) if cross_play.exists() else None}
 
 
-def _train(options: argparse.Namespace, seed: int, what: str, arguments: list[str]) -> dict[str, Any]:
-    environment = options.training_env_config
-    name = f"{what}{environment}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
-    command = [sys.executable, str(PROGRAMS / "multi_agent_training.py"), "-t", environment, "-e", environment]
-    command += ["--seed", str(seed), "--run_name", name, "--wandb", "False", "--output_dir", str(options.work_dir)]
-    command += ["--checkpoint_dir", str(options.work_dir / "checkpoints"), *arguments]
-    started = time.perf_counter()
-    subprocess.run(command, check=True)
-    seconds = round(time.perf_counter() - started, 1)
-    (newest, *_) = sorted((options.work_dir / "checkpoints" / name).glob("episode_*.pt"), reverse=True)
-    return {"name": name, "seconds": seconds, "checkpoint": newest}
-
-
-def _score(options: argparse.Namespace, checkpoint: Path, choice: str) -> dict[str, float]:
-    path = options.work_dir / "scores.json"
-    command = [sys.executable, str(PROGRAMS / "evaluate_agent.py"), "-e", options.training_env_config]
-    command += ["-n", str(options.levels), "--seed", str(FIRST_SEED), "--json", str(path)]
-    subprocess.run([*command, "--policy", str(checkpoint), "--policy_index", choice], check=True)
-    (row,) = json.loads(path.read_text())
+def _score(options: argparse.Namespace, training: Training, choice: str) -> dict[str, float]:
+    (row,) = score(
+        options.work_dir,
+        options.training_env_config,
+        [training.last],
+        options.levels,
+        FIRST_SEED,
+        ["--policy_index", choice],
+    )
     return {name: round(row[f"{name}_mean"], 4) for name in ("score", "completion", "deadlock", "never_departed")} | {
         "score_se": round(row["score_se"], 4)
     }

@@ -106,9 +106,15 @@ class Population:
     def after_episode(self, episode: int, drivers: npt.NDArray[np.int64]) -> None:
         """Books who has driven the trains of an episode, the ``episode``-th that is finished."""
         self.trains_driven += np.bincount(drivers, minlength=len(self))[: len(self)]
+        self.set_progress(episode)
         if self.past_selves.is_due(episode):
             self.past_selves.take([learner.policy for learner in self.learners])
             self.policies[len(self) :] = self.past_selves.policies
+
+    def set_progress(self, episode: int) -> None:
+        """Tells the learners how many episodes of the training are over."""
+        for learner in self.learners:
+            learner.progress = episode / self.config.n_episodes
 
     def learn(self) -> None:
         """Takes the learning steps that are due."""

@@ -1,0 +1,147 @@
+"""Trains with one option changed at a time and compares with the defaults, level by level, for several seeds.
+
+    python benchmarks/learning/ablations.py -t 1 2 --seeds 1 2 3
+
+The levels have seeds from 700000 on: not those of the trainings, nor those of the record of the main command, so that
+the defaults may be chosen by them. Writes ablations.json and ablations.md beside itself. Trainings that are finished
+in --work_dir are scored, not repeated; several of these may share a --work_dir and run side by side with --train_only.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
+
+from benchmarks.learning.programs import ROOT, Training, machine, mean_and_error, means_over_levels, score, train
+
+HERE = Path(__file__).resolve().parent
+FIRST_SEED = 700_000
+DEFAULTS = "defaults"
+VARIANTS: dict[str, list[str]] = {
+    DEFAULTS: [],
+    # what a policy sees and may do
+    "feature_set-tree": ["--feature_set", "tree"],
+    "feature_set-tree_timetable": ["--feature_set", "tree_timetable"],
+    "safe_moves-False": ["--safe_moves", "False"],
+    "safe_moves-False-tree": ["--safe_moves", "False", "--feature_set", "tree"],
+    # exploration and rewards
+    "guided_exploration-0": ["--guided_exploration", "0"],
+    "shaping-0": ["--shaping", "0"],
+    "gamma-0.99": ["--gamma", "0.99"],
+    # learning
+    "advantage_learning-0": ["--advantage_learning", "0"],
+    "n_step-1": ["--n_step", "1"],
+    "n_step-8": ["--n_step", "8"],
+    "averaging_steps-1": ["--averaging_steps", "1"],
+    "learning_rate-1e-4": ["--learning_rate", "1e-4"],
+    # speed: what a minute brings
+    "num_envs-1": ["--num_envs", "1"],
+    "num_envs-4": ["--num_envs", "4"],
+    "num_envs-16": ["--num_envs", "16"],
+    "batch_size-64": ["--batch_size", "64"],
+    "batch_size-256": ["--batch_size", "256"],
+    "update_every-16": ["--update_every", "16"],
+    "update_every-64": ["--update_every", "64"],
+}
+
+
+def main() -> None:
+    """Trains, scores, writes the record."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("-t", "--training_env_config", nargs="+", default=["1"])
+    parser.add_argument("-n", "--n_episodes", type=int, default=1500)
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="VARIANT")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--levels", type=int, default=150, help="levels to score on")
+    parser.add_argument("--work_dir", type=Path, default=ROOT / "runs" / "ablations")
+    parser.add_argument("--train_only", action="store_true", help="leave scoring to another call")
+    options = parser.parse_args()
+
+    tables = {}
+    for environment in options.training_env_config:
+        trainings = {
+            variant: [
+                train(options.work_dir, variant, environment, seed, options.n_episodes, VARIANTS[variant])
+                for seed in options.seeds
+            ]
+            for variant in options.variants
+        }
+        if not options.train_only:
+            tables[environment] = _compare(options, environment, trainings)
+    if tables:
+        _write(options, tables)
+
+
+def _compare(
+    options: argparse.Namespace, environment: str, trainings: dict[str, list[Training]]
+) -> dict[str, dict[str, Any]]:
+    """A row for each variant: its means, and how much better than the defaults it is on the same levels."""
+    checkpoints = [training.last for of_variant in trainings.values() for training in of_variant]
+    scored = iter(score(options.work_dir, environment, checkpoints, options.levels, FIRST_SEED))
+    rows = {variant: [next(scored) for _ in of_variant] for variant, of_variant in trainings.items()}
+    table = {}
+    for variant, own in rows.items():
+        table[variant] = {
+            "arguments": VARIANTS[variant],
+            "seconds": [training.seconds for training in trainings[variant]],
+        }
+        for measure in ("score", "completion"):
+            # between seeds, as two trainings differ by more than their levels do
+            mean, error = mean_and_error([row[f"{measure}_mean"] for row in own])
+            table[variant] |= {measure: round(mean, 4), f"{measure}_se_over_seeds": error and round(error, 4)}
+            if variant != DEFAULTS and DEFAULTS in rows:
+                pairs = zip(means_over_levels(own, measure), means_over_levels(rows[DEFAULTS], measure), strict=True)
+                mean, error = mean_and_error([ours - theirs for ours, theirs in pairs])
+                table[variant] |= {
+                    f"{measure}_less_defaults": round(mean, 4),
+                    f"{measure}_less_defaults_se_over_levels": error and round(error, 4),
+                }
+        for share in ("deadlock", "never_departed"):
+            table[variant][share] = round(mean_and_error([row[f"{share}_mean"] for row in own])[0], 4)
+    return table
+
+
+def _write(options: argparse.Namespace, tables: dict[str, dict[str, dict[str, Any]]]) -> None:
+    record = {
+        "command": f"multi_agent_training.py -n {options.n_episodes} -t CONFIG -e CONFIG --seed SEED VARIANT",
+        "seeds": options.seeds,
+        "levels": {"count": options.levels, "first_seed": FIRST_SEED},
+        "machine": machine(),
+        "configurations": tables,
+    }
+    (HERE / "ablations.json").write_text(json.dumps(record, indent=1) + "\n")
+    text = "\n".join(_markdown(environment, table) for environment, table in tables.items())
+    head = (
+        f"`{record['command']}`, seeds {', '.join(map(str, options.seeds))}; the last checkpoints on {options.levels} "
+        f"levels with seeds from {FIRST_SEED} on. Written by ablations.py.\n"
+    )
+    (HERE / "ablations.md").write_text(f"{head}\n{text}")
+    print(text)
+
+
+def _markdown(environment: str, table: dict[str, dict[str, Any]]) -> str:
+    lines = [f"Configuration {environment}:", ""]
+    lines += ["| variant | score | to the defaults | completion | to the defaults | deadlocked | minutes |"]
+    lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
+    for variant, row in table.items():
+        cells = [f"`{' '.join(row['arguments'])}`" if row["arguments"] else variant]
+        for measure in ("score", "completion"):
+            cells.append(_with_error(row[measure], row[f"{measure}_se_over_seeds"], "{:.3f}"))
+            difference = row.get(f"{measure}_less_defaults")
+            error = row.get(f"{measure}_less_defaults_se_over_levels")
+            cells.append("" if difference is None else _with_error(difference, error, "{:+.3f}"))
+        seconds = sorted(row["seconds"])
+        cells += [f"{row['deadlock']:.3f}", f"{seconds[len(seconds) // 2] / 60:.1f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def _with_error(value: float, error: float | None, form: str) -> str:
+    return form.format(value) + (f" ± {error:.3f}" if error is not None else "")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Runs the kit's own programs, as a user does, for the records in this folder."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import processor
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PROGRAMS = ROOT / "reinforcement_learning"
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training that has run to its end."""
+
+    name: str
+    seed: int
+    output: Path  # folder with metrics.jsonl and pictures
+    checkpoints: Path
+    n_episodes: int
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint of its end; several episodes may end at once, so it can be some episodes late."""
+        *_, newest = sorted(self.checkpoints.glob("episode_*.pt"))
+        return newest
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of its best evaluation."""
+        return self.checkpoints / "best.pt"
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl."""
+        return [json.loads(line) for line in (self.output / "metrics.jsonl").read_text().splitlines()]
+
+    @property
+    def seconds(self) -> float:
+        """Wall time, evaluations included."""
+        return round(max(row.get("timer/total", 0.0) for row in self.metrics), 1)
+
+
+def train(
+    work_dir: Path, name: str, environment: str, seed: int, n_episodes: int, arguments: Sequence[str] = ()
+) -> Training:
+    """Trains with the main command, unless ``work_dir`` holds the finished training of this name."""
+    name = f"{name}-config{environment}-seed{seed}"
+    training = Training(name, seed, work_dir / name, work_dir / "checkpoints" / name, n_episodes)
+    mark = training.checkpoints / "finished"
+    if not mark.exists():
+        command = [sys.executable, str(PROGRAMS / "multi_agent_training.py"), "-n", str(n_episodes), "-t", environment]
+        command += ["-e", environment, "--seed", str(seed), "--run_name", name, "--wandb", "False"]
+        command += ["--checkpoint_dir", str(work_dir / "checkpoints"), "--output_dir", str(work_dir), *arguments]
+        subprocess.run(command, check=True)
+        mark.touch()
+    return training
+
+
+def score(
+    work_dir: Path,
+    environment: str,
+    policies: Sequence[str | Path],
+    levels: int,
+    first_seed: int,
+    arguments: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """What evaluate_agent.py finds for each policy, all on the same levels."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    path = work_dir / f"scores-{environment}-{first_seed}.json"
+    command = [sys.executable, str(PROGRAMS / "evaluate_agent.py"), "-e", environment, "-n", str(levels)]
+    command += ["--seed", str(first_seed), "--json", str(path), "--num_workers", str(os.cpu_count() or 1), *arguments]
+    for policy in policies:
+        command += ["--policy", str(policy)]
+    subprocess.run(command, check=True)
+    rows: list[dict[str, Any]] = json.loads(path.read_text())
+    return rows
+
+
+def means_over_levels(rows: Sequence[dict[str, Any]], measure: str) -> list[float]:
+    """For each level the mean of several policies."""
+    return [
+        statistics.fmean(episode[measure] for episode in episodes)
+        for episodes in zip(*(row["per_episode"] for row in rows), strict=True)
+    ]
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean and its standard error; a single value has none."""
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+    return statistics.fmean(values), error
+
+
+def machine() -> dict[str, Any]:
+    """What stands beside every figure."""
+    return {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()}
