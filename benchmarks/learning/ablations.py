@@ -23,22 +23,19 @@ DEFAULTS = "defaults"
 VARIANTS: dict[str, list[str]] = {
     DEFAULTS: [],
     # what a policy sees and may do
-    "feature_set-tree": ["--feature_set", "tree"],
-    "feature_set-tree_timetable": ["--feature_set", "tree_timetable"],
-    "safe_moves-False": ["--safe_moves", "False"],
-    "safe_moves-False-tree": ["--safe_moves", "False", "--feature_set", "tree"],
+    "tree": ["--feature_set", "tree"],
+    "tree_timetable": ["--feature_set", "tree_timetable"],
+    "no-safe_moves": ["--safe_moves", "False"],
+    "switches": ["--decision_points", "switches"],
     # exploration and rewards
-    "guided_exploration-0": ["--guided_exploration", "0"],
-    "shaping-0": ["--shaping", "0"],
-    "gamma-0.99": ["--gamma", "0.99"],
+    "no-guide": ["--guided_exploration", "0"],
+    "no-shaping": ["--shaping", "0"],
     # learning
-    "advantage_learning-0": ["--advantage_learning", "0"],
+    "no-advantage_learning": ["--advantage_learning", "0"],
     "n_step-1": ["--n_step", "1"],
-    "n_step-8": ["--n_step", "8"],
-    "averaging_steps-1": ["--averaging_steps", "1"],
-    "learning_rate-1e-4": ["--learning_rate", "1e-4"],
-    # speed: what a minute brings
-    "num_envs-1": ["--num_envs", "1"],
+    "no-averaging": ["--averaging_steps", "1"],
+    "falling-learning_rate": ["--learning_rate_end_factor", "0.1"],
+    # how much is learned from how much play
     "num_envs-4": ["--num_envs", "4"],
     "num_envs-16": ["--num_envs", "16"],
     "batch_size-64": ["--batch_size", "64"],
@@ -52,7 +49,7 @@ def main() -> None:
     """Trains, scores, writes the record."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("-t", "--training_env_config", nargs="+", default=["1"])
-    parser.add_argument("-n", "--n_episodes", type=int, default=1500)
+    parser.add_argument("-n", "--n_episodes", type=int, default=1000)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="VARIANT")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--levels", type=int, default=150, help="levels to score on")
