@@ -310,7 +310,7 @@ class Rollout:
         ).all():  # the rest of the episode needs no observations
             mask[:] = NOTHING_TO_DECIDE
             return
-        self.observer.observe(state, self._observations[env, :n_trains], mask)
+        self.observer.observe(state, self._observations[env, :n_trains], mask, deciding_only=True)
         # nothing that a deadlocked train does matters any more; its last decision stays open until the episode ends
         mask[self.deadlocked[env, :n_trains]] = NOTHING_TO_DECIDE
 

@@ -45,6 +45,25 @@ def test_random_play_without_malfunctions_never_ends_in_a_deadlock(
         assert not deadlocked(state).any()
 
 
+@pytest.mark.parametrize("n_trains", [10, 70])
+def test_answers_do_not_depend_on_what_is_known_from_earlier_steps(n_trains: int) -> None:
+    env = sparse_env(3, n_trains, size=40, n_cities=4, malfunction_rate=1 / 100)
+    simulator, kept, random = CompiledSimulator.from_env(env), SafeMoves(), np.random.default_rng(0)
+    while not simulator.done and simulator.state.elapsed_steps < 120:
+        anew = SafeMoves()
+        masks = action_mask(simulator.state), action_mask(simulator.state)
+        safe = [judge.restrict(simulator.state, mask) for judge, mask in zip((kept, anew), masks, strict=True)]
+        np.testing.assert_array_equal(*safe)
+        np.testing.assert_array_equal(*masks)
+        actions = random_actions(masks[0], random)
+        settled = actions.copy(), actions.copy()
+        kept.settle(simulator.state, settled[0])
+        SafeMoves().settle(simulator.state, settled[1])
+        np.testing.assert_array_equal(*settled)
+        # now and then not what was settled: knowledge must follow whatever happens
+        simulator.step(settled[0] if random.random() < 0.9 else actions)
+
+
 def test_deadlocks_in_spite_of_malfunctions_are_rare() -> None:
     n_stuck = n_trains = n_stuck_unguarded = 0
     for seed in range(30):

@@ -64,7 +64,13 @@ def _action_inside_cell(at_full_speed: bool, row: int, column: int, direction: i
 
 
 @compiled
-def fill_mask_of_train(
+def is_choice(mask: np.ndarray) -> bool:
+    """Whether a mask, bool [N_ACTIONS], allows more than one action."""
+    return mask.sum() > 1
+
+
+@compiled
+def _fill_mask_of_train(
     handle: int,
     all_actions: bool,
     stop_everywhere: bool,
@@ -93,12 +99,12 @@ def fill_mask_of_train(
             mask[action] = possible_move(grid, row, column, direction, action)[0] >= 0
         # Where the rails end there is no move at all.
         mask[STOP_MOVING] = stop_everywhere or not mask.any()
-    if all_actions and mask.sum() > 1:
+    if all_actions and is_choice(mask):
         mask[:] = True
 
 
 @compiled
-def _fill_masks(
+def fill_masks(
     all_actions: bool,
     stop_everywhere: bool,
     grid: np.ndarray,
@@ -106,8 +112,9 @@ def _fill_masks(
     dynamic: np.ndarray,
     mask: np.ndarray,
 ) -> None:
+    """Fill ``mask``, bool [trains, N_ACTIONS]; see ``action_mask``."""
     for handle in range(mask.shape[0]):
-        fill_mask_of_train(handle, all_actions, stop_everywhere, grid, constants, dynamic, mask[handle])
+        _fill_mask_of_train(handle, all_actions, stop_everywhere, grid, constants, dynamic, mask[handle])
 
 
 def action_mask(state: RailState, enabled: bool = True, decision_points: str = "every_cell") -> NDArray[np.bool_]:
@@ -128,7 +135,7 @@ def action_mask(state: RailState, enabled: bool = True, decision_points: str = "
         ValueError: ``decision_points`` is not one of ``DECISION_POINTS``.
     """
     mask = np.empty((state.n_trains, N_ACTIONS), dtype=np.bool_)
-    _fill_masks(
+    fill_masks(
         not enabled,
         stops_everywhere(decision_points),
         state.grid,

@@ -77,10 +77,11 @@ def _compile_levels_and_safe_moves(messages: Messages, send: Callable[[bytes], N
     pack_level(simulator)
     send(b"")
     state, safe_moves, feature_set = simulator.state, SafeMoves(), get_feature_set("tree_routes")
-    safe = safe_moves.restrict(state, np.ones((state.n_trains, 5), dtype=np.bool_))
+    mask = np.ones((state.n_trains, 5), dtype=np.bool_)
+    safe = safe_moves.restrict(state, mask)
     safe_moves.settle(state, np.zeros(state.n_trains, dtype=np.int64))
     features = np.zeros((state.n_trains, feature_set.n_features), dtype=np.float32)
-    Observer(feature_set).fill_routes(state, safe, features[:, feature_set.route_features])
+    Observer(feature_set).fill_routes(state, safe, False, mask, features[:, feature_set.route_features])
     send(b"")
 
 

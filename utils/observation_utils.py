@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.action_mask import fill_mask_of_train, stops_everywhere
+from utils.action_mask import fill_masks, is_choice, stops_everywhere
 from utils.compiled import compiled
 from utils.predicted_conflicts import Forecast, clear_forecast, predict_trains
-from utils.rail_grid import N_ACTIONS
+from utils.rail_grid import N_ACTIONS, clip
 from utils.rail_state import RailState, mark_trains, unmark_trains
 from utils.route_features import N_ROUTE_FEATURES, ROUTE_FEATURE_NAMES, RouteSearch, fill_route_features
 from utils.safe_moves import SafeMoves
@@ -140,11 +140,6 @@ def get_feature_set(name: str, max_depth: int = 2, radius: int = 10) -> FeatureS
 
 
 @compiled
-def _clip(value: float) -> float:
-    return min(max(value, -1.0), 1.0)
-
-
-@compiled
 def normalize_tree(nodes: np.ndarray, radius: int, features: np.ndarray) -> None:
     """Turn the nodes of one tree into features, as the classic kit's ``normalize_observation`` does.
 
@@ -176,10 +171,10 @@ def normalize_tree(nodes: np.ndarray, radius: int, features: np.ndarray) -> None
     for index in range(n_nodes):
         node = nodes[index]
         for offset in range(_N_DISTANCES):
-            features[index * _N_DISTANCES + offset] = _clip(node[OWN_TARGET + offset] / radius)
-        features[to_target + index] = _clip((node[TO_TARGET] - smallest) / scale)
+            features[index * _N_DISTANCES + offset] = clip(node[OWN_TARGET + offset] / radius)
+        features[to_target + index] = clip((node[TO_TARGET] - smallest) / scale)
         for offset in range(_N_COUNTS):
-            features[counts + index * _N_COUNTS + offset] = _clip(node[SAME_DIRECTION + offset])
+            features[counts + index * _N_COUNTS + offset] = clip(node[SAME_DIRECTION + offset])
 
 
 @compiled
@@ -187,8 +182,7 @@ def _observe(
     max_depth: int,
     radius: int,
     with_timetable: bool,
-    all_actions: bool,
-    stop_everywhere: bool,
+    deciding_only: bool,
     elapsed_steps: int,
     max_episode_steps: int,
     grid: np.ndarray,
@@ -204,8 +198,8 @@ def _observe(
     stack: np.ndarray,
     forecast: Forecast | None,
     nodes: np.ndarray,
-    features: np.ndarray,
     mask: np.ndarray,
+    features: np.ndarray,
 ) -> None:
     mark_trains(occupant, level_free, dynamic)
     mark_waiting_trains(waiting, grid.shape[1], constants, dynamic, 1)
@@ -214,6 +208,8 @@ def _observe(
     n_tree_features = nodes.shape[0] * FEATURES_PER_NODE
     on_map, arrived = shares_of_trains(dynamic)
     for handle in range(dynamic.shape[1]):
+        if deciding_only and not is_choice(mask[handle]):
+            continue
         explore_tree(
             handle,
             max_depth,
@@ -246,7 +242,6 @@ def _observe(
                 occupant,
                 features[handle, n_tree_features : n_tree_features + N_TIMETABLE_FEATURES],
             )
-        fill_mask_of_train(handle, all_actions, stop_everywhere, grid, constants, dynamic, mask[handle])
     if forecast is not None:
         clear_forecast(forecast)
     mark_waiting_trains(waiting, grid.shape[1], constants, dynamic, -1)
@@ -289,10 +284,12 @@ class Observer:
         state: RailState,
         features: NDArray[np.float32] | None = None,
         mask: NDArray[np.bool_] | None = None,
+        deciding_only: bool = False,
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Features, float32 [trains, n_features], and action mask, bool [trains, 5].
 
-        Both are new arrays, unless C-contiguous arrays of those shapes are given to be filled.
+        Both are new arrays, unless C-contiguous arrays of those shapes are given to be filled. With ``deciding_only``
+        the features of trains without a choice are left as they are, which in most steps saves most of the work.
         """
         if features is None:
             features = np.empty((state.n_trains, self._n_features), dtype=np.float32)
@@ -308,20 +305,23 @@ class Observer:
         scratch = self._scratch
         if self.feature_set.with_conflicts and (self._forecast is None or not self._forecast.fits(state)):
             self._forecast = Forecast.for_state(state)
+        grid, constants, dynamic = state.grid, state.constants, state.dynamic
+        fill_masks(self._all_actions, self._stop_everywhere, grid, constants, dynamic, mask)
+        if self._safe_moves.enabled or self.feature_set.with_routes:
+            safe = self._safe_moves.restrict(state, mask)
         _observe(
             self.feature_set.max_depth,
             self.feature_set.radius,
             self.feature_set.with_timetable,
-            self._all_actions,
-            self._stop_everywhere,
+            deciding_only,
             state.elapsed_steps,
             state.max_episode_steps,
-            state.grid,
+            grid,
             state.distance_map,
             state.level_free,
             state.has_target,
-            state.constants,
-            state.dynamic,
+            constants,
+            dynamic,
             state.occupant,
             scratch.waiting,
             scratch.visited,
@@ -329,16 +329,21 @@ class Observer:
             scratch.stack,
             self._forecast,
             self._nodes,
-            features,
             mask,
+            features,
         )
-        if self._safe_moves.enabled or self.feature_set.with_routes:
-            safe = self._safe_moves.restrict(state, mask)
-            if self.feature_set.route_features:
-                self.fill_routes(state, safe, features[:, self.feature_set.route_features])
+        if self.feature_set.route_features:
+            self.fill_routes(state, safe, deciding_only, mask, features[:, self.feature_set.route_features])
         return features, mask
 
-    def fill_routes(self, state: RailState, safe: NDArray[np.int8], features: NDArray[np.float32]) -> None:
+    def fill_routes(
+        self,
+        state: RailState,
+        safe: NDArray[np.int8],
+        deciding_only: bool,
+        mask: NDArray[np.bool_],
+        features: NDArray[np.float32],
+    ) -> None:
         """Fills ``features``, float32 [trains, N_ROUTE_FEATURES], with ``safe`` from ``SafeMoves.restrict``."""
         if self._routes is None or not self._routes.fits(state):
             self._routes = RouteSearch.for_state(state)
@@ -352,6 +357,8 @@ class Observer:
             state.dynamic,
             state.occupant,
             safe,
+            deciding_only,
+            mask,
             self._routes,
             features,
         )

@@ -88,14 +88,6 @@ def possible_move(grid: np.ndarray, row: int, column: int, direction: int, actio
 
 
 @compiled
-def moves_to_try(grid: np.ndarray, row: int, column: int, direction: int) -> tuple[int, int]:
-    """The first and the last move that can be possible: forward alone where there is one exit."""
-    if count_exits(exits_of(int(grid[row, column]), direction)) == 1:
-        return MOVE_FORWARD, MOVE_FORWARD
-    return MOVE_LEFT, MOVE_RIGHT
-
-
-@compiled
 def first_possible_move(grid: np.ndarray, row: int, column: int, direction: int) -> int:
     """A move that leads somewhere, forward if it does; DO_NOTHING where no move does."""
     for action in (MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT):
@@ -111,3 +103,9 @@ def resource_of(level_free: np.ndarray, row: int, column: int, direction: int) -
     if level_free[row, column]:
         resource += direction % 2
     return resource
+
+
+@compiled
+def clip(value: float) -> float:
+    """Into [-1, 1], where all features lie."""
+    return min(max(value, -1.0), 1.0)

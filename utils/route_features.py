@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.action_mask import is_choice
 from utils.compiled import compiled
-from utils.exit_order import is_at_target
-from utils.rail_grid import MOVE_LEFT, MOVE_RIGHT, moves_to_try, possible_move, resource_of
+from utils.rail_grid import MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT, clip, count_exits, exits_of, possible_move, resource_of
 from utils.rail_state import (
     DENOMINATOR,
     DIRECTION,
@@ -49,13 +49,11 @@ class RouteSearch(NamedTuple):
 
     Attributes:
         detour: int64 [configurations], the least detour known in this search, negative for none.
-        seen: int64 [configurations], which configurations this search has written to.
         bucket: int64 [_MAX_DETOUR + 1], the last entry of each detour's list, -1 for an empty one.
         entries: int64 [entries, 4], row, column, direction and the entry before it in the list.
     """
 
     detour: NDArray[np.int64]
-    seen: NDArray[np.int64]
     bucket: NDArray[np.int64]
     entries: NDArray[np.int64]
 
@@ -65,7 +63,6 @@ class RouteSearch(NamedTuple):
         n_configurations = 4 * state.grid.size
         return cls(
             np.full(n_configurations, -1, dtype=np.int64),
-            np.zeros(n_configurations, dtype=np.int64),
             np.full(_MAX_DETOUR + 1, -1, dtype=np.int64),
             # a configuration is entered again whenever a shorter detour to it is found
             np.zeros((3 * n_configurations, 4), dtype=np.int64),
@@ -98,6 +95,26 @@ def _hindrance(
 
 
 @compiled
+def _key_of(row: int, column: int, direction: int, width: int) -> int:
+    return 4 * (row * width + column) + direction
+
+
+@compiled
+def _put_off(
+    row: int, column: int, direction: int, detour: int, n_entries: int, width: int, search: RouteSearch
+) -> int:
+    """Enter a configuration into the list of its detour, unless a shorter one is known; returns how many there are."""
+    known = search.detour[_key_of(row, column, direction, width)]
+    if detour >= _MAX_DETOUR or 0 <= known <= detour or n_entries == search.entries.shape[0]:
+        return n_entries
+    search.detour[_key_of(row, column, direction, width)] = detour
+    entry = search.entries[n_entries]
+    entry[0], entry[1], entry[2], entry[3] = row, column, direction, search.bucket[detour]
+    search.bucket[detour] = n_entries
+    return n_entries + 1
+
+
+@compiled
 def find_detour(
     handle: int,
     row: int,
@@ -115,34 +132,37 @@ def find_detour(
 
     ``occupant`` holds the trains (``mark_trains``). What stands in the first cell itself counts too.
     """
-    width = grid.shape[1]
     shortest = distance_map[handle, row, column, direction]
     detour = _hindrance(handle, row, column, direction, 0, level_free, constants, dynamic, occupant)
     if detour >= _MAX_DETOUR or shortest == np.inf:
         return _MAX_DETOUR
-    key = 4 * (row * width + column) + direction
-    search.detour[key] = detour
-    search.seen[0] = key
-    n_seen = n_entries = 1
-    entry = search.entries[0]
-    entry[0], entry[1], entry[2], entry[3] = row, column, direction, -1
-    search.bucket[detour] = 0
+    n_entries = _put_off(row, column, direction, detour, 0, grid.shape[1], search)
     result = _MAX_DETOUR
     while detour < result:
         last = search.bucket[detour]
         if last < 0:
             detour += 1
             continue
-        row, column, direction = search.entries[last, 0], search.entries[last, 1], search.entries[last, 2]
-        search.bucket[detour] = search.entries[last, 3]
-        if search.detour[4 * (row * width + column) + direction] != detour:
+        entry = search.entries[last]
+        row, column, direction, search.bucket[detour] = entry[0], entry[1], entry[2], entry[3]
+        if search.detour[_key_of(row, column, direction, grid.shape[1])] != detour:
             continue  # a shorter way was found since
-        if is_at_target(handle, row, column, direction, distance_map, constants):
+        to_go = distance_map[handle, row, column, direction]
+        hindrance = 0
+        while hindrance == 0 and to_go > 0 and count_exits(exits_of(int(grid[row, column]), direction)) == 1:
+            # from where there is a way to the target the only way on leads there, one cell nearer
+            row, column, direction = possible_move(grid, row, column, direction, MOVE_FORWARD)
+            to_go -= 1
+            hindrance = _hindrance(
+                handle, row, column, direction, int(shortest - to_go) + detour, level_free, constants, dynamic, occupant
+            )
+        if hindrance > 0:
+            n_entries = _put_off(row, column, direction, detour + hindrance, n_entries, grid.shape[1], search)
+            continue
+        if to_go == 0:
             result = detour
             break
-        to_go = distance_map[handle, row, column, direction]
-        first_action, last_action = moves_to_try(grid, row, column, direction)
-        for action in range(first_action, last_action + 1):
+        for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
             next_row, next_column, next_direction = possible_move(grid, row, column, direction, action)
             if next_row < 0 or distance_map[handle, next_row, next_column, next_direction] == np.inf:
                 continue
@@ -158,20 +178,9 @@ def find_detour(
                 dynamic,
                 occupant,
             )
-            key = 4 * (next_row * width + next_column) + next_direction
-            known = search.detour[key]
-            if next_detour >= _MAX_DETOUR or 0 <= known <= next_detour or n_entries == search.entries.shape[0]:
-                continue
-            if known < 0:
-                search.seen[n_seen] = key
-                n_seen += 1
-            search.detour[key] = next_detour
-            entry = search.entries[n_entries]
-            entry[0], entry[1], entry[2], entry[3] = next_row, next_column, next_direction, search.bucket[next_detour]
-            search.bucket[next_detour] = n_entries
-            n_entries += 1
-    for key in search.seen[:n_seen]:
-        search.detour[key] = -1
+            n_entries = _put_off(next_row, next_column, next_direction, next_detour, n_entries, grid.shape[1], search)
+    for entry in search.entries[:n_entries]:
+        search.detour[_key_of(entry[0], entry[1], entry[2], grid.shape[1])] = -1
     search.bucket[:] = -1
     return result
 
@@ -189,11 +198,6 @@ def least_detour_actions(features: NDArray[np.float32], action_mask: NDArray[np.
 
 
 @compiled
-def _clip(value: float) -> float:
-    return min(max(value, -1.0), 1.0)
-
-
-@compiled
 def fill_route_features(
     elapsed_steps: int,
     max_episode_steps: int,
@@ -204,6 +208,8 @@ def fill_route_features(
     dynamic: np.ndarray,
     occupant: np.ndarray,
     safe: np.ndarray,
+    deciding_only: bool,
+    mask: np.ndarray,
     search: RouteSearch,
     features: np.ndarray,
 ) -> None:
@@ -216,9 +222,12 @@ def fill_route_features(
     Args:
         occupant: all zero, as it will be afterwards.
         safe: int8 [trains, 3], see ``SafeMoves.restrict``.
+        deciding_only: whether the rows of trains that ``mask``, bool [trains, 5], gives no choice are left as they are.
     """
     mark_trains(occupant, level_free, dynamic)
     for handle in range(features.shape[0]):
+        if deciding_only and not is_choice(mask[handle]):
+            continue
         of_train = features[handle]
         of_train[:] = 0.0
         if dynamic[STATE, handle] == DONE:
@@ -252,8 +261,8 @@ def fill_route_features(
             of_move[1] = of_move[2] = 1.0
             of_move[3] = -1.0
             if costs[branch] < np.inf:
-                of_move[1] = _clip((costs[branch] - shortest) / _MAX_DETOUR)
-                of_move[2] = _clip((costs[branch] - least) / _EXTRA_DETOUR_SCALE)
+                of_move[1] = clip((costs[branch] - shortest) / _MAX_DETOUR)
+                of_move[2] = clip((costs[branch] - least) / _EXTRA_DETOUR_SCALE)
                 arrival = elapsed_steps + costs[branch] * steps_for_cell
-                of_move[3] = _clip((max_episode_steps - arrival) / _SLACK_SCALE)
+                of_move[3] = clip((max_episode_steps - arrival) / _SLACK_SCALE)
     unmark_trains(occupant, level_free, dynamic)

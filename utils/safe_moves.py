@@ -10,11 +10,13 @@ Moves are made at the same time, and two of them that are safe alone may be unsa
 other and makes trains wait whose move is not safe any more after those before it.
 """
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 from numpy.typing import NDArray
 
 from utils.compiled import compiled
-from utils.exit_order import ExitOrder, clear_trains, find_exit_order, is_safe_after, place_trains
+from utils.exit_order import ExitOrder, follow_trains, is_safe_after
 from utils.rail_grid import DO_NOTHING, MOVE_LEFT, MOVE_RIGHT, STOP_MOVING, possible_move, resource_of
 from utils.rail_state import (
     DENOMINATOR,
@@ -63,17 +65,10 @@ def _can_follow(
 
 @compiled
 def _judge_moves(
-    handle: int,
-    grid: np.ndarray,
-    distance_map: np.ndarray,
-    level_free: np.ndarray,
-    constants: np.ndarray,
-    dynamic: np.ndarray,
-    mask: np.ndarray,
-    safe: np.ndarray,
-    exits: ExitOrder,
+    handle: int, constants: np.ndarray, dynamic: np.ndarray, mask: np.ndarray, safe: np.ndarray, exits: ExitOrder
 ) -> None:
     """Fill ``safe``, int8 [3], for the left, forward and right of a train that can move on."""
+    grid, ways = exits.ways.grid, exits.ways
     row, column, direction = configuration_of(handle, constants, dynamic)
     departs = dynamic[STATE, handle] == READY_TO_DEPART
     for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
@@ -85,11 +80,9 @@ def _judge_moves(
             to_row, to_column, to_direction = possible_move(grid, row, column, direction, action)
             if to_row < 0:
                 continue
-        other = exits.occupant[resource_of(level_free, to_row, to_column, to_direction)] - 1
+        other = ways.occupant[resource_of(ways.level_free, to_row, to_column, to_direction)] - 1
         if other < 0:
-            is_safe = is_safe_after(
-                handle, to_row, to_column, to_direction, False, grid, distance_map, level_free, constants, exits
-            )
+            is_safe = is_safe_after(handle, to_row, to_column, to_direction, False, exits)
         else:
             is_safe = not departs and _can_follow(other, row, column, to_row, to_column, grid, dynamic)
         safe[action - MOVE_LEFT] = SAFE if is_safe else UNSAFE
@@ -97,29 +90,19 @@ def _judge_moves(
 
 @compiled
 def _restrict(
-    enabled: bool,
-    grid: np.ndarray,
-    distance_map: np.ndarray,
-    level_free: np.ndarray,
-    constants: np.ndarray,
-    dynamic: np.ndarray,
-    exits: ExitOrder,
-    mask: np.ndarray,
-    safe: np.ndarray,
+    enabled: bool, constants: np.ndarray, dynamic: np.ndarray, exits: ExitOrder, mask: np.ndarray, safe: np.ndarray
 ) -> None:
     safe[:] = NO_CHOICE
-    place_trains(level_free, dynamic, exits)
-    find_exit_order(grid, distance_map, level_free, constants, exits)
+    follow_trains(dynamic, exits)
     for handle in range(mask.shape[0]):
         if not can_move_on(handle, constants, dynamic):
             continue
-        _judge_moves(handle, grid, distance_map, level_free, constants, dynamic, mask[handle], safe[handle], exits)
+        _judge_moves(handle, constants, dynamic, mask[handle], safe[handle], exits)
         if enabled:
             for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
                 mask[handle, action] &= safe[handle, action - MOVE_LEFT] != UNSAFE
             if not mask[handle].any():
                 mask[handle, STOP_MOVING] = True
-    clear_trains(level_free, exits)
 
 
 @compiled
@@ -128,25 +111,17 @@ def _waiting_action(handle: int, dynamic: np.ndarray) -> int:
 
 
 @compiled
-def _settle(
-    grid: np.ndarray,
-    distance_map: np.ndarray,
-    level_free: np.ndarray,
-    constants: np.ndarray,
-    dynamic: np.ndarray,
-    exits: ExitOrder,
-    actions: np.ndarray,
-) -> None:
+def _settle(constants: np.ndarray, dynamic: np.ndarray, exits: ExitOrder, actions: np.ndarray) -> None:
+    ways = exits.ways
     n_trains = actions.shape[0]
-    place_trains(level_free, dynamic, exits)
-    find_exit_order(grid, distance_map, level_free, constants, exits)
+    follow_trains(dynamic, exits)
     urgency = np.full(n_trains, np.inf)
     for handle in range(n_trains):
         if MOVE_LEFT <= actions[handle] <= MOVE_RIGHT and can_move_on(handle, constants, dynamic):
             # trains on the map first, among them the one that is soonest at its target
-            urgency[handle] = travel_time_of(handle, distance_map, constants, dynamic)
+            urgency[handle] = travel_time_of(handle, ways.distance_map, constants, dynamic)
             if dynamic[STATE, handle] == READY_TO_DEPART:
-                urgency[handle] += distance_map.size
+                urgency[handle] += ways.distance_map.size
     order = np.argsort(urgency)
     progress = True
     while progress:  # a train whose next cell is occupied gets another chance when that one has moved
@@ -156,25 +131,22 @@ def _settle(
                 continue
             row, column, direction = configuration_of(handle, constants, dynamic)
             if dynamic[STATE, handle] != READY_TO_DEPART:
-                row, column, direction = possible_move(grid, row, column, direction, actions[handle])
+                row, column, direction = possible_move(ways.grid, row, column, direction, actions[handle])
                 if row < 0:
                     continue
-            if exits.occupant[resource_of(level_free, row, column, direction)] > 0:
+            if ways.occupant[resource_of(ways.level_free, row, column, direction)] > 0:
                 continue
             progress = True
             urgency[handle] = np.inf
-            if not is_safe_after(
-                handle, row, column, direction, True, grid, distance_map, level_free, constants, exits
-            ):
+            if not is_safe_after(handle, row, column, direction, True, exits):
                 actions[handle] = _waiting_action(handle, dynamic)
     for handle in range(n_trains):
         if urgency[handle] != np.inf:
             actions[handle] = _waiting_action(handle, dynamic)
-    clear_trains(level_free, exits)
 
 
 class SafeMoves:
-    """The two steps, with memory that is used again. One serves levels of any size; not to be shared by threads.
+    """The two steps. What they know about a level is kept until its ``RailState`` is gone; not to be shared by threads.
 
     Args:
         enabled: False judges moves, but neither restricts nor settles any.
@@ -182,12 +154,13 @@ class SafeMoves:
 
     def __init__(self, enabled: bool = True) -> None:
         self.enabled = enabled
-        self._exits: ExitOrder | None = None
+        self._exits: WeakKeyDictionary[RailState, ExitOrder] = WeakKeyDictionary()
 
-    def _memory(self, state: RailState) -> ExitOrder:
-        if self._exits is None or not self._exits.fits(state):
-            self._exits = ExitOrder.for_state(state)
-        return self._exits
+    def _known(self, state: RailState) -> ExitOrder:
+        exits = self._exits.get(state)
+        if exits is None:
+            exits = self._exits[state] = ExitOrder.for_state(state)
+        return exits
 
     def restrict(self, state: RailState, mask: NDArray[np.bool_]) -> NDArray[np.int8]:
         """Takes the unsafe moves out of ``mask``, bool [trains, 5]; something to do is left for every train.
@@ -197,17 +170,7 @@ class SafeMoves:
             cannot go now.
         """
         safe = np.empty((state.n_trains, 3), dtype=np.int8)
-        _restrict(
-            self.enabled,
-            state.grid,
-            state.distance_map,
-            state.level_free,
-            state.constants,
-            state.dynamic,
-            self._memory(state),
-            mask,
-            safe,
-        )
+        _restrict(self.enabled, state.constants, state.dynamic, self._known(state), mask, safe)
         return safe
 
     def settle(self, state: RailState, actions: NDArray[np.int64]) -> None:
@@ -216,12 +179,4 @@ class SafeMoves:
         The trains on the map come first, among them the one that is soonest at its target.
         """
         if self.enabled:
-            _settle(
-                state.grid,
-                state.distance_map,
-                state.level_free,
-                state.constants,
-                state.dynamic,
-                self._memory(state),
-                actions,
-            )
+            _settle(state.constants, state.dynamic, self._known(state), actions)

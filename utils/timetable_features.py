@@ -6,7 +6,7 @@ Every feature lies in [-1, 1]; times are shares of the episode's length.
 import numpy as np
 
 from utils.compiled import compiled
-from utils.rail_grid import MOVE_LEFT, MOVE_RIGHT, possible_move, resource_of
+from utils.rail_grid import MOVE_LEFT, MOVE_RIGHT, clip, possible_move, resource_of
 from utils.rail_state import (
     DENOMINATOR,
     DIRECTION,
@@ -56,11 +56,6 @@ _DISTANCE_SCALE = 10.0
 
 
 @compiled
-def _clip(value: float) -> float:
-    return min(max(value, -1.0), 1.0)
-
-
-@compiled
 def shares_of_trains(dynamic: np.ndarray) -> tuple[float, float]:
     """The shares of trains that are on the map and that have arrived."""
     n_on_map = 0
@@ -100,7 +95,7 @@ def _fill_move_features(
         move[0] = 1.0
         distance = distance_map[handle, next_row, next_column, next_direction]
         if distance < np.inf:
-            move[1] = _clip((distance - distance_map[handle, row, column, direction]) / _DISTANCE_SCALE)
+            move[1] = clip((distance - distance_map[handle, row, column, direction]) / _DISTANCE_SCALE)
         other = occupant[resource_of(level_free, next_row, next_column, next_direction)] - 1
         if other >= 0:
             move[2] = 1.0
@@ -130,16 +125,16 @@ def fill_timetable_features(
     features[2] = state == WAITING
     features[3] = state == STOPPED
     features[4] = dynamic[MALFUNCTION_COUNTER, handle] > 0
-    features[5] = _clip(dynamic[MALFUNCTION_COUNTER, handle] / _MALFUNCTION_SCALE)
+    features[5] = clip(dynamic[MALFUNCTION_COUNTER, handle] / _MALFUNCTION_SCALE)
     features[6] = constants[MAX_SPEED, handle] / constants[DENOMINATOR, handle]
     features[7] = elapsed_steps / max_episode_steps
-    features[8] = _clip(travel_time / max_episode_steps)
-    features[9] = _clip((constants[LATEST_ARRIVAL, handle] - elapsed_steps - travel_time) / max_episode_steps)
-    features[10] = _clip((max_episode_steps - elapsed_steps - travel_time) / max_episode_steps)
+    features[8] = clip(travel_time / max_episode_steps)
+    features[9] = clip((constants[LATEST_ARRIVAL, handle] - elapsed_steps - travel_time) / max_episode_steps)
+    features[10] = clip((max_episode_steps - elapsed_steps - travel_time) / max_episode_steps)
     features[11] = share_on_map
     features[12] = share_arrived
     steps_to_departure = max(0, constants[EARLIEST_DEPARTURE, handle] - elapsed_steps)
-    features[13] = _clip(steps_to_departure / max_episode_steps)
+    features[13] = clip(steps_to_departure / max_episode_steps)
     _fill_move_features(
         handle, grid, distance_map, level_free, constants, dynamic, occupant, features[_N_STATE_FEATURES:]
     )
