@@ -351,6 +351,17 @@ def _is_still_unsafe(handle: int, key: int, exits: ExitOrder) -> bool:
 
 
 @compiled
+def _leaves_before(handle: int, through: np.ndarray, exits: ExitOrder) -> bool:
+    """Whether a train leaves before all others in the set ``through``."""
+    for other in exits.by_rank[: exits.n_leaving[0]]:
+        if other == handle:
+            return True
+        if has_bit(through, other):
+            return False
+    return False
+
+
+@compiled
 def is_safe_after(handle: int, row: int, column: int, direction: int, commit: bool, exits: ExitOrder) -> bool:
     """Whether as many trains as before can leave after one train has moved to, or entered the map at, a free place.
 
@@ -368,10 +379,19 @@ def is_safe_after(handle: int, row: int, column: int, direction: int, commit: bo
     if ways.distance_map[handle, row, column, direction] == np.inf:
         return False
     key = key_of(ways, row, column, direction)
-    if _is_still_unsafe(handle, key, exits):
-        return False
     was_at, was_stuck, place, end = ways.at[handle], exits.stuck[handle], ways.place[handle], ways.end[handle]
     follows_way = place + 1 < end and ways.keys[handle, place + 1] == key
+    through = ways.crossing[key // 4]
+    if follows_way and _leaves_before(handle, through, exits):
+        if commit:
+            take_train(handle, ways)
+            _move(handle, key, exits)
+            go_to_place(handle, place + 1, ways)
+        return True
+    if not commit and exits.n_stuck[0] == 0 and next_bit(through, 0) == -1:
+        return True
+    if _is_still_unsafe(handle, key, exits):
+        return False
     # as if it had moved, with what is left of its known way
     take_train(handle, ways)
     put_train(handle, key, ways)
