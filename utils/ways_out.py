@@ -165,46 +165,18 @@ def take_train(handle: int, ways: WaysOut) -> None:
 
 
 @compiled
-def _can_enter(handle: int, row: int, column: int, direction: int, key: int, ways: WaysOut) -> bool:
-    """Whether a search comes to a configuration for the first time and may go there; notes who is in the way."""
-    if ways.visited[key] == ways.n_searches[0]:
-        return False
-    holder = ways.occupant[resource_of(ways.level_free, row, column, direction)] - 1
-    if holder >= 0 and holder != handle and ways.stands[holder]:
-        put_bit(ways.waits_for[handle], holder)
-        return False
-    return True
-
-
-@compiled
-def _enter(key: int, origin: int, ways: WaysOut) -> None:
-    ways.visited[key] = ways.n_searches[0]
-    ways.origin[key] = origin
-
-
-@compiled
-def _branch_off(handle: int, row: int, column: int, direction: int, key: int, n_pending: int, ways: WaysOut) -> int:
-    """Put the ways on from a switch on the list, the nearest to the target last; returns how many are pending."""
-    first = n_pending
-    for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
-        next_row, next_column, next_direction = possible_move(ways.grid, row, column, direction, action)
-        if next_row < 0:
-            continue
-        distance = ways.distance_map[handle, next_row, next_column, next_direction]
-        next_key = key_of(ways, next_row, next_column, next_direction)
-        if distance == np.inf or not _can_enter(handle, next_row, next_column, next_direction, next_key, ways):
-            continue
-        _enter(next_key, key, ways)
-        place = n_pending
-        while place > first:
-            row_before, column_before, direction_before = configuration_at(ways, int(ways.pending[place - 1]))
-            if ways.distance_map[handle, row_before, column_before, direction_before] >= distance:
-                break
-            ways.pending[place] = ways.pending[place - 1]
-            place -= 1
-        ways.pending[place] = next_key
-        n_pending += 1
-    return n_pending
+def _in_the_way(
+    handle: int,
+    row: int,
+    column: int,
+    direction: int,
+    level_free: np.ndarray,
+    occupant: np.ndarray,
+    stands: np.ndarray,
+) -> int:
+    """Another train that stands at a place, or -1."""
+    holder = occupant[resource_of(level_free, row, column, direction)] - 1
+    return holder if holder >= 0 and holder != handle and stands[holder] else -1
 
 
 @compiled
@@ -214,32 +186,72 @@ def find_way(handle: int, ways: WaysOut) -> int:
     Depth first, nearest to the target first: where nothing is in the way it walks the shortest path and is done.
     ``ways.origin`` then leads back. ``ways.waits_for`` are the trains but for which there might be a way.
     """
+    # The loop below makes up most of a step with many trains: it must not hand over the whole of ``ways``.
+    grid, level_free, occupant, stands = ways.grid, ways.level_free, ways.occupant, ways.stands
+    visited, origin, pending, waits_for = ways.visited, ways.origin, ways.pending, ways.waits_for[handle]
+    distances = ways.distance_map[handle]
+    target_row, target_column = ways.constants[TARGET_ROW, handle], ways.constants[TARGET_COLUMN, handle]
+    width = grid.shape[1]
     ways.n_searches[0] += 1
-    ways.waits_for[handle] = 0
-    start = ways.at[handle]
-    row, column, direction = configuration_at(ways, start)
-    if ways.distance_map[handle, row, column, direction] == np.inf:
+    search = ways.n_searches[0]
+    waits_for[:] = 0
+    key = ways.at[handle]
+    row, column, direction = key // 4 // width, key // 4 % width, key % 4
+    if distances[row, column, direction] == np.inf:
         return NO_WAY
-    _enter(start, NO_WAY, ways)
-    ways.pending[0] = start
+    visited[key] = search
+    origin[key] = NO_WAY
+    pending[0] = key
     n_pending = 1
     while n_pending > 0:
         n_pending -= 1
-        key = int(ways.pending[n_pending])
-        row, column, direction = configuration_at(ways, key)
+        key = int(pending[n_pending])
+        row, column, direction = key // 4 // width, key // 4 % width, key % 4
         while True:
-            if is_at_target(handle, row, column, direction, ways.distance_map, ways.constants):
+            if row == target_row and column == target_column and distances[row, column, direction] == 0:
                 return key
-            if count_exits(exits_of(int(ways.grid[row, column]), direction)) != 1:
-                n_pending = _branch_off(handle, row, column, direction, key, n_pending, ways)
+            if count_exits(exits_of(int(grid[row, column]), direction)) != 1:
                 break
             # from where there is a way to the target the only way on leads there: no need to look at the distance
-            row, column, direction = possible_move(ways.grid, row, column, direction, MOVE_FORWARD)
-            next_key = key_of(ways, row, column, direction)
-            if row < 0 or not _can_enter(handle, row, column, direction, next_key, ways):
+            row, column, direction = possible_move(grid, row, column, direction, MOVE_FORWARD)
+            next_key = 4 * (row * width + column) + direction
+            if row < 0 or visited[next_key] == search:
+                row = -1
                 break
-            _enter(next_key, key, ways)
+            other = _in_the_way(handle, row, column, direction, level_free, occupant, stands)
+            if other >= 0:
+                put_bit(waits_for, other)
+                row = -1
+                break
+            visited[next_key] = search
+            origin[next_key] = key
             key = next_key
+        if row < 0:
+            continue
+        first = n_pending
+        for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
+            next_row, next_column, next_direction = possible_move(grid, row, column, direction, action)
+            next_key = 4 * (next_row * width + next_column) + next_direction
+            if next_row < 0 or visited[next_key] == search:
+                continue
+            distance = distances[next_row, next_column, next_direction]
+            if distance == np.inf:
+                continue
+            other = _in_the_way(handle, next_row, next_column, next_direction, level_free, occupant, stands)
+            if other >= 0:
+                put_bit(waits_for, other)
+                continue
+            visited[next_key] = search
+            origin[next_key] = key
+            place = n_pending  # the nearest to the target last
+            while place > first:
+                before = int(pending[place - 1])
+                if distances[before // 4 // width, before // 4 % width, before % 4] >= distance:
+                    break
+                pending[place] = before
+                place -= 1
+            pending[place] = next_key
+            n_pending += 1
     return NO_WAY
 
 
