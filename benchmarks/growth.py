@@ -2,7 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/growth.py
 
-Plays one level of official configurations on the compiled simulator; times the step, the observation with mask, and
+Plays one level of official configurations on the compiled simulator as a training does by default, each train on the
+way with the least detour; times the step, the observation with mask and safe moves, settling the chosen actions, and
 the deadlock check, per train. Writes growth.md and growth.png beside itself. Most of its time goes into generating
 the large levels.
 """
@@ -27,11 +28,12 @@ from benchmarks.machine import processor  # noqa: E402
 from utils.deadlock_check import deadlocked  # noqa: E402
 from utils.env_configs import EnvConfig, resolve_env_config  # noqa: E402
 from utils.fast_reset import make_rail_env_fast  # noqa: E402
-from utils.observation_utils import Observer  # noqa: E402
+from utils.observation_utils import Observer, get_feature_set  # noqa: E402
 from utils.rail_simulator import CompiledSimulator  # noqa: E402
+from utils.route_features import least_detour_actions  # noqa: E402
 
 LEVELS = ("00", "02", "03", "05", "06", "08", "10", "11", "12", "13", "14")
-PARTS = ("step", "observe", "deadlock check")
+PARTS = ("step", "observe", "settle", "deadlock check")
 WARM_UP_STEPS, TIMED_STEPS = 80, 120
 
 
@@ -51,25 +53,25 @@ def main() -> None:
         f"{platform.python_version()}. Microseconds per train and step, medians.",
         "",
         "| configuration | trains | cells | " + " | ".join(PARTS) + " |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| --- | --- | --- |" + " --- |" * len(PARTS),
     ]
     (HERE / "growth.md").write_text("\n".join([*header, *(_line(*row) for row in rows), ""]))
     _draw(rows)
 
 
 def _costs(simulator: CompiledSimulator) -> dict[str, float]:
-    observer, state = Observer(), simulator.state
+    observer, state = Observer(get_feature_set("tree_routes"), safe_moves=True), simulator.state
+    features = np.zeros((state.n_trains, observer.feature_set.n_features), dtype=np.float32)
+    mask = np.zeros((state.n_trains, 5), dtype=np.bool_)
     seconds: dict[str, list[float]] = {part: [] for part in PARTS}
     for step in range(min(WARM_UP_STEPS + TIMED_STEPS, state.max_episode_steps - 1)):
-        observed = _timed(lambda: observer.observe(state))
-        _, mask = observer.observe(state)
-        # every train that may move does so, straight on or by its first way
-        moves = mask[:, 1:4]
-        actions = np.where(moves.any(axis=1), 1 + moves.argmax(axis=1), 0)
+        observed = _timed(partial(observer.observe, state, features, mask, deciding_only=True))
+        actions = least_detour_actions(features[:, observer.feature_set.route_features], mask)
+        settled = _timed(partial(observer.settle, state, actions))
         stepped = _timed(partial(simulator.step, actions))
-        checked = _timed(lambda: deadlocked(state))
+        checked = _timed(partial(deadlocked, state))
         if step >= WARM_UP_STEPS:
-            for part, value in zip(PARTS, (stepped, observed, checked), strict=True):
+            for part, value in zip(PARTS, (stepped, observed, settled, checked), strict=True):
                 seconds[part].append(value)
     return {part: 1e6 * statistics.median(values) / state.n_trains for part, values in seconds.items()}
 
