@@ -160,6 +160,10 @@ def _draw_bars(axes: Any, importances: Mapping[str, float]) -> None:
     axes.bar_label(bars, fmt="{:.0%}", padding=3, fontsize=8.5, color=_GREY)
     axes.set_xlim(0, 1.0)
     axes.set_xticks([])
-    axes.set_title("what the difference between good trials and others comes from", fontsize=10, loc="left")
+    axes.set_title(
+        "what the difference between good trials and others comes from (PED-ANOVA; rough with few trials)",
+        fontsize=10,
+        loc="left",
+    )
     for side in ("top", "right", "bottom"):
         axes.spines[side].set_visible(False)

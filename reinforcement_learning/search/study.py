@@ -18,7 +18,7 @@ from reinforcement_learning.search.sweep_file import Sweep
 DATABASE = "study.db"
 OPTUNA = "optuna==5.0.0"
 _NAME = "search"
-_LEAST_FOR_IMPORTANCE = 6  # trials; with fewer the figures are noise
+_LEAST_FOR_IMPORTANCE = 10  # trials; with fewer the figures are noise
 
 
 class StudyError(ConfigError):
