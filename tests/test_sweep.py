@@ -48,7 +48,7 @@ def test_every_value_is_accepted_in_the_form_that_agents_give_it(sweep: dict[str
 
 
 class Searched:
-    """A sweep of one short run, from ``wandb sweep`` to the end of ``wandb agent``."""
+    """A sweep of two short runs by two agents at the same time, from ``wandb sweep`` to the end of ``wandb agent``."""
 
     def __init__(self, folder: Path, sweep: dict[str, Any]) -> None:
         self.folder = folder
@@ -59,29 +59,37 @@ class Searched:
         parameters = sweep["parameters"] | {name: {"values": [value]} for name, value in fixed.items()}
         (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep | {"parameters": parameters}))
         (folder / "reinforcement_learning").symlink_to(PROJECT_ROOT / "reinforcement_learning")
-        with WandbServer() as self.server:
-            self.created = self._wandb("sweep", "sweep.yaml")
-            self.agent = self._wandb("agent", "--count", "1", f"{ENTITY}/{TrainingConfig.wandb_project}/{SWEEP}")
+        name = f"{ENTITY}/{TrainingConfig.wandb_project}/{SWEEP}"
+        with WandbServer(n_runs=2) as self.server:
+            (self.created,) = self._wandb(["sweep", "sweep.yaml"])
+            self.agents = self._wandb(*[["agent", "--count", "1", name]] * 2)
 
-    def _wandb(self, *arguments: str) -> str:
-        """What a wandb command says, given a key and the stand-in, and no terminal."""
+    def _wandb(self, *commands: list[str]) -> list[str]:
+        """What wandb's commands say, given a key and the stand-in, and no terminal; all run at the same time."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_") and "proxy" not in k.lower()}
-        clean.update(HOME=str(self.folder), NETRC=str(self.folder / "netrc"), OMP_NUM_THREADS="1")
+        clean.update(HOME=str(self.folder), NETRC=str(self.folder / "netrc"))
         clean.update(WANDB_API_KEY="0123456789" * 4, WANDB_BASE_URL=self.server.url)
         bin_folder = str(Path(sys.executable).parent)  # agents start the python of PATH
         clean["PATH"] = os.pathsep.join([bin_folder, clean.get("PATH", "")])
-        done = subprocess.run(
-            [sys.executable, "-m", "wandb", *arguments],
-            cwd=self.folder,
-            env=clean,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout + done.stderr
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "wandb", *arguments],
+                cwd=self.folder,
+                env=clean,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for arguments in commands
+        ]
+        try:
+            said = [process.communicate(timeout=TIMEOUT)[0] for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        assert [process.returncode for process in processes] == [0] * len(processes), said
+        return said
 
 
 @pytest.fixture(scope="module")
@@ -94,29 +102,37 @@ def test_sweep_is_created_in_the_project_of_the_trainings(searched: Searched) ->
     assert searched.server.config["metric"] == {"name": METRIC, "goal": "maximize"}
 
 
-def test_agent_starts_the_training_which_ends_with_0(searched: Searched) -> None:
-    (run_id,) = searched.server.handed_out
-    assert "reinforcement_learning/multi_agent_training.py --action_mask=True --batch_size=16" in searched.agent
+def test_each_agent_trains_one_configuration_which_ends_with_0(searched: Searched) -> None:
+    assert searched.server.handed_out == ["run0", "run1"]
+    started = "reinforcement_learning/multi_agent_training.py --action_mask=True --batch_size="
+    assert sorted(said[said.index(started) + len(started) :][:2] for said in searched.agents) == ["16", "32"]
     # the server's word for it, as `wandb agent` itself exits 0 whatever the training did
-    assert searched.server.exit_codes == [0]
-    assert "Traceback" not in searched.agent
-    assert "Training goes on without it" not in searched.agent
-    run = searched.server.runs[run_id]
-    assert run["displayName"].startswith("Test_0-seed0-")
-    assert "Test_0" in run["tags"]
-    assert '"batch_size":{"value":16}' in run["config"]
+    assert searched.server.exit_codes == {"run0": 0, "run1": 0}
+    assert not any("Traceback" in said or "Training goes on without it" in said for said in searched.agents)
 
 
-def test_metric_arrives_against_its_episode_and_as_a_plain_number(searched: Searched) -> None:
-    rows = [row for row in searched.server.history if METRIC in row]
+def test_runs_have_names_and_tags(searched: Searched) -> None:
+    runs = [searched.server.runs[run_id] for run_id in ("run0", "run1")]
+    assert [run["displayName"].split("-")[0] for run in runs] == ["Test_0", "Test_1"]
+    assert all(run["displayName"].split("-")[0] in run["tags"] for run in runs)
+    assert len({run["displayName"] for run in runs}) == 2
+    assert ['"batch_size":{"value":16}' in run["config"] for run in runs] == [True, False]
+
+
+@pytest.mark.parametrize("run_id", ["run0", "run1"])
+def test_metric_arrives_against_its_episode_and_as_a_plain_number(searched: Searched, run_id: str) -> None:
+    rows = [row for row in searched.server.history[run_id] if METRIC in row]
     assert [row["episode"] for row in rows] == [1, 2]
-    assert searched.server.summary[METRIC] == rows[-1][METRIC]
-    assert searched.server.summary[f"{METRIC}_best"] == max(row[METRIC] for row in rows)
+    summary = searched.server.summary[run_id]
+    assert summary[METRIC] == rows[-1][METRIC]
+    assert summary[f"{METRIC}_best"] == max(row[METRIC] for row in rows)
 
 
 def test_values_of_the_sweep_are_what_was_trained_with(searched: Searched, sweep: dict[str, Any]) -> None:
-    (checkpoint,) = searched.folder.glob("checkpoint_dir/*/best.pt")
-    config = read_checkpoint(checkpoint)["config"]
-    for name in ("hidden_size", "buffer_size", "batch_size"):
-        assert config[name] == sweep["parameters"][name]["values"][0]
-    assert config["num_threads"] == 1
+    checkpoints = sorted(searched.folder.glob("checkpoint_dir/*/best.pt"))  # by environment, the first value first
+    assert len(checkpoints) == 2
+    for i, checkpoint in enumerate(checkpoints):
+        config = read_checkpoint(checkpoint)["config"]
+        for name in ("hidden_size", "buffer_size", "batch_size"):
+            assert config[name] == sweep["parameters"][name]["values"][i]
+        assert config["num_threads"] == 1

@@ -1,7 +1,8 @@
 """Helper of the tests: a small stand-in for the server of Weights & Biases, on loopback.
 
-It answers what wandb 0.31 asks to create a sweep, to run an agent and to track a run, and keeps what arrives. Its
-optimiser takes the first value of each parameter. It knows one sweep, which ends after a number of runs.
+It answers what wandb 0.31 asks to create a sweep, to run agents and to track runs, and keeps what arrives. Its
+optimiser takes the first value of each parameter for the first run, the second for the second and so on, around. It
+knows one sweep, which ends after a number of runs.
 """
 
 import gzip
@@ -31,9 +32,9 @@ class WandbServer(http.server.ThreadingHTTPServer):
         self.config: dict[str, Any] = {}  # the sweep as it was created
         self.handed_out: list[str] = []  # ids of the runs that agents were told to start
         self.runs: dict[str, dict[str, Any]] = {}  # what UpsertBucket said of each run
-        self.history: list[dict[str, Any]] = []
-        self.summary: dict[str, Any] = {}
-        self.exit_codes: list[int] = []
+        self.history: dict[str, list[dict[str, Any]]] = {}  # rows of each run
+        self.summary: dict[str, dict[str, Any]] = {}
+        self.exit_codes: dict[str, int] = {}
         self.operations: list[str] = []
         self._lock = threading.Lock()
 
@@ -59,16 +60,16 @@ class WandbServer(http.server.ThreadingHTTPServer):
             answer = getattr(self, f"_{name}", None)
             return answer(variables) if answer else {}
 
-    def file_stream(self, content: dict[str, Any]) -> None:
+    def file_stream(self, run: str, content: dict[str, Any]) -> None:
         """Keeps the rows, the summary and the exit code of a run."""
         with self._lock:
             for name, file in (content.get("files") or {}).items():
                 if name == "wandb-history.jsonl":
-                    self.history += [json.loads(line) for line in file["content"]]
+                    self.history.setdefault(run, []).extend(json.loads(line) for line in file["content"])
                 elif name == "wandb-summary.json":
-                    self.summary.update(json.loads(file["content"][-1]))
+                    self.summary.setdefault(run, {}).update(json.loads(file["content"][-1]))
             if content.get("complete"):
-                self.exit_codes.append(content["exitcode"])
+                self.exit_codes[run] = content["exitcode"]
 
     def _Viewer(self, variables: dict[str, Any]) -> dict[str, Any]:
         return {"viewer": {"id": "1", "entity": ENTITY, "username": ENTITY, "flags": "{}", "teams": {"edges": []}}}
@@ -90,8 +91,10 @@ class WandbServer(http.server.ThreadingHTTPServer):
             if len(self.handed_out) == self.n_runs:
                 commands = [{"type": "exit"}]
             else:
-                self.handed_out.append(f"run{len(self.handed_out)}")
-                values = {name: {"value": p["values"][0]} for name, p in self.config["parameters"].items()}
+                n = len(self.handed_out)
+                self.handed_out.append(f"run{n}")
+                choices = {name: p["values"] for name, p in self.config["parameters"].items()}
+                values = {name: {"value": of_one[n % len(of_one)]} for name, of_one in choices.items()}
                 commands = [{"type": "run", "run_id": self.handed_out[-1], "args": values}]
                 commands[0]["program"] = self.config["program"]
         return {"agentHeartbeat": {"agent": {"id": "3"}, "commands": json.dumps(commands)}}
@@ -119,7 +122,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._answer({"data": self.server.graphql(asked["query"], asked.get("variables") or {})})
             return
         if self.path.endswith("/file_stream"):
-            self.server.file_stream(json.loads(body))
+            self.server.file_stream(self.path.split("/")[-2], json.loads(body))
         self._answer({})
 
     def do_GET(self) -> None:
