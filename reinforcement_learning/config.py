@@ -216,7 +216,12 @@ class TrainingConfig:
 
     progress_bar: bool = option(_TRACK, True, "a progress bar where there is a terminal; False: plain lines", _BOOL)
     jsonl: bool = option(_TRACK, True, "metrics as JSON lines: metrics.jsonl", _BOOL)
-    tensorboard: bool = option(_TRACK, True, "TensorBoard files", _BOOL)
+    tensorboard: bool = option(
+        _TRACK,
+        True,
+        "TensorBoard files: tensorboard --logdir runs, then Custom Scalars for all main curves on one page",
+        _BOOL,
+    )
     wandb: bool = option(_TRACK, True, "Weights & Biases: online with an API key, offline without one", _BOOL)
     wandb_project: str = option(_TRACK, "flatland-multi-agent-dqn", "project on Weights & Biases")
     learning_curve: bool = option(_TRACK, True, "draw learning_curve.png at the end", _BOOL)

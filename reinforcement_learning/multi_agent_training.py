@@ -158,7 +158,7 @@ def _make_sinks(config: TrainingConfig, folders: RunFolders, trainer: Trainer, *
     if config.jsonl:
         sinks.append(JsonLinesSink(folders.output / METRICS_FILE, resume_episode))
     if config.tensorboard:
-        sinks.append(TensorBoardSink(folders.output / "tensorboard", resume_episode))
+        sinks.append(TensorBoardSink(folders.output / "tensorboard", resume_episode, config.as_dict()))
     if config.wandb:
         wandb_sink = WandbSink(
             project=config.wandb_project,

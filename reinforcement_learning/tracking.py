@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reinforcement_learning.dashboard import as_markdown, layout
+
 # A larger value of these is better; W&B gets the best one so far under its own key, as a plain number, because
 # define_metric(summary="max") would turn the summary into a dict in which a sweep's optimiser finds no number.
 _BEST_OF = (
@@ -31,13 +33,19 @@ class TensorBoardSink:
         directory: where the event files go; made if missing.
         resume_episode: the last episode that the resumed checkpoint has seen. TensorBoard then hides the rows of
             later episodes in older event files, so that nothing shows twice.
+        config: the settings of the training; with them comes a page that shows the main curves together.
     """
 
-    def __init__(self, directory: str | Path, resume_episode: int | None = None) -> None:
+    def __init__(
+        self, directory: str | Path, resume_episode: int | None = None, config: Mapping[str, Any] | None = None
+    ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         purge_step = None if resume_episode is None else resume_episode + 1
         self._writer = SummaryWriter(log_dir=str(directory), purge_step=purge_step)
+        if config is not None:
+            self._writer.add_custom_scalars(layout(config))
+            self._writer.add_text("configuration", as_markdown(config), global_step=resume_episode or 0)
         self._events: Any = self._writer.file_writer
 
     def log(self, episode: int, metrics: Mapping[str, float]) -> None:

@@ -101,6 +101,7 @@ class Trainer:
         self.last_evaluation: dict[str, float] = {}
         self.seconds = 0.0  # spent on this training before this process
         self._started = time.perf_counter()
+        self._before = (0, 0)  # transitions and learning steps at the beginning of this process
 
     def run(self) -> bool:
         """Trains until all episodes are done (True) or a stop is requested (False); both leave a checkpoint.
@@ -109,6 +110,7 @@ class Trainer:
             RolloutWorkerError: the processes that play cannot go on; that leaves a checkpoint, too.
             MappingError: a user's mapping breaks; so does that.
         """
+        self._before = self.population.n_added, self.population.learning_steps
         # processes end with the training, however that ends
         with self.level_pool, closing(self.experience):
             try:
@@ -346,6 +348,8 @@ class Trainer:
         row["timer/total"] = self._seconds()
         row["throughput/train_steps_per_second"] = self.train_steps / row["timer/total"]
         row["throughput/learning_steps_per_second"] = self.population.learning_steps / row["timer/total"]
+        added, learned = self.population.n_added - self._before[0], self.population.learning_steps - self._before[1]
+        row["throughput/replay_ratio"] = learned * self.config.batch_size / max(added, 1)
         row["system/resident_memory_mb"] = psutil.Process().memory_info().rss / 1e6
         self.metrics.log(self.episode, row)
 
