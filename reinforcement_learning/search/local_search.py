@@ -124,7 +124,7 @@ class LocalSearch:
         elif not values:
             self._finish(trial, State.FAILED, note=f"its metrics have no {self._sweep.metric}")
         else:
-            self._finish(trial, State.STOPPED if process.stopped_early else State.FINISHED, values[-1])
+            self._finish(trial, State.STOPPED if code else State.FINISHED, values[-1])
 
     def _has_fallen_behind(self, process: TrialProcess) -> bool:
         if self._sweep.early_stopping is None:

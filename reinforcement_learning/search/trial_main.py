@@ -25,5 +25,6 @@ def _end_with_parent() -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    del sys.path[0]  # this folder, whose modules are none of the training's business
+    # this folder's modules are none of the training's business
+    sys.path[:] = [path for path in sys.path if Path(path).resolve() != Path(__file__).resolve().parent]
     runpy.run_path(str(_TRAINING), run_name="__main__")
