@@ -47,6 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"hyperparameter_search.py: error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # the trainings have ended by now, each with a checkpoint
+        print(
+            f"hyperparameter_search.py: error: {error}. The search goes on when it is started again.", file=sys.stderr
+        )
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:

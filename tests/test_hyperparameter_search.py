@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import os
 import shlex
 import signal
@@ -144,6 +145,20 @@ def test_search_that_cannot_succeed_ends_with_the_reason(tmp_path: Path, capsys:
     assert out.count("trial 2 failed") == 1
     assert "trial 3" not in out
     assert "all trials have failed" in err
+
+
+def test_full_disk_ends_with_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "results.csv")
+
+    monkeypatch.setattr("reinforcement_learning.hyperparameter_search.write_tables", full)
+    sweep = write_sweep(tmp_path / "sweep.yaml", SMALL | {"buffer_size": {"values": [10, 11]}})  # fails at once
+    assert main(["--sweep", str(sweep), "--study", str(tmp_path / "study")]) == 1
+    err = capsys.readouterr().err
+    assert "No space left on device: 'results.csv'. The search goes on when it is started again." in err
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(
