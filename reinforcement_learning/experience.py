@@ -41,13 +41,12 @@ class UnfinishedEpisode:
 
 
 class Experience(Protocol):
-    """Plays training levels, each once; the transitions go to the sink that it was made with.
+    """Plays training levels, each once; the transitions go to the sink that it was made with."""
 
-    Attributes:
-        next_level: the level to begin next; all before it are finished or unfinished.
-    """
-
-    next_level: int
+    @property
+    def next_level(self) -> int:
+        """The level to begin next; all before it are finished or unfinished."""
+        ...
 
     def play(self) -> list[FinishedEpisode]:
         """Plays on for a while; returns the episodes that have ended. All transitions are in the sink then."""

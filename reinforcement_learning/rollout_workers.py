@@ -5,7 +5,6 @@ in one message, and waits for the next request. Rounds are taken in turn, whoeve
 workers gives the same results each time; and no worker is ever more than a round ahead of the learner.
 """
 
-import math
 import pickle
 import queue
 import time
@@ -15,6 +14,7 @@ from collections.abc import Callable, Sequence
 from reinforcement_learning.config import TrainingConfig
 from reinforcement_learning.dddqn_policy import DDDQNPolicy
 from reinforcement_learning.experience import FinishedEpisode, PlayableLevels, UnfinishedEpisode
+from reinforcement_learning.level_queue import LevelQueue
 from reinforcement_learning.rollout import Stopwatch, TransitionSink
 from reinforcement_learning.round_player import Round, RoundRequest, Task
 from utils.child_process import ChildProcess
@@ -53,15 +53,19 @@ class RolloutWorkers:
         stopwatch: Stopwatch,
         warn: Callable[[str], None],
     ) -> None:
-        self.next_level = 0
         self._config, self._levels, self._policy, self._sink = config, levels, policy, sink
         self._stopwatch = stopwatch
         self._warn = warn
-        self._to_begin: deque[int] = deque()  # levels that were begun and lost
+        self._queue = LevelQueue(config.n_episodes, config.num_workers)
         self._turns: deque[_Worker] = deque()  # those that have been asked for a round, in the order of asking
         self._answers: queue.SimpleQueue[tuple[_Worker, bytes | None]] = queue.SimpleQueue()
         self._n_started = 0
         self._ended = 0  # in a row
+
+    @property
+    def next_level(self) -> int:
+        """See :class:`~.experience.Experience`."""
+        return self._queue.next_level
 
     @property
     def pids(self) -> list[int]:
@@ -84,7 +88,7 @@ class RolloutWorkers:
         for episode in done.finished:
             worker.levels.remove(episode.level)
         self._turns.popleft()
-        if worker.levels or self._n_levels_left():
+        if worker.levels or self._queue.n_left:
             self._ask(worker)  # at once: it plays on while the learner learns from what it has sent
             self._turns.append(worker)
         else:
@@ -97,13 +101,12 @@ class RolloutWorkers:
 
     def unfinished(self) -> list[UnfinishedEpisode]:
         """See :class:`~.experience.Experience`; the actions are not known here."""
-        levels = sorted([*self._to_begin, *(level for worker in self._turns for level in worker.levels)])
+        levels = sorted([*self._queue.lost, *(level for worker in self._turns for level in worker.levels)])
         return [UnfinishedEpisode(env, level) for env, level in enumerate(levels)]
 
     def resume(self, next_level: int, unfinished: Sequence[UnfinishedEpisode]) -> None:
         """See :class:`~.experience.Experience`."""
-        self.next_level = next_level
-        self._to_begin = deque(sorted(episode.level for episode in unfinished))
+        self._queue.resume(next_level, (episode.level for episode in unfinished))
 
     def close(self) -> None:
         """Ends all processes."""
@@ -111,7 +114,7 @@ class RolloutWorkers:
             worker.process.end()
 
     def _start(self) -> None:
-        for _ in range(min(self._config.num_workers, self._n_levels_left())):
+        for _ in range(min(self._config.num_workers, self._queue.n_left)):
             self._turns.append(self._new_worker())
 
     def _new_worker(self) -> "_Worker":
@@ -127,24 +130,13 @@ class RolloutWorkers:
 
     def _ask(self, worker: "_Worker") -> None:
         """Asks for a round, with more levels and the newest weights."""
-        levels = self._take_levels(len(worker.levels))
+        # enough for a round
+        levels = self._queue.take(self._config.num_envs + self._config.num_envs // 2 + 1 - len(worker.levels))
         worker.levels += levels
         steps = self._policy.learning_steps
         weights = None if steps == worker.learning_steps else self._policy.acting_weights()
         worker.learning_steps = steps
         worker.ask(RoundRequest([(level, self._levels.packed(level)) for level in levels], weights))
-
-    def _take_levels(self, n_open: int) -> list[int]:
-        """Levels for a process that has so many: enough for a round, but no more than its share of what is left."""
-        wanted = self._config.num_envs + self._config.num_envs // 2 + 1 - n_open
-        n = max(0, min(wanted, math.ceil(self._n_levels_left() / self._config.num_workers)))
-        lost = [self._to_begin.popleft() for _ in range(min(n, len(self._to_begin)))]
-        first, self.next_level = self.next_level, self.next_level + n - len(lost)
-        return [*lost, *range(first, self.next_level)]
-
-    def _n_levels_left(self) -> int:
-        # fewer than were begun and lost, where a training is resumed with a smaller number of episodes
-        return max(0, len(self._to_begin) + self._config.n_episodes - self.next_level)
 
     def _round_of(self, worker: "_Worker") -> Round | None:
         """The round that a process was asked for; None where it has not come soon, or some process has ended."""
@@ -169,7 +161,7 @@ class RolloutWorkers:
         code = worker.process.end(patience=1)
         turn = self._turns.index(worker)
         del self._turns[turn]
-        self._to_begin.extendleft(reversed(worker.levels))
+        self._queue.give_back(worker.levels)
         self._ended += 1
         if self._ended >= MAX_ENDED_WORKERS:
             raise RolloutWorkerError(
