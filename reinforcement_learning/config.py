@@ -181,7 +181,8 @@ class TrainingConfig:
         _POLICIES,
         "mixed",
         "mixed: as the mapping says; synchronous: environment e belongs to policy e modulo their number for ever; "
-        "batched: each policy has a group of environments, and the groups change hands; asynchronous: not yet",
+        "batched: each policy has a group of environments, and the groups change hands; asynchronous: as mixed, and "
+        "--async_rl, which it asks for",
         _one_of("mixed", "synchronous", "batched", "asynchronous"),
     )
     cross_play: bool = option(
@@ -233,6 +234,25 @@ class TrainingConfig:
         0,
         "processes that play beside the one that learns, --num_envs environments each; 0: that one plays as well",
         _whole(0, 1_024),
+    )
+    async_rl: bool = option(
+        _MACHINE,
+        False,
+        "play and learn side by side on Ray, on one machine or several: --num_workers rollout actors, at least one, "
+        "and a learner for each policy; needs pip install -r requirements-ray.txt",
+        _BOOL,
+    )
+    ray_address: str = option(
+        _MACHINE,
+        "",
+        "a running Ray cluster for --async_rl, such as 10.0.0.5:6379, or auto for the one of this machine; without it "
+        "one is started here and ended with the training",
+    )
+    broadcast_every: int = option(
+        _MACHINE,
+        8,
+        "learning steps of a policy after which the rollout actors of --async_rl get its weights",
+        _at_least(1),
     )
     simulator: str = option(
         _MACHINE,

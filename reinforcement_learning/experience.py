@@ -40,6 +40,16 @@ class UnfinishedEpisode:
     crew: Crew | None = None  # None: of an episode that begins again, with whoever is due then
 
 
+class ExperienceError(RuntimeError):
+    """Those who play or learn elsewhere cannot go on; the message is one sentence.
+
+    Attributes:
+        saved: whether a checkpoint was saved then.
+    """
+
+    saved = False
+
+
 class Experience(Protocol):
     """Plays training levels, each once; the transitions go to the sink that it was made with."""
 
@@ -50,6 +60,14 @@ class Experience(Protocol):
 
     def play(self) -> list[FinishedEpisode]:
         """Plays on for a while; returns the episodes that have ended. All transitions are in the sink then."""
+        ...
+
+    def go_on(self) -> None:
+        """Keeps those busy who play elsewhere; to be called now and then while something else is done. Never waits."""
+        ...
+
+    def metrics(self) -> dict[str, float]:
+        """What there is to say of how it is doing, by the names of metrics."""
         ...
 
     def unfinished(self) -> list[UnfinishedEpisode]:
@@ -160,6 +178,13 @@ class LocalExperience:
             self._start_level(rollout, env, self.next_level)
             self.next_level += 1
         return [FinishedEpisode(self._in_play.pop(env)[0], result) for env, result in rollout.step()]
+
+    def go_on(self) -> None:
+        """Nobody plays elsewhere."""
+
+    def metrics(self) -> dict[str, float]:
+        """Nothing."""
+        return {}
 
     def unfinished(self) -> list[UnfinishedEpisode]:
         """See :class:`Experience`."""

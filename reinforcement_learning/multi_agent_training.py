@@ -9,6 +9,7 @@ import gc
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from reinforcement_learning.checkpointing import (
     stored_feature_set,
 )
 from reinforcement_learning.config import ConfigError, TrainingConfig, given_options, make_config
+from reinforcement_learning.experience import ExperienceError
 from reinforcement_learning.interrupts import Interrupts
 from reinforcement_learning.learning_curve import draw_learning_curve
 from reinforcement_learning.metrics import (
@@ -47,7 +49,6 @@ from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.multi_policy.modes import check_mapping
 from reinforcement_learning.multi_policy.reports import report_several_policies
 from reinforcement_learning.replay_buffer import ReplayBufferError
-from reinforcement_learning.rollout_workers import RolloutWorkerError
 from reinforcement_learning.run_folders import RunFolders, prepare_run_folders, warn_about_sizes
 from reinforcement_learning.trainer import Trainer
 from utils.env_configs import resolve_env_config
@@ -64,8 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, CheckpointError, ReplayBufferError, DeviceError, MappingError) as error:
         print(f"multi_agent_training.py: error: {error}", file=sys.stderr)
         return 2
-    except RolloutWorkerError as error:
-        print(f"multi_agent_training.py: error: {error} A checkpoint was saved.", file=sys.stderr)
+    except ExperienceError as error:
+        saved = " A checkpoint was saved." if error.saved else ""
+        print(f"multi_agent_training.py: error: {error}{saved}", file=sys.stderr)
         return 1
 
 
@@ -73,26 +75,36 @@ def _train(options: dict[str, Any]) -> int:
     checkpoint_path, checkpoint = _find_checkpoint(options)
     config = make_config(options, checkpoint["config"] if checkpoint else None)
     check_mapping(config)  # before any folder is made
-    devices = _choose_devices(config)
-    torch.set_num_threads(config.num_threads)
-    folders = prepare_run_folders(config, resumed=checkpoint is not None)
-    warn_about_sizes(config, _warn)
-    if config.simulator == "compiled":
-        warn_if_flatland_is_unproven()
-    with Interrupts() as interrupts:
-        trainer = Trainer(config, folders, stop_requested=lambda: interrupts.received is not None, devices=devices)
-        notes = _resume(trainer, config, checkpoint_path, checkpoint)
-        sinks = _make_sinks(config, folders, trainer, resumed=checkpoint is not None)
-        if config.num_policies > 1 and config.jsonl:
-            trainer.mapping_log = MappingLog(folders.output, trainer.episode if checkpoint else None)
-        with MetricsWriter(sinks) as metrics:
-            trainer.metrics = metrics
-            _announce(config, folders, trainer, describe(devices), notes)
-            compile_ahead.finish(trainer.feature_set, config.safe_moves)
-            _collect_garbage_from_now_on()
-            finished = trainer.run()
-            _close(config, folders, trainer, finished)
-        return 0 if finished else interrupts.exit_code
+    with _where_it_runs(config) as n_gpus:
+        devices = _choose_devices(config, n_gpus)
+        torch.set_num_threads(config.num_threads)
+        folders = prepare_run_folders(config, resumed=checkpoint is not None)
+        warn_about_sizes(config, _warn)
+        if config.simulator == "compiled":
+            warn_if_flatland_is_unproven()
+        with Interrupts() as interrupts:
+            trainer = Trainer(config, folders, stop_requested=lambda: interrupts.received is not None, devices=devices)
+            notes = _resume(trainer, config, checkpoint_path, checkpoint)
+            sinks = _make_sinks(config, folders, trainer, resumed=checkpoint is not None)
+            if config.num_policies > 1 and config.jsonl:
+                trainer.mapping_log = MappingLog(folders.output, trainer.episode if checkpoint else None)
+            with MetricsWriter(sinks) as metrics:
+                trainer.metrics = metrics
+                _announce(config, folders, trainer, describe(devices), notes)
+                compile_ahead.finish(trainer.feature_set, config.safe_moves)
+                _collect_garbage_from_now_on()
+                finished = trainer.run()
+                _close(config, folders, trainer, finished)
+            return 0 if finished else interrupts.exit_code
+
+
+def _where_it_runs(config: TrainingConfig) -> AbstractContextManager[int]:
+    """This machine, or Ray; gives the number of GPUs there."""
+    if not config.async_rl:
+        return nullcontext(available_gpus())
+    from reinforcement_learning.distributed.session import RaySession  # Ray need not be installed otherwise
+
+    return RaySession(config)
 
 
 def _collect_garbage_from_now_on() -> None:
@@ -114,10 +126,8 @@ def _find_checkpoint(options: dict[str, Any]) -> tuple[Path | None, dict[str, An
     return path, checkpoint
 
 
-def _choose_devices(config: TrainingConfig) -> list[str]:
-    placement = place_policies(
-        config.num_policies, use_gpu=config.use_gpu, devices=config.devices, n_gpus=available_gpus()
-    )
+def _choose_devices(config: TrainingConfig, n_gpus: int) -> list[str]:
+    placement = place_policies(config.num_policies, use_gpu=config.use_gpu, devices=config.devices, n_gpus=n_gpus)
     if placement.note:
         _warn(placement.note)
     return placement.devices

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from reinforcement_learning.config import TrainingConfig
 from reinforcement_learning.dddqn_policy import DDDQNPolicy
-from reinforcement_learning.experience import FinishedEpisode, PlayableLevels, UnfinishedEpisode
+from reinforcement_learning.experience import ExperienceError, FinishedEpisode, PlayableLevels, UnfinishedEpisode
 from reinforcement_learning.level_queue import LevelQueue
 from reinforcement_learning.rollout import Stopwatch, TransitionSink
 from reinforcement_learning.round_player import Round, RoundRequest, Task
@@ -24,7 +24,7 @@ SECONDS_FOR_A_ROUND = 300  # a worker that takes longer is taken for dead
 _SECONDS_TO_WAIT = 0.1  # before the training may ask again whether it should stop
 
 
-class RolloutWorkerError(RuntimeError):
+class RolloutWorkerError(ExperienceError):
     """The processes that play cannot go on; the message is one sentence."""
 
 
@@ -99,6 +99,13 @@ class RolloutWorkers:
             self._stopwatch.seconds[part] += seconds
         return list(done.finished)
 
+    def go_on(self) -> None:
+        """Nothing: a process has its next request before its round is taken."""
+
+    def metrics(self) -> dict[str, float]:
+        """Nothing."""
+        return {}
+
     def unfinished(self) -> list[UnfinishedEpisode]:
         """See :class:`~.experience.Experience`; the actions are not known here."""
         levels = sorted([*self._queue.lost, *(level for worker in self._turns for level in worker.levels)])
@@ -134,7 +141,7 @@ class RolloutWorkers:
         levels = self._queue.take(self._config.num_envs + self._config.num_envs // 2 + 1 - len(worker.levels))
         worker.levels += levels
         steps = self._policy.learning_steps
-        weights = None if steps == worker.learning_steps else self._policy.acting_weights()
+        weights = {} if steps == worker.learning_steps else {0: self._policy.acting_weights()}
         worker.learning_steps = steps
         worker.ask(RoundRequest([(level, self._levels.packed(level)) for level in levels], weights))
 

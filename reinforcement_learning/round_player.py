@@ -1,17 +1,18 @@
 """Plays episodes in rounds, with weights that come from elsewhere: what a process beside the learner does."""
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import numpy.typing as npt
 
 from reinforcement_learning.config import TrainingConfig
-from reinforcement_learning.crew import Crew
-from reinforcement_learning.dddqn_policy import DDDQNPolicy
+from reinforcement_learning.dddqn_policy import DDDQNPolicy, GreedyPolicy
 from reinforcement_learning.experience import FinishedEpisode, PlayableLevels
-from reinforcement_learning.exploration import EpsilonSchedule
+from reinforcement_learning.multi_policy.crews import Crews, largest_n_step
+from reinforcement_learning.multi_policy.hyperparameters import Hyperparameters
+from reinforcement_learning.policy import Policy
 from reinforcement_learning.reward_shaping import RewardShaping
 from reinforcement_learning.rollout import Learning, Rollout, Stopwatch
 from reinforcement_learning.transitions import Transitions
@@ -20,8 +21,8 @@ from utils.level_pool import LevelPool
 from utils.observation_utils import Observer, get_feature_set
 from utils.random_streams import Stream, generator
 
-TRANSITIONS_IN_ROUND = 256  # a few milliseconds of play: large messages, and weights that are hardly old
-MAX_STEPS_IN_ROUND = 32  # of all environments, where trains seldom decide
+TRANSITIONS_IN_ROUND = 256  # of each policy. Some milliseconds of play: large messages, weights that are hardly old
+MAX_STEPS_IN_ROUND = 32  # of all environments, for each policy; where trains seldom decide
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,20 @@ class Task:
     config: TrainingConfig
     n_trains: int  # in a level
     index: int  # from 1 on, another one for each player; its exploration derives from it
+    level_workers: int = 0  # processes that make levels ahead, where those do not come with the requests
+
+
+Weights = npt.NDArray[np.float32]  # one policy's, all in one
 
 
 @dataclass(frozen=True)
 class RoundRequest:
-    """What a player is told for each round."""
+    """What a player is told for each round; what is left out stays as it was."""
 
     levels: Sequence[tuple[int, bytes | None]]  # more levels to play, packed; None: the player makes the level
-    weights: npt.NDArray[np.float32] | None  # None: those it has
+    weights: Mapping[int, Weights] = field(default_factory=dict)  # by policy
+    terms: Sequence[Hyperparameters] | None = None  # of each policy
+    past_selves: Sequence[Weights] | None = None  # of all older copies, see ``PastSelves``
 
 
 @dataclass(frozen=True)
@@ -48,42 +55,51 @@ class Round:
     transitions: Transitions | None  # None where no train had anything to decide
     finished: Sequence[FinishedEpisode]
     seconds: dict[str, float]  # spent, by part of the work
+    said: Sequence[str] = ()  # what the user should know of the levels
 
 
 class RoundPlayer:
-    """``num_envs`` episodes side by side, played in rounds; each goes on where the one before has ended.
+    """``num_envs`` episodes of all policies side by side, in rounds; each goes on where the one before has ended.
 
     A round depends on nothing but its request and those before it, so what a training learns from does not depend on
     who is faster.
     """
 
     def __init__(self, task: Task) -> None:
-        config = task.config
+        self._config = config = task.config
         feature_set = get_feature_set(config.feature_set)
-        self._policy = DDDQNPolicy(
-            feature_set.n_features,
-            config.hidden_size,
-            guide=config.guided_exploration,
-            route_features=feature_set.route_features,
-        )
-        self._policy.exploration = generator(config.seed, Stream.EXPLORATION, task.index)
-        self._epsilon = EpsilonSchedule(config.eps_start, config.eps_end, config.eps_decay)
-        pool = LevelPool(resolve_env_config(config.training_env_config), config.seed, n_workers=0)
-        # what there is to say of a level, the process that packs the levels says
-        self._levels = PlayableLevels(pool, config.simulator, warn=lambda text: None)
+        self._learning = [self._new_policy() for _ in range(config.num_policies)]
+        for p, policy in enumerate(self._learning):
+            policy.exploration = generator(config.seed, Stream.EXPLORATION, task.index * config.num_policies + p)
+        self._policies: list[Policy] = list(self._learning)  # and behind them older copies
+        self._crews = Crews(config)
+        self._terms: Sequence[Hyperparameters] = [Hyperparameters.of(config)] * config.num_policies
+        self._said: list[str] = []
+        environment = resolve_env_config(config.training_env_config)
+        self._pool = LevelPool(environment, config.seed, task.level_workers, warn=self._said.append)
+        self._levels = PlayableLevels(self._pool, config.simulator, warn=self._said.append)
         self._stopwatch = Stopwatch()
         shaping = RewardShaping(config.gamma, config.shaping, config.arrival_reward, config.deadlock_penalty)
         self._rollout = Rollout(
             Observer(feature_set, config.action_mask, config.decision_points, config.safe_moves),
-            [self._policy],
+            self._policies,
             task.n_trains,
             n_envs=config.num_envs,
-            learning=Learning(self, shaping, config.n_step),
+            learning=Learning(self, shaping, largest_n_step(config)),
             stopwatch=self._stopwatch,
         )
         self._waiting: deque[tuple[int, bytes | None]] = deque()
         self._in_play: dict[int, int] = {}  # levels by environment
         self._collected: list[Transitions] = []
+
+    def _new_policy(self) -> DDDQNPolicy:
+        feature_set = get_feature_set(self._config.feature_set)
+        return DDDQNPolicy(
+            feature_set.n_features,
+            self._config.hidden_size,
+            guide=self._config.guided_exploration,
+            route_features=feature_set.route_features,
+        )
 
     def add(self, transitions: Transitions) -> None:
         """Keeps transitions for the end of the round: it is the sink of its own rollout."""
@@ -91,19 +107,34 @@ class RoundPlayer:
 
     def play(self, request: RoundRequest) -> Round:
         """Plays a round: until there are enough transitions, or no more levels."""
-        if request.weights is not None:
-            self._policy.set_acting_weights(request.weights)
-        self._waiting.extend(request.levels)
+        self._take_over(request)
         finished: list[FinishedEpisode] = []
-        for _ in range(MAX_STEPS_IN_ROUND):
+        n_policies = len(self._learning)
+        for _ in range(MAX_STEPS_IN_ROUND * n_policies):
             self._begin_levels()
-            if not self._in_play or sum(map(len, self._collected)) >= TRANSITIONS_IN_ROUND:
+            if not self._in_play or sum(map(len, self._collected)) >= TRANSITIONS_IN_ROUND * n_policies:
                 break
             finished += [FinishedEpisode(self._in_play.pop(env), result) for env, result in self._rollout.step()]
-        done = Round(_joined(self._collected), finished, dict(self._stopwatch.seconds))
+        done = Round(_joined(self._collected), finished, dict(self._stopwatch.seconds), tuple(self._said))
         self._collected.clear()
         self._stopwatch.seconds.clear()
+        self._said.clear()
         return done
+
+    def _take_over(self, request: RoundRequest) -> None:
+        for p, weights in request.weights.items():
+            self._learning[p].set_acting_weights(weights)
+        if request.terms is not None:
+            self._terms = request.terms
+        if request.past_selves is not None:
+            copies = [self._new_policy() for _ in request.past_selves]
+            for copy, weights in zip(copies, request.past_selves, strict=True):
+                copy.set_acting_weights(weights)
+            self._crews.past_selves.policies[:] = [GreedyPolicy(copy.q_network, copy.device) for copy in copies]
+            self._policies[len(self._learning) :] = self._crews.past_selves.policies
+        self._waiting.extend(request.levels)
+        if request.levels:
+            self._pool.expect([level for level, packed in self._waiting if packed is None])
 
     def _begin_levels(self) -> None:
         for env in self._rollout.free[: len(self._waiting)]:
@@ -112,7 +143,7 @@ class RoundPlayer:
             simulator = self._levels.simulator(level, packed)
             self._stopwatch.lap("reset")
             self._in_play[env] = level
-            self._rollout.start(env, simulator, Crew(self._epsilon(level)))
+            self._rollout.start(env, simulator, self._crews.crew(level, simulator.state, self._terms))
 
 
 def _joined(parts: Sequence[Transitions]) -> Transitions | None:

@@ -4,7 +4,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,19 +24,21 @@ from reinforcement_learning.crew import Crew
 from reinforcement_learning.evaluation import play_levels_together
 from reinforcement_learning.experience import (
     Experience,
+    ExperienceError,
     FinishedEpisode,
     LocalExperience,
     PlayableLevels,
     UnfinishedEpisode,
 )
 from reinforcement_learning.metrics import MetricsWriter
+from reinforcement_learning.multi_policy.crews import largest_n_step
 from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.multi_policy.population_scores import score_population
 from reinforcement_learning.reward_shaping import RewardShaping
 from reinforcement_learning.rollout import Learning, Stopwatch
-from reinforcement_learning.rollout_workers import RolloutWorkerError, RolloutWorkers
+from reinforcement_learning.rollout_workers import RolloutWorkers
 from reinforcement_learning.run_folders import RunFolders
 from reinforcement_learning.training_metrics import TrainingMetrics, exchange_lines, exchange_row
 from utils.env_configs import resolve_env_config
@@ -73,9 +75,7 @@ class Trainer:
         self.wandb_run_id: str | None = None  # kept in checkpoints: a resumed training continues its run there
         self.feature_set = get_feature_set(config.feature_set)
         self.observer = Observer(self.feature_set, config.action_mask, config.decision_points, config.safe_moves)
-        self.population = Population(config, self.feature_set, devices)
-        shaping = RewardShaping(config.gamma, config.shaping, config.arrival_reward, config.deadlock_penalty)
-        learning = Learning(self.population, shaping, self.population.largest_n_step)
+        self.stopwatch = Stopwatch()
         self.level_pool = LevelPool(
             resolve_env_config(config.training_env_config),
             config.seed,
@@ -88,8 +88,7 @@ class Trainer:
         self.evaluation_levels = EvaluationLevels(
             resolve_env_config(config.evaluation_env_config), config.seed, config.n_evaluation_episodes
         )
-        self.stopwatch = Stopwatch()
-        self.experience = self._make_experience(learning)
+        self.population, self.experience = self._make_players(devices)
         self.training_metrics = TrainingMetrics(self.population)
         # counters: with the state of the population they are all that a resumed training needs
         self.episode = 0  # finished episodes
@@ -101,44 +100,50 @@ class Trainer:
         self.last_evaluation: dict[str, float] = {}
         self.seconds = 0.0  # spent on this training before this process
         self._started = time.perf_counter()
-        self._before = (0, 0)  # transitions and learning steps at the beginning of this process
 
     def run(self) -> bool:
         """Trains until all episodes are done (True) or a stop is requested (False); both leave a checkpoint.
 
         Raises:
-            RolloutWorkerError: the processes that play cannot go on; that leaves a checkpoint, too.
+            ExperienceError: the processes or actors that play cannot go on; that leaves a checkpoint, too.
             MappingError: a user's mapping breaks; so does that.
         """
-        self._before = self.population.n_added, self.population.learning_steps
         # processes end with the training, however that ends
         with self.level_pool, closing(self.experience):
             try:
                 return self._run()
-            except (RolloutWorkerError, MappingError):
-                self._save_checkpoint()
+            except ExperienceError as error:
+                with suppress(ExperienceError):  # learners that never began have nothing to save
+                    self._fetch_and_save()
+                    error.saved = True
+                raise
+            except MappingError:
+                self._fetch_and_save()
                 raise
 
-    def _make_experience(self, learning: Learning) -> Experience:
-        """What plays: this process, or others."""
-        levels = PlayableLevels(self.level_pool, self.config.simulator, self._warn)
-        if self.config.num_workers > 0:
-            return RolloutWorkers(
-                self.config,
-                levels,
-                self.population.learners[0].policy,
-                learning.sink,
-                stopwatch=self.stopwatch,
-                warn=self._warn,
+    def _make_players(self, devices: Sequence[str | torch.device] | None) -> tuple[Population, Experience]:
+        """The policies, and what plays them: this process, or others, or actors on Ray."""
+        config = self.config
+        levels = PlayableLevels(self.level_pool, config.simulator, self._warn)
+        if config.async_rl:
+            from reinforcement_learning.distributed.players import make_players  # Ray need not be installed otherwise
+
+            return make_players(config, self.feature_set, devices, levels, stopwatch=self.stopwatch, warn=self._warn)
+        population = Population(config, self.feature_set, devices)
+        if config.num_workers > 0:
+            policy = population.learners[0].policy
+            return population, RolloutWorkers(
+                config, levels, policy, population, stopwatch=self.stopwatch, warn=self._warn
             )
-        return LocalExperience(
+        shaping = RewardShaping(config.gamma, config.shaping, config.arrival_reward, config.deadlock_penalty)
+        return population, LocalExperience(
             levels,
-            self.config.n_episodes,
+            config.n_episodes,
             self.observer,
-            self.population.policies,
-            learning,
-            self.population.crew,
-            n_envs=self.config.num_envs,
+            population.policies,
+            Learning(population, shaping, largest_n_step(config)),
+            population.crew,
+            n_envs=config.num_envs,
             stopwatch=self.stopwatch,
         )
 
@@ -153,7 +158,7 @@ class Trainer:
             if self.stop_requested():
                 break
             self._play_and_learn()
-        self._save_checkpoint()
+        self._fetch_and_save()
         return False
 
     # --- collecting and learning ---------------------------------------------------------------------------------
@@ -190,9 +195,10 @@ class Trainer:
 
     def _evaluate(self) -> bool:
         """Scores the greedy policies on the evaluation levels; False where a stop was requested meanwhile."""
+        self.population.fetch()
         started = time.perf_counter()
         levels, n_levels = self.levels_to_evaluate, self.config.n_evaluation_episodes
-        found = score_population(self.population, levels, n_levels, self.observer, self.stop_requested)
+        found = score_population(self.population, levels, n_levels, self.observer, self._stops_evaluation)
         if found is None:
             return False
         self.stopwatch.seconds["evaluation"] += time.perf_counter() - started
@@ -213,6 +219,10 @@ class Trainer:
             self._render()
         return True
 
+    def _stops_evaluation(self) -> bool:
+        self.experience.go_on()
+        return self.stop_requested()
+
     def levels_to_evaluate(self) -> Iterator[FlatlandSimulator]:
         """The levels of every evaluation, ready to play."""
         return (FlatlandSimulator(self.evaluation_levels.make(i)) for i in range(self.config.n_evaluation_episodes))
@@ -232,6 +242,10 @@ class Trainer:
         self.metrics.picture("evaluation/episode", path, self.episode)
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
+
+    def _fetch_and_save(self) -> None:
+        self.population.fetch()
+        self._save_checkpoint()
 
     def _save_checkpoint(self) -> None:
         """Buffers first, then the checkpoint that names them: whichever moment a kill picks, they fit together."""
@@ -348,8 +362,7 @@ class Trainer:
         row["timer/total"] = self._seconds()
         row["throughput/train_steps_per_second"] = self.train_steps / row["timer/total"]
         row["throughput/learning_steps_per_second"] = self.population.learning_steps / row["timer/total"]
-        added, learned = self.population.n_added - self._before[0], self.population.learning_steps - self._before[1]
-        row["throughput/replay_ratio"] = learned * self.config.batch_size / max(added, 1)
+        row |= self.experience.metrics()
         row["system/resident_memory_mb"] = psutil.Process().memory_info().rss / 1e6
         self.metrics.log(self.episode, row)
 

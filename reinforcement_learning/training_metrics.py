@@ -46,6 +46,7 @@ class TrainingMetrics:
             "training/epsilon": sum(epsilons) / len(epsilons),
             "training/buffer_size": self._population.n_transitions,
             "training/loss": _mean_loss([learner.losses for learner in learners]),
+            "throughput/replay_ratio": self._population.replay_ratio,
         }
         for name, count in zip(ACTION_NAMES, result.action_counts, strict=True):
             row[f"actions/{name}"] = count / max(result.n_decisions, 1)
@@ -61,7 +62,7 @@ class TrainingMetrics:
         row = {
             "training/loss": _mean_loss([learner.losses]),
             "training/buffer_size": len(learner.buffer),
-            "training/learning_steps": learner.policy.learning_steps,
+            "training/learning_steps": learner.learning_steps,
             "training/trains_driven": int(self._population.trains_driven[policy]),
         }
         own = result.drivers == policy

@@ -238,6 +238,17 @@ class TestLevelPool:
                 assert len(waiting) <= 5
                 assert all(k < number < 9 for number in waiting)
 
+    def test_those_that_are_expected_are_made_ahead_and_no_others(self) -> None:
+        with Pool(TINY) as pool:
+            pool.start()
+            pool.pool.expect([30, 4, 17])
+            pool.check(30, 4)
+            assert [*pool.pool._ready, *pool.pool._workers._processes[0].asked] == [17]
+            pool.pool.expect([17, 20])
+            pool.check(17, 20)
+            assert pool.made_here == [0]
+            assert not pool.pool._ready
+
     def test_saved_environment_with_stops(self, tmp_path: Path) -> None:
         RailEnvPersister.save(sparse_env(0, n_agents=4, line_length=3), tmp_path / "level.pkl")
         with Pool(SavedEnv(tmp_path / "level.pkl")) as pool:

@@ -3,7 +3,7 @@
 import contextlib
 import queue
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flatland.envs.rail_env import RailEnv
@@ -108,9 +108,9 @@ class EvaluationLevels:
 class LevelPool:
     """The levels of ``TrainingLevels`` in play on the compiled simulator, made ahead by background processes.
 
-    Levels are asked for in rising order, with whatever number it begins. Each is the same, to the bit, whoever made
-    it. While the processes start, which takes seconds, and whenever they cannot deliver, levels are made here, in
-    the process that asks; nothing ever depends on them but time.
+    Levels are asked for in rising order, with whatever number it begins, or in the order that ``expect`` was told.
+    Each is the same, to the bit, whoever made it. While the processes start, which takes seconds, and whenever they
+    cannot deliver, levels are made here, in the process that asks; nothing ever depends on them but time.
 
     The processes start when a level is first asked for that is not in the cache. ``close`` ends them; a pool that
     is asked again afterwards starts new ones.
@@ -143,6 +143,7 @@ class LevelPool:
         self._n_ahead = n_ahead
         self._warn = warn
         self._ready: dict[int, bytes | UnsupportedLevel | None] = {}  # None: it must be made here
+        self._expected: list[int] | None = None  # None: those that follow
 
     def __enter__(self) -> "LevelPool":
         return self
@@ -183,6 +184,11 @@ class LevelPool:
             raise packed
         return pack_level(self._make_here(k)) if packed is None else packed
 
+    def expect(self, levels: Sequence[int]) -> None:
+        """Makes these ahead from now on, for one who plays some levels and not others."""
+        self._expected = list(levels)
+        self._make_ahead(0)
+
     def wait_until_ready(self) -> None:
         """Waits until every process that was started can be asked for levels, or has ended. For measurements."""
         while self._workers.n_starting:
@@ -199,6 +205,8 @@ class LevelPool:
         """A level that was made already or is being made; None if it must be made here."""
         while answer := self._workers.next_answer(0):
             self._take(answer)
+        if self._expected is not None and k in self._expected:
+            self._expected.remove(k)
         self._make_ahead(k + 1)
         cached = self._cache.get(k) if self._cache is not None else None
         if cached is not None:
@@ -212,11 +220,15 @@ class LevelPool:
         return self._ready.pop(k, None)
 
     def _make_ahead(self, first: int) -> None:
-        """Asks for the levels from ``first`` on that are neither here nor asked for; forgets those before it."""
-        end = first + self._n_ahead if self._end is None else min(first + self._n_ahead, self._end)
-        for k in [k for k in self._ready if not first - 1 <= k < first + self._n_ahead]:
+        """Asks for the levels from ``first`` on, or those expected, that are neither here nor asked for."""
+        if self._expected is None:
+            end = first + self._n_ahead if self._end is None else min(first + self._n_ahead, self._end)
+            wanted: Sequence[int] = range(first, end)
+        else:
+            wanted = self._expected
+        for k in [k for k in self._ready if k != first - 1 and k not in wanted]:
             del self._ready[k]
-        for k in range(first, end):
+        for k in wanted:
             if k not in self._ready and (self._cache is None or k not in self._cache):
                 self._workers.ask(k)
 

@@ -83,16 +83,18 @@ def check_sharing(config: TrainingConfig) -> None:
         ConfigError: the sentence gives the reason.
     """
     n, environments, mode = config.num_policies, config.num_envs, config.policy_mode
-    if mode == "asynchronous":
+    if mode == "asynchronous" and not config.async_rl:
+        raise ConfigError("--policy_mode asynchronous plays and learns side by side on Ray: add --async_rl.")
+    if config.async_rl and mode in ("synchronous", "batched"):
         raise ConfigError(
-            "--policy_mode asynchronous needs environments that play in processes of their own, which this version "
-            "has for a single policy only; give mixed, synchronous or batched."
+            f"--policy_mode {mode} ties environments to policies in a fixed order, but with --async_rl nobody waits "
+            "for anybody; give --policy_mode mixed."
         )
-    if config.num_workers > 0 and (n > 1 or config.partner_snapshot_prob > 0):
+    if config.num_workers > 0 and not config.async_rl and (n > 1 or config.partner_snapshot_prob > 0):
         what = f"--num_policies is {n}" if n > 1 else f"--partner_snapshot_prob is {config.partner_snapshot_prob:g}"
         raise ConfigError(
             f"--num_workers {config.num_workers} plays with the newest weights of a single policy only, but {what}; "
-            "give --num_workers 0."
+            "give --num_workers 0, or add --async_rl."
         )
     if mode == "synchronous" and environments % n:
         lower, upper = environments // n * n, (environments // n + 1) * n
@@ -106,7 +108,7 @@ def check_sharing(config: TrainingConfig) -> None:
             f"--policy_mode batched needs at least one environment for each policy: --num_envs is {environments}, "
             f"but --num_policies is {n}."
         )
-    if mode != "mixed" and config.policy_mapping != TrainingConfig.policy_mapping:
+    if mode in ("synchronous", "batched") and config.policy_mapping != TrainingConfig.policy_mapping:
         raise ConfigError(
             f"--policy_mapping {config.policy_mapping} has no effect in --policy_mode {mode}, which has a mapping of "
             "its own; give --policy_mode mixed."

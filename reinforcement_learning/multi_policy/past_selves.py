@@ -7,6 +7,9 @@ import copy
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn.utils import parameters_to_vector
 
 from reinforcement_learning.dddqn_policy import DDDQNPolicy, GreedyPolicy
 from reinforcement_learning.multi_policy.mapping import Drivers
@@ -25,11 +28,15 @@ class PastSelves:
         probability: share of the trains that older copies drive.
         snapshot_every: finished episodes from one copy to the next.
         seed: of the training.
+
+    Attributes:
+        n_taken: how many times copies were taken.
+        policies: the copies that there are.
     """
 
     def __init__(self, probability: float, snapshot_every: int, seed: int) -> None:
         self._probability, self._snapshot_every, self._seed = probability, snapshot_every, seed
-        self._n_taken = 0
+        self.n_taken = 0
         self.policies: list[GreedyPolicy] = []
 
     def replace_some(self, episode: int, drivers: Drivers, n_policies: int) -> Drivers:
@@ -44,22 +51,27 @@ class PastSelves:
 
     def is_due(self, episode: int) -> bool:
         """Whether copies are to be taken after so many finished episodes."""
-        return self._probability > 0.0 and episode // self._snapshot_every > self._n_taken
+        return self._probability > 0.0 and episode // self._snapshot_every > self.n_taken
 
     def take(self, policies: list[DDDQNPolicy]) -> None:
         """Copies what the policies would play in an evaluation."""
         copies = [GreedyPolicy(copy.deepcopy(policy.average_network), policy.device) for policy in policies]
-        first = self._n_taken % COPIES_KEPT * len(policies)
+        first = self.n_taken % COPIES_KEPT * len(policies)
         self.policies[first : first + len(policies)] = copies
-        self._n_taken += 1
+        self.n_taken += 1
+
+    @torch.no_grad()
+    def weights(self) -> list[npt.NDArray[np.float32]]:
+        """Those of all copies, each in one array, for who plays elsewhere."""
+        return [parameters_to_vector(policy.network.parameters()).cpu().numpy() for policy in self.policies]
 
     def state_dict(self) -> dict[str, Any]:
         """The state for a checkpoint."""
-        return {"n_taken": self._n_taken, "networks": [policy.network.state_dict() for policy in self.policies]}
+        return {"n_taken": self.n_taken, "networks": [policy.network.state_dict() for policy in self.policies]}
 
     def load_state_dict(self, state: dict[str, Any], policies: list[DDDQNPolicy]) -> None:
         """Takes over a state; the copies live where their policies do."""
-        self._n_taken = state["n_taken"]
+        self.n_taken = state["n_taken"]
         self.policies.clear()
         for i, weights in enumerate(state["networks"]):
             policy = policies[i % len(policies)]

@@ -2,7 +2,8 @@
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,11 @@ import torch
 from reinforcement_learning.config import TrainingConfig
 from reinforcement_learning.crew import Crew
 from reinforcement_learning.dddqn_policy import GreedyPolicy
-from reinforcement_learning.exploration import EpsilonSchedule
-from reinforcement_learning.learner import Learner
-from reinforcement_learning.multi_policy.exchange import BOUNDS, CONTROL, KEPT, REPLACED, choose_fates, perturbed
+from reinforcement_learning.learner import Learner, LocalLearner
+from reinforcement_learning.multi_policy.crews import Crews
+from reinforcement_learning.multi_policy.exchange import CONTROL, KEPT, REPLACED, choose_fates, perturbed
 from reinforcement_learning.multi_policy.hyperparameters import Hyperparameters
-from reinforcement_learning.multi_policy.modes import make_mapping
-from reinforcement_learning.multi_policy.past_selves import PastSelves
 from reinforcement_learning.policy import Policy
-from reinforcement_learning.reward_shaping import RewardShaping
 from reinforcement_learning.transitions import Transitions
 from utils.observation_utils import FeatureSet
 from utils.rail_state import RailState
@@ -33,19 +31,23 @@ class Population:
         config: the whole configuration.
         feature_set: what observations hold.
         devices: where each policy lives.
+        make_learner: makes a learner of the configuration, the feature set, its number and its device.
     """
 
     def __init__(
-        self, config: TrainingConfig, feature_set: FeatureSet, devices: Sequence[str | torch.device] | None = None
+        self,
+        config: TrainingConfig,
+        feature_set: FeatureSet,
+        devices: Sequence[str | torch.device] | None = None,
+        make_learner: Callable[[TrainingConfig, FeatureSet, int, str | torch.device], Learner] = LocalLearner,
     ) -> None:
         self.config = config
-        self.mapping = make_mapping(config)
+        self.crews = Crews(config)
+        self.mapping, self.past_selves = self.crews.mapping, self.crews.past_selves
         self.learners = [
-            Learner(config, feature_set, index, device)
+            make_learner(config, feature_set, index, device)
             for index, device in enumerate(devices or ["cpu"] * config.num_policies)
         ]
-        self._epsilon = EpsilonSchedule(config.eps_start, config.eps_end, config.eps_decay)
-        self.past_selves = PastSelves(config.partner_snapshot_prob, config.partner_snapshot_every, config.seed)
         # all that may drive trains, by their numbers; it grows as older copies are taken
         self.policies: list[Policy] = [learner.policy for learner in self.learners]
         self.trains_driven = np.zeros(len(self.learners), dtype=np.int64)  # in finished episodes
@@ -55,9 +57,9 @@ class Population:
         return len(self.learners)
 
     @property
-    def largest_n_step(self) -> int:
-        """What no policy's ``n_step`` will ever exceed."""
-        return max(self.config.n_step, int(BOUNDS["n_step"][1]) if self.config.with_pbt else 1)
+    def terms(self) -> list[Hyperparameters]:
+        """How each policy learns and explores now."""
+        return [learner.hyperparameters for learner in self.learners]
 
     # --- playing -------------------------------------------------------------------------------------------------
 
@@ -67,33 +69,11 @@ class Population:
         Raises:
             MappingError: a user's mapping gives something that is none.
         """
-        drivers = self.mapping.drivers(episode, level)
-        terms = [learner.hyperparameters for learner in self.learners]
-
-        def of_trains(values: list[float]) -> npt.NDArray[np.float64]:
-            return np.array(values, dtype=np.float64)[drivers]
-
-        return Crew(
-            epsilon=of_trains([self.epsilon(p, episode, level.n_trains) for p in range(len(self))]),
-            drivers=self.past_selves.replace_some(episode, drivers, len(self)),
-            shaping=RewardShaping(
-                gamma=of_trains([term.gamma for term in terms]),
-                shaping=of_trains([term.shaping for term in terms]),
-                arrival_reward=of_trains([term.arrival_reward for term in terms]),
-                deadlock_penalty=of_trains([term.deadlock_penalty for term in terms]),
-            ),
-            n_step=np.array([term.n_step for term in terms], dtype=np.int64)[drivers],
-        )
+        return self.crews.crew(episode, level, self.terms)
 
     def epsilon(self, policy: int, episode: int, n_trains: int) -> float:
-        """The share of random actions of a policy in a training episode.
-
-        The schedule counts the episodes in which a policy drives. Where an environment has fewer places for policies
-        than there are policies, each drives in that share of the episodes only.
-        """
-        places = n_trains if self.mapping.mixed else 1
-        own_episode = episode * min(places, len(self)) // len(self)
-        return min(1.0, self.learners[policy].hyperparameters.epsilon_scale * self._epsilon(own_episode))
+        """The share of random actions of a policy in a training episode."""
+        return self.crews.epsilon(self.learners[policy].hyperparameters, episode, n_trains)
 
     # --- learning ------------------------------------------------------------------------------------------------
 
@@ -108,6 +88,7 @@ class Population:
         self.trains_driven += np.bincount(drivers, minlength=len(self))[: len(self)]
         self.set_progress(episode)
         if self.past_selves.is_due(episode):
+            self.fetch()
             self.past_selves.take([learner.policy for learner in self.learners])
             self.policies[len(self) :] = self.past_selves.policies
 
@@ -120,6 +101,11 @@ class Population:
         """Takes the learning steps that are due."""
         for learner in self.learners:
             learner.learn()
+
+    def fetch(self) -> None:
+        """Learns of those that learn elsewhere how far they are; all that is read of them here is of that moment."""
+        for learner in self.learners:
+            learner.fetch()
 
     def forget_losses(self) -> None:
         """From here on losses belong to the next episode."""
@@ -135,10 +121,10 @@ class Population:
         config = self.config
         random = generator(config.seed, Stream.EXCHANGE, len(self.exchanges))
         fates = choose_fates(scores, config.pbt_share, config.pbt_min_gap, random)
-        before = [learner.hyperparameters for learner in self.learners]
+        before = self.terms
         for p, (learner, fate) in enumerate(zip(self.learners, fates, strict=True)):
             if fate.kind == REPLACED:  # its source is one of those that are kept
-                learner.policy.take_over(self.learners[fate.source].policy)
+                learner.take_over(self.learners[fate.source])
             if fate.kind != KEPT and p != CONTROL:
                 learner.hyperparameters = perturbed(before[fate.source], random, with_gamma=config.pbt_gamma)
         self.exchanges.append(
@@ -166,7 +152,13 @@ class Population:
     @property
     def learning_steps(self) -> int:
         """Learning steps of all policies so far."""
-        return sum(learner.policy.learning_steps for learner in self.learners)
+        return sum(learner.learning_steps for learner in self.learners)
+
+    @property
+    def replay_ratio(self) -> float:
+        """How often a transition has been learned from, on average over the policies; NaN before any learning."""
+        ratios = [learner.replay_ratio for learner in self.learners if not math.isnan(learner.replay_ratio)]
+        return sum(ratios) / len(ratios) if ratios else math.nan
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
 

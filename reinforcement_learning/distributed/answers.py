@@ -1,0 +1,81 @@
+"""Calls to actors that are under way, and what is to be done when they are answered."""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from reinforcement_learning.experience import ExperienceError
+
+_COLOURS = re.compile("\x1b\\[[0-9;]*m")
+
+
+class ActorsError(ExperienceError):
+    """The actors of a training cannot go on; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class _Expected:
+    done: Callable[[Any], None]
+    failed: Callable[[Exception], None]
+
+
+class Answers:
+    """Waits for many calls at a time; whoever has made one says what becomes of its answer."""
+
+    def __init__(self) -> None:
+        self._expected: dict[ray.ObjectRef, _Expected] = {}
+
+    def expect(self, answer: "ray.ObjectRef", done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
+        """Has ``done`` called with the answer, once it is there, or ``failed`` where the actor or the answer is lost.
+
+        What the actor's own code raises is raised by :meth:`take`.
+        """
+        self._expected[answer] = _Expected(done, failed)
+
+    def take(self, seconds: float) -> bool:
+        """Takes all answers that are there, and waits for the first; returns whether there was one."""
+        answers = list(self._expected)
+        if not answers:
+            time.sleep(seconds)
+            return False
+        # fetch_local: an answer that is large is left where it is
+        ready, _ = ray.wait(answers, num_returns=1, timeout=seconds, fetch_local=False)
+        if ready and len(answers) > 1:
+            ready, _ = ray.wait(answers, num_returns=len(answers), timeout=0, fetch_local=False)
+        for answer in ready:
+            expected = self._expected.pop(answer)
+            try:
+                value = value_of(answer)
+            except RayError as error:
+                expected.failed(error)
+            else:
+                expected.done(value)
+        return bool(ready)
+
+
+def value_of(answer: "ray.ObjectRef") -> Any:
+    """The value of a call.
+
+    Raises:
+        RayError: the actor, or something that it needed, is lost.
+        Exception: whatever the actor's own code has raised.
+    """
+    try:
+        return ray.get(answer)
+    except RayTaskError as error:
+        # the cause is a RayError where something that the call needed was on a node that is lost
+        raise error.cause from error
+
+
+def reason_of(error: Exception) -> str:
+    """What an error says, as part of a sentence; Ray's go on for many lines."""
+    lines = [line.strip() for line in _COLOURS.sub("", str(error)).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    # where an actor could not be made, what was wrong stands at the end
+    return lines[-1 if "creation task" in lines[0] else 0].rstrip(".")

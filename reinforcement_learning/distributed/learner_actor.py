@@ -1,0 +1,99 @@
+"""What learns, in a process of its own: a learner with its replay buffer, on its device."""
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from reinforcement_learning.config import TrainingConfig
+from reinforcement_learning.learner import LocalLearner
+from reinforcement_learning.multi_policy.hyperparameters import Hyperparameters
+from reinforcement_learning.transitions import Transitions
+from utils.observation_utils import get_feature_set
+
+
+@dataclass(frozen=True)
+class LearnerReport:
+    """How far a learner is."""
+
+    learning_steps: int = 0
+    n_added: int = 0  # transitions, over the whole life of its replay buffer
+    n_stored: int = 0
+    replay_ratio: float = math.nan
+    losses: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))  # of the newest steps
+    seconds: float = 0.0  # that those have taken
+
+
+class LearnerActor:
+    """A :class:`~reinforcement_learning.learner.LocalLearner` that is asked from elsewhere, one call after the other.
+
+    Args:
+        config: the whole configuration.
+        index: number of the policy.
+        device: where it learns.
+    """
+
+    def __init__(self, config: TrainingConfig, index: int, device: str) -> None:
+        torch.set_num_threads(config.num_threads)
+        self._learner = LocalLearner(config, get_feature_set(config.feature_set), index, device)
+
+    def learn(self, transitions: Transitions) -> LearnerReport:
+        """Takes over transitions, and the learning steps that are due for them: no more and no fewer."""
+        started = time.perf_counter()
+        self._learner.add(transitions)
+        self._learner.learn()
+        return self.report(started)
+
+    def report(self, started: float = 0.0) -> LearnerReport:
+        """How far it is; losses come once."""
+        learner = self._learner
+        losses = torch.stack(learner.losses).cpu().numpy() if learner.losses else np.empty(0, np.float32)
+        learner.losses.clear()
+        return LearnerReport(
+            learner.learning_steps,
+            learner.buffer.n_added,
+            len(learner.buffer),
+            learner.replay_ratio,
+            losses,
+            time.perf_counter() - started if started else 0.0,
+        )
+
+    def weights(self) -> tuple[int, npt.NDArray[np.float32]]:
+        """The learning steps so far, and what the policy plays with now."""
+        return self._learner.learning_steps, self._learner.policy.acting_weights()
+
+    def state(self) -> dict[str, Any]:
+        """Its part of a checkpoint, on the CPU."""
+        state: dict[str, Any] = _on_cpu(self._learner.state_dict())
+        return state
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes on from a checkpoint."""
+        self._learner.load_state_dict(state)
+
+    def tune(self, hyperparameters: Hyperparameters) -> None:
+        """Learns with these from now on."""
+        self._learner.hyperparameters = hyperparameters
+
+    def save_buffer(self, path: str) -> None:
+        """See ``ReplayBuffer``; the file is written on the learner's machine."""
+        self._learner.buffer.save(path)
+
+    def restore_buffer(self, path: str) -> LearnerReport:
+        """See ``ReplayBuffer``."""
+        self._learner.buffer.restore(path)
+        return self.report()
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.cpu()
+    if isinstance(value, dict):
+        return {key: _on_cpu(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_on_cpu(entry) for entry in value]
+    return value

@@ -1,0 +1,46 @@
+"""Puts a training together whose policies learn and whose levels are played in actors on Ray."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from reinforcement_learning.config import TrainingConfig
+from reinforcement_learning.distributed.answers import Answers
+from reinforcement_learning.distributed.placement import place_learners
+from reinforcement_learning.distributed.ray_experience import RayExperience
+from reinforcement_learning.distributed.remote_learner import RemoteLearner
+from reinforcement_learning.experience import Experience, PlayableLevels
+from reinforcement_learning.multi_policy.population import Population
+from reinforcement_learning.rollout import Stopwatch
+from utils.observation_utils import FeatureSet
+
+
+def make_players(
+    config: TrainingConfig,
+    feature_set: FeatureSet,
+    devices: Sequence[str | torch.device] | None,
+    levels: PlayableLevels,
+    *,
+    stopwatch: Stopwatch,
+    warn: Callable[[str], None],
+) -> tuple[Population, Experience]:
+    """The policies, whose learners start now, and what plays them, which starts when it is first asked to.
+
+    This process has to be connected to Ray.
+
+    Args:
+        config: the whole configuration.
+        feature_set: what observations hold.
+        devices: where each policy lives, ``cuda:1`` being the cluster's GPU 1; None: on CPUs.
+        levels: what is played; the actors make their own.
+        stopwatch: gets the seconds that the actors spend, added up.
+        warn: gets a sentence about an actor that has ended.
+    """
+    places = place_learners([str(device) for device in devices or ["cpu"] * config.num_policies])
+    answers = Answers()
+    learners = [RemoteLearner(config, feature_set, index, place, answers, warn) for index, place in enumerate(places)]
+    population = Population(config, feature_set, make_learner=lambda *of_policy: learners[of_policy[2]])
+    experience = RayExperience(
+        config, levels.n_trains, learners, population.past_selves, answers, stopwatch=stopwatch, warn=warn
+    )
+    return population, experience

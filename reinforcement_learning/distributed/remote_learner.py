@@ -1,0 +1,255 @@
+"""A learner in an actor, as the training sees it."""
+
+import errno
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayError
+
+from reinforcement_learning.config import TrainingConfig
+from reinforcement_learning.distributed.answers import ActorsError, Answers, reason_of, value_of
+from reinforcement_learning.distributed.learner_actor import LearnerActor, LearnerReport
+from reinforcement_learning.distributed.placement import Place
+from reinforcement_learning.learner import Learner, make_policy
+from reinforcement_learning.multi_policy.hyperparameters import Hyperparameters
+from reinforcement_learning.transitions import Transitions
+from utils.observation_utils import FeatureSet
+
+MAX_ENDED = 3  # actors in a row, none of which has learned anything
+SECONDS_FOR_AN_ANSWER = 300  # a learner that takes longer is taken for dead
+
+
+class RemoteLearner:
+    """A :class:`~reinforcement_learning.learner.Learner` that learns in an actor of its own.
+
+    Here is a copy of the policy as it was at the last ``fetch``, which is what evaluations play and checkpoints hold.
+    An actor that ends is replaced by one that goes on from there.
+
+    Args:
+        config: the whole configuration.
+        feature_set: what observations hold.
+        index: number of the policy.
+        place: where the actor goes.
+        answers: waits for the actor's.
+        warn: gets a sentence about an actor that has ended.
+        on_progress: is called when the actor has got on.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        feature_set: FeatureSet,
+        index: int,
+        place: Place,
+        answers: Answers,
+        warn: Callable[[str], None],
+        on_progress: Callable[[LearnerReport], None] = lambda report: None,
+    ) -> None:
+        self.policy = make_policy(config, feature_set, index, "cpu")
+        self.losses: list[torch.Tensor] = []
+        self.name = f"the learner of policy {index}"
+        self.waiting = 0  # rounds that it was given and has not learned from
+        self.lags: list[int] = []  # learning steps between playing and learning, of rounds since they were last cleared
+        self._config, self._index, self._place = config, index, place
+        self._answers, self._warn, self.on_progress = answers, warn, on_progress
+        self._hyperparameters = Hyperparameters.of(config)
+        self._state: dict[str, Any] | None = None  # as of the last fetch
+        self.buffer = RemoteBuffer(self)
+        self._ended = 0  # in a row
+        self._start()
+
+    def _start(self) -> None:
+        options = self._place.options | {"max_restarts": 0}
+        self.actor = ray.remote(LearnerActor).options(**options).remote(self._config, self._index, self._place.device)
+        self.waiting = 0
+        self.report = LearnerReport(self.policy.learning_steps)
+        # what rollout actors play with until the actor has learned something
+        self.newest_weights = (self.policy.learning_steps, ray.put(self.policy.acting_weights()))
+        self._broadcast_at = self.policy.learning_steps
+
+    # --- learning ------------------------------------------------------------------------------------------------
+
+    def take(self, transitions: "ray.ObjectRef", played_with: int) -> None:
+        """Has the actor learn from transitions, wherever they are; ``played_with`` is the age of the weights."""
+        self.waiting += 1
+        actor = self.actor
+
+        def done(report: LearnerReport) -> None:
+            if actor is self.actor:
+                self._learned(report, played_with)
+
+        self._answers.expect(self.actor.learn.remote(transitions), done, lambda error: self._failed(actor, error))
+
+    def _learned(self, report: LearnerReport, played_with: int) -> None:
+        self.waiting -= 1
+        self._ended = 0
+        self.report = report
+        self.lags.append(max(0, report.learning_steps - len(report.losses) - played_with))
+        self.losses.extend(torch.tensor(report.losses))
+        self.on_progress(report)
+        if report.learning_steps - self._broadcast_at >= self._config.broadcast_every:
+            self._broadcast_at = report.learning_steps
+            self._ask_for_weights()
+
+    def _ask_for_weights(self) -> None:
+        """Has the actor put its weights where rollout actors find them."""
+        actor = self.actor
+        steps, weights = actor.weights.options(num_returns=2).remote()
+
+        def done(learning_steps: int) -> None:
+            if actor is self.actor:
+                self.newest_weights = (learning_steps, weights)
+
+        self._answers.expect(steps, done, lambda error: self._failed(actor, error))
+
+    def _failed(self, actor: Any, error: Exception) -> None:
+        """The actor has ended, unless what it was to learn from was lost on its way."""
+        if actor is not self.actor:
+            return  # it was replaced already
+        if isinstance(error, ray.exceptions.ObjectLostError):
+            self.waiting -= 1
+        else:
+            self._replace(error)
+
+    def _replace(self, error: Exception) -> None:
+        self._ended += 1
+        if self._ended >= MAX_ENDED:
+            raise ActorsError(f"{self.name} ends again and again ({reason_of(error)}).") from error
+        ray.kill(self.actor)
+        self._warn(
+            f"{self.name} has ended; another goes on from the last checkpoint, "
+            f"after {self.policy.learning_steps} learning steps."
+        )
+        self._start()
+        self._call(self.actor.tune.remote(self._hyperparameters))
+        self._load()
+        if self.buffer.saved is not None:
+            self._call(self.actor.restore_buffer.remote(self.buffer.saved))
+
+    # --- what the training sees ----------------------------------------------------------------------------------
+
+    @property
+    def learning_steps(self) -> int:
+        """See :class:`~reinforcement_learning.learner.Learner`."""
+        return self.report.learning_steps
+
+    @property
+    def replay_ratio(self) -> float:
+        """See :class:`~reinforcement_learning.learner.Learner`."""
+        return self.report.replay_ratio
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        """How the policy learns and explores."""
+        return self._hyperparameters
+
+    @hyperparameters.setter
+    def hyperparameters(self, values: Hyperparameters) -> None:
+        self._hyperparameters = values
+        self._call(self.actor.tune.remote(values))
+
+    def add(self, transitions: Transitions) -> None:
+        """See :class:`~reinforcement_learning.learner.Learner`."""
+        self.take(ray.put(transitions), self.learning_steps)
+
+    def learn(self) -> None:
+        """Nothing: the actor learns from whatever it gets."""
+
+    def fetch(self) -> None:
+        """See :class:`~reinforcement_learning.learner.Learner`; waits until the actor has learned what it was given."""
+        while True:
+            try:
+                self._state = self._value("state")
+                break
+            except RayError as error:
+                self._replace(error)
+        self.policy.load_state_dict(self._state)
+        self._answers.take(0)  # the reports of what it has learned meanwhile
+
+    def take_over(self, other: Learner) -> None:
+        """See :class:`~reinforcement_learning.learner.Learner`."""
+        self.policy.take_over(other.policy)
+        assert self._state is not None
+        self._state = self._state | self.policy.state_dict()
+        self._load()
+
+    def state_dict(self) -> dict[str, Any]:
+        """See :class:`~reinforcement_learning.learner.Learner`; of the last ``fetch``."""
+        if self._state is None:
+            self.fetch()
+        assert self._state is not None
+        return self._state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See :class:`~reinforcement_learning.learner.Learner`."""
+        self._state = state
+        self.policy.load_state_dict(state)
+        self.report = LearnerReport(self.policy.learning_steps)
+        self._load()
+
+    def close(self) -> None:
+        """Ends the actor."""
+        ray.kill(self.actor)
+
+    def _load(self) -> None:
+        """Has the actor go on from what is known here."""
+        if self._state is None:
+            return
+        self._broadcast_at = self.policy.learning_steps
+        self.newest_weights = (self.policy.learning_steps, ray.put(self.policy.acting_weights()))
+        self._call(self.actor.load.remote(self._state))
+
+    def _call(self, answer: "ray.ObjectRef") -> None:
+        """Has the actor do something that nobody waits for."""
+        actor = self.actor
+        self._answers.expect(answer, lambda nothing: None, lambda error: self._failed(actor, error))
+
+    def _value(self, method: str, *arguments: Any) -> Any:
+        """What a method of the actor gives.
+
+        Raises:
+            RayError: the actor has ended, or does not answer.
+        """
+        asked = time.monotonic()
+        answer = getattr(self.actor, method).remote(*arguments)
+        while not ray.wait([answer], timeout=0.5)[0]:
+            if time.monotonic() - asked > SECONDS_FOR_AN_ANSWER:
+                raise ray.exceptions.ActorUnavailableError(f"no answer in {SECONDS_FOR_AN_ANSWER} seconds", None)
+        return value_of(answer)
+
+
+class RemoteBuffer:
+    """The replay buffer of a learner in an actor; its files are on the actor's machine.
+
+    Attributes:
+        saved: the file that a new actor can go on with, if there is one.
+    """
+
+    def __init__(self, learner: RemoteLearner) -> None:
+        self._learner = learner
+        self.saved: str | None = None
+
+    @property
+    def n_added(self) -> int:
+        """Transitions added over its whole life."""
+        return self._learner.report.n_added
+
+    def __len__(self) -> int:
+        return self._learner.report.n_stored
+
+    def save(self, path: str | Path) -> None:
+        """See ``ReplayBuffer``."""
+        try:
+            self._learner._value("save_buffer", str(path))
+        except RayError as error:
+            raise OSError(errno.EIO, f"{self._learner.name} has ended") from error
+        self.saved = str(path)
+
+    def restore(self, path: str | Path) -> None:
+        """See ``ReplayBuffer``."""
+        self._learner.report = self._learner._value("restore_buffer", str(path))
+        self.saved = str(path)

@@ -1,0 +1,73 @@
+"""What plays, in a process of its own: a :class:`RoundPlayer` that makes its levels and sorts what it collects."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from reinforcement_learning.experience import FinishedEpisode
+from reinforcement_learning.multi_policy.hyperparameters import Hyperparameters
+from reinforcement_learning.round_player import RoundPlayer, RoundRequest, Task, Weights
+from reinforcement_learning.transitions import Transitions
+
+
+@dataclass(frozen=True)
+class Play:
+    """What a rollout actor is told for a round, but for the weights, which come by reference."""
+
+    levels: Sequence[int]  # more levels to play
+    terms: Sequence[Hyperparameters] | None  # None: as before
+    policies: Sequence[int]  # whose new weights come with it
+    n_past_selves: int | None  # how many weights of older copies come behind them; None: they stay as they are
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """What has come of a round, but for the transitions, which go to the learners by reference."""
+
+    n_transitions: Sequence[int]  # for each policy
+    finished: Sequence[FinishedEpisode]
+    seconds: dict[str, float]  # spent, by part of the work
+    said: Sequence[str]
+
+
+class RolloutActor:
+    """Plays rounds, one call after the other."""
+
+    def __init__(self, task: Task) -> None:
+        warnings.simplefilter("ignore")  # what matters comes with the rounds
+        torch.set_num_threads(1)
+        self._n_policies = task.config.num_policies
+        self._player = RoundPlayer(task)
+
+    def ready(self) -> None:
+        """Answers when the actor can play."""
+
+    def play(self, request: Play, *weights: Weights) -> tuple[RoundReport | Transitions | None, ...]:
+        """Plays a round.
+
+        Args:
+            request: what for.
+            weights: of ``request.policies``, then of older copies.
+
+        Returns:
+            The report, and for each policy the transitions of the trains that it has driven; None where there are none.
+        """
+        n_new = len(request.policies)
+        done = self._player.play(
+            RoundRequest(
+                [(level, None) for level in request.levels],
+                dict(zip(request.policies, weights[:n_new], strict=True)),
+                request.terms,
+                None if request.n_past_selves is None else weights[n_new:],
+            )
+        )
+        parts: list[Transitions | None] = [None] * self._n_policies
+        if done.transitions is not None:
+            drivers = np.unique(done.transitions.drivers).tolist()
+            for p in (p for p in drivers if p < self._n_policies):
+                parts[p] = done.transitions if len(drivers) == 1 else done.transitions.of_driver(p)
+        counts = [0 if part is None else len(part) for part in parts]
+        return RoundReport(counts, done.finished, done.seconds, done.said), *parts

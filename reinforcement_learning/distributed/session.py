@@ -1,0 +1,73 @@
+"""Ray, as a training uses it: started on this machine or found in a cluster, and left again."""
+
+import importlib.util
+import logging
+import os
+from types import TracebackType
+from typing import Any
+
+from reinforcement_learning.config import PROJECT_ROOT, ConfigError, TrainingConfig
+
+# Rounds on their way take some megabytes; Ray itself would claim a third of the memory.
+_OBJECT_STORE_BYTES = 256 * 1024**2
+# Ray sends nothing about its use anywhere, and leaves the GPUs that this process sees to this process.
+_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+
+def n_rollout_actors(config: TrainingConfig) -> int:
+    """How many play."""
+    return max(1, config.num_workers)
+
+
+def import_ray() -> Any:
+    """The module, set up to keep quiet.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError("--async_rl needs Ray, which is not installed: pip install -r requirements-ray.txt.")
+    os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
+    import ray
+
+    return ray
+
+
+class RaySession:
+    """A context manager: this process is connected to Ray, and disconnected at the end, which ends all its actors.
+
+    Args:
+        config: the whole configuration.
+        node: options of ``ray.init`` for a Ray that is started here.
+    """
+
+    def __init__(self, config: TrainingConfig, **node: Any) -> None:
+        self._address = config.ray_address
+        # each actor counts for one core; where there are fewer, the system shares them out
+        n_actors = n_rollout_actors(config) + config.num_policies
+        self._node = {"num_cpus": max(n_actors, os.cpu_count() or 1), "object_store_memory": _OBJECT_STORE_BYTES} | node
+        self._ray = import_ray()
+
+    def __enter__(self) -> int:
+        """Connects; returns how many GPUs there are.
+
+        Raises:
+            ConfigError: no cluster answers at the address.
+        """
+        where = {"address": self._address} if self._address else self._node | {"include_dashboard": False}
+        # the kit is found at the same place on every machine; a mapping of the user's own in the folder that this one
+        # was started from
+        path = os.pathsep.join([str(PROJECT_ROOT), os.getcwd(), os.environ.get("PYTHONPATH", "")])
+        environment = {"env_vars": {"PYTHONPATH": path}}
+        try:
+            self._ray.init(logging_level=logging.ERROR, log_to_driver=False, runtime_env=environment, **where)
+        except (ConnectionError, ValueError, RuntimeError, self._ray.exceptions.RayError) as error:
+            what = f"--ray_address {self._address}: no Ray cluster" if self._address else "a Ray on this machine cannot"
+            reason = str(error).strip().splitlines()[0].rstrip(".")
+            raise ConfigError(f"{what} {'answers' if self._address else 'be started'} ({reason}).") from error
+        return int(self._ray.cluster_resources().get("GPU", 0))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ray.shutdown()

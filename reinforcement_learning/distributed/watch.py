@@ -1,0 +1,36 @@
+"""Notices who makes no progress."""
+
+import time
+from collections.abc import Callable, Sequence
+
+SECONDS_WITHOUT_PROGRESS = 60.0
+
+
+class ProgressWatch:
+    """Warns, once, of each that has made no progress for a minute, and again if it has gone on meanwhile.
+
+    Args:
+        names: of those who are watched.
+        warn: gets the sentence.
+        clock: seconds.
+    """
+
+    def __init__(
+        self, names: Sequence[str], warn: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._names, self._warn, self._clock = names, warn, clock
+        self._since = [clock()] * len(names)
+        self._told = [False] * len(names)
+
+    def progress(self, index: int) -> None:
+        """One of them has got on."""
+        self._since[index] = self._clock()
+        self._told[index] = False
+
+    def check(self, reason: Callable[[int], str]) -> None:
+        """Warns where it is time to; ``reason`` tells what one seems to wait for."""
+        now = self._clock()
+        for index, since in enumerate(self._since):
+            if now - since >= SECONDS_WITHOUT_PROGRESS and not self._told[index]:
+                self._told[index] = True
+                self._warn(f"{self._names[index]} has made no progress for {now - since:.0f} seconds: {reason(index)}.")
