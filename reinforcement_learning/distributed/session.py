@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import socket
 from types import TracebackType
 from typing import Any
 
@@ -54,6 +55,8 @@ class RaySession:
         Raises:
             ConfigError: no cluster answers at the address.
         """
+        if self._address not in ("", "auto"):
+            _check_answers(self._address)
         where = {"address": self._address} if self._address else self._node | {"include_dashboard": False}
         # the kit is found at the same place on every machine; a mapping of the user's own in the folder that this one
         # was started from
@@ -62,12 +65,29 @@ class RaySession:
         try:
             self._ray.init(logging_level=logging.ERROR, log_to_driver=False, runtime_env=environment, **where)
         except (ConnectionError, ValueError, RuntimeError, self._ray.exceptions.RayError) as error:
-            what = f"--ray_address {self._address}: no Ray cluster" if self._address else "a Ray on this machine cannot"
             reason = str(error).strip().splitlines()[0].rstrip(".")
-            raise ConfigError(f"{what} {'answers' if self._address else 'be started'} ({reason}).") from error
+            what = (
+                f"--ray_address {self._address}: no Ray cluster answers" if self._address else "Ray cannot be started"
+            )
+            raise ConfigError(f"{what} ({reason}).") from error
         return int(self._ray.cluster_resources().get("GPU", 0))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself would try for many minutes.
+
+    Raises:
+        ConfigError: nobody is there, or this is no address.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in address:
+        raise ConfigError(f"--ray_address is {address!r}, but must be auto or the host:port of a cluster's head node.")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"--ray_address {address}: no Ray cluster answers ({error}).") from error
