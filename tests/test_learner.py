@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,16 @@ from tiny_training import SMALL
 from trainings import assert_same
 
 from reinforcement_learning.config import TrainingConfig
-from reinforcement_learning.learner import Learner
+from reinforcement_learning.learner import LocalLearner
 from reinforcement_learning.transitions import Transitions
 from utils.observation_utils import get_feature_set
 
 FEATURES = get_feature_set("tree")
 
 
-def make_learner(index: int = 0, **options: Any) -> Learner:
+def make_learner(index: int = 0, **options: Any) -> LocalLearner:
     config = TrainingConfig(**{**SMALL, "feature_set": "tree", "hidden_size": 4, **options})
-    return Learner(config, FEATURES, index, "cpu")
+    return LocalLearner(config, FEATURES, index, "cpu")
 
 
 def transitions(n: int, seed: int = 0) -> Transitions:
@@ -99,3 +100,20 @@ def test_learning_rate_falls_with_progress_from_whatever_it_is():
     learner.progress = 0.5
     learner.hyperparameters = dataclasses.replace(learner.hyperparameters, learning_rate=0.2)
     assert learner.policy.learning_rate == pytest.approx(0.12)
+
+
+@pytest.mark.parametrize("update_every", [4, 16, 50])
+def test_replay_ratio_is_kept_however_transitions_come(update_every):
+    """``batch_size / update_every``; what only filled the buffer does not count."""
+    learner = make_learner(update_every=update_every, batch_size=8, buffer_min_size=32)
+    assert math.isnan(learner.replay_ratio)
+    learner.add(transitions(20))
+    learner.learn()
+    assert math.isnan(learner.replay_ratio)
+    for n in [200, 1, 3, 60, 7, 150]:
+        learner.add(transitions(n))
+        learner.learn()
+    steps = 421 // update_every
+    assert learner.learning_steps == steps
+    assert learner.replay_ratio == pytest.approx(8 * steps / 421)
+    assert learner.replay_ratio <= 8 / update_every

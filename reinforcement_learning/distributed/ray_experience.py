@@ -133,7 +133,6 @@ class RayExperience:
         for _ in range(n_rollouts):
             self._add_rollout()
         for p, learner in enumerate(self._learners):
-            learner.fetch()  # waits until it has started, which rollout actors do meanwhile
             learner.on_progress = self._progress_of(p)
 
     def _warn_about_cores(self, needed: int) -> None:
@@ -168,11 +167,13 @@ class RayExperience:
             if rollout.asked and time.monotonic() - rollout.asked[0] > SECONDS_FOR_A_ROUND:
                 self._replace(rollout, TimeoutError(f"no round in {SECONDS_FOR_A_ROUND} seconds"))
                 break
-        if self._n_ahead() or self._queue.n_left:
+        if self._n_ahead() or self._queue.n_left:  # not at the end, where there is nothing to learn from
             self._watch.check(self._reason)
 
     def _reason(self, policy: int) -> str:
-        waiting = self._learners[policy].waiting
+        waiting, is_ready = self._learners[policy].waiting, self._learners[policy].is_ready
+        if not is_ready:
+            return "it has not started yet"
         return f"{waiting} rounds wait for it" if waiting else "the rollout actors send it nothing"
 
     def _n_ahead(self) -> int:
@@ -183,6 +184,8 @@ class RayExperience:
 
     def _ask(self) -> None:
         """Asks rollout actors for rounds, in turn, unless they are far enough ahead."""
+        if not all(learner.is_ready for learner in self._learners):
+            return
         playing = [rollout for rollout in self._rollouts if rollout.is_ready]
         while self._n_ahead() < len(playing) + _ROUNDS_WAITING:
             able = [r for r in playing if len(r.asked) < _ROUNDS_ASKED and (r.levels or self._queue.n_left)]

@@ -1,5 +1,6 @@
 """A learner in an actor, as the training sees it."""
 
+import dataclasses
 import errno
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from reinforcement_learning.config import TrainingConfig
 from reinforcement_learning.distributed.answers import ActorsError, Answers, reason_of, value_of
 from reinforcement_learning.distributed.learner_actor import LearnerActor, LearnerReport
 from reinforcement_learning.distributed.placement import Place
-from reinforcement_learning.learner import Learner, make_policy
+from reinforcement_learning.learner import Learner, LocalLearner
 from reinforcement_learning.multi_policy.hyperparameters import Hyperparameters
 from reinforcement_learning.transitions import Transitions
 from utils.observation_utils import FeatureSet
@@ -36,7 +37,14 @@ class RemoteLearner:
         place: where the actor goes.
         answers: waits for the actor's.
         warn: gets a sentence about an actor that has ended.
-        on_progress: is called when the actor has got on.
+
+    Attributes:
+        is_ready: whether the actor has started.
+        waiting: rounds that it was given and has not learned from.
+        lags: learning steps between playing and learning, of rounds since they were last cleared.
+        newest_weights: the learning steps by then, and what rollout actors are to play with.
+        report: the actor's newest.
+        on_progress: is called with each report on what the actor has learned.
     """
 
     def __init__(
@@ -47,17 +55,19 @@ class RemoteLearner:
         place: Place,
         answers: Answers,
         warn: Callable[[str], None],
-        on_progress: Callable[[LearnerReport], None] = lambda report: None,
     ) -> None:
-        self.policy = make_policy(config, feature_set, index, "cpu")
+        # it never learns, so its replay buffer may be small
+        small = dataclasses.replace(config, buffer_size=config.batch_size, buffer_min_size=0)
+        beginning = LocalLearner(small, feature_set, index, "cpu")
+        self.policy = beginning.policy
         self.losses: list[torch.Tensor] = []
         self.name = f"the learner of policy {index}"
-        self.waiting = 0  # rounds that it was given and has not learned from
-        self.lags: list[int] = []  # learning steps between playing and learning, of rounds since they were last cleared
+        self.lags: list[int] = []
+        self.on_progress: Callable[[LearnerReport], None] = lambda report: None
         self._config, self._index, self._place = config, index, place
-        self._answers, self._warn, self.on_progress = answers, warn, on_progress
+        self._answers, self._warn = answers, warn
         self._hyperparameters = Hyperparameters.of(config)
-        self._state: dict[str, Any] | None = None  # as of the last fetch
+        self._state = beginning.state_dict()  # as of the last fetch
         self.buffer = RemoteBuffer(self)
         self._ended = 0  # in a row
         self._start()
@@ -65,11 +75,19 @@ class RemoteLearner:
     def _start(self) -> None:
         options = self._place.options | {"max_restarts": 0}
         self.actor = ray.remote(LearnerActor).options(**options).remote(self._config, self._index, self._place.device)
+        self.is_ready = False
         self.waiting = 0
         self.report = LearnerReport(self.policy.learning_steps)
         # what rollout actors play with until the actor has learned something
         self.newest_weights = (self.policy.learning_steps, ray.put(self.policy.acting_weights()))
         self._broadcast_at = self.policy.learning_steps
+        actor = self.actor
+
+        def begin(report: LearnerReport) -> None:
+            if actor is self.actor:
+                self.is_ready = True
+
+        self._answers.expect(actor.report.remote(), begin, lambda error: self._failed(actor, error))
 
     # --- learning ------------------------------------------------------------------------------------------------
 
@@ -161,27 +179,23 @@ class RemoteLearner:
 
     def fetch(self) -> None:
         """See :class:`~reinforcement_learning.learner.Learner`; waits until the actor has learned what it was given."""
-        while True:
-            try:
-                self._state = self._value("state")
-                break
-            except RayError as error:
-                self._replace(error)
+        if not self.is_ready:
+            return  # nothing has changed
+        try:
+            self._state = self._value("state")
+        except RayError as error:
+            self._replace(error)
         self.policy.load_state_dict(self._state)
         self._answers.take(0)  # the reports of what it has learned meanwhile
 
     def take_over(self, other: Learner) -> None:
         """See :class:`~reinforcement_learning.learner.Learner`."""
         self.policy.take_over(other.policy)
-        assert self._state is not None
         self._state = self._state | self.policy.state_dict()
         self._load()
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`~reinforcement_learning.learner.Learner`; of the last ``fetch``."""
-        if self._state is None:
-            self.fetch()
-        assert self._state is not None
         return self._state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -197,8 +211,6 @@ class RemoteLearner:
 
     def _load(self) -> None:
         """Has the actor go on from what is known here."""
-        if self._state is None:
-            return
         self._broadcast_at = self.policy.learning_steps
         self.newest_weights = (self.policy.learning_steps, ray.put(self.policy.acting_weights()))
         self._call(self.actor.load.remote(self._state))

@@ -11,8 +11,11 @@ from reinforcement_learning.config import PROJECT_ROOT, ConfigError, TrainingCon
 
 # Rounds on their way take some megabytes; Ray itself would claim a third of the memory.
 _OBJECT_STORE_BYTES = 256 * 1024**2
-# Ray sends nothing about its use anywhere, and leaves the GPUs that this process sees to this process.
-_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",  # actors are as important as this process; Ray's own choice is 15
+}
 
 
 def n_rollout_actors(config: TrainingConfig) -> int:
