@@ -150,7 +150,7 @@ def messages(config: TrainingConfig) -> dict[str, Any]:
         "round_bytes": len(pickle.dumps(some_transitions(n_features), protocol=5)),
         "weights_bytes": ray.get(weights).nbytes,
         "send_round": each(lambda: [sender.send.remote() for _ in range(20)]),
-        "learner_takes_round": each(lambda: [learner.learn.remote(reference) for reference in references]),
+        "learner_takes_round": each(lambda: [learner.learn.remote(reference, 0.0) for reference in references]),
         "send_weights": each(lambda: [learner.weights.options(num_returns=2).remote()[0] for _ in range(20)]),
         "take_weights_and_send_round": each(lambda: [sender.send.remote(weights) for _ in range(20)]),
     }

@@ -40,9 +40,11 @@ class Learner(Protocol):
 
     Attributes:
         hyperparameters: how the policy learns and explores.
+        progress: the share of the training's episodes that are over; the learning rate falls with it.
     """
 
     hyperparameters: Hyperparameters
+    progress: float
 
     @property
     def policy(self) -> DDDQNPolicy:

@@ -181,6 +181,7 @@ class TestFaults:
             (lambda: trainer.evaluated_episode >= 12, lambda: kill("ray::LearnerActor")),
         )
         options = ON_RAY | {"n_episodes": 40, "num_workers": 2, "checkpoint_interval": 6, "save_replay_buffer": True}
+        options |= {"learning_rate_end_factor": 0.5}
         trainer, sink = make_trainer(tmp_path, stop_requested=stop, **options)
         assert trainer.run()
         assert not stop.steps
@@ -195,6 +196,8 @@ class TestFaults:
         assert learner_of(trainer).buffer.n_added > 500
         content = read_checkpoint(numbered_checkpoint(trainer.folders.checkpoints, 40))
         assert content["policies"][0]["learning_steps"] == learner_of(trainer).learning_steps
+        # what it knows of the training's progress comes with what it learns from
+        assert 0.5 <= content["policies"][0]["optimizer"]["param_groups"][0]["lr"] / 3e-4 < 0.7
 
     def test_actors_that_end_again_and_again_end_the_training(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -41,9 +41,13 @@ class LearnerActor:
         torch.set_num_threads(config.num_threads)
         self._learner = LocalLearner(config, get_feature_set(config.feature_set), index, device)
 
-    def learn(self, transitions: Transitions) -> LearnerReport:
-        """Takes over transitions, and the learning steps that are due for them: no more and no fewer."""
+    def learn(self, transitions: Transitions, progress: float) -> LearnerReport:
+        """Takes over transitions, and the learning steps that are due for them: no more and no fewer.
+
+        ``progress`` is the share of the training's episodes that are over.
+        """
         started = time.perf_counter()
+        self._learner.progress = progress
         self._learner.add(transitions)
         self._learner.learn()
         return self.report(started)

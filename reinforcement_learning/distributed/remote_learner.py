@@ -44,6 +44,7 @@ class RemoteLearner:
         lags: learning steps between playing and learning, of rounds since they were last cleared.
         newest_weights: the learning steps by then, and what rollout actors are to play with.
         report: the actor's newest.
+        progress: the share of the training's episodes that are over.
         on_progress: is called with each report on what the actor has learned.
     """
 
@@ -61,6 +62,7 @@ class RemoteLearner:
         beginning = LocalLearner(small, feature_set, index, "cpu")
         self.policy = beginning.policy
         self.losses: list[torch.Tensor] = []
+        self.progress = 0.0
         self.name = f"the learner of policy {index}"
         self.lags: list[int] = []
         self.on_progress: Callable[[LearnerReport], None] = lambda report: None
@@ -100,7 +102,8 @@ class RemoteLearner:
             if actor is self.actor:
                 self._learned(report, played_with)
 
-        self._answers.expect(self.actor.learn.remote(transitions), done, lambda error: self._failed(actor, error))
+        answer = self.actor.learn.remote(transitions, self.progress)
+        self._answers.expect(answer, done, lambda error: self._failed(actor, error))
 
     def _learned(self, report: LearnerReport, played_with: int) -> None:
         self.waiting -= 1
