@@ -51,7 +51,7 @@ class ExperienceError(RuntimeError):
 
 
 class Experience(Protocol):
-    """Plays training levels, each once; the transitions go to the sink that it was made with."""
+    """Plays training levels, each once; the transitions go to where it was made to send them."""
 
     @property
     def next_level(self) -> int:
@@ -59,7 +59,7 @@ class Experience(Protocol):
         ...
 
     def play(self) -> list[FinishedEpisode]:
-        """Plays on for a while; returns the episodes that have ended. All transitions are in the sink then."""
+        """Plays on for a while; returns the episodes that have ended. Their transitions are learned from in time."""
         ...
 
     def go_on(self) -> None:

@@ -11,7 +11,9 @@ from reinforcement_learning.multi_policy.modes import make_mapping
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"policy_mode": "asynchronous"}, "asynchronous"),
+        ({"policy_mode": "asynchronous"}, "--policy_mode asynchronous .* add --async_rl"),
+        ({"policy_mode": "synchronous", "async_rl": True}, "--policy_mode synchronous .* nobody waits"),
+        ({"policy_mode": "batched", "async_rl": True}, "--policy_mode batched .* nobody waits"),
         ({"policy_mode": "synchronous", "num_envs": 8, "num_policies": 3}, "8 divided by .* 3 leaves 2.* 6 or 9"),
         ({"policy_mode": "synchronous", "num_envs": 2, "num_policies": 3}, "2 divided by .* 3 leaves 2.*num_envs 3"),
         ({"policy_mode": "batched", "num_envs": 2, "num_policies": 3}, "--num_envs is 2, but --num_policies is 3"),
@@ -36,6 +38,8 @@ def test_refused_with_the_reason(options: dict[str, Any], words: str) -> None:
         ({"policy_mapping": "shared"}, False),
         ({"policy_mode": "synchronous"}, False),
         ({"policy_mode": "batched"}, False),
+        ({"policy_mode": "asynchronous", "async_rl": True}, True),
+        ({"async_rl": True, "num_workers": 3}, True),
     ],
 )
 def test_environments_are_mixed_unless_something_says_otherwise(options: dict[str, Any], mixed: bool) -> None:

@@ -8,9 +8,11 @@ from types import TracebackType
 from typing import Any
 
 from reinforcement_learning.config import PROJECT_ROOT, ConfigError, TrainingConfig
+from reinforcement_learning.replay_buffer import bytes_needed
+from reinforcement_learning.round_player import TRANSITIONS_IN_ROUND
+from utils.observation_utils import get_feature_set
 
-# Rounds on their way take some megabytes; Ray itself would claim a third of the memory.
-_OBJECT_STORE_BYTES = 256 * 1024**2
+_LEAST_OBJECT_STORE_BYTES = 128 * 1024**2
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -49,7 +51,8 @@ class RaySession:
         self._address = config.ray_address
         # each actor counts for one core; where there are fewer, the system shares them out
         n_actors = n_rollout_actors(config) + config.num_policies
-        self._node = {"num_cpus": max(n_actors, os.cpu_count() or 1), "object_store_memory": _OBJECT_STORE_BYTES} | node
+        cores = max(n_actors, os.cpu_count() or 1)
+        self._node = {"num_cpus": cores, "object_store_memory": _object_store_bytes(config)} | node
         self._ray = import_ray()
 
     def __enter__(self) -> int:
@@ -79,6 +82,15 @@ class RaySession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ray.shutdown()
+
+
+def _object_store_bytes(config: TrainingConfig) -> int:
+    """Twice what may be on its way at a time; Ray itself would claim a third of the memory."""
+    n_features = get_feature_set(config.feature_set).n_features
+    in_round = bytes_needed(config.num_policies * TRANSITIONS_IN_ROUND, n_features)
+    weights = 4 * (n_features + config.hidden_size) * config.hidden_size * 4  # of a policy, and a few old ones
+    on_the_way = (n_rollout_actors(config) + 4) * in_round + 4 * config.num_policies * weights
+    return _LEAST_OBJECT_STORE_BYTES + 2 * on_the_way
 
 
 def _check_answers(address: str) -> None:
