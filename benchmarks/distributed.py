@@ -55,10 +55,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of a stretch")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    load = os.getloadavg()[0]
     config = TrainingConfig(async_rl=True, **OPTIONS)
     with RaySession(config):
         result = compare(options.rounds, options.seconds) | messages(config)
-    result["machine"] = f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    result["machine"] = (
+        f"{processor()}, {os.cpu_count()} cores with a load of {load:.0f} before, Python {platform.python_version()}"
+    )
     (HERE / "distributed.json").write_text(json.dumps(result, indent=1) + "\n")
     text = report(result)
     (HERE / "distributed.md").write_text(text)

@@ -134,8 +134,6 @@ class TestSeveralPolicies:
         found = trainer.population.exchanges[-1]["hyperparameters"]
         content = read_checkpoint(numbered_checkpoint(trainer.folders.checkpoints, 24))
         assert [policy["hyperparameters"] for policy in content["policies"]] == found
-        first, second = (policy["q_network"]["advantage.0.weight"] for policy in content["policies"])
-        assert not np.array_equal(first, second)
         driven = sum(row.get("policy_00/training/trains_driven", 0) for row in sink.rows)
         assert driven > 0
 
