@@ -28,7 +28,11 @@ _SPEED = {
     "seconds by part": ["timer/"],
     "memory in MB": ["system/.*_mb"],
 }
-_LAG = {"lag of what plays behind what learns": [".*lag$"]}
+_LAG = {
+    "learning steps that play lags behind": ["lag/learning_steps"],
+    "rounds that wait to be learned from": ["lag/rounds_ahead"],
+    "rollout actors": ["system/rollout_actors"],
+}
 
 
 def layout(config: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:

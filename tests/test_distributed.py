@@ -14,6 +14,7 @@ from tiny_training import UNGUIDED, MemorySink, make_trainer, stop_after
 
 from reinforcement_learning.checkpointing import load_policies, numbered_checkpoint, read_checkpoint
 from reinforcement_learning.config import TrainingConfig
+from reinforcement_learning.dashboard import layout
 from reinforcement_learning.trainer import Trainer
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
@@ -242,6 +243,9 @@ class TestRatio:
         assert 0 <= learner.buffer.n_added - 8 * learner.learning_steps < 300  # but for the round that fills the buffer
         assert learner.replay_ratio == pytest.approx(16 / 8, rel=0.01)
         assert max(row.get("lag/learning_steps", 0) for row in sink.rows) > 0
+        names = {name for row in sink.rows for name in row} | set(trainer.experience.metrics())
+        shown = [tags[1][0] for title, tags in layout(trainer.config.as_dict())["speed"].items() if "per" not in title]
+        assert {"lag/learning_steps", "lag/rounds_ahead", "system/rollout_actors"} <= names & set(shown)
 
 
 class TestPlacement:
