@@ -4,8 +4,9 @@
     flatland-evaluator --tests ENVS --results-path results.csv &
     AICROWD_TESTS_FOLDER=ENVS python run.py
 
-The checkpoint is the one that ships, or the one that FLATLAND_CHECKPOINT or --checkpoint names. Redis is looked for
-on port 6379 of the host in the environment variable redis_ip, 127.0.0.1 unless set.
+The checkpoint is the one that ships, or the one that FLATLAND_CHECKPOINT or --checkpoint names. With
+FLATLAND_PLAN_SECONDS or --plan_seconds it plans while it plays (``reinforcement_learning/planning.py``). Redis is
+looked for on port 6379 of the host in the environment variable redis_ip, 127.0.0.1 unless set.
 """
 
 import argparse
@@ -18,9 +19,10 @@ import torch
 
 from reinforcement_learning.checkpointing import CheckpointError, checkpoint_to_submit
 from reinforcement_learning.config import SentenceParser, whole_number
+from reinforcement_learning.planning import PlanningOptions, planning_to_submit, seconds_to_plan
 from reinforcement_learning.remote_evaluation import EpisodeTimedOut, EvaluatorError, RemoteEvaluation
 from reinforcement_learning.rollout import EpisodeResult, Stopwatch
-from reinforcement_learning.scoring import LearnedPlayer
+from reinforcement_learning.scoring import Player, planning_player
 from reinforcement_learning.submission import load_warmed_up
 
 
@@ -48,11 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checkpoint = options.checkpoint or checkpoint_to_submit()
     try:
         # all of it before the evaluator is asked for anything: its clock runs from then on
-        player = LearnedPlayer(*load_warmed_up(checkpoint, options.policy_index))
-    except CheckpointError as error:
+        planning = (
+            planning_to_submit() if options.plan_seconds is None else PlanningOptions.of_seconds(options.plan_seconds)
+        )
+        player = planning_player(*load_warmed_up(checkpoint, options.policy_index), planning)
+    except (CheckpointError, ValueError) as error:
         print(f"run.py: error: {error}", file=sys.stderr)
         return 2
-    print(f"playing with {checkpoint}", flush=True)
+    how = f", planning for at most {planning.seconds:g} s a step" if planning else ""
+    print(f"playing with {checkpoint}{how}", flush=True)
     try:
         evaluation = RemoteEvaluation(options.wait)
         episodes = _play(evaluation, player)
@@ -77,12 +83,18 @@ def _parser() -> argparse.ArgumentParser:
         help="which policy of a checkpoint that holds several (default: the best)",
     )
     parser.add_argument(
+        "--plan_seconds",
+        type=seconds_to_plan,
+        metavar="S",
+        help="plan for at most S seconds a step; 0: not at all (default: $FLATLAND_PLAN_SECONDS, else 0)",
+    )
+    parser.add_argument(
         "--wait", type=whole_number, default=50, metavar="SECONDS", help="for Redis and the evaluator (default: 50)"
     )
     return parser
 
 
-def _play(evaluation: RemoteEvaluation, player: LearnedPlayer) -> list[Episode]:
+def _play(evaluation: RemoteEvaluation, player: Player) -> list[Episode]:
     """Plays one environment after the other until the evaluator has no more."""
     episodes = []
     for env in evaluation.levels():

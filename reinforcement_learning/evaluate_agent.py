@@ -21,10 +21,12 @@ from reinforcement_learning.checkpointing import CheckpointError
 from reinforcement_learning.config import ConfigError, SentenceParser, whole_number
 from reinforcement_learning.heuristics import MissingPackageError
 from reinforcement_learning.multi_policy.mapping import MappingError
+from reinforcement_learning.planning import seconds_to_plan
 from reinforcement_learning.run_folders import check_writable
 from reinforcement_learning.scoring import (
     BEST_POLICY,
     CEILING,
+    MAPPING,
     NAMES,
     Played,
     Scored,
@@ -32,6 +34,7 @@ from reinforcement_learning.scoring import (
     Task,
     policy_choice,
     table,
+    with_planned,
 )
 from utils.atomic_files import atomic_write
 from utils.env_configs import EnvConfig, EnvConfigError, SavedEnv, resolve_env_config
@@ -49,12 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in ("json", "render"):
             if path := getattr(options, name):
                 check_writable(name, Path(path).parent)
-        scorer = Scorer(options.policy, options.policy_index, options.num_workers)
+        names = with_planned(options.policy) if options.plan_seconds > 0 else options.policy
+        scorer = Scorer(names, options.policy_index, options.num_workers, options.plan_seconds)
     except (CheckpointError, ConfigError, EnvConfigError, MissingPackageError, ValueError) as error:
         print(f"evaluate_agent.py: error: {error}", file=sys.stderr)
         return 2
     try:
-        rows = _score(scorer, configs, options)
+        rows = _score(scorer, names, configs, options)
     except MappingError as error:
         print(f"evaluate_agent.py: error: {error}", file=sys.stderr)
         return 2
@@ -104,6 +108,13 @@ def _parser() -> SentenceParser:
         help="which policy of checkpoints that hold several: its number, the one that was best in the newest "
         "evaluation, or all as they were mapped in training (default: best)",
     )
+    parser.add_argument(
+        "--plan_seconds",
+        type=seconds_to_plan,
+        default=0.0,
+        metavar="S",
+        help="score each checkpoint a second time, with planning for at most S seconds a step (default: 0, not at all)",
+    )
     parser.add_argument("--json", metavar="FILE", help="where to write all results")
     parser.add_argument(
         "--render",
@@ -121,6 +132,8 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"-n is {options.n_evaluation_episodes}, but must be at least 1.")
     if options.num_workers < 1:
         raise ValueError(f"--num_workers is {options.num_workers}, but must be at least 1.")
+    if options.plan_seconds > 0 and options.policy_index == MAPPING:
+        raise ValueError("--plan_seconds plans for a single policy: --policy_index must be a number or best.")
     if options.json and Path(options.json).is_dir():
         raise ValueError(f"--json is {options.json!r}, a folder, but must be a file.")
     if options.render:
@@ -132,14 +145,16 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"--seed is {options.seed}, but must be from 0 to {MAX_USER_SEED} less the episodes.")
 
 
-def _score(scorer: Scorer, configs: Sequence[EnvConfig | SavedEnv], options: argparse.Namespace) -> list[Scored]:
+def _score(
+    scorer: Scorer, names: Sequence[str], configs: Sequence[EnvConfig | SavedEnv], options: argparse.Namespace
+) -> list[Scored]:
     """Plays everything; prints the table of an environment as soon as it is complete."""
     n_episodes, first_seed = options.n_evaluation_episodes, options.seed
     tasks = [Task(config, first_seed + i) for config in configs for i in range(n_episodes)]
     played = _with_progress(scorer.play(tasks), len(tasks))
     all_rows: list[Scored] = []
     for config in configs:
-        rows = [Scored(name, config.name, first_seed) for name in options.policy]
+        rows = [Scored(name, config.name, first_seed) for name in names]
         for _ in range(n_episodes):
             for row, episode in zip(rows, next(played), strict=True):
                 row.played.append(episode)

@@ -27,6 +27,7 @@ from reinforcement_learning.evaluation import (
 from reinforcement_learning.heuristics import RULES
 from reinforcement_learning.multi_policy.mapping import PolicyMapping
 from reinforcement_learning.multi_policy.modes import make_mapping
+from reinforcement_learning.planning import Planner, PlanningOptions, warm_up_planning
 from reinforcement_learning.policy import Policy
 from reinforcement_learning.rollout import EpisodeResult, Stopwatch
 from utils.env_configs import EnvConfig, SavedEnv, make_rail_env
@@ -38,6 +39,8 @@ from utils.rendering import EpisodeRecorder, RecordedSimulator, save_film
 from utils.simulator import FlatlandSimulator
 
 CEILING = "ceiling"
+PLANNING = " with planning"
+"""What the name of a checkpoint ends in where it plans while it plays."""
 BEST_POLICY, MAPPING = "best", "mapping"
 NAMES = (*RULES, CEILING)
 """The players that are no checkpoints."""
@@ -61,6 +64,19 @@ class LearnedPlayer:
     def play(self, simulator: FlatlandSimulator, seed: int, stopwatch: Stopwatch | None = None) -> EpisodeResult:
         """See :class:`Player`."""
         return play_levels([simulator], self.observer, self.policy, stopwatch=stopwatch)[0]
+
+
+@dataclass(frozen=True)
+class PlanningPlayer:
+    """A trained policy that plans while it plays."""
+
+    policy: Policy
+    observer: Observer
+    options: PlanningOptions
+
+    def play(self, simulator: FlatlandSimulator, seed: int, stopwatch: Stopwatch | None = None) -> EpisodeResult:
+        """See :class:`Player`."""
+        return play_by_rule(simulator, Planner(self.policy, self.observer, self.options), stopwatch=stopwatch)
 
 
 @dataclass(frozen=True)
@@ -116,12 +132,18 @@ def policy_choice(text: str) -> int | str:
     raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 0 on nor {BEST_POLICY} nor {MAPPING}")
 
 
-def load_player(name: str, policy_index: int | str = BEST_POLICY) -> Player:
+def with_planned(names: Sequence[str]) -> list[str]:
+    """The same players, each checkpoint followed by itself with planning."""
+    return [player for name in names for player in ([name] if name in NAMES else [name, name + PLANNING])]
+
+
+def load_player(name: str, policy_index: int | str = BEST_POLICY, plan_seconds: float = 0.0) -> Player:
     """The player that a checkpoint's path or one of :data:`NAMES` stands for.
 
     Args:
-        name: the path or the name.
+        name: the path or the name; a path may be followed by :data:`PLANNING`.
         policy_index: which policy of a checkpoint: its number, the best one, or all as in training.
+        plan_seconds: most that a step may take to plan, for players that do.
 
     Raises:
         CheckpointError: it is neither, or the checkpoint cannot be used.
@@ -133,12 +155,22 @@ def load_player(name: str, policy_index: int | str = BEST_POLICY) -> Player:
     if name in RULES:
         RULES[name](0)  # a package that it lacks is missed now
         return RulePlayer(name)
+    name, plans = name.removesuffix(PLANNING), name.endswith(PLANNING)
     if not Path(name).is_file():
         raise CheckpointError(f"--policy {name} is neither a checkpoint file nor one of {', '.join(NAMES)}.")
     if policy_index == MAPPING:
         policies, observer, config = load_policies(name)
         return PopulationPlayer(policies, observer, make_mapping(config))
-    return LearnedPlayer(*load_policy(name, None if policy_index == BEST_POLICY else int(policy_index)))
+    policy, observer = load_policy(name, None if policy_index == BEST_POLICY else int(policy_index))
+    return planning_player(policy, observer, PlanningOptions(plan_seconds) if plans else None)
+
+
+def planning_player(policy: Policy, observer: Observer, options: PlanningOptions | None) -> Player:
+    """A player that plans as the options say, ready to play in time; without options it does not."""
+    if options is None:
+        return LearnedPlayer(policy, observer)
+    warm_up_planning()
+    return PlanningPlayer(policy, observer, options)
 
 
 @dataclass(frozen=True)
@@ -249,16 +281,23 @@ class Scorer:
         names: players, see :func:`load_player`.
         policy_index: which policy of checkpoints with several; see :func:`policy_choice`.
         num_workers: processes that play; 1 is this one.
+        plan_seconds: see :func:`load_player`.
 
     Raises:
         CheckpointError, MissingPackageError: see :func:`load_player`.
     """
 
-    def __init__(self, names: Sequence[str], policy_index: int | str = BEST_POLICY, num_workers: int = 1) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        policy_index: int | str = BEST_POLICY,
+        num_workers: int = 1,
+        plan_seconds: float = 0.0,
+    ) -> None:
         self._names = list(names)
-        self._policy_index = policy_index
+        self._arguments = (policy_index, plan_seconds)
         self._num_workers = num_workers
-        self._players = [load_player(name, policy_index) for name in names]
+        self._players = [load_player(name, *self._arguments) for name in names]
 
     def play(self, tasks: Sequence[Task]) -> Iterator[list[Played]]:
         """What came of each task, in their order: an episode for each player."""
@@ -269,7 +308,7 @@ class Scorer:
         # A fork starts at once, where the other ways import PyTorch and flatland again for seconds. It is safe here:
         # nothing has been computed yet that would have started threads.
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        arguments = (self._names, self._policy_index)
+        arguments = (self._names, *self._arguments)
         num_workers = min(self._num_workers, len(tasks))
         with ProcessPoolExecutor(num_workers, context, _begin_worker, arguments) as workers:
             try:
@@ -316,10 +355,10 @@ def _copies(env: RailEnv, n: int) -> Iterator[RailEnv]:
 _players_of_worker: list[Player] = []
 
 
-def _begin_worker(names: Sequence[str], policy_index: int | str) -> None:
+def _begin_worker(names: Sequence[str], policy_index: int | str, plan_seconds: float) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that was started, which ends this one
     torch.set_num_threads(1)
-    _players_of_worker[:] = [load_player(name, policy_index) for name in names]
+    _players_of_worker[:] = [load_player(name, policy_index, plan_seconds) for name in names]
 
 
 def _play_in_worker(task: Task) -> list[Played]:

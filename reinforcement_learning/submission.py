@@ -4,7 +4,8 @@
     OBS_BUILDER=reinforcement_learning.submission.ObservationBuilder
 
 ``flatland-trajectory-generate-from-policy`` plays with them. The checkpoint is the one that ships, or the one that
-the environment variable FLATLAND_CHECKPOINT names; ``run.py`` plays with the same.
+the environment variable FLATLAND_CHECKPOINT names; ``run.py`` plays with the same. With FLATLAND_PLAN_SECONDS=S it
+plans while it plays, for at most S seconds a step (``planning.py``).
 """
 
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from reinforcement_learning.checkpointing import checkpoint_to_submit, load_policy
 from reinforcement_learning.dddqn_policy import GreedyPolicy
+from reinforcement_learning.planning import Planner, PlanningOptions, planning_to_submit, warm_up_planning
 from utils.action_mask import NOTHING_TO_DECIDE
 from utils.deadlock_check import deadlocked
 from utils.env_configs import ENV_CONFIGS, make_rail_env
@@ -46,6 +48,13 @@ def load_warmed_up(checkpoint: str | Path, policy_index: int | None = None) -> t
     return policy, observer
 
 
+class LiveLevel(NamedTuple):
+    """A level in play: the environment, and its state as it was observed last."""
+
+    env: RailEnv
+    state: RailState
+
+
 class TrainObservation(NamedTuple):
     """What :class:`ObservationBuilder` hands to :class:`Policy` for one train."""
 
@@ -53,7 +62,7 @@ class TrainObservation(NamedTuple):
     features: NDArray[np.float32]  # [features]
     action_mask: NDArray[np.bool_]  # [5]
     settle: Callable[[NDArray[np.int64]], None]  # see ``Observer.settle``; for the actions of all trains of the level
-    n_trains: int  # in the level
+    live: LiveLevel
 
 
 class ObservationBuilder(FlatlandObservationBuilder):
@@ -62,23 +71,24 @@ class ObservationBuilder(FlatlandObservationBuilder):
     def __init__(self) -> None:
         super().__init__()
         _, self._observer = load_warmed_up(checkpoint_to_submit())
-        self._state: RailState | None = None
+        self._live: LiveLevel | None = None
 
     def reset(self, env: RailEnv) -> None:
         """Reads the level of an environment that was reset or loaded from a file."""
         super().reset(env)
-        self._state = RailState.from_env(env)
+        self._live = LiveLevel(env, RailState.from_env(env))
 
     def get_many(self, handles: list[int] | None = None) -> dict[int, TrainObservation]:
         """The observations of all trains in one go, by handle."""
-        state = self._state
-        if state is None:
+        live = self._live
+        if live is None:
             raise RuntimeError("reset() must be called before observations are taken")
-        state.update(self.env)
+        state = live.state
+        state.update(live.env)
         features, mask = self._observer.observe(state)
         mask[deadlocked(state)] = NOTHING_TO_DECIDE
         settle = partial(self._observer.settle, state)
-        return {h: TrainObservation(h, features[h], mask[h], settle, state.n_trains) for h in handles or []}
+        return {h: TrainObservation(h, features[h], mask[h], settle, live) for h in handles or []}
 
     def get(self, handle: int = 0) -> TrainObservation:
         """The observation of one train. Costs as much as those of all trains: prefer ``get_many``."""
@@ -90,7 +100,11 @@ class Policy(RailEnvPolicy):
 
     def __init__(self) -> None:
         super().__init__()
-        self._policy, _ = load_warmed_up(checkpoint_to_submit())
+        self._policy, self._observer = load_warmed_up(checkpoint_to_submit())
+        self._planning = planning_to_submit()
+        if self._planning is not None:
+            warm_up_planning()
+        self._planner: tuple[LiveLevel, Planner] | None = None  # and the level that it is for
 
     def act_many(
         self, handles: list[int], observations: list[TrainObservation], **kwargs: object
@@ -101,19 +115,31 @@ class Policy(RailEnvPolicy):
         """
         if not handles:
             return {}
+        live = observations[0].live
+        actions = self._choose(observations) if self._planning is None else self._plan(live, self._planning)
+        return {
+            handle: RailEnvActions.from_value(int(actions[observation.handle]))
+            for handle, observation in zip(handles, observations, strict=True)
+        }
+
+    def _choose(self, observations: list[TrainObservation]) -> NDArray[np.int64]:
+        """Actions ``[trains]`` of the whole level."""
         mask = np.stack([observation.action_mask for observation in observations])
         chosen = mask.argmax(axis=1)
         deciding = np.flatnonzero(mask.sum(axis=1) > 1)
         if len(deciding):
             features = np.stack([observations[i].features for i in deciding])
             chosen[deciding] = self._policy.act(features, mask[deciding])
-        actions = np.full(observations[0].n_trains, DO_NOTHING, dtype=np.int64)
+        actions = np.full(observations[0].live.state.n_trains, DO_NOTHING, dtype=np.int64)
         actions[[observation.handle for observation in observations]] = chosen
         observations[0].settle(actions)
-        return {
-            handle: RailEnvActions.from_value(int(actions[observation.handle]))
-            for handle, observation in zip(handles, observations, strict=True)
-        }
+        return actions
+
+    def _plan(self, live: LiveLevel, options: PlanningOptions) -> NDArray[np.int64]:
+        """Actions ``[trains]`` of the whole level."""
+        if self._planner is None or self._planner[0] is not live:
+            self._planner = live, Planner(self._policy, self._observer, options)
+        return self._planner[1].act(live)
 
     def act(self, observation: TrainObservation, **kwargs: object) -> RailEnvActions:
         """The action of one train."""

@@ -124,6 +124,15 @@ def test_paired_differences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert error == f"{np.std(differences, ddof=1) / 2:.3f}"
 
 
+def test_planning_is_scored_beside_the_policy_alone(tmp_path: Path, checkpoint: Path) -> None:
+    arguments = ["--policy", str(checkpoint), "--policy", "do_nothing", *TINY]
+    alone, peer = scored(tmp_path, *arguments)
+    rows = scored(tmp_path, *arguments, "--plan_seconds", "600", "--num_workers", "2")
+    assert [row["policy"] for row in rows] == [str(checkpoint), f"{checkpoint} with planning", "do_nothing"]
+    assert (rows[0], rows[2]) == (alone, peer)
+    assert rows == scored(tmp_path, *arguments, "--plan_seconds", "600")
+
+
 def test_levels_follow_the_seed(tmp_path: Path) -> None:
     first, second = (scored(tmp_path, "--policy", "forward", *TINY, "--seed", seed)[0] for seed in ("0", "2"))
     assert first["per_episode"][2:] == second["per_episode"][:2]
@@ -141,6 +150,7 @@ def test_levels_follow_the_seed(tmp_path: Path) -> None:
         (["--policy", "random", "--seed", "-1"], "--seed is -1"),
         (["--policy", "random", "--seed", str(MAX_USER_SEED)], "--seed"),
         (["--policy", "random", "--num_workers", "0"], "--num_workers is 0"),
+        (["--policy", "random", "--policy_index", "mapping", "--plan_seconds", "1"], "--plan_seconds"),
         (["--policy", "random", "--render", "film.avi"], ".mp4"),
         (["--policy", "ceiling", "--render"], "ceiling"),
         (["--policy", "random", "--json", "/"], "folder"),
@@ -155,7 +165,15 @@ def test_mistakes_end_in_one_line_and_2(arguments: list[str], words: str, capsys
     assert words in err
 
 
-@pytest.mark.parametrize("arguments", [[], ["--policy", "random", "-n", "few"], ["--policy", "random", "--colour"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--policy", "random", "-n", "few"],
+        ["--policy", "random", "--colour"],
+        ["--policy", "random", "--plan_seconds=-1"],
+    ],
+)
 def test_unreadable_command_line_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
         main(arguments)

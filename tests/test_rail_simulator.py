@@ -378,6 +378,39 @@ def _env_with(**options) -> RailEnv:
     return sparse_env(seed=1, n_agents=3, **options)
 
 
+def _without_new_malfunctions(env: RailEnv) -> np.ndarray:
+    """From now on none begins; as a table for a twin."""
+    env.malfunction_generator.generate = lambda np_random: None
+    return np.zeros((env._max_episode_steps, len(env.agents)), dtype=np.int32)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 100_000), n_steps=st.integers(0, 60), p_level_free=st.sampled_from([0.0, 0.8]))
+def test_twin_that_begins_in_mid_episode(seed: int, n_steps: int, p_level_free: float) -> None:
+    """Broken, running and braking trains in the middle of their cells, of four speeds."""
+    env = sparse_env(seed, p_level_free=p_level_free, acceleration_delta=0.3, braking_delta=-0.2)
+    random = np.random.default_rng(seed)
+
+    def actions() -> np.ndarray:
+        return np.where(random.random(10) < 0.7, 2, random.integers(5, size=10))
+
+    for _ in range(min(n_steps, env._max_episode_steps - 1)):
+        env.step(dict(enumerate(actions().tolist())))
+        if env.dones["__all__"]:
+            return
+    before, random_state = pickle.dumps(env.agents), str(env.np_random.get_state())
+    simulator = CompiledSimulator.from_env(env, _without_new_malfunctions(env))
+    assert (pickle.dumps(env.agents), str(env.np_random.get_state())) == (before, random_state)
+    expected = RailState.from_env(env)
+    while not env.dones["__all__"]:
+        chosen = actions()
+        _, rewards, dones, _ = env.step(dict(enumerate(chosen.tolist())))
+        simulator.step(chosen)
+        assert simulator.done == dones["__all__"]
+        np.testing.assert_array_equal(simulator.rewards, list(rewards.values()))
+        assert_equal_step(simulator, expected, env)
+
+
 def _stepped() -> RailEnv:
     env = _env_with()
     env.step({})
@@ -426,6 +459,20 @@ def _forget_times(env: RailEnv) -> None:
 def test_levels_that_are_refused(make_env, message) -> None:
     with pytest.raises(UnsupportedLevel, match=message):
         CompiledSimulator.from_env(make_env())
+
+
+def test_mid_episodes_that_are_refused() -> None:
+    stops = _env_with(line_length=3, n_cities=3)
+    table = np.zeros((stops._max_episode_steps, 3), dtype=np.int32)
+    CompiledSimulator.from_env(stops, table)
+    stops.step({})
+    with pytest.raises(UnsupportedLevel, match="intermediate stops"):
+        CompiledSimulator.from_env(stops, table)
+    over = make_rail_env(ENV_CONFIGS["Tiny"], 1)
+    while not over.dones["__all__"]:
+        over.step({})
+    with pytest.raises(UnsupportedLevel, match="not in an episode"):
+        CompiledSimulator.from_env(over, np.zeros((over._max_episode_steps, 2), dtype=np.int32))
 
 
 def test_another_flatland_is_warned_of_once(monkeypatch) -> None:

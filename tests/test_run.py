@@ -174,5 +174,18 @@ class TestCheckpoints:
         assert "feature set tree version 0" in err
         assert "version 1" in err
 
+    def test_seconds_to_plan_that_are_none(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("FLATLAND_PLAN_SECONDS", "soon")
+        assert run.main([]) == 2
+        assert (
+            capsys.readouterr().err
+            == "run.py: error: FLATLAND_PLAN_SECONDS: 'soon' is not a number of seconds from 0 on.\n"
+        )
+        with pytest.raises(SystemExit):
+            run.main(["--plan_seconds", "-1"])
+        assert "--plan_seconds" in capsys.readouterr().err
+
     def test_that_ships_is_small(self) -> None:
         assert checkpoint_to_submit().stat().st_size < 5e6

@@ -6,9 +6,11 @@ from flatland.envs.rail_env_action import RailEnvActions
 from playing import begun
 from rail_envs import play, sparse_env
 
+from reinforcement_learning.planning import Planner, PlanningOptions
 from reinforcement_learning.submission import ObservationBuilder, Policy
 from utils.deadlock_check import deadlocked
 from utils.rail_state import RailState
+from utils.simulator import FlatlandSimulator
 
 
 def test_actions_are_those_of_a_rollout_to_the_end() -> None:
@@ -24,6 +26,24 @@ def test_actions_are_those_of_a_rollout_to_the_end() -> None:
         observations, _, _, _ = env.step(actions)
         np.testing.assert_array_equal(RailState.from_env(env).dynamic, played.dynamic)
     assert env.dones["__all__"]
+
+
+def test_planned_actions_are_those_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLATLAND_PLAN_SECONDS", "600")
+    policy, few = Policy(), PlanningOptions(600.0, rounds=((6, 2), (2, 4)))
+    monkeypatch.setattr(policy, "_planning", few)
+    builder = ObservationBuilder()
+    for seed in (4, 5):  # one policy plays one level after the other
+        env = sparse_env(seed, n_agents=5, obs_builder=builder)
+        simulator = FlatlandSimulator(sparse_env(seed, n_agents=5))
+        planner, handles = Planner(policy._policy, builder._observer, few), env.get_agent_handles()
+        observations = env._get_observations()
+        for _ in range(10):
+            actions = policy.act_many(handles, [observations[handle] for handle in handles])
+            expected = planner.act(simulator)
+            assert [action.value for action in actions.values()] == expected.tolist()
+            simulator.step(expected)
+            observations, _, _, _ = env.step(actions)
 
 
 def test_deadlocked_trains_do_nothing() -> None:

@@ -70,7 +70,7 @@ def is_choice(mask: np.ndarray) -> bool:
 
 
 @compiled
-def _fill_mask_of_train(
+def fill_mask_of_train(
     handle: int,
     all_actions: bool,
     stop_everywhere: bool,
@@ -114,7 +114,7 @@ def fill_masks(
 ) -> None:
     """Fill ``mask``, bool [trains, N_ACTIONS]; see ``action_mask``."""
     for handle in range(mask.shape[0]):
-        _fill_mask_of_train(handle, all_actions, stop_everywhere, grid, constants, dynamic, mask[handle])
+        fill_mask_of_train(handle, all_actions, stop_everywhere, grid, constants, dynamic, mask[handle])
 
 
 def action_mask(state: RailState, enabled: bool = True, decision_points: str = "every_cell") -> NDArray[np.bool_]:

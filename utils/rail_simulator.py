@@ -132,16 +132,22 @@ class CompiledSimulator:
         )
 
     @classmethod
-    def from_env(cls, env: RailEnv) -> "CompiledSimulator":
-        """The twin of an environment that was reset and not stepped since; the environment itself is left as it is.
+    def from_env(cls, env: RailEnv, malfunctions: NDArray[np.int32] | None = None) -> "CompiledSimulator":
+        """The twin of an environment; the environment itself is left as it is.
 
         Both go on independently: played with the same actions they show the same.
+
+        Args:
+            env: reset and not stepped since, unless ``malfunctions`` are given: then at any step before the last.
+            malfunctions: int32 [max_episode_steps, trains], how long the malfunctions last that begin in each step,
+                0 for none; instead of those that the environment's own random numbers would bring.
 
         Raises:
             UnsupportedLevel: the environment needs something that the simulator cannot do.
         """
         warn_if_flatland_is_unproven()
-        _check_environment(env)
+        _check_environment(env, at_start=malfunctions is None)
+        generator = _malfunction_generator_of(env)
         try:
             state = RailState.from_env(env)
         except ValueError as error:
@@ -151,7 +157,8 @@ class CompiledSimulator:
         plans[ACCELERATION] = [int(Fraction(env.acceleration_delta) * unit) for unit in units]
         plans[BRAKING] = [int(Fraction(env.braking_delta) * unit) for unit in units]
         halts, plans[FIRST_HALT], plans[END_OF_HALTS] = _halts_of(env)
-        malfunctions = _draw_malfunctions(env, _malfunction_generator_of(env))
+        if malfunctions is None:
+            malfunctions = _draw_malfunctions(env, generator)
         return cls(state, plans, malfunctions, halts, _weights_of(env.rewards))
 
     @property
@@ -206,12 +213,16 @@ def _as_whole_numbers(actions: ArrayLike) -> NDArray[np.int64]:
     return np.ascontiguousarray(given, dtype=_ACTION_TYPE)
 
 
-def _check_environment(env: RailEnv) -> None:
+def _check_environment(env: RailEnv, at_start: bool) -> None:
     """Raises ``UnsupportedLevel`` for what shows in the attributes of the environment."""
     if type(env).step is not RailEnv.step:
         raise UnsupportedLevel(f"{type(env).__name__} has a step of its own, which is not simulated")
-    if env._elapsed_steps != 0 or env.dones is None or any(env.dones.values()):
+    if env.dones is None or (any(env.dones.values()) if at_start else env.dones["__all__"]):
+        raise UnsupportedLevel("the environment is not in an episode: reset it first")
+    if at_start and env._elapsed_steps != 0:
         raise UnsupportedLevel("the environment is not at the beginning of an episode: reset it first")
+    if env._elapsed_steps != 0 and any(len(agent.waypoints) > 2 for agent in env.agents):
+        raise UnsupportedLevel("trains with intermediate stops can be simulated from the start of an episode only")
     if not env.remove_agents_at_target:
         raise UnsupportedLevel("trains that stay on the map at their target are not simulated")
     rewards = env.rewards
@@ -286,6 +297,19 @@ def _configurations_of(waypoints: list[Any]) -> list[tuple[tuple[int, int], int]
     """Where a stop can be served; a stop that no train can ever serve keeps one place all the same."""
     configurations = [Rewards._sanitize_waypoint(waypoint) for waypoint in waypoints]
     return [(position, direction) for position, direction in configurations if direction is not None] or [_NOWHERE]
+
+
+def malfunction_chance(env: RailEnv) -> tuple[float, int, int]:
+    """How likely a malfunction begins in a step for a train that has none, and its least and greatest length in steps.
+
+    The length is the one that the tables of malfunctions tell.
+
+    Raises:
+        UnsupportedLevel: the environment's malfunctions are of a kind that the simulator does not know.
+    """
+    generator = _malfunction_generator_of(env)
+    parameters = generator.MFP
+    return float(generator._malfunction_prob), parameters.min_duration + 1, parameters.max_duration + 1
 
 
 def _draw_malfunctions(env: RailEnv, generator: ParamMalfunctionGen) -> NDArray[np.int32]:

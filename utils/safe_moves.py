@@ -48,7 +48,7 @@ def can_move_on(handle: int, constants: np.ndarray, dynamic: np.ndarray) -> bool
 
 
 @compiled
-def _can_follow(
+def can_follow(
     other: int, row: int, column: int, next_row: int, next_column: int, grid: np.ndarray, dynamic: np.ndarray
 ) -> bool:
     """Whether the train in the next cell may make room: it is not broken, and does not come the other way."""
@@ -84,7 +84,7 @@ def _judge_moves(
         if other < 0:
             is_safe = is_safe_after(handle, to_row, to_column, to_direction, False, exits)
         else:
-            is_safe = not departs and _can_follow(other, row, column, to_row, to_column, grid, dynamic)
+            is_safe = not departs and can_follow(other, row, column, to_row, to_column, grid, dynamic)
         safe[action - MOVE_LEFT] = SAFE if is_safe else UNSAFE
 
 
@@ -106,7 +106,8 @@ def _restrict(
 
 
 @compiled
-def _waiting_action(handle: int, dynamic: np.ndarray) -> int:
+def waiting_action(handle: int, dynamic: np.ndarray) -> int:
+    """The action by which a train stays where it is, off the map or on it."""
     return DO_NOTHING if dynamic[STATE, handle] == READY_TO_DEPART else STOP_MOVING
 
 
@@ -139,10 +140,10 @@ def _settle(constants: np.ndarray, dynamic: np.ndarray, exits: ExitOrder, action
             progress = True
             urgency[handle] = np.inf
             if not is_safe_after(handle, row, column, direction, True, exits):
-                actions[handle] = _waiting_action(handle, dynamic)
+                actions[handle] = waiting_action(handle, dynamic)
     for handle in range(n_trains):
         if urgency[handle] != np.inf:
-            actions[handle] = _waiting_action(handle, dynamic)
+            actions[handle] = waiting_action(handle, dynamic)
 
 
 class SafeMoves:
