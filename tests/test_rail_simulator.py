@@ -388,7 +388,7 @@ def _without_new_malfunctions(env: RailEnv) -> np.ndarray:
 @given(seed=st.integers(0, 100_000), n_steps=st.integers(0, 60), p_level_free=st.sampled_from([0.0, 0.8]))
 def test_twin_that_begins_in_mid_episode(seed: int, n_steps: int, p_level_free: float) -> None:
     """Broken, running and braking trains in the middle of their cells, of four speeds."""
-    env = sparse_env(seed, p_level_free=p_level_free, acceleration_delta=0.3, braking_delta=-0.2)
+    env = sparse_env(seed, p_level_free=p_level_free, acceleration_delta=Fraction(3, 10), braking_delta=Fraction(-1, 5))
     random = np.random.default_rng(seed)
 
     def actions() -> np.ndarray:
