@@ -8,21 +8,18 @@ Writes planning_CONFIG.json (scores, paired differences, times, machine) beside 
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-import torch  # noqa: E402
+import torch
 
-from benchmarks.machine import processor  # noqa: E402
-from reinforcement_learning.scoring import Scored, Scorer, Task, table, with_planned  # noqa: E402
-from utils.env_configs import resolve_env_config  # noqa: E402
+from benchmarks.learning.programs import ROOT, machine
+from reinforcement_learning.scoring import Scored, Scorer, Task, table, with_planned
+from utils.env_configs import resolve_env_config
 
 HERE = Path(__file__).resolve().parent
 RULE = "least_detour"
@@ -61,7 +58,7 @@ def _record(
 ) -> dict[str, Any]:
     return {
         "levels": {"count": policy["episodes"], "first_seed": options.first_seed},
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "machine": machine(),
         "plan_seconds": options.plan_seconds,
         "policy": _short(policy),
         "with planning": _short(planned),
