@@ -7,7 +7,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,10 +33,9 @@ print("RESULT" + json.dumps(result))
 
 
 def run_script(folder: Path, script: str = SCRIPT, sink: dict | None = None, **environment: str) -> dict[str, Any]:
-    """Runs a script in a clean environment; its result, its seconds and what it said on standard error."""
+    """Runs a script in a clean environment; its result and what it said on standard error."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_") and "proxy" not in k.lower()}
     clean.update(HOME=str(folder), PYTHONPATH=str(REPOSITORY), NETRC=str(folder / "netrc"), **environment)
-    start = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", script, json.dumps(sink or {})],
         cwd=folder,
@@ -50,7 +48,7 @@ def run_script(folder: Path, script: str = SCRIPT, sink: dict | None = None, **e
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.rsplit("RESULT", 1)[1])
-    return {**result, "seconds": time.monotonic() - start, "stderr": done.stderr}
+    return {**result, "stderr": done.stderr}
 
 
 def read_records(folder: Path) -> list[Any]:
@@ -133,9 +131,8 @@ def test_exit_code_reaches_the_run(offline_run):
     assert [record.exit.exit_code for record in records if record.HasField("exit")] == [3]
 
 
-def test_unreachable_server_costs_little_and_loses_nothing(tmp_path):
+def test_unreachable_server_loses_nothing(tmp_path):
     result = run_script(tmp_path, WANDB_API_KEY=FAKE_KEY, WANDB_BASE_URL="http://127.0.0.1:9")
-    assert result["seconds"] < 20
     assert "does not answer; training goes on with W&B offline" in result["stderr"]
     assert sum(record.HasField("history") for record in read_records(tmp_path)) == 6
 
