@@ -121,8 +121,8 @@ def _write(options: argparse.Namespace, tables: dict[str, dict[str, dict[str, An
 
 def _markdown(environment: str, table: dict[str, dict[str, Any]]) -> str:
     lines = [f"Configuration {environment}:", ""]
-    lines += ["| variant | score | to the defaults | completion | to the defaults | deadlocked | minutes |"]
-    lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
+    lines += ["| variant | score | to the defaults | completion | to the defaults | deadlocked |"]
+    lines += ["| --- | --- | --- | --- | --- | --- |"]
     for variant, row in table.items():
         cells = [f"`{' '.join(row['arguments'])}`" if row["arguments"] else variant]
         for measure in ("score", "completion"):
@@ -130,8 +130,7 @@ def _markdown(environment: str, table: dict[str, dict[str, Any]]) -> str:
             difference = row.get(f"{measure}_less_defaults")
             error = row.get(f"{measure}_less_defaults_se_over_levels")
             cells.append("" if difference is None else _with_error(difference, error, "{:+.3f}"))
-        seconds = sorted(row["seconds"])
-        cells += [f"{row['deadlock']:.3f}", f"{seconds[len(seconds) // 2] / 60:.1f}"]
+        cells.append(f"{row['deadlock']:.3f}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 
