@@ -42,6 +42,7 @@ VARIANTS: dict[str, list[str]] = {
     "batch_size-256": ["--batch_size", "256"],
     "update_every-16": ["--update_every", "16"],
     "update_every-64": ["--update_every", "64"],
+    "async_rl": ["--async_rl", "True"],
 }
 
 
