@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -52,11 +53,16 @@ class Training:
 def train(
     work_dir: Path, name: str, environment: str, seed: int, n_episodes: int, arguments: Sequence[str] = ()
 ) -> Training:
-    """Trains with the main command, unless ``work_dir`` holds the finished training of this name."""
+    """Trains with the main command, unless ``work_dir`` holds the finished training of this name.
+
+    One that was interrupted begins anew: resumed, it would go on with an empty replay buffer.
+    """
     name = f"{name}-config{environment}-seed{seed}"
     training = Training(name, seed, work_dir / name, work_dir / "checkpoints" / name, n_episodes)
     mark = training.checkpoints / "finished"
     if not mark.exists():
+        for left_over in (training.output, training.checkpoints):
+            shutil.rmtree(left_over, ignore_errors=True)
         command = [sys.executable, str(PROGRAMS / "multi_agent_training.py"), "-n", str(n_episodes), "-t", environment]
         command += ["-e", environment, "--seed", str(seed), "--run_name", name, "--wandb", "False"]
         command += ["--checkpoint_dir", str(work_dir / "checkpoints"), "--output_dir", str(work_dir), *arguments]
