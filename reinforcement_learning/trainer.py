@@ -210,8 +210,7 @@ class Trainer:
         self.last_evaluation = metrics
         self.evaluated_episode = self.episode
         if found.scores[found.best] > self.best_score:
-            self.best_score, self.best_episode, self.best_policy = found.scores[found.best], self.episode, found.best
-            self._write(self.folders.checkpoints / BEST)
+            self._save_best(found.scores[found.best], found.best)
         if self._exchange_is_due():
             self.population.exchange(self.episode, found.scores)
             self._log_exchange()
@@ -249,12 +248,23 @@ class Trainer:
 
     def _save_checkpoint(self) -> None:
         """Buffers first, then the checkpoint that names them: whichever moment a kill picks, they fit together."""
+        earlier = set(self.folders.replay_buffers.glob("episode_*.npz"))
         buffers = self._save_buffers() if self.config.save_replay_buffer else []
         path = numbered_checkpoint(self.folders.checkpoints, self.episode)
         if self._write(path, buffers):
             remove_all_but_newest(self.folders.checkpoints, "episode_*.pt", self.config.keep_checkpoints)
             if buffers:
                 remove_all_but_newest(self.folders.replay_buffers, "episode_*.npz", len(buffers))
+        else:  # no checkpoint names them, and the disk may be full
+            for buffer in set(buffers) - earlier:
+                buffer.unlink(missing_ok=True)
+
+    def _save_best(self, score: float, policy: int) -> None:
+        """The best so far is what its file holds; one that cannot be written does not count."""
+        before = self.best_score, self.best_episode, self.best_policy
+        self.best_score, self.best_episode, self.best_policy = score, self.episode, policy
+        if not self._write(self.folders.checkpoints / BEST):
+            self.best_score, self.best_episode, self.best_policy = before
 
     def _save_buffers(self) -> list[Path]:
         """A file for each policy's replay buffer, or none at all."""

@@ -122,16 +122,21 @@ class TestEvaluation:
         assert_same(first, second)
 
 
+def let_evaluations_find(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
+    """Has each evaluation find the next of some mean scores."""
+    waiting = iter(scores)
+
+    def scored(*arguments: Any) -> PopulationScores:
+        found, score = score_population(*arguments), next(waiting)
+        results = [dataclasses.replace(result, score=score) for result in found.together]
+        return PopulationScores(results, [results])
+
+    monkeypatch.setattr(trainer_module, "score_population", scored)
+
+
 class TestCheckpoints:
     def test_the_last_few_and_the_best_are_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        scores = iter([-0.5, -0.1, -0.3, -0.2, -0.4])
-
-        def scored(*arguments: Any) -> PopulationScores:
-            found, score = score_population(*arguments), next(scores)
-            results = [dataclasses.replace(result, score=score) for result in found.together]
-            return PopulationScores(results, [results])
-
-        monkeypatch.setattr(trainer_module, "score_population", scored)
+        let_evaluations_find(monkeypatch, [-0.5, -0.1, -0.3, -0.2, -0.4])
         trainer, _ = run(tmp_path, n_episodes=5, checkpoint_interval=1, keep_checkpoints=2, save_replay_buffer=True)
         assert sorted(os.listdir(trainer.folders.checkpoints)) == [
             "best.pt",
@@ -161,6 +166,36 @@ class TestCheckpoints:
         assert any("No space left" in text and "warning" in text for text in sink.messages)
         assert read_checkpoint(numbered_checkpoint(tmp_path / "checkpoints", 3))["episode"] == 3
         assert not numbered_checkpoint(tmp_path / "checkpoints", 6).exists()
+
+    def test_best_that_cannot_be_written_is_not_told_as_the_best(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write = trainer_module.write_checkpoint
+
+        def write_unless_second(path: Path, content: dict[str, Any]) -> None:
+            if content["episode"] == 2:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write(path, content)
+
+        let_evaluations_find(monkeypatch, [-0.5, -0.1, -0.3])
+        monkeypatch.setattr(trainer_module, "write_checkpoint", write_unless_second)
+        trainer, _ = run(tmp_path, n_episodes=3, checkpoint_interval=1)
+        best = read_checkpoint(trainer.folders.checkpoints / BEST)
+        assert best["episode"] == best["best"]["episode"] == trainer.best_episode == 3
+        assert best["best"]["score"] == trainer.best_score == -0.3
+
+    def test_buffer_without_its_checkpoint_does_not_stay(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def no_room(path: Path, content: dict[str, Any]) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        trainer, _ = run(tmp_path, n_episodes=3, save_replay_buffer=True)
+        (kept,) = trainer.folders.replay_buffers.iterdir()
+        monkeypatch.setattr(trainer_module, "write_checkpoint", no_room)
+        trainer._save_checkpoint()  # the same once more: its buffer belongs to the checkpoint that is there
+        assert list(trainer.folders.replay_buffers.iterdir()) == [kept]
+        trainer, _ = resume(tmp_path, numbered_checkpoint(tmp_path / "checkpoints", 3), n_episodes=6)
+        trainer.run()
+        assert list(trainer.folders.replay_buffers.iterdir()) == [kept]
 
     def test_buffer_that_cannot_be_saved_leaves_a_checkpoint_without_one(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
