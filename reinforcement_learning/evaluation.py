@@ -149,7 +149,7 @@ def play_each_train_alone(env: RailEnv) -> EpisodeResult:
 
 def evaluation_metrics(results: Sequence[EpisodeResult]) -> dict[str, float]:
     """Minimum, maximum, mean and standard deviation of scores, completions and steps, and what became of the rest."""
-    metrics = {}
+    metrics: dict[str, float] = {}
     measured: dict[str, list[float]] = {
         "scores": [result.score for result in results],
         "completions": [result.completion for result in results],
@@ -160,6 +160,7 @@ def evaluation_metrics(results: Sequence[EpisodeResult]) -> dict[str, float]:
         metrics[f"evaluation/{name}_max"] = float(np.max(values))
         metrics[f"evaluation/{name}_mean"] = float(np.mean(values))
         metrics[f"evaluation/{name}_std"] = float(np.std(values))
+    metrics["evaluation/nb_episodes"] = len(results)
     metrics["evaluation/deadlocked"] = float(np.mean([result.deadlocked for result in results]))
     metrics["evaluation/never_departed"] = float(np.mean([result.never_departed for result in results]))
     return metrics

@@ -48,6 +48,7 @@ def test_metrics_by_hand() -> None:
             "evaluation/nb_steps_max": 40,
             "evaluation/nb_steps_mean": 30,
             "evaluation/nb_steps_std": 10,
+            "evaluation/nb_episodes": 2,
             "evaluation/deadlocked": 0.25,
             "evaluation/never_departed": 0.25,
         }
