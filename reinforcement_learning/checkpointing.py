@@ -57,6 +57,8 @@ def read_checkpoint(path: str | Path, *, to_resume: bool = True) -> dict[str, An
         CheckpointError: the file is missing, damaged, no checkpoint, of another format, or holds too little.
     """
     path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; give the path of a checkpoint (.pt) in it.")
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist; give the path of a checkpoint (.pt).")
     try:

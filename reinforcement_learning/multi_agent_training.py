@@ -116,9 +116,11 @@ def _collect_garbage_from_now_on() -> None:
 
 def _find_checkpoint(options: dict[str, Any]) -> tuple[Path | None, dict[str, Any] | None]:
     """The checkpoint that ``--resume`` means, and its content."""
-    resume = options.get("resume", "")
-    if not resume:
+    if "resume" not in options:
         return None, None
+    resume = options["resume"]
+    if not resume:  # a variable of a script that is not set: beginning anew is not what was meant
+        raise ConfigError("--resume is empty, but must be the path of a checkpoint (.pt), or latest.")
     folder = Path(options.get("checkpoint_dir", TrainingConfig.checkpoint_dir))
     path = latest_checkpoint(folder, _warn) if resume == "latest" else Path(resume)
     checkpoint = read_checkpoint(path)
@@ -199,7 +201,10 @@ def _announce(config: TrainingConfig, folders: RunFolders, trainer: Trainer, dev
     if training != evaluation:
         message(f"Note: to evaluate on {training}, where the policy is trained, add -e {config.training_env_config}.")
     if trainer.episode >= config.n_episodes:
-        message(f"All {config.n_episodes} episodes are done already: give a larger -n to train on.")
+        message(
+            f"All {config.n_episodes} episodes are done already: -n counts the whole training, so give a larger one "
+            "to train on."
+        )
 
 
 def _close(config: TrainingConfig, folders: RunFolders, trainer: Trainer, finished: bool) -> None:
@@ -207,7 +212,8 @@ def _close(config: TrainingConfig, folders: RunFolders, trainer: Trainer, finish
     metrics = trainer.metrics
     metrics.summary(trainer.summary())
     ending = "Finished" if finished else "Interrupted"
-    lines = ["", f"{ending} after {trainer.episode} of {config.n_episodes} episodes."]
+    n_episodes = max(config.n_episodes, trainer.episode)  # resumed with a smaller number nothing is left to do
+    lines = ["", f"{ending} after {trainer.episode} of {n_episodes} episodes."]
     best = folders.checkpoints / BEST
     if trainer.best_episode:
         whose = f" by policy {trainer.best_policy}" if config.num_policies > 1 else ""

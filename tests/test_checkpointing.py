@@ -70,7 +70,7 @@ class TestReading:
     def test_missing(self, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match="does not exist"):
             read_checkpoint(tmp_path / "episode_0000001.pt")
-        with pytest.raises(CheckpointError, match="does not exist"):
+        with pytest.raises(CheckpointError, match="is a folder"):
             read_checkpoint(tmp_path)
 
     @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])

@@ -116,8 +116,9 @@ class TestTraining:
         assert (content["episode"], content["config"]["hidden_size"]) == (6, 16)
         sizes = [row["training/buffer_size"] for row in place.rows() if "training/buffer_size" in row]
         assert sizes == sorted(sizes)
-        out, _ = place.train("--resume", str(place.checkpoints()[-1]), "-n", "6")
-        assert "larger -n" in out
+        out, _ = place.train("--resume", str(place.checkpoints()[-1]), "-n", "5")
+        assert "All 5 episodes are done already" in out
+        assert "Finished after 6 of 6 episodes" in out
 
     def test_saved_buffer_starts_another_training(self, trained: tuple[Place, str, str], tmp_path: Path) -> None:
         (buffer,) = trained[0].base.glob("replay_buffer_dir/*/*.npz")
@@ -220,6 +221,8 @@ def test_help_lists_every_option() -> None:
         (["--buffer_size", "1e15"], "GB"),
         (["--resume", "missing.pt"], "missing.pt"),
         (["--resume", "latest"], "no complete checkpoint"),
+        (["--resume", "."], "is a folder"),
+        (["--resume="], "--resume is empty"),
         (["--resume", __file__], "not a checkpoint"),
         (["--restore_replay_buffer", "missing.npz"], "missing.npz"),
         (["--output_dir", f"{__file__}/below"], "--output_dir"),
