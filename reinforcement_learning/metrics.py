@@ -7,6 +7,7 @@ both as they come. Metrics are plain floats; fractions (completion, epsilon, act
 import contextlib
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -338,6 +339,11 @@ def _format_duration(seconds: float) -> str:
 def _is_terminal(stream: Any) -> bool:
     # Standard error is None under pythonw and may be closed under a job scheduler.
     try:
-        return bool(stream.isatty())
+        if not stream.isatty():
+            return False
     except (AttributeError, ValueError):
         return False
+    # A terminal that does not know its width, as in some containers, shows no bar at all.
+    with contextlib.suppress(OSError, ValueError):
+        return os.get_terminal_size(stream.fileno()).columns > 0
+    return True

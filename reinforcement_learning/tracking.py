@@ -4,10 +4,12 @@ Both libraries are imported when a sink is made, not before: each costs seconds,
 """
 
 import contextlib
+import functools
 import math
 import os
 import ssl
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -41,6 +43,7 @@ class TensorBoardSink:
     ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        _let_no_thread_of_tensorboard_print_tracebacks()
         purge_step = None if resume_episode is None else resume_episode + 1
         self._writer = SummaryWriter(log_dir=str(directory), purge_step=purge_step)
         if config is not None:
@@ -79,6 +82,18 @@ class TensorBoardSink:
     def close(self, exit_code: int = 0) -> None:
         """Writes what is still buffered."""
         self._writer.close()
+
+
+@functools.cache
+def _let_no_thread_of_tensorboard_print_tracebacks() -> None:
+    """What fails in its thread that writes, on a full disk for example, is raised again by the sink's next call."""
+    before = threading.excepthook
+
+    def hook(failure: threading.ExceptHookArgs) -> None:
+        if type(failure.thread).__module__ != "tensorboard.summary.writer.event_file_writer":
+            before(failure)
+
+    threading.excepthook = hook
 
 
 class WandbSink:

@@ -1,8 +1,11 @@
 """The metrics writer and its sinks, W&B apart, against real files and real event readers."""
 
+import errno
 import io
 import json
 import math
+import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -248,6 +251,25 @@ def test_tensorboard_resume_shows_nothing_twice(tmp_path):
     assert read_scalars(tmp_path)["a"] == [(1, 1), (2, 2), (3, 3), (4, 40), (5, 50), (6, 60), (7, 70)]
 
 
+def test_tensorboard_on_a_full_disk_is_switched_off_with_one_line(tmp_path, capfd, monkeypatch):
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    writer = MetricsWriter([TensorBoardSink(tmp_path)])
+
+    def no_room(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(RecordWriter, "write", no_room)
+    for episode in range(1000):
+        writer.log(episode, EVALUATION)
+        if not writer.sinks:
+            break
+    writer.close()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "TensorBoardSink" in line
+    assert "No space left" in line
+
+
 def test_tensorboard_shows_films_and_ignores_what_it_cannot_play(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -331,6 +353,20 @@ def test_console_with_terminal_keeps_a_bar_and_prints_above_it(capsys, monkeypat
     assert "score -0.312, completion 41.2%, epsilon 0.110" in bar
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("evaluation at episode 6: score -0.271")
+
+
+@pytest.mark.parametrize(("columns", "has_bar"), [(80, True), (0, False)])
+def test_console_has_a_bar_where_the_terminal_has_a_width(capsys, monkeypatch, columns, has_bar):
+    pty, fcntl, termios = (pytest.importorskip(name) for name in ("pty", "fcntl", "termios"))
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with os.fdopen(follower, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        sink = ConsoleSink(total_episodes=1)
+        sink.log(1, TRAINING)
+        sink.close()
+    os.close(leader)
+    assert ("episode 1/1" in capsys.readouterr().out) is not has_bar
 
 
 @pytest.mark.parametrize("stream", [None, io.StringIO()])
