@@ -7,6 +7,7 @@ python reinforcement_learning/multi_agent_training.py -n 2500 -t 1
 
 import gc
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,6 +20,7 @@ from utils.compile_ahead import CompileAhead
 
 compile_ahead = CompileAhead()
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while imports take their seconds Ctrl-C just ends the process
     gc.disable()  # what is imported is no garbage, and looking for some takes a quarter of the start
     compile_ahead.start()  # before PyTorch is imported, which takes seconds
 
@@ -69,6 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         saved = " A checkpoint was saved." if error.saved else ""
         print(f"multi_agent_training.py: error: {error}{saved}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # of a training signals are handled by Interrupts
+        print("multi_agent_training.py: interrupted before the training began.", file=sys.stderr)
+        return 130
 
 
 def _train(options: dict[str, Any]) -> int:
@@ -91,7 +96,7 @@ def _train(options: dict[str, Any]) -> int:
             with MetricsWriter(sinks) as metrics:
                 trainer.metrics = metrics
                 _announce(config, folders, trainer, describe(devices), notes)
-                compile_ahead.finish(trainer.feature_set, config.safe_moves)
+                compile_ahead.finish(trainer.feature_set, config.safe_moves, metrics.message)
                 _collect_garbage_from_now_on()
                 finished = trainer.run()
                 _close(config, folders, trainer, finished)
@@ -257,4 +262,5 @@ def _warn(text: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

@@ -29,7 +29,7 @@ class Names(event.Listener):
     def on_end(self, event):
         pass
 
-ahead.finish(get_feature_set("tree_routes"), safe_moves=True)
+ahead.finish(get_feature_set("tree_routes"), safe_moves=True, say=lambda text: print("said"))
 event.register("numba:compile", Names())
 trainer, _ = make_trainer(Path(sys.argv[1]), n_episodes=3, num_envs=2, feature_set="tree_routes", safe_moves=True)
 trainer.run()
@@ -48,7 +48,7 @@ def play(folder: Path, cache: Path) -> list[str]:
 
 
 def test_nothing_is_left_to_compile_and_the_second_time_nothing_is_started(tmp_path: Path) -> None:
-    assert play(tmp_path / "a", tmp_path / "cache") == ["True", "episodes", "3"]
+    assert play(tmp_path / "a", tmp_path / "cache") == ["True", "said", "episodes", "3"]
     assert play(tmp_path / "b", tmp_path / "cache") == ["False", "episodes", "3"]
 
 

@@ -152,6 +152,15 @@ def test_signal_leaves_a_checkpoint_that_the_said_command_resumes(
     assert place.episodes() == list(range(1, n_episodes + 1))
 
 
+def test_ctrl_c_before_the_training_begins_is_no_traceback(tmp_path: Path) -> None:
+    with Place(tmp_path).start(*SHORT, *ENDLESS, "--wandb", "False") as process:
+        wait_for(lambda: any("torch" in mapped.path for mapped in psutil.Process(process.pid).memory_maps()))
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=TIMEOUT)
+    assert process.returncode in (-signal.SIGINT, 130)
+    assert "Traceback" not in err
+
+
 def wait_for(condition: Any) -> None:
     """Looks again and again until something has come about."""
     for _ in range(10 * TIMEOUT):

@@ -33,10 +33,17 @@ class CompileAhead:
         if _is_needed():
             self._child = ChildProcess("utils.compile_ahead", self._received)
 
-    def finish(self, feature_set: "FeatureSet", safe_moves: bool) -> None:
-        """Compiles the rest and waits; to be called before anything is played with these observations."""
+    def finish(self, feature_set: "FeatureSet", safe_moves: bool, say: Callable[[str], None] = print) -> None:
+        """Compiles the rest and waits; to be called before anything is played with these observations.
+
+        Args:
+            feature_set: what is observed.
+            safe_moves: whether unsafe moves are ruled out.
+            say: gets a line that tells the user what takes so long.
+        """
         if self._child is None:
             return
+        say("First start: compiling simulator and observation, which takes about half a minute.")
         _compile_observation_and_simulator(feature_set)
         for _ in range(2 if safe_moves or feature_set.with_routes else 1):
             self._done.acquire(timeout=_SECONDS_TO_WAIT)
