@@ -30,6 +30,7 @@ from reinforcement_learning.checkpointing import (
     BEST,
     CheckpointError,
     latest_checkpoint,
+    newest_first,
     read_checkpoint,
     stored_feature_set,
 )
@@ -240,10 +241,9 @@ def _close(config: TrainingConfig, folders: RunFolders, trainer: Trainer, finish
         lines.append(
             "Next: " + shlex.join(["python", str(evaluate), "--policy", str(best), "-e", config.training_env_config])
         )
-    if not finished and any(folders.checkpoints.glob("episode_*.pt")):
-        elsewhere = config.checkpoint_dir != TrainingConfig.checkpoint_dir
-        where = ["--checkpoint_dir", config.checkpoint_dir] if elsewhere else []
-        lines.append("To go on: " + shlex.join(["python", str(script), "--resume", "latest", *where]))
+    newest = newest_first(folders.checkpoints, "episode_*.pt")
+    if not finished and newest:  # by its path: the latest of all may be that of a training that runs beside this one
+        lines.append("To go on: " + shlex.join(["python", str(script), "--resume", str(newest[0])]))
     metrics.message("\n".join(lines))
 
 

@@ -1,6 +1,7 @@
 """Where a run writes, checked before anything is trained."""
 
 import os
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from reinforcement_learning.checkpointing import newest_first
 from reinforcement_learning.config import ConfigError, TrainingConfig
 from reinforcement_learning.replay_buffer import bytes_needed
 from utils.atomic_files import remove_unfinished
@@ -41,10 +43,11 @@ def prepare_run_folders(config: TrainingConfig, *, resumed: bool) -> RunFolders:
     for folder in (checkpoints, output, *([replay_buffers] if config.save_replay_buffer else [])):
         check_writable("run_name", folder)
         remove_unfinished(folder)
-    if not resumed and any(checkpoints.glob("*.pt")):
+    there = newest_first(checkpoints, "*.pt")
+    if there and not resumed:
         raise ConfigError(
             f"--run_name {name!r} already has checkpoints in {checkpoints}: choose another name, or go on with "
-            f"--resume latest --checkpoint_dir {checkpoints}."
+            f"--resume {shlex.quote(str(there[0]))}."
         )
     return RunFolders(name, checkpoints, replay_buffers, output)
 

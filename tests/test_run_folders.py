@@ -36,7 +36,7 @@ def test_name_of_another_run_is_refused_unless_it_is_resumed(tmp_path: Path) -> 
     config = config_below(tmp_path, run_name="mine")
     folders = prepare_run_folders(config, resumed=False)
     (folders.checkpoints / "episode_0000100.pt").touch()
-    with pytest.raises(ConfigError, match=r"--run_name 'mine'.*--resume"):
+    with pytest.raises(ConfigError, match=r"--run_name 'mine'.*--resume .*mine/episode_0000100\.pt"):
         prepare_run_folders(config, resumed=False)
     assert prepare_run_folders(config, resumed=True) == folders
 
