@@ -233,7 +233,7 @@ def _close(config: TrainingConfig, folders: RunFolders, trainer: Trainer, finish
         if config.learning_curve and trainer.episode and _draw(config, folders, curve, metrics):
             lines.append(f"  learning curve  {curve}")
     if config.tensorboard:
-        lines.append(f"  TensorBoard     tensorboard --logdir {config.output_dir}")
+        lines.append("  TensorBoard     " + shlex.join(["tensorboard", "--logdir", config.output_dir]))
     lines += report_several_policies(trainer, folders.output, finished=finished, warn=_warn)
     script = Path(__file__).resolve()
     if finished and best.exists():

@@ -133,7 +133,7 @@ def test_signal_leaves_a_checkpoint_that_the_said_command_resumes(
     tmp_path: Path, number: int, code: int, num_workers: int
 ) -> None:
     place = Place(tmp_path / "a folder with spaces")
-    options = ["--wandb", "False", "--tensorboard", "False", "--num_workers", str(num_workers)]
+    options = ["--wandb", "False", "--num_workers", str(num_workers)]
     with place.start(*SHORT, *ENDLESS, *options) as process:
         wait_for(lambda: len(place.episodes()) >= 3 if list(place.base.glob("output_dir/*/metrics.jsonl")) else False)
         children = psutil.Process(process.pid).children()
@@ -145,6 +145,7 @@ def test_signal_leaves_a_checkpoint_that_the_said_command_resumes(
     assert not any(child.is_running() for child in children)
     reached = read_checkpoint(place.checkpoints()[-1])["episode"]
     assert reached >= 3
+    assert f"tensorboard --logdir {shlex.quote(str(place.base / 'output_dir'))}" in out
     (command,) = (line.removeprefix("To go on: ") for line in out.splitlines() if line.startswith("To go on: "))
     n_episodes = reached + 2
     done = run_command([*shlex.split(command)[1:], "-n", str(n_episodes)], cwd=Path("/"))
