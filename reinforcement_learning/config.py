@@ -59,6 +59,7 @@ def _one_of(*values: str) -> Accepts:
 
 _ANY = Accepts("any text", lambda value: True)
 _BOOL = Accepts("True or False", lambda value: True)
+_FOLDER = Accepts("a path", bool)  # "" would be the working directory
 
 
 def option(
@@ -205,12 +206,14 @@ class TrainingConfig:
     )
     pbt_gamma: bool = option(_POLICIES, False, "let gamma vary, too", _BOOL)
 
-    checkpoint_dir: str = option(_FILES, str(PROJECT_ROOT / "checkpoints"), "folder for checkpoints")
+    checkpoint_dir: str = option(_FILES, str(PROJECT_ROOT / "checkpoints"), "folder for checkpoints", _FOLDER)
     keep_checkpoints: int = option(_FILES, 3, "newest checkpoints kept beside the best one", _at_least(1))
-    replay_buffer_dir: str = option(_FILES, str(PROJECT_ROOT / "replay_buffers"), "folder for saved replay buffers")
+    replay_buffer_dir: str = option(
+        _FILES, str(PROJECT_ROOT / "replay_buffers"), "folder for saved replay buffers", _FOLDER
+    )
     save_replay_buffer: bool = option(_FILES, False, "save the replay buffer with each checkpoint", _BOOL)
     restore_replay_buffer: str = option(_FILES, "", "saved replay buffer (.npz) to start with")
-    output_dir: str = option(_FILES, str(PROJECT_ROOT / "runs"), "folder for metrics and pictures")
+    output_dir: str = option(_FILES, str(PROJECT_ROOT / "runs"), "folder for metrics and pictures", _FOLDER)
     level_cache: str = option(
         _FILES, "", "folder that keeps training levels, so that another run with the same seed need not make them"
     )
