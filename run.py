@@ -13,7 +13,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -96,8 +96,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _play(evaluation: RemoteEvaluation, player: Player) -> list[Episode]:
     """Plays one environment after the other until the evaluator has no more."""
-    episodes = []
-    for env in evaluation.levels():
+    episodes: list[Episode] = []
+    while True:
+        env = evaluation.next_level()
+        if evaluation.timed_out_at_the_end and episodes and episodes[-1].result is not None:
+            episodes[-1] = replace(episodes[-1], result=None)
+            print(f"{episodes[-1].level}: timed out after its last step, scores 0", flush=True)
+        if env is None:
+            return episodes
         stopwatch, result, remark = Stopwatch(), None, ""
         try:
             result = player.play(evaluation.simulator(), 0, stopwatch)
@@ -109,7 +115,6 @@ def _play(evaluation: RemoteEvaluation, player: Player) -> list[Episode]:
         episode = Episode(evaluation.level_path, env.get_num_agents(), result, stopwatch)
         episodes.append(episode)
         print(f"{episode.level}: {episode.n_trains} trains, {remark or _outcome(episode)}", flush=True)
-    return episodes
 
 
 def _outcome(episode: Episode) -> str:

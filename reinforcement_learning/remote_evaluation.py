@@ -2,10 +2,13 @@
 
 flatland-rl's own client waits for ever where nobody answers. This one notices that the evaluator is gone, in the
 middle of an episode too: it counts the commands that nobody has taken yet, and looks who is connected to Redis.
+
+An evaluator that gives up waiting puts a word about it into a list of errors, and goes on waiting. That word may come
+too late to be found before the next command is sent; and a command that arrives at that very moment is lost.
 """
 
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import redis
@@ -31,29 +34,48 @@ class EpisodeTimedOut(Exception):
 
 
 class _WatchfulRedis(redis.Redis):
-    """A connection that gives up when commands are neither read nor answered."""
+    """A connection that gives up when commands are neither read nor answered.
 
-    def watch(self, channel: str, wait: float) -> None:
-        """From here on ``channel`` is the list of commands; the first of them may lie there for ``wait`` seconds."""
-        self._channel = channel
+    Attributes:
+        found_errors: the evaluator had given up waiting before it took the command that was answered last.
+    """
+
+    found_errors = False
+
+    def watch(self, commands: str, errors: str, wait: float) -> None:
+        """Names the lists of commands and of errors; the first command may lie there for ``wait`` seconds."""
+        self._commands, self._errors = commands, errors
         self._patience_alone = wait
         self._n_sent = 0
         self._n_read: int | None = None
         self._last_sign = time.monotonic()
+        self._last_sent: tuple[Any, ...] = ()
 
     def lpush(self, name: Any, *values: Any) -> Any:
         """Sends a command."""
         n_waiting = super().lpush(name, *values)
         self._n_sent += len(values)
+        self._last_sent = values
         self._look_for_a_sign(n_waiting)
         return n_waiting
 
     def blpop(self, keys: Any, timeout: float | None = 0) -> Any:
-        """Waits for an answer."""
+        """Waits for an answer; sends the command again where it was lost."""
+        n_errors: int | None = None  # since the command has left its list
         while (answer := super().blpop(keys, timeout=1)) is None:
-            self._look_for_a_sign(self.llen(self._channel))
+            n_waiting = self.llen(self._commands)
+            self._look_for_a_sign(n_waiting)
+            if n_waiting == 0:
+                n_errors_before, n_errors = n_errors, self.llen(self._errors)
+                # The evaluator does one thing after the other: if it gives up waiting for a command when this one has
+                # left the list and is not answered, it has never got it.
+                if n_errors_before is not None and n_errors > n_errors_before:
+                    self.lpush(self._commands, *self._last_sent)
+                    n_errors = None
         self._last_sign = time.monotonic()
         self._patience_alone = _PATIENCE_ALONE  # it has been there: if it is not any more, it will not come back
+        # what it said until now is about what was before; found later, it would be taken for the next environment's
+        self.found_errors = self.delete(self._errors) > 0
         return answer
 
     def _look_for_a_sign(self, n_waiting: int) -> None:
@@ -82,8 +104,13 @@ class _Client(FlatlandRemoteClient):
         if self._watchful is None:
             self.redis_pool.connection_kwargs["socket_timeout"] = 30
             self._watchful = _WatchfulRedis(connection_pool=self.redis_pool)
-            self._watchful.watch(self.command_channel, self._wait)
+            self._watchful.watch(self.command_channel, self.error_channel, self._wait)
         return self._watchful
+
+    @property
+    def found_errors(self) -> bool:
+        """See :class:`_WatchfulRedis`."""
+        return self._watchful is not None and self._watchful.found_errors
 
     def _remote_request(self, _request: dict[str, Any], blocking: bool = True) -> Any:
         try:
@@ -118,9 +145,15 @@ class RemoteEvaluation:
     Args:
         wait: seconds in which Redis and the evaluator must have come up.
 
+    Attributes:
+        timed_out_at_the_end: the evaluator has given up on the environment before the running one, after its last step
+            or before: it counts as zero.
+
     Raises:
         EvaluatorError: they have not.
     """
+
+    timed_out_at_the_end = False
 
     def __init__(self, wait: float) -> None:
         give_up = time.monotonic() + wait
@@ -133,26 +166,27 @@ class RemoteEvaluation:
                     raise
             time.sleep(0.5)
 
-    def levels(self) -> Iterator[RailEnv]:
-        """Every environment to play; each must be played to its end, or to its :class:`EpisodeTimedOut`.
+    def next_level(self) -> RailEnv | None:
+        """The next environment to play, to its end or to its :class:`EpisodeTimedOut`; None where there are no more.
 
         Raises:
             EvaluatorError: the evaluation cannot go on.
         """
+        clear_flatland_caches()
+        self.timed_out_at_the_end = False
         while True:
-            clear_flatland_caches()
             try:
                 with quiet_generation(), garbage_collection_paused():
                     observations, _ = self.client.env_create(NoObservations())
-            except TimeoutException:  # the one of the episode before; the request was not sent
+            except TimeoutException:  # the request was not sent
+                self.timed_out_at_the_end = True
                 continue
             except EvaluatorError:
                 raise
             except Exception as error:  # a file that is missing or damaged
                 raise EvaluatorError(f"the environment cannot be loaded: {_one_line(error)}") from error
-            if observations is False:
-                return
-            yield self.client.env
+            self.timed_out_at_the_end |= self.client.found_errors
+            return None if observations is False else self.client.env
 
     @property
     def level_path(self) -> str:
@@ -166,8 +200,9 @@ class RemoteEvaluation:
 
     def sit_out(self) -> None:
         """Plays the running environment to its end without an action."""
-        while not _step(self.client, {})[1]:
-            pass
+        with suppress(EpisodeTimedOut):  # it scores nothing in either case
+            while not _step(self.client, {})[1]:
+                pass
 
     def submit(self) -> dict[str, Any]:
         """Ends the evaluation; returns what the evaluator says. Blocks for ever where AICROWD_BLOCKING_SUBMIT is set.
