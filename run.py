@@ -10,16 +10,20 @@ looked for on port 6379 of the host in the environment variable redis_ip, 127.0.
 """
 
 import argparse
+import gc
 import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+if __name__ == "__main__":
+    gc.disable()  # what is imported is no garbage, and looking for some takes a fifth of the start
+
 import torch
 
+from reinforcement_learning.arguments import SentenceParser, at_least, seconds_to_plan
 from reinforcement_learning.checkpointing import CheckpointError, checkpoint_to_submit
-from reinforcement_learning.config import SentenceParser, whole_number
-from reinforcement_learning.planning import PlanningOptions, planning_to_submit, seconds_to_plan
+from reinforcement_learning.planning import PlanningOptions, planning_to_submit
 from reinforcement_learning.remote_evaluation import EpisodeTimedOut, EvaluatorError, RemoteEvaluation
 from reinforcement_learning.rollout import EpisodeResult, Stopwatch
 from reinforcement_learning.scoring import Player, planning_player
@@ -78,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", metavar="FILE", help="default: $FLATLAND_CHECKPOINT, else the one that ships")
     parser.add_argument(
         "--policy_index",
-        type=whole_number,
+        type=at_least(0),
         metavar="I",
         help="which policy of a checkpoint that holds several (default: the best)",
     )
@@ -89,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         help="plan for at most S seconds a step; 0: not at all (default: $FLATLAND_PLAN_SECONDS, else 0)",
     )
     parser.add_argument(
-        "--wait", type=whole_number, default=50, metavar="SECONDS", help="for Redis and the evaluator (default: 50)"
+        "--wait", type=at_least(0), default=50, metavar="SECONDS", help="for Redis and the evaluator (default: 50)"
     )
     return parser
 
@@ -146,4 +150,6 @@ def _row(name: str, episodes: Sequence[Episode]) -> str:
 
 
 if __name__ == "__main__":
+    gc.freeze()
+    gc.enable()
     sys.exit(main())

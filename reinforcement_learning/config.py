@@ -10,8 +10,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
+from reinforcement_learning.arguments import SentenceParser, whole_number
 from utils.env_configs import EnvConfigError, SavedEnv, resolve_env_config
 from utils.observation_utils import FEATURE_SETS
 
@@ -326,21 +327,6 @@ def parse_bool(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
 
 
-def whole_number(text: str) -> int:
-    """Takes 2500 and also 1e5, as a sweep or a person may write it."""
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        number = float(text)
-        if number == int(number):
-            return int(number)
-    except (ValueError, OverflowError):
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-
-
 def _number(text: str) -> float:
     try:
         return float(text)
@@ -359,21 +345,12 @@ PLACES = frozenset(
 """Options that name files and folders of one machine, or runs on it."""
 
 
-class SentenceParser(argparse.ArgumentParser):
-    """Ends with one sentence and exit code 2, without the page of usage that argparse prints before it."""
-
-    def error(self, message: str) -> NoReturn:
-        """Prints the sentence and exits with 2."""
-        self.exit(2, f"{self.prog}: error: {message.rstrip('.')}. (--help lists all options)\n")
-
-
 def build_parser(*, keep_unset: bool = False) -> SentenceParser:
     """The command line; with ``keep_unset`` only options that were given appear in the result."""
     parser = SentenceParser(
         prog="multi_agent_training.py",
         description="Trains a policy that all trains share: a dueling double DQN on Flatland tree observations.",
         epilog="Example: multi_agent_training.py -n 2500 -t 1 -e 1",
-        allow_abbrev=False,
     )
     groups = {name: parser.add_argument_group(title) for name, title in GROUPS.items()}
     for row in dataclasses.fields(TrainingConfig):

@@ -22,7 +22,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
 
-from reinforcement_learning.config import PROJECT_ROOT, SentenceParser, whole_number
+from reinforcement_learning.arguments import SentenceParser, at_least
+from reinforcement_learning.config import PROJECT_ROOT
 from utils.env_configs import EnvConfig, EnvConfigError, resolve_env_config
 from utils.official_tests import METADATA, write_tests
 
@@ -54,9 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = SentenceParser(
-        prog="grade_locally.py", description="Grades a submission as Flatland's graders do.", allow_abbrev=False
-    )
+    parser = SentenceParser(prog="grade_locally.py", description="Grades a submission as Flatland's graders do.")
     parser.add_argument(
         "--tests", type=Path, required=True, metavar="FOLDER", help="environments; made where it does not exist"
     )
@@ -64,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         "-e", "--env_config", action="append", metavar="TEXT", help="repeatable: what to make (default: 0 and 1)"
     )
     parser.add_argument(
-        "-n", "--n_levels", type=whole_number, default=3, metavar="N", help="levels of each (default: 3)"
+        "-n", "--n_levels", type=at_least(1), default=3, metavar="N", help="levels of each (default: 3)"
     )
     parser.add_argument("--way", choices=WAYS, default="both", help="default: both")
     parser.add_argument("--checkpoint", metavar="FILE", help="default: $FLATLAND_CHECKPOINT, else the one that ships")
@@ -81,8 +80,6 @@ def _environments(options: argparse.Namespace) -> list[Path]:
     folder = options.tests
     if not folder.exists():
         configs = [resolve_env_config(text) for text in options.env_config or ["0", "1"]]
-        if options.n_levels < 1:
-            raise ValueError(f"-n is {options.n_levels}, but must be at least 1.")
         return write_tests(folder, [config for config in configs if isinstance(config, EnvConfig)], options.n_levels)
     if not (folder / METADATA).is_file():
         raise ValueError(f"--tests is {str(folder)!r}, which has no {METADATA}: give a folder of tests, or a new one.")

@@ -14,7 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
 
-from reinforcement_learning.config import PROJECT_ROOT, ConfigError, SentenceParser, whole_number
+from reinforcement_learning.arguments import SentenceParser, whole_number
+from reinforcement_learning.config import PROJECT_ROOT, ConfigError
 from reinforcement_learning.interrupts import Interrupts
 from reinforcement_learning.run_folders import check_writable
 from reinforcement_learning.search.local_search import LocalSearch
@@ -59,7 +60,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="hyperparameter_search.py",
         description="Trains the configurations of a sweep file on this machine and says which is best. Started again "
         "with the same --study it goes on.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--sweep", type=Path, default=PROJECT_ROOT / "sweep.yaml", metavar="FILE", help="default: the project's own"

@@ -14,7 +14,6 @@ Karnin, Koren and Somekh 2013.
 """
 
 import argparse
-import math
 import os
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ import numpy as np
 from flatland.envs.rail_env import RailEnv
 from numpy.typing import NDArray
 
+from reinforcement_learning.arguments import seconds_to_plan
 from reinforcement_learning.policy import Policy
 from utils.action_mask import NOTHING_TO_DECIDE
 from utils.deadlock_check import deadlocked
@@ -75,21 +75,6 @@ class PlanningOptions:
     def of_seconds(cls, seconds: float) -> "PlanningOptions | None":
         """The usual options with that many seconds a step; None, no planning, for 0."""
         return cls(seconds) if seconds > 0 else None
-
-
-def seconds_to_plan(text: str) -> float:
-    """What ``--plan_seconds`` and FLATLAND_PLAN_SECONDS may be.
-
-    Raises:
-        argparse.ArgumentTypeError: it is something else.
-    """
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 on")
-    return seconds
 
 
 def planning_to_submit() -> "PlanningOptions | None":

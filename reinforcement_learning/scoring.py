@@ -1,6 +1,5 @@
 """Plays the same levels with several players and sums up what each of them reached."""
 
-import argparse
 import multiprocessing
 import signal
 import statistics
@@ -16,6 +15,7 @@ import numpy.typing as npt
 import torch
 from flatland.envs.rail_env import RailEnv
 
+from reinforcement_learning.arguments import BEST_POLICY, MAPPING
 from reinforcement_learning.checkpointing import CheckpointError, load_policies, load_policy
 from reinforcement_learning.evaluation import (
     mean_and_standard_error,
@@ -41,7 +41,6 @@ from utils.simulator import FlatlandSimulator
 CEILING = "ceiling"
 PLANNING = " with planning"
 """What the name of a checkpoint ends in where it plans while it plays."""
-BEST_POLICY, MAPPING = "best", "mapping"
 NAMES = (*RULES, CEILING)
 """The players that are no checkpoints."""
 
@@ -117,19 +116,6 @@ class PopulationPlayer:
             return self.mapping.drivers(seed, level)
 
         return play_levels_together([simulator], self.observer, self.policies, drivers, stopwatch=stopwatch)[0]
-
-
-def policy_choice(text: str) -> int | str:
-    """What ``--policy_index`` may be: a number, ``best`` or ``mapping``.
-
-    Raises:
-        argparse.ArgumentTypeError: it is something else.
-    """
-    if text in (BEST_POLICY, MAPPING):
-        return text
-    if text.isdecimal():
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 0 on nor {BEST_POLICY} nor {MAPPING}")
 
 
 def with_planned(names: Sequence[str]) -> list[str]:
@@ -279,7 +265,7 @@ class Scorer:
 
     Args:
         names: players, see :func:`load_player`.
-        policy_index: which policy of checkpoints with several; see :func:`policy_choice`.
+        policy_index: which policy of checkpoints with several; see :func:`~.arguments.policy_choice`.
         num_workers: processes that play; 1 is this one.
         plan_seconds: see :func:`load_player`.
 

@@ -1,0 +1,76 @@
+"""How all commands read their arguments: one sentence and exit code 2 for what cannot be used."""
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+BEST_POLICY, MAPPING = "best", "mapping"
+"""What ``--policy_index`` takes besides numbers."""
+
+
+class SentenceParser(argparse.ArgumentParser):
+    """Ends with one sentence and exit code 2, without the page of usage that argparse prints before it."""
+
+    def __init__(self, **settings: Any) -> None:
+        # with abbreviations, an option that a later version adds would change what a command means
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the sentence and exits with 2."""
+        self.exit(2, f"{self.prog}: error: {message.rstrip('.')}. (--help lists all options)\n")
+
+
+def whole_number(text: str) -> int:
+    """Takes 2500 and also 1e5, as a sweep or a person may write it."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+        if number == int(number):
+            return int(number)
+    except (ValueError, OverflowError):
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+
+
+def at_least(low: int) -> Callable[[str], int]:
+    """The type of an argument that is a whole number from ``low`` on."""
+
+    def whole_number_at_least(text: str) -> int:
+        number = whole_number(text)
+        if number < low:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {low}")
+        return number
+
+    return whole_number_at_least
+
+
+def policy_choice(text: str) -> int | str:
+    """What ``--policy_index`` may be: a number, ``best`` or ``mapping``.
+
+    Raises:
+        argparse.ArgumentTypeError: it is something else.
+    """
+    if text in (BEST_POLICY, MAPPING):
+        return text
+    if text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 0 on nor {BEST_POLICY} nor {MAPPING}")
+
+
+def seconds_to_plan(text: str) -> float:
+    """What ``--plan_seconds`` and FLATLAND_PLAN_SECONDS may be.
+
+    Raises:
+        argparse.ArgumentTypeError: it is something else.
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 on")
+    return seconds
