@@ -2,30 +2,37 @@
 
     python benchmarks/submission.py
 
-Seconds are CPU seconds of this process, which other processes disturb less than the clock.
+Writes submission.json beside itself. Ways of scoring are measured in turn, each in processes of its own, so that a busy
+machine disturbs all of them alike; medians of their ratios count.
 """
 
+import json
+import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from flatland.envs.rail_env import RailEnv
 
 from benchmarks.machine import processor
+from benchmarks.scoring_cost import CONFIG, SEEDS, Cost
 from reinforcement_learning.checkpointing import checkpoint_to_submit
 from reinforcement_learning.rollout import Rollout, Stopwatch
-from reinforcement_learning.scoring import Scorer, Task
 from reinforcement_learning.submission import load_warmed_up
-from utils.env_configs import ENV_CONFIGS, make_rail_env, quiet_generation, unset_rail_env
-from utils.flatland_caches import clear_flatland_caches
+from utils.env_configs import ENV_CONFIGS, make_rail_env
 from utils.simulator import FlatlandSimulator
 
-SEEDS = range(1000, 1050)
-CONFIG = ENV_CONFIGS["Test_1"]
+HERE = Path(__file__).resolve().parent
 LARGEST = ENV_CONFIGS["Round2_Test_14"]
+TURNS = 7
+STEPS_EACH = 100  # of the largest configuration, whose later steps cost more
 
 
 class _ActionsOnly(FlatlandSimulator):
@@ -33,70 +40,109 @@ class _ActionsOnly(FlatlandSimulator):
 
     def __init__(self, env: RailEnv) -> None:
         super().__init__(env)
-        self.actions: list[dict[int, int]] = []
+        self.actions: list[list[int]] = []
 
     def _step_env(self, actions: dict[int, int]) -> tuple[dict[int, float], bool]:
-        self.actions.append(actions)
+        self.actions.append(list(actions.values()))
         return super()._step_env(actions)
 
 
-def bare_seconds(actions: dict[int, list[dict[int, int]]]) -> float:
-    """Levels made and stepped by flatland-rl alone, with actions that are known already."""
-    started = time.process_time()
+def actions_of_all_levels() -> dict[int, list[list[int]]]:
+    """What the policy does on each level, by seed, step and train."""
+    policy, observer = load_warmed_up(checkpoint_to_submit())
+    actions = {}
     for seed in SEEDS:
-        with quiet_generation():
-            env = unset_rail_env(CONFIG, seed)
-            env.reset(True, True, random_seed=seed)
-        for chosen in actions[seed]:
-            env.step(chosen)
-        clear_flatland_caches()  # without it the later levels of a long run would be slower
-    return time.process_time() - started
+        simulator = _ActionsOnly(make_rail_env(ENV_CONFIGS[CONFIG], seed))
+        rollout = Rollout(observer, [policy], ENV_CONFIGS[CONFIG].n_agents)
+        rollout.start(0, simulator)
+        while rollout.playing:
+            rollout.step()
+        actions[seed] = simulator.actions
+    return actions
 
 
-def scoring_seconds(checkpoint: str) -> float:
-    """The same levels by evaluate_agent's way, with the same checkpoint."""
-    scorer = Scorer([checkpoint])
-    started = time.process_time()
-    for _ in scorer.play([Task(CONFIG, seed) for seed in SEEDS]):
-        pass
-    return time.process_time() - started
+def measured(*arguments: str) -> Cost:
+    """What ``scoring_cost.py`` says of itself."""
+    command = [sys.executable, str(HERE / "scoring_cost.py"), *arguments]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return Cost(**json.loads(output.splitlines()[-1]))
 
 
-def largest_configuration() -> list[dict[str, float]]:
-    """CPU seconds of each step of an episode, by part."""
+def scoring(folder: Path) -> dict[str, Any]:
+    """Scoring against flatland-rl alone, and two workers against one."""
+    actions, checkpoint = folder / "actions.json", str(checkpoint_to_submit())
+    actions.write_text(json.dumps(actions_of_all_levels()))
+    ways = {"flatland": ("bare", str(actions)), "one": ("scored", checkpoint, "1"), "two": ("scored", checkpoint, "2")}
+    turns = [{name: measured(*arguments) for name, arguments in ways.items()} for _ in range(TURNS)]
+
+    def ratio(way: str, other: str, seconds: Callable[[Cost], float]) -> float:
+        return statistics.median(seconds(turn[way]) / seconds(turn[other]) for turn in turns)
+
+    return {
+        "levels": f"{len(SEEDS)} of {CONFIG}",
+        "processor_time_of_levels_one_worker_to_flatland": ratio("one", "flatland", lambda cost: cost.levels_cpu),
+        "processor_time_with_start_one_worker_to_flatland": ratio(
+            "one", "flatland", lambda cost: cost.start_cpu + cost.levels_cpu
+        ),
+        "time_of_levels_two_workers_to_one": ratio("two", "one", lambda cost: cost.levels),
+        "time_with_start_two_workers_to_one": ratio("two", "one", lambda cost: cost.start + cost.levels),
+        "median_seconds": {
+            way: {
+                field: round(statistics.median(getattr(turn[way], field) for turn in turns), 2)
+                for field in ("start", "start_cpu", "levels", "levels_cpu")
+            }
+            for way in ways
+        },
+        "load_of_machine": os.getloadavg()[1],
+    }
+
+
+def largest_configuration() -> dict[str, Any]:
+    """Processor seconds of the steps of an episode, by part."""
     policy, observer = load_warmed_up(checkpoint_to_submit())
     env = make_rail_env(LARGEST, 0)
     stopwatch, steps = Stopwatch(clock=time.process_time), []
     rollout = Rollout(observer, [policy], LARGEST.n_agents, stopwatch=stopwatch)
     rollout.start(0, FlatlandSimulator(env))
+    results = []
     while rollout.playing:
         stopwatch.seconds.clear()
-        rollout.step()
+        results += rollout.step()
         steps.append(dict(stopwatch.seconds))
-    return steps
+    parts = [("all", steps)]
+    parts += [(f"{i} to {i + STEPS_EACH - 1}", steps[i : i + STEPS_EACH]) for i in range(0, len(steps), STEPS_EACH)]
+    return {
+        "config": LARGEST.name,
+        "n_trains": LARGEST.n_agents,
+        "n_steps": len(steps),
+        "completion": results[0][1].completion,
+        "steps": {name: summary(chosen) for name, chosen in parts},
+        "load_of_machine": os.getloadavg()[1],
+    }
+
+
+def summary(steps: list[dict[str, float]]) -> dict[str, float]:
+    """Seconds of a step, flatland-rl's included, and those to observe and choose."""
+    own = [step["observation"] + step["inference"] for step in steps]
+    total = [sum(step.values()) for step in steps]
+    return {
+        "median": statistics.median(total),
+        "longest": max(total),
+        "own_median": statistics.median(own),
+        "own_longest": max(own),
+        "own_share_median": statistics.median(part / whole for part, whole in zip(own, total, strict=True)),
+        "own_share_of_sum": sum(own) / sum(total),
+    }
 
 
 def main() -> None:
-    """Prints the figures."""
-    print(processor())
-    checkpoint = str(checkpoint_to_submit())
-    policy, observer = load_warmed_up(checkpoint)
-    actions = {}
-    for seed in SEEDS:
-        simulator = _ActionsOnly(make_rail_env(CONFIG, seed))
-        rollout = Rollout(observer, [policy], CONFIG.n_agents)
-        rollout.start(0, simulator)
-        while rollout.playing:
-            rollout.step()
-        actions[seed] = simulator.actions
-    ratios = [scoring_seconds(checkpoint) / bare_seconds(actions) for _ in range(3)]
-    print(f"scoring {len(SEEDS)} levels of {CONFIG.name}: {statistics.median(ratios):.2f} times flatland-rl alone")
-    steps = largest_configuration()
-    print(f"{LARGEST.name}, {LARGEST.n_agents} trains, {len(steps)} steps:")
-    for name, chosen in (("all steps", steps), ("first 500 steps", steps[:500])):
-        total = statistics.median(sum(step.values()) for step in chosen)
-        own = statistics.median(step["observation"] + step["inference"] for step in chosen)
-        print(f"  {name}: median {1000 * total:.1f} ms, observation, mask and network {1000 * own:.2f} ms")
+    """Measures, prints and records."""
+    with tempfile.TemporaryDirectory() as folder:
+        record = {"processor": processor(), "cores": os.cpu_count(), "scoring": scoring(Path(folder))}
+    print(json.dumps(record["scoring"], indent=1), flush=True)
+    record["largest"] = largest_configuration()
+    print(json.dumps(record["largest"], indent=1))
+    (HERE / "submission.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

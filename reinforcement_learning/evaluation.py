@@ -13,6 +13,7 @@ from reinforcement_learning.heuristics import Rule, ShortestPath
 from reinforcement_learning.policy import Policy
 from reinforcement_learning.rollout import EpisodeResult, Rollout, Stopwatch
 from utils.deadlock_check import deadlocked
+from utils.env_configs import ENV_CONFIGS, make_rail_env
 from utils.level_snapshot import LevelSnapshot
 from utils.observation_utils import Observer
 from utils.rail_grid import DO_NOTHING
@@ -21,6 +22,14 @@ from utils.simulator import FlatlandSimulator, Simulator
 
 # Each RailEnv in play holds a million malfunction draws, 9 MB; more at a time would hardly be faster.
 LEVELS_AT_A_TIME = 4
+
+
+def warm_up(policy: Policy, observer: Observer) -> None:
+    """Plays a step of a small level: what is compiled or loaded once, is, for processes forked from here on as well."""
+    state = RailState.from_env(make_rail_env(ENV_CONFIGS["Tiny"], 0))
+    actions = policy.act(*observer.observe(state))
+    observer.settle(state, actions)
+    deadlocked(state)
 
 
 def play_levels(

@@ -23,6 +23,7 @@ from reinforcement_learning.evaluation import (
     play_each_train_alone,
     play_levels,
     play_levels_together,
+    warm_up,
 )
 from reinforcement_learning.heuristics import RULES
 from reinforcement_learning.multi_policy.mapping import PolicyMapping
@@ -148,6 +149,7 @@ def load_player(name: str, policy_index: int | str = BEST_POLICY, plan_seconds: 
         policies, observer, config = load_policies(name)
         return PopulationPlayer(policies, observer, make_mapping(config))
     policy, observer = load_policy(name, None if policy_index == BEST_POLICY else int(policy_index))
+    warm_up(policy, observer)
     return planning_player(policy, observer, PlanningOptions(plan_seconds) if plans else None)
 
 

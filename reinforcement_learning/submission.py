@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from reinforcement_learning.checkpointing import checkpoint_to_submit, load_policy
 from reinforcement_learning.dddqn_policy import GreedyPolicy
+from reinforcement_learning.evaluation import warm_up
 from reinforcement_learning.planning import Planner, PlanningOptions, planning_to_submit, warm_up_planning
 from utils.action_mask import NOTHING_TO_DECIDE
 from utils.deadlock_check import deadlocked
-from utils.env_configs import ENV_CONFIGS, make_rail_env
 from utils.observation_utils import Observer
 from utils.rail_grid import DO_NOTHING
 from utils.rail_state import RailState
@@ -34,17 +34,14 @@ from utils.rail_state import RailState
 
 @lru_cache(maxsize=4)
 def load_warmed_up(checkpoint: str | Path, policy_index: int | None = None) -> tuple[GreedyPolicy, Observer]:
-    """A policy and its observer that have played a step already: what is compiled or loaded once, is.
+    """A policy and its observer, ready to play in time.
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
     """
     torch.set_num_threads(1)
     policy, observer = load_policy(checkpoint, policy_index)
-    state = RailState.from_env(make_rail_env(ENV_CONFIGS["Tiny"], 0))
-    actions = policy.act(*observer.observe(state))
-    observer.settle(state, actions)
-    deadlocked(state)
+    warm_up(policy, observer)
     return policy, observer
 
 

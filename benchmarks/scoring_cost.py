@@ -1,0 +1,81 @@
+"""A process of its own that makes and plays levels, by flatland-rl alone or as evaluate_agent.py does.
+
+    python benchmarks/scoring_cost.py bare ACTIONS.json | scored CHECKPOINT NUM_WORKERS
+
+``benchmarks/submission.py`` starts it. It prints what it took as JSON, with those processes that it starts counted in.
+"""
+
+import gc
+import json
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+SEEDS = range(1000, 1050)
+CONFIG = "Test_1"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of the start (imports, checkpoint) and of the levels, by the clock and of processors."""
+
+    start: float
+    start_cpu: float
+    levels: float
+    levels_cpu: float
+
+
+def _cpu() -> float:
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def _bare(actions: str, started: float) -> Cost:
+    """Levels made and stepped by flatland-rl alone, with actions that are known already."""
+    from utils.env_configs import ENV_CONFIGS, quiet_generation, unset_rail_env
+    from utils.flatland_caches import clear_flatland_caches
+
+    chosen = json.loads(Path(actions).read_text())
+    ready, ready_cpu = time.time(), _cpu()
+    for seed in SEEDS:
+        with quiet_generation():
+            env = unset_rail_env(ENV_CONFIGS[CONFIG], seed)
+            env.reset(True, True, random_seed=seed)
+        for of_step in chosen[str(seed)]:
+            env.step(dict(enumerate(of_step)))
+        clear_flatland_caches()  # without it the later levels of a long run would be slower
+    return Cost(ready - started, ready_cpu, time.time() - ready, _cpu() - ready_cpu)
+
+
+def _scored(checkpoint: str, num_workers: int, started: float) -> Cost:
+    """The same levels by evaluate_agent's way."""
+    gc.disable()  # as evaluate_agent.py does
+    import torch
+
+    from reinforcement_learning.evaluate_agent import Scorer, Task
+    from utils.env_configs import ENV_CONFIGS
+
+    gc.freeze()
+    gc.enable()
+    torch.set_num_threads(1)
+    scorer = Scorer([checkpoint], num_workers=num_workers)
+    ready, ready_cpu = time.time(), _cpu()
+    for _ in scorer.play([Task(ENV_CONFIGS[CONFIG], seed) for seed in SEEDS]):
+        pass
+    return Cost(ready - started, ready_cpu, time.time() - ready, _cpu() - ready_cpu)
+
+
+def main() -> None:
+    """Measures as the command line says."""
+    started = time.time()  # the interpreter's own start, some hundredths of a second, comes before
+    what, path, *num_workers = sys.argv[1:]
+    cost = _bare(path, started) if what == "bare" else _scored(path, int(num_workers[0]), started)
+    print(json.dumps(asdict(cost)))
+
+
+if __name__ == "__main__":
+    main()
