@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"run.py: error: {error}", file=sys.stderr)
         return 2
     how = f", planning for at most {planning.seconds:g} s a step" if planning else ""
-    print(f"playing with {checkpoint}{how}", flush=True)
+    print(f"playing with {checkpoint}{how}; waiting for the evaluator, {options.wait} s at most", flush=True)
     try:
         evaluation = RemoteEvaluation(options.wait)
         episodes = _play(evaluation, player)

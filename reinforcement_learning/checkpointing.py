@@ -154,7 +154,8 @@ def load_policy(
         scores = [evaluation.get(alone_score(p), -math.inf) for p in range(n_policies)]
         policy_index = scores.index(max(scores))
     if not 0 <= policy_index < n_policies:
-        raise CheckpointError(f"{path} holds policies 0 to {n_policies - 1}, but --policy_index is {policy_index}.")
+        held = f"policies 0 to {n_policies - 1}" if n_policies > 1 else "one policy, number 0"
+        raise CheckpointError(f"{path} holds {held}, but --policy_index is {policy_index}.")
     return _policy_of(content, path, device, policy_index), _observer_of(content, path)
 
 

@@ -119,7 +119,9 @@ class _Client(FlatlandRemoteClient):
             raise
         except redis.RedisError as error:
             where = f"{self.remote_host}:{self.remote_port}"
-            raise EvaluatorError(f"there is no connection to Redis at {where} ({_one_line(error)}).") from error
+            raise EvaluatorError(
+                f"there is no connection to Redis at {where} ({_one_line(error).rstrip('.')}); is redis-server running?"
+            ) from error
         except Exception as error:
             raise EvaluatorError(f"the evaluator answers with an error: {_one_line(error)}") from error
 

@@ -193,7 +193,7 @@ def test_checkpoint_of_another_feature_set(tmp_path: Path, capsys: pytest.Captur
 
 def test_checkpoint_without_a_policy_of_that_number(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--policy", str(checkpoint), "--policy_index", "3"]) == 2
-    assert "--policy_index is 3" in capsys.readouterr().err
+    assert "holds one policy, number 0, but --policy_index is 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".mp4", ".png"])

@@ -174,6 +174,13 @@ class TestCheckpoints:
         assert "feature set tree version 0" in err
         assert "version 1" in err
 
+    @pytest.mark.parametrize("argument", ["--wait=-1", "--policy_index=best", "--plan_seconds=-1", "--plan=1"])
+    def test_arguments_that_cannot_be_used(self, argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as exit_info:
+            run.main([argument])
+        assert exit_info.value.code == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
     def test_seconds_to_plan_that_are_none(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -183,9 +190,6 @@ class TestCheckpoints:
             capsys.readouterr().err
             == "run.py: error: FLATLAND_PLAN_SECONDS: 'soon' is not a number of seconds from 0 on.\n"
         )
-        with pytest.raises(SystemExit):
-            run.main(["--plan_seconds", "-1"])
-        assert "--plan_seconds" in capsys.readouterr().err
 
     def test_that_ships_is_small(self) -> None:
         assert checkpoint_to_submit().stat().st_size < 5e6
