@@ -5,6 +5,8 @@ import math
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from reinforcement_learning.config import TrainingConfig
@@ -64,6 +66,14 @@ class Learner(Protocol):
     @property
     def learning_steps(self) -> int:
         """Learning steps so far."""
+        ...
+
+    @property
+    def newest_weights(self) -> tuple[int, Any]:
+        """For those who play elsewhere: learning steps, and the weights of that moment or a reference to them.
+
+        The weights are the same object as long as nothing has changed.
+        """
         ...
 
     @property
@@ -135,11 +145,19 @@ class LocalLearner:
         self.transitions_to_learn_from = 0  # collected since the last learning step
         self.losses: list[torch.Tensor] = []  # since the last episode's end
         self._n_to_learn_from = self._n_learned_from = 0  # transitions, in this process
+        self._newest_weights: tuple[int, npt.NDArray[np.float32]] | None = None
 
     @property
     def learning_steps(self) -> int:
         """See :class:`Learner`."""
         return self.policy.learning_steps
+
+    @property
+    def newest_weights(self) -> tuple[int, npt.NDArray[np.float32]]:
+        """See :class:`Learner`."""
+        if self._newest_weights is None or self._newest_weights[0] != self.learning_steps:
+            self._newest_weights = self.learning_steps, self.policy.acting_weights()
+        return self._newest_weights
 
     @property
     def replay_ratio(self) -> float:
@@ -191,6 +209,7 @@ class LocalLearner:
     def take_over(self, other: Learner) -> None:
         """See :class:`Learner`."""
         self.policy.take_over(other.policy)
+        self._newest_weights = None  # others, maybe after as many steps
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`Learner`."""
@@ -206,6 +225,7 @@ class LocalLearner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :class:`Learner`."""
         self.policy.load_state_dict(state)
+        self._newest_weights = None
         self.buffer.random.bit_generator.state = state["sampling"]
         self.transitions_to_learn_from = state["transitions_to_learn_from"]
         self.losses = list(state["losses"].to(self.policy.device))

@@ -1,26 +1,30 @@
-"""Processes that play beside the learner and send it their transitions: experience from elsewhere.
+"""Processes that play beside the learners and send them their transitions: experience from elsewhere.
 
 Each process plays a round of some hundred transitions with the weights it was sent last, sends what it has collected
 in one message, and waits for the next request. Rounds are taken in turn, whoever is ready first, so a training with
-workers gives the same results each time; and no worker is ever more than a round ahead of the learner.
+workers gives the same results each time; and no worker is ever more than a round ahead of the learners. All policies
+play in every process: who drives which train follows from the episode's number, whoever plays it.
 """
 
 import pickle
 import queue
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from reinforcement_learning.broadcast import Broadcast, Listener
 from reinforcement_learning.config import TrainingConfig
-from reinforcement_learning.dddqn_policy import DDDQNPolicy
 from reinforcement_learning.experience import ExperienceError, FinishedEpisode, PlayableLevels, UnfinishedEpisode
 from reinforcement_learning.level_queue import LevelQueue
-from reinforcement_learning.rollout import Stopwatch, TransitionSink
+from reinforcement_learning.multi_policy.mapping import MappingError
+from reinforcement_learning.multi_policy.population import Population
+from reinforcement_learning.rollout import Stopwatch
 from reinforcement_learning.round_player import Round, RoundRequest, Task
 from utils.child_process import ChildProcess
 
 MAX_ENDED_WORKERS = 3  # in a row, without a round between them
-SECONDS_FOR_A_ROUND = 300  # a worker that takes longer is taken for dead
+SECONDS_FOR_A_ROUND = 300  # for each policy; a worker that takes longer is taken for dead
 _SECONDS_TO_WAIT = 0.1  # before the training may ask again whether it should stop
 
 
@@ -37,8 +41,7 @@ class RolloutWorkers:
     Args:
         config: of the whole training.
         levels: what is played.
-        policy: whose weights the processes play with.
-        sink: where transitions go.
+        population: the policies that the processes play with; each gets the transitions of the trains it has driven.
         stopwatch: gets the seconds that the processes spend, added up.
         warn: gets a sentence about a process that has ended.
     """
@@ -47,13 +50,13 @@ class RolloutWorkers:
         self,
         config: TrainingConfig,
         levels: PlayableLevels,
-        policy: DDDQNPolicy,
-        sink: TransitionSink,
+        population: Population,
         *,
         stopwatch: Stopwatch,
         warn: Callable[[str], None],
     ) -> None:
-        self._config, self._levels, self._policy, self._sink = config, levels, policy, sink
+        self._config, self._levels, self._population = config, levels, population
+        self._broadcast = Broadcast(population.learners, population.past_selves)
         self._stopwatch = stopwatch
         self._warn = warn
         self._queue = LevelQueue(config.n_episodes, config.num_workers)
@@ -77,6 +80,7 @@ class RolloutWorkers:
 
         Raises:
             RolloutWorkerError: the processes cannot be started, or end again and again.
+            MappingError: a user's mapping gives something that is none.
         """
         if not self._turns:
             self._start()
@@ -94,7 +98,7 @@ class RolloutWorkers:
         else:
             worker.process.end()
         if done.transitions is not None:
-            self._sink.add(done.transitions)
+            self._population.add(done.transitions)
         for part, seconds in done.seconds.items():
             self._stopwatch.seconds[part] += seconds
         return list(done.finished)
@@ -129,21 +133,19 @@ class RolloutWorkers:
         self._n_started += 1
         task = Task(self._config, self._levels.n_trains(), self.next_level + self._n_started)
         try:
-            worker = _Worker(task, self._answers)
+            worker = _Worker(task, Listener(self._broadcast), self._answers)
         except OSError as error:
             raise RolloutWorkerError(f"a process that plays (--num_workers) cannot be started: {error}.") from error
         self._ask(worker)
         return worker
 
     def _ask(self, worker: "_Worker") -> None:
-        """Asks for a round, with more levels and the newest weights."""
-        # enough for a round
-        levels = self._queue.take(self._config.num_envs + self._config.num_envs // 2 + 1 - len(worker.levels))
+        """Asks for a round, with more levels and what is new."""
+        n_envs, n_policies = self._config.num_envs, self._config.num_policies
+        # enough for a round, which is the longer the more policies there are
+        levels = self._queue.take(n_envs + n_policies * (n_envs // 2 + 1) - len(worker.levels))
         worker.levels += levels
-        steps = self._policy.learning_steps
-        weights = {} if steps == worker.learning_steps else {0: self._policy.acting_weights()}
-        worker.learning_steps = steps
-        worker.ask(RoundRequest([(level, self._levels.packed(level)) for level in levels], weights))
+        worker.ask([(level, self._levels.packed(level)) for level in levels])
 
     def _round_of(self, worker: "_Worker") -> Round | None:
         """The round that a process was asked for; None where it has not come soon, or some process has ended."""
@@ -151,7 +153,7 @@ class RolloutWorkers:
             try:
                 sender, message = self._answers.get(timeout=_SECONDS_TO_WAIT)
             except queue.Empty:
-                if time.monotonic() - worker.asked > SECONDS_FOR_A_ROUND:
+                if time.monotonic() - worker.asked > SECONDS_FOR_A_ROUND * self._config.num_policies:
                     self._replace(worker)
                 return None
             if message is not None:
@@ -159,7 +161,9 @@ class RolloutWorkers:
             elif sender in self._turns:  # the others were ended here
                 self._replace(sender)
                 return None
-        done: Round = pickle.loads(worker.answer)
+        done: Round | MappingError = pickle.loads(worker.answer)
+        if isinstance(done, MappingError):
+            raise done
         worker.answer = None
         return done
 
@@ -186,22 +190,24 @@ class _Worker:
 
     Attributes:
         levels: those it was given and has not finished.
-        learning_steps: the age of the weights it was sent last; None before the first.
         asked: when it was asked for a round.
         answer: the round, as it has come.
     """
 
-    def __init__(self, task: Task, answers: "queue.SimpleQueue[tuple[_Worker, bytes | None]]") -> None:
+    def __init__(
+        self, task: Task, listener: Listener, answers: "queue.SimpleQueue[tuple[_Worker, bytes | None]]"
+    ) -> None:
         self.levels: list[int] = []
-        self.learning_steps: int | None = None
+        self._listener = listener
         self.asked = time.monotonic()
         self.answer: bytes | None = None
         self.process = ChildProcess(
             "reinforcement_learning.rollout_worker", lambda message: answers.put((self, message))
         )
-        self.process.send(pickle.dumps(task))
+        # a mapping of the user's own is found there where this process has found it
+        self.process.send(pickle.dumps((sys.path, task)))
 
-    def ask(self, request: RoundRequest) -> None:
-        """Asks for a round; never waits."""
+    def ask(self, levels: Sequence[tuple[int, bytes | None]]) -> None:
+        """Asks for a round, with more levels and what is new to it; never waits."""
         self.asked = time.monotonic()
-        self.process.send(pickle.dumps(request, protocol=5))
+        self.process.send(pickle.dumps(RoundRequest(levels, self._listener.news()), protocol=5))

@@ -1,12 +1,12 @@
 """Plays episodes in rounds, with weights that come from elsewhere: what a process beside the learner does."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 
+from reinforcement_learning.broadcast import News
 from reinforcement_learning.config import TrainingConfig
 from reinforcement_learning.dddqn_policy import DDDQNPolicy, GreedyPolicy
 from reinforcement_learning.experience import FinishedEpisode, PlayableLevels
@@ -35,17 +35,12 @@ class Task:
     level_workers: int = 0  # processes that make levels ahead, where those do not come with the requests
 
 
-Weights = npt.NDArray[np.float32]  # one policy's, all in one
-
-
 @dataclass(frozen=True)
 class RoundRequest:
-    """What a player is told for each round; what is left out stays as it was."""
+    """What a player is told for each round."""
 
     levels: Sequence[tuple[int, bytes | None]]  # more levels to play, packed; None: the player makes the level
-    weights: Mapping[int, Weights] = field(default_factory=dict)  # by policy
-    terms: Sequence[Hyperparameters] | None = None  # of each policy
-    past_selves: Sequence[Weights] | None = None  # of all older copies, see ``PastSelves``
+    news: News
 
 
 @dataclass(frozen=True)
@@ -107,7 +102,10 @@ class RoundPlayer:
 
     def play(self, request: RoundRequest) -> Round:
         """Plays a round: until there are enough transitions, or no more levels."""
-        self._take_over(request)
+        self._take_over(request.news)
+        self._waiting.extend(request.levels)
+        if request.levels:
+            self._pool.expect([level for level, packed in self._waiting if packed is None])
         finished: list[FinishedEpisode] = []
         n_policies = len(self._learning)
         for _ in range(MAX_STEPS_IN_ROUND * n_policies):
@@ -121,20 +119,17 @@ class RoundPlayer:
         self._said.clear()
         return done
 
-    def _take_over(self, request: RoundRequest) -> None:
-        for p, weights in request.weights.items():
+    def _take_over(self, news: News) -> None:
+        for p, weights in news.weights.items():
             self._learning[p].set_acting_weights(weights)
-        if request.terms is not None:
-            self._terms = request.terms
-        if request.past_selves is not None:
-            copies = [self._new_policy() for _ in request.past_selves]
-            for copy, weights in zip(copies, request.past_selves, strict=True):
+        if news.terms is not None:
+            self._terms = news.terms
+        if news.past_selves is not None:
+            copies = [self._new_policy() for _ in news.past_selves]
+            for copy, weights in zip(copies, news.past_selves, strict=True):
                 copy.set_acting_weights(weights)
             self._crews.past_selves.policies[:] = [GreedyPolicy(copy.q_network, copy.device) for copy in copies]
             self._policies[len(self._learning) :] = self._crews.past_selves.policies
-        self._waiting.extend(request.levels)
-        if request.levels:
-            self._pool.expect([level for level, packed in self._waiting if packed is None])
 
     def _begin_levels(self) -> None:
         for env in self._rollout.free[: len(self._waiting)]:

@@ -131,10 +131,7 @@ class Trainer:
             return make_players(config, self.feature_set, devices, levels, stopwatch=self.stopwatch, warn=self._warn)
         population = Population(config, self.feature_set, devices)
         if config.num_workers > 0:
-            policy = population.learners[0].policy
-            return population, RolloutWorkers(
-                config, levels, policy, population, stopwatch=self.stopwatch, warn=self._warn
-            )
+            return population, RolloutWorkers(config, levels, population, stopwatch=self.stopwatch, warn=self._warn)
         shaping = RewardShaping(config.gamma, config.shaping, config.arrival_reward, config.deadlock_penalty)
         return population, LocalExperience(
             levels,

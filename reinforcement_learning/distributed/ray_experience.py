@@ -13,11 +13,12 @@ from functools import partial
 
 import ray
 
+from reinforcement_learning.broadcast import Broadcast, Listener
 from reinforcement_learning.config import TrainingConfig
 from reinforcement_learning.distributed.answers import ActorsError, Answers, reason_of
 from reinforcement_learning.distributed.learner_actor import LearnerReport
 from reinforcement_learning.distributed.remote_learner import RemoteLearner
-from reinforcement_learning.distributed.remote_rollout import Broadcast, RemoteRollout
+from reinforcement_learning.distributed.remote_rollout import RemoteRollout
 from reinforcement_learning.distributed.rollout_actor import RoundReport
 from reinforcement_learning.distributed.session import n_rollout_actors
 from reinforcement_learning.distributed.watch import ProgressWatch
@@ -68,7 +69,7 @@ class RayExperience:
         self._finished: list[FinishedEpisode] = []  # and not handed out yet
         self._n_started = 0
         self._watch = ProgressWatch([learner.name for learner in learners], warn)
-        self._broadcast = Broadcast(learners, past_selves)
+        self._broadcast = Broadcast(learners, past_selves, ray.put)
         self._said: set[str] = set()
 
     # --- see Experience ------------------------------------------------------------------------------------------
@@ -154,7 +155,7 @@ class RayExperience:
         # a resumed training counts on from its level, or its actors would draw the same random numbers again
         self._n_started += 1
         task = Task(self._config, self._n_trains(), self.next_level + self._n_started, self._config.level_workers)
-        rollout = RemoteRollout(task, n_ended)
+        rollout = RemoteRollout(task, Listener(self._broadcast), n_ended)
         self._rollouts.append(rollout)
         self._answers.expect(rollout.started, lambda nothing: rollout.begin(), partial(self._replace, rollout))
 
@@ -194,7 +195,8 @@ class RayExperience:
             rollout = min(able, key=lambda r: len(r.asked))
             # as many again as it plays, to be made meanwhile
             levels = self._queue.take(2 * self._config.num_envs + 1 - len(rollout.levels))
-            report, parts, ages = rollout.ask(levels, self._broadcast)
+            ages = [learner.newest_weights[0] for learner in self._learners]
+            report, parts = rollout.ask(levels)
             self._answers.expect(report, self._taking_over(rollout, parts, ages), partial(self._replace, rollout))
             for turns in (self._rollouts, playing):
                 turns.remove(rollout)

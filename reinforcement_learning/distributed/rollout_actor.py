@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from reinforcement_learning.broadcast import News, Weights
 from reinforcement_learning.experience import FinishedEpisode
 from reinforcement_learning.multi_policy.hyperparameters import Hyperparameters
-from reinforcement_learning.round_player import RoundPlayer, RoundRequest, Task, Weights
+from reinforcement_learning.round_player import RoundPlayer, RoundRequest, Task
 from reinforcement_learning.transitions import Transitions
 
 
@@ -56,14 +57,12 @@ class RolloutActor:
             The report, and for each policy the transitions of the trains that it has driven; None where there are none.
         """
         n_new = len(request.policies)
-        done = self._player.play(
-            RoundRequest(
-                [(level, None) for level in request.levels],
-                dict(zip(request.policies, weights[:n_new], strict=True)),
-                request.terms,
-                None if request.n_past_selves is None else weights[n_new:],
-            )
+        news = News(
+            dict(zip(request.policies, weights[:n_new], strict=True)),
+            request.terms,
+            None if request.n_past_selves is None else weights[n_new:],
         )
+        done = self._player.play(RoundRequest([(level, None) for level in request.levels], news))
         parts: list[Transitions | None] = [None] * self._n_policies
         if done.transitions is not None:
             drivers = np.unique(done.transitions.drivers).tolist()

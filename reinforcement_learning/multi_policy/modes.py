@@ -90,12 +90,6 @@ def check_sharing(config: TrainingConfig) -> None:
             f"--policy_mode {mode} ties environments to policies in a fixed order, but with --async_rl nobody waits "
             "for anybody; give --policy_mode mixed."
         )
-    if config.num_workers > 0 and not config.async_rl and (n > 1 or config.partner_snapshot_prob > 0):
-        what = f"--num_policies is {n}" if n > 1 else f"--partner_snapshot_prob is {config.partner_snapshot_prob:g}"
-        raise ConfigError(
-            f"--num_workers {config.num_workers} plays with the newest weights of a single policy only, but {what}; "
-            "give --num_workers 0, or add --async_rl."
-        )
     if mode == "synchronous" and environments % n:
         lower, upper = environments // n * n, (environments // n + 1) * n
         nearest = f"{lower} or {upper}" if lower else f"{upper}"
