@@ -65,13 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = given_options(sys.argv[1:] if arguments is None else arguments)
     try:
         return _train(options)
-    except (ConfigError, CheckpointError, ReplayBufferError, DeviceError, MappingError) as error:
+    except (ConfigError, CheckpointError, ReplayBufferError, DeviceError) as error:
         print(f"multi_agent_training.py: error: {error}", file=sys.stderr)
         return 2
-    except ExperienceError as error:
+    except (ExperienceError, MappingError) as error:
         saved = " A checkpoint was saved." if error.saved else ""
         print(f"multi_agent_training.py: error: {error}{saved}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, MappingError) else 1
     except KeyboardInterrupt:  # of a training signals are handled by Interrupts
         print("multi_agent_training.py: interrupted before the training began.", file=sys.stderr)
         return 130

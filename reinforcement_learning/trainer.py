@@ -117,8 +117,9 @@ class Trainer:
                     self._fetch_and_save()
                     error.saved = True
                 raise
-            except MappingError:
+            except MappingError as error:
                 self._fetch_and_save()
+                error.saved = True
                 raise
 
     def _make_players(self, devices: Sequence[str | torch.device] | None) -> tuple[Population, Experience]:

@@ -189,9 +189,11 @@ def run_command(arguments: Sequence[str], cwd: Path) -> subprocess.CompletedProc
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_several_policies(tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_workers", ["0", "2"])
+def test_several_policies(tmp_path: Path, num_workers: str) -> None:
     place = Place(tmp_path)
     arguments = ["--num_policies", "2", "--with_pbt", "--pbt_period_episodes", "2", "--wandb=False", "--seed", "1"]
+    arguments += ["--num_workers", num_workers]
     out, _ = place.train(*SHORT, *arguments)
     assert "2 policies on cpu" in out
     (run,) = place.base.glob("output_dir/*")
@@ -241,7 +243,7 @@ def test_help_lists_every_option() -> None:
         (["--num_policies", "3", "--policy_mode", "synchronous"], "8 divided by --num_policies 3 leaves 2"),
         (["--num_policies", "2", "--policy_mapping", "mine:rule"], "'mine:rule'"),
         (["--num_policies", "2", "--policy_mapping", "math:isqrt"], "'math:isqrt' failed in episode 0"),
-        (["--num_policies", "2", "--num_workers", "1"], "--num_workers 1"),
+        (["--num_policies", "2", "--num_workers", "1", "--policy_mode", "asynchronous"], "add --async_rl"),
         (["--devices", "cuda:99"], "'cuda:99'"),
         (["--with_pbt"], "--num_policies is 1"),
     ],

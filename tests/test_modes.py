@@ -17,7 +17,6 @@ from reinforcement_learning.multi_policy.modes import make_mapping
         ({"policy_mode": "synchronous", "num_envs": 8, "num_policies": 3}, "8 divided by .* 3 leaves 2.* 6 or 9"),
         ({"policy_mode": "synchronous", "num_envs": 2, "num_policies": 3}, "2 divided by .* 3 leaves 2.*num_envs 3"),
         ({"policy_mode": "batched", "num_envs": 2, "num_policies": 3}, "--num_envs is 2, but --num_policies is 3"),
-        ({"num_workers": 2}, "--num_workers 2 .* --num_policies is 2"),
         ({"policy_mode": "batched", "policy_mapping": "by_speed"}, "no effect"),
         ({"policy_mapping": "by_speed", "mix_policies_in_one_env": False}, "--mix_policies_in_one_env False"),
         ({"policy_mapping": "by_colour"}, "--policy_mapping: there is no mapping 'by_colour'"),
@@ -40,6 +39,9 @@ def test_refused_with_the_reason(options: dict[str, Any], words: str) -> None:
         ({"policy_mode": "batched"}, False),
         ({"policy_mode": "asynchronous", "async_rl": True}, True),
         ({"async_rl": True, "num_workers": 3}, True),
+        ({"num_workers": 3}, True),
+        ({"num_workers": 3, "policy_mode": "synchronous"}, False),
+        ({"num_workers": 3, "policy_mode": "batched"}, False),
     ],
 )
 def test_environments_are_mixed_unless_something_says_otherwise(options: dict[str, Any], mixed: bool) -> None:

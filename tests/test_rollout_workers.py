@@ -245,7 +245,7 @@ import sys, time
 from pathlib import Path
 from tiny_training import make_trainer
 
-trainer, _ = make_trainer(Path(sys.argv[1]), num_workers=2, n_episodes=1000)
+trainer, _ = make_trainer(Path(sys.argv[1]), num_workers=2, num_policies=2, n_episodes=1000)
 trainer.experience.play()
 while sys.argv[2] == "playing" and not trainer.population.learners[0].buffer.n_added:
     trainer.experience.play()

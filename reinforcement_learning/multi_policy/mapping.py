@@ -21,7 +21,13 @@ Drivers = npt.NDArray[np.int64]  # [trains], the number of each train's policy
 
 
 class MappingError(ValueError):
-    """A mapping cannot be used; the message is one sentence."""
+    """A mapping cannot be used; the message is one sentence.
+
+    Attributes:
+        saved: whether a checkpoint was saved then.
+    """
+
+    saved = False
 
 
 @dataclass(frozen=True)
@@ -212,7 +218,7 @@ class PolicyMapping:
         return self._checked(given, request)
 
     def _checked(self, given: npt.ArrayLike, request: MappingRequest) -> Drivers:
-        found = f"the mapping {self._name!r} gave"
+        found = f"in episode {request.episode} the mapping {self._name!r} gave"
         wanted = f"but must give a whole number from 0 to {self.n_policies - 1} for each of {request.n_trains} trains."
         try:
             drivers = np.asarray(given)
