@@ -15,18 +15,26 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 if __name__ == "__main__":
     gc.disable()  # what is imported is no garbage, and looking for some takes a fifth of the start
 
 import torch
 
-from reinforcement_learning.arguments import SentenceParser, at_least, seconds_to_plan
+from reinforcement_learning.arguments import (
+    BEST_POLICY,
+    MAPPING,
+    SentenceParser,
+    at_least,
+    policy_choice,
+    seconds_to_plan,
+)
 from reinforcement_learning.checkpointing import CheckpointError, checkpoint_to_submit
 from reinforcement_learning.planning import PlanningOptions, planning_to_submit
 from reinforcement_learning.remote_evaluation import EpisodeTimedOut, EvaluatorError, RemoteEvaluation
 from reinforcement_learning.rollout import EpisodeResult, Stopwatch
-from reinforcement_learning.scoring import Player, planning_player
+from reinforcement_learning.scoring import Player, load_player, planning_player
 from reinforcement_learning.submission import load_warmed_up
 
 
@@ -57,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         planning = (
             planning_to_submit() if options.plan_seconds is None else PlanningOptions.of_seconds(options.plan_seconds)
         )
-        player = planning_player(*load_warmed_up(checkpoint, options.policy_index), planning)
+        player = _load(checkpoint, options.policy_index, planning)
     except (CheckpointError, ValueError) as error:
         print(f"run.py: error: {error}", file=sys.stderr)
         return 2
@@ -82,9 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", metavar="FILE", help="default: $FLATLAND_CHECKPOINT, else the one that ships")
     parser.add_argument(
         "--policy_index",
-        type=at_least(0),
-        metavar="I",
-        help="which policy of a checkpoint that holds several (default: the best)",
+        type=policy_choice,
+        default=BEST_POLICY,
+        metavar="I|best|mapping",
+        help="which policy of a checkpoint that holds several: its number, the best, or all as they were mapped in "
+        "training (default: best)",
     )
     parser.add_argument(
         "--plan_seconds",
@@ -96,6 +106,21 @@ def _parser() -> argparse.ArgumentParser:
         "--wait", type=at_least(0), default=50, metavar="SECONDS", help="for Redis and the evaluator (default: 50)"
     )
     return parser
+
+
+def _load(checkpoint: str | Path, choice: int | str, planning: PlanningOptions | None) -> Player:
+    """What plays, ready to play in time.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+        ValueError: the mapping cannot be found any more, or is to plan; the message is one sentence.
+    """
+    policy, observer = load_warmed_up(checkpoint, choice if isinstance(choice, int) else None)
+    if choice != MAPPING:
+        return planning_player(policy, observer, planning)
+    if planning is not None:
+        raise ValueError("planning is for a single policy: --policy_index must be a number or best.")
+    return load_player(str(checkpoint), MAPPING)
 
 
 def _play(evaluation: RemoteEvaluation, player: Player) -> list[Episode]:
@@ -110,7 +135,7 @@ def _play(evaluation: RemoteEvaluation, player: Player) -> list[Episode]:
             return episodes
         stopwatch, result, remark = Stopwatch(), None, ""
         try:
-            result = player.play(evaluation.simulator(), 0, stopwatch)
+            result = player.play(evaluation.simulator(), len(episodes), stopwatch)
         except EpisodeTimedOut:
             remark = "timed out, scores 0"
         except ValueError as error:

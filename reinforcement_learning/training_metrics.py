@@ -84,7 +84,7 @@ def exchange_row(exchange: dict[str, Any]) -> dict[str, float]:
 
 
 def exchange_lines(exchange: dict[str, Any]) -> list[str]:
-    """The same for people, a line for each policy that has changed."""
+    """The same for people: a line for each policy that has changed, or one that says that none has."""
     lines = []
     for p, (kind, source) in enumerate(zip(exchange["kinds"], exchange["sources"], strict=True)):
         scores = exchange["scores"]
@@ -96,7 +96,7 @@ def exchange_lines(exchange: dict[str, Any]) -> list[str]:
             what = f"learns on (score {scores[p]:.3f})"
         values = ", ".join(f"{name} {value:.3g}" for name, value in exchange["hyperparameters"][p].items())
         lines.append(f"exchange at episode {exchange['episode']}: policy {p} {what} with {values}")
-    return lines
+    return lines or [f"exchange at episode {exchange['episode']}: all policies go on as they are"]
 
 
 def _mean_loss(losses: Sequence[list[torch.Tensor]]) -> float:

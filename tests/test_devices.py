@@ -1,10 +1,19 @@
 """Where policies live, for machines with any number of GPUs."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_training import SMALL
 
+from reinforcement_learning import multi_agent_training
+from reinforcement_learning.config import ConfigError, TrainingConfig
+from reinforcement_learning.learner import LocalLearner
 from reinforcement_learning.multi_policy.devices import DeviceError, describe, place_policies
+from reinforcement_learning.multi_policy.population import Population
+from utils.observation_utils import get_feature_set
 
 
 def test_four_policies_on_two_gpus() -> None:
@@ -43,3 +52,42 @@ def test_list_of_devices() -> None:
 def test_devices_that_are_none_are_refused(devices: str) -> None:
     with pytest.raises(DeviceError, match="--devices names"):
         place_policies(2, use_gpu=False, devices=devices, n_gpus=2)
+
+
+@pytest.mark.parametrize(
+    ("n_gpus", "arguments", "wanted"),
+    [
+        (2, ["--use_gpu"], ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]),
+        (8, ["--use_gpu"], ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]),
+        (2, ["--devices", "cuda:1,cpu"], ["cuda:1", "cpu", "cuda:1", "cpu"]),
+        (2, [], ["cpu"] * 4),
+        (0, ["--use_gpu"], ["cpu"] * 4),
+    ],
+)
+def test_command_line_on_machines_with_so_many_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_gpus: int, arguments: list[str], wanted: list[str]
+) -> None:
+    found: list[Any] = []
+
+    def no_trainer(*positional: Any, devices: list[str], **named: Any) -> None:
+        found.extend(devices)
+        raise ConfigError("there are no such GPUs after all.")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(multi_agent_training, "available_gpus", lambda: n_gpus)
+    monkeypatch.setattr(multi_agent_training, "Trainer", no_trainer)
+    folders = ["--checkpoint_dir", "c", "--output_dir", "o", "--replay_buffer_dir", "b"]
+    assert multi_agent_training.main(["--num_policies", "4", "--wandb=False", *folders, *arguments]) == 2
+    assert found == wanted
+
+
+def test_each_learner_is_made_on_its_policy_s_device() -> None:
+    made = {}
+
+    def make_learner(config: TrainingConfig, features: Any, index: int, device: Any) -> LocalLearner:
+        made[index] = device
+        return LocalLearner(config, features, index, "cpu")
+
+    config, features = TrainingConfig(**{**SMALL, "num_policies": 4, "feature_set": "tree"}), get_feature_set("tree")
+    Population(config, features, ["cuda:0", "cuda:1", "cuda:0", "cuda:1"], make_learner)
+    assert made == {0: "cuda:0", 1: "cuda:1", 2: "cuda:0", 3: "cuda:1"}

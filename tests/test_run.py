@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from grading import RUN, TIMEOUT, Grading, needs_redis
@@ -14,9 +15,10 @@ import run
 from reinforcement_learning.checkpointing import checkpoint_to_submit, write_checkpoint
 from reinforcement_learning.config import PROJECT_ROOT
 from reinforcement_learning.grade_locally import generate_trajectory, redis_server
-from reinforcement_learning.scoring import Scorer, Task
-from utils.env_configs import ENV_CONFIGS, SavedEnv
+from reinforcement_learning.scoring import LearnedPlayer, Player, PopulationPlayer, Scorer, Task
+from utils.env_configs import ENV_CONFIGS, SavedEnv, make_rail_env
 from utils.official_tests import write_tests
+from utils.simulator import FlatlandSimulator
 
 EVALUATORS_SEED = 1001
 # Other numbers of trains and other speeds than those of the training of the checkpoint that ships.
@@ -174,12 +176,45 @@ class TestCheckpoints:
         assert "feature set tree version 0" in err
         assert "version 1" in err
 
-    @pytest.mark.parametrize("argument", ["--wait=-1", "--policy_index=best", "--plan_seconds=-1", "--plan=1"])
+    @pytest.mark.parametrize("argument", ["--wait=-1", "--policy_index=worst", "--plan_seconds=-1", "--plan=1"])
     def test_arguments_that_cannot_be_used(self, argument: str, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as exit_info:
             run.main([argument])
         assert exit_info.value.code == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+    def test_with_several_policies(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        trainer, _ = make_trainer(tmp_path, num_policies=2)
+        path = tmp_path / "two.pt"
+        last_evaluation = {"policy_00/evaluation/scores_mean": -0.3, "policy_01/evaluation/scores_mean": -0.2}
+        write_checkpoint(path, trainer.state_dict() | {"last_evaluation": last_evaluation})
+        players: list[Player] = []
+
+        def seen(evaluation: object, player: Player) -> list[run.Episode]:
+            players.append(player)
+            return []
+
+        monkeypatch.setattr(run, "RemoteEvaluation", lambda wait: SimpleNamespace(submit=lambda: {}))
+        monkeypatch.setattr(run, "_play", seen)
+        for choice in ("0", "1", "best", "mapping"):
+            assert run.main(["--checkpoint", str(path), "--policy_index", choice]) == 0
+        level = FlatlandSimulator(make_rail_env(ENV_CONFIGS["Test_0"], 3))
+        *alone, together = players
+        assert isinstance(together, PopulationPlayer)
+        drivers = together.play(level, 0).drivers
+        assert sorted(set(drivers.tolist())) == [0, 1]
+        assert all(isinstance(player, LearnedPlayer) for player in alone)
+        first, second, best = (next(player.policy.network.parameters()) for player in alone)  # type: ignore[attr-defined]
+        assert best.equal(second)
+        assert not best.equal(first)
+        for arguments, words in (
+            (["--policy_index", "2"], "holds policies 0 to 1"),
+            (["--policy_index", "mapping", "--plan_seconds", "1"], "a number or best"),
+        ):
+            assert run.main(["--checkpoint", str(path), *arguments]) == 2
+            assert words in capsys.readouterr().err
 
     def test_seconds_to_plan_that_are_none(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

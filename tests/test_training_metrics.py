@@ -88,3 +88,8 @@ def test_exchange_in_numbers_and_in_words():
     assert "policy 1 takes over from policy 0 (score -0.500 against -0.100)" in takes_over
     assert "episode 500" in takes_over
     assert "policy 2 learns on (score -0.250) with tau 0.0008" in learns_on
+
+
+def test_an_exchange_that_changes_nothing_is_told_too() -> None:
+    (line,) = exchange_lines(EXCHANGE | {"kinds": [KEPT] * len(EXCHANGE["kinds"])})
+    assert line == f"exchange at episode {EXCHANGE['episode']}: all policies go on as they are"
