@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from reinforcement_learning.config import ConfigError, TrainingConfig
 from reinforcement_learning.multi_policy.modes import make_mapping
+from utils.env_configs import ENV_CONFIGS, make_rail_env
+from utils.rail_state import RailState
 
 
 @pytest.mark.parametrize(
@@ -46,3 +49,11 @@ def test_refused_with_the_reason(options: dict[str, Any], words: str) -> None:
 )
 def test_environments_are_mixed_unless_something_says_otherwise(options: dict[str, Any], mixed: bool) -> None:
     assert make_mapping(TrainingConfig(num_policies=4, **options)).mixed == mixed
+
+
+@pytest.mark.parametrize(("mode", "n_policies"), [("synchronous", 4), ("batched", 4), ("batched", 3), ("batched", 7)])
+def test_in_modes_with_a_mapping_of_their_own_nobody_starves_either(mode: str, n_policies: int) -> None:
+    mapping = make_mapping(TrainingConfig(num_policies=n_policies, num_envs=8, policy_mode=mode))
+    level = RailState.from_env(make_rail_env(ENV_CONFIGS["Tiny"], 0))
+    drivers = np.concatenate([mapping.drivers(k, level) for k in range(1000)])
+    assert np.bincount(drivers) * n_policies / len(drivers) == pytest.approx(np.ones(n_policies), abs=0.1)
