@@ -34,7 +34,8 @@ from reinforcement_learning.checkpointing import (
     read_checkpoint,
     stored_feature_set,
 )
-from reinforcement_learning.config import ConfigError, TrainingConfig, given_options, make_config
+from reinforcement_learning.command_line import given_options
+from reinforcement_learning.config import ConfigError, TrainingConfig, make_config
 from reinforcement_learning.experience import ExperienceError
 from reinforcement_learning.interrupts import Interrupts
 from reinforcement_learning.learning_curve import draw_learning_curve

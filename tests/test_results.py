@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from searches import METRIC, make_sweep
 
-from reinforcement_learning.config import given_options, make_config
+from reinforcement_learning.command_line import given_options
+from reinforcement_learning.config import make_config
 from reinforcement_learning.search.results import as_text, best_of, command_line, read_results, write_tables
 from reinforcement_learning.search.study import State, Study
 from reinforcement_learning.search.sweep_file import Sweep

@@ -11,7 +11,8 @@ import yaml
 from wandb_server import ENTITY, SWEEP, WandbServer
 
 from reinforcement_learning.checkpointing import read_checkpoint
-from reinforcement_learning.config import PROJECT_ROOT, TrainingConfig, given_options, make_config
+from reinforcement_learning.command_line import given_options
+from reinforcement_learning.config import PROJECT_ROOT, TrainingConfig, make_config
 
 SWEEP_FILE = PROJECT_ROOT / "sweep.yaml"
 METRIC = "evaluation/smoothed_score"

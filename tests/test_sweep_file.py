@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from searches import METRIC, make_sweep, write_sweep
 
-from reinforcement_learning.config import PROJECT_ROOT, given_options, make_config
+from reinforcement_learning.command_line import given_options
+from reinforcement_learning.config import PROJECT_ROOT, make_config
 from reinforcement_learning.search.early_stopping import Hyperband
 from reinforcement_learning.search.sweep_file import SweepError, read_sweep
 

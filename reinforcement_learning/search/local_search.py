@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from reinforcement_learning.config import ConfigError, given_options, make_config
+from reinforcement_learning.command_line import given_options
+from reinforcement_learning.config import ConfigError, make_config
 from reinforcement_learning.search.progress import Progress, describe
 from reinforcement_learning.search.study import State, Study, Trial
 from reinforcement_learning.search.sweep_file import Sweep

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from reinforcement_learning.config import ConfigError, TrainingConfig, given_options
+from reinforcement_learning.command_line import given_options
+from reinforcement_learning.config import ConfigError, TrainingConfig
 from reinforcement_learning.search.early_stopping import Hyperband
 from reinforcement_learning.search.parameters import Parameter, ParameterError, Value, read_parameter
 from utils.env_configs import EnvConfigError, resolve_env_config
