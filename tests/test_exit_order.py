@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rail_envs import sparse_env
 
-from utils.exit_order import ExitOrder, follow_trains, is_safe_after
+from utils.exit_order import UNSAFE, follow_trains, judge_move, make_move
+from utils.exit_tables import BY_RANK, N_LEAVING, STUCK, ExitTables
 from utils.rail_grid import possible_move, resource_of
 from utils.rail_simulator import CompiledSimulator
 from utils.rail_state import COLUMN, DIRECTION, MOVING, ROW, STATE, RailState
+from utils.ways_out import key_of
 
 Configuration = tuple[int, int, int]
 
@@ -79,14 +81,14 @@ def positions_of(state: RailState) -> dict[int, Configuration]:
     }
 
 
-def worked_out(state: RailState) -> ExitOrder:
-    exits = ExitOrder.for_state(state)
+def worked_out(state: RailState) -> ExitTables:
+    exits = ExitTables.for_state(state)
     follow_trains(state.dynamic, exits)
     return exits
 
 
-def leaving_in_order(exits: ExitOrder) -> list[int]:
-    return exits.by_rank[: exits.n_leaving[0]].tolist()
+def leaving_in_order(exits: ExitTables) -> list[int]:
+    return exits.trains[BY_RANK, : exits.counts[N_LEAVING]].tolist()
 
 
 LEVELS = {
@@ -103,14 +105,14 @@ def test_who_can_leave(seed: int, n_on_map: int, p_level_free: float) -> None:
     exits = worked_out(state)
     left = positions_of(state)
     assert set(leaving_in_order(exits)) == naive_leaving(state, left)
-    assert set(np.flatnonzero(exits.stuck).tolist()) == set(left) - set(leaving_in_order(exits))
+    assert set(np.flatnonzero(exits.trains[STUCK]).tolist()) == set(left) - set(leaving_in_order(exits))
     for handle in leaving_in_order(exits):
         assert naive_has_way(state, handle, left)
         del left[handle]
 
 
 def ask_all(
-    state: RailState, exits: ExitOrder, order: list[int], commits: Callable[[], bool]
+    state: RailState, exits: ExitTables, order: list[int], commits: Callable[[], bool]
 ) -> dict[int, Configuration]:
     """Asks for every move of every train, in that order, and carries some out; returns where the trains are then."""
     positions = positions_of(state)
@@ -128,10 +130,12 @@ def ask_all(
             expected = naive_is_safe(state, positions, leaving, handle, to)
             if not np.isfinite(state.distance_map[(handle, *to)]):
                 expected = False
-            assert is_safe_after(handle, *to, False, exits) == expected
-            assert is_safe_after(handle, *to, False, exits) == expected  # the second answer may be a remembered one
+            outcome = judge_move(handle, *to, exits)
+            assert (outcome != UNSAFE) == expected
+            assert judge_move(handle, *to, exits) == outcome  # the second answer may be a remembered one
             if expected and commits():
-                assert is_safe_after(handle, *to, True, exits)
+                row, column, direction = to
+                make_move(handle, key_of(state.grid, row, column, direction), outcome, exits)
                 positions[handle] = to
                 if state.distance_map[(handle, *to)] == 0:
                     del positions[handle]
@@ -159,13 +163,13 @@ def test_what_is_kept_from_step_to_step_is_right(seed: int, n_trains: int, p_lev
         sparse_env(seed, n_trains, size=25, p_level_free=p_level_free, malfunction_rate=1 / 20)
     )
     state, random = simulator.state, np.random.default_rng(seed)
-    exits = ExitOrder.for_state(state)
+    exits = ExitTables.for_state(state)
     while not simulator.done:
         follow_trains(state.dynamic, exits)
         anew = worked_out(state)
         assert set(leaving_in_order(exits)) == set(leaving_in_order(anew))
-        np.testing.assert_array_equal(exits.stuck, anew.stuck)
-        np.testing.assert_array_equal(exits.ways.occupant, anew.ways.occupant)
+        np.testing.assert_array_equal(exits.trains[STUCK], anew.trains[STUCK])
+        np.testing.assert_array_equal(exits.occupant, anew.occupant)
         if state.elapsed_steps % 10 == 5:
             assert set(leaving_in_order(exits)) == naive_leaving(state, positions_of(state))
             some = random.permutation(n_trains)[:4].tolist()

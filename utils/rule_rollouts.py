@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from utils.action_mask import fill_mask_of_train
 from utils.compiled import compiled
-from utils.exit_order import ExitOrder, follow_trains, is_safe_after
+from utils.exit_order import UNSAFE, follow_trains, judge_move, make_move
+from utils.exit_tables import ExitTables
 from utils.rail_grid import (
     DO_NOTHING,
     MOVE_LEFT,
@@ -22,7 +23,6 @@ from utils.rail_grid import (
     STOP_MOVING,
     first_possible_move,
     possible_move,
-    resource_of,
 )
 from utils.rail_simulator import CompiledSimulator
 from utils.rail_state import (
@@ -38,6 +38,7 @@ from utils.rail_state import (
 from utils.rail_step import finish_trains, step_trains
 from utils.route_features import RouteSearch, find_detour
 from utils.safe_moves import can_follow, can_move_on, waiting_action
+from utils.ways_out import holder_of, key_of
 
 # Rows of a variation, int64 [N_VARIATIONS, trains].
 (
@@ -85,7 +86,7 @@ class Play(NamedTuple):
     claims: NDArray[np.int32]
     halts: NDArray[np.float64]
     rewards: NDArray[np.float64]
-    exits: ExitOrder
+    exits: ExitTables
     search: RouteSearch
     occupant: NDArray[np.int32]
     mask: NDArray[np.bool_]
@@ -105,7 +106,7 @@ def level_and_play(simulator: CompiledSimulator) -> tuple[Level, Play]:
         claims=np.zeros((2 * state.grid.size, 2), dtype=np.int32),
         halts=simulator.halts.copy(),
         rewards=np.zeros(n_trains),
-        exits=ExitOrder.for_state(state),
+        exits=ExitTables.for_state(state),
         search=RouteSearch.for_state(state),
         occupant=np.zeros(2 * state.grid.size, dtype=np.int32),
         mask=np.zeros(N_ACTIONS, dtype=np.bool_),
@@ -167,12 +168,16 @@ def _try_to_move(handle: int, level: Level, play: Play) -> int:
     while costs.min() < np.inf:
         action = int(costs.argmin()) + MOVE_LEFT
         to_row, to_column, to_direction = possible_move(level.grid, row, column, direction, action)
-        other = play.exits.ways.occupant[resource_of(level.level_free, to_row, to_column, to_direction)] - 1
+        key = key_of(level.grid, to_row, to_column, to_direction)
+        other = holder_of(key, play.exits.occupant, play.exits.places)
         if other >= 0:
-            if can_follow(other, row, column, to_row, to_column, level.grid, play.dynamic):
+            if can_follow(handle, other, to_row, to_column, level.grid, play.dynamic):
                 return -1
-        elif is_safe_after(handle, to_row, to_column, to_direction, True, play.exits):
-            return action
+        else:
+            outcome = judge_move(handle, to_row, to_column, to_direction, play.exits)
+            if outcome != UNSAFE:
+                make_move(handle, key, outcome, play.exits)
+                return action
         costs[action - MOVE_LEFT] = np.inf
     return STOP_MOVING
 
@@ -181,11 +186,14 @@ def _try_to_move(handle: int, level: Level, play: Play) -> int:
 def _try_to_depart(handle: int, level: Level, play: Play) -> int:
     """The action of a train that is ready to depart; -1 if it has to wait for another."""
     row, column, direction = configuration_of(handle, level.constants, play.dynamic)
-    if play.exits.ways.occupant[resource_of(level.level_free, row, column, direction)] > 0:
+    key = key_of(level.grid, row, column, direction)
+    if holder_of(key, play.exits.occupant, play.exits.places) >= 0:
         return -1
-    if is_safe_after(handle, row, column, direction, True, play.exits):
-        return first_possible_move(level.grid, row, column, direction)
-    return DO_NOTHING
+    outcome = judge_move(handle, row, column, direction, play.exits)
+    if outcome == UNSAFE:
+        return DO_NOTHING
+    make_move(handle, key, outcome, play.exits)
+    return first_possible_move(level.grid, row, column, direction)
 
 
 @compiled

@@ -16,9 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.compiled import compiled
-from utils.exit_order import ExitOrder, follow_trains, is_safe_after
-from utils.rail_grid import DO_NOTHING, MOVE_LEFT, MOVE_RIGHT, STOP_MOVING, possible_move, resource_of
+from utils.exit_order import UNSAFE as UNSAFE_OUTCOME
+from utils.exit_order import follow_trains, judge_move, make_move
+from utils.exit_tables import ExitTables
+from utils.rail_grid import DO_NOTHING, MOVE_LEFT, MOVE_RIGHT, STOP_MOVING, possible_move
 from utils.rail_state import (
+    COLUMN,
     DENOMINATOR,
     DIRECTION,
     DISTANCE_IN_CELL,
@@ -27,11 +30,13 @@ from utils.rail_state import (
     MAX_SPEED,
     MOVING,
     READY_TO_DEPART,
+    ROW,
     STATE,
     RailState,
     configuration_of,
     travel_time_of,
 )
+from utils.ways_out import holder_of, key_of
 
 # What ``safe`` holds for a move.
 NO_CHOICE, SAFE, UNSAFE = 0, 1, -1
@@ -48,61 +53,56 @@ def can_move_on(handle: int, constants: np.ndarray, dynamic: np.ndarray) -> bool
 
 
 @compiled
-def can_follow(
-    other: int, row: int, column: int, next_row: int, next_column: int, grid: np.ndarray, dynamic: np.ndarray
-) -> bool:
-    """Whether the train in the next cell may make room: it is not broken, and does not come the other way."""
-    if dynamic[MALFUNCTION_COUNTER, other] > 0:
+def can_follow(handle: int, other: int, row: int, column: int, grid: np.ndarray, dynamic: np.ndarray) -> bool:
+    """Whether a train on the map may follow the one in its next cell.
+
+    That one may make room: it is not broken, and does not come the other way.
+    """
+    if dynamic[ROW, handle] < 0 or dynamic[MALFUNCTION_COUNTER, other] > 0:
         return False
     direction = int(dynamic[DIRECTION, other])
     n_ways = 0
     for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
-        other_row, other_column, _ = possible_move(grid, next_row, next_column, direction, action)
-        if other_row >= 0 and (other_row != row or other_column != column):
+        to_row, to_column, _ = possible_move(grid, row, column, direction, action)
+        if to_row >= 0 and (to_row != dynamic[ROW, handle] or to_column != dynamic[COLUMN, handle]):
             n_ways += 1
     return n_ways > 0
 
 
 @compiled
-def _judge_moves(
-    handle: int, constants: np.ndarray, dynamic: np.ndarray, mask: np.ndarray, safe: np.ndarray, exits: ExitOrder
-) -> None:
-    """Fill ``safe``, int8 [3], for the left, forward and right of a train that can move on."""
-    grid, ways = exits.ways.grid, exits.ways
+def _next_configuration(
+    handle: int, action: int, grid: np.ndarray, constants: np.ndarray, dynamic: np.ndarray
+) -> tuple[int, int, int]:
+    """Where a move leads that a train may make now; three times -1 if nowhere."""
     row, column, direction = configuration_of(handle, constants, dynamic)
-    departs = dynamic[STATE, handle] == READY_TO_DEPART
-    for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
-        if not mask[action]:
-            continue
-        # any move makes a train off the map enter at its first cell
-        to_row, to_column, to_direction = row, column, direction
-        if not departs:
-            to_row, to_column, to_direction = possible_move(grid, row, column, direction, action)
-            if to_row < 0:
-                continue
-        other = ways.occupant[resource_of(ways.level_free, to_row, to_column, to_direction)] - 1
-        if other < 0:
-            is_safe = is_safe_after(handle, to_row, to_column, to_direction, False, exits)
-        else:
-            is_safe = not departs and can_follow(other, row, column, to_row, to_column, grid, dynamic)
-        safe[action - MOVE_LEFT] = SAFE if is_safe else UNSAFE
+    if dynamic[STATE, handle] == READY_TO_DEPART:  # any move makes it enter at its first cell
+        return row, column, direction
+    return possible_move(grid, row, column, direction, action)
 
 
 @compiled
 def _restrict(
-    enabled: bool, constants: np.ndarray, dynamic: np.ndarray, exits: ExitOrder, mask: np.ndarray, safe: np.ndarray
+    enabled: bool, constants: np.ndarray, dynamic: np.ndarray, exits: ExitTables, mask: np.ndarray, safe: np.ndarray
 ) -> None:
-    safe[:] = NO_CHOICE
-    follow_trains(dynamic, exits)
+    grid = exits.grid
     for handle in range(mask.shape[0]):
+        safe[handle] = NO_CHOICE
         if not can_move_on(handle, constants, dynamic):
             continue
-        _judge_moves(handle, constants, dynamic, mask[handle], safe[handle], exits)
-        if enabled:
-            for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
-                mask[handle, action] &= safe[handle, action - MOVE_LEFT] != UNSAFE
-            if not mask[handle].any():
-                mask[handle, STOP_MOVING] = True
+        for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
+            row, column, direction = _next_configuration(handle, action, grid, constants, dynamic)
+            if row < 0 or not mask[handle, action]:
+                continue
+            other = holder_of(key_of(grid, row, column, direction), exits.occupant, exits.places)
+            if other < 0:
+                is_safe = judge_move(handle, row, column, direction, exits) != UNSAFE_OUTCOME
+            else:
+                is_safe = can_follow(handle, other, row, column, grid, dynamic)
+            safe[handle, action - MOVE_LEFT] = SAFE if is_safe else UNSAFE
+            if enabled:
+                mask[handle, action] = is_safe
+        if enabled and not mask[handle].any():
+            mask[handle, STOP_MOVING] = True
 
 
 @compiled
@@ -112,17 +112,23 @@ def waiting_action(handle: int, dynamic: np.ndarray) -> int:
 
 
 @compiled
-def _settle(constants: np.ndarray, dynamic: np.ndarray, exits: ExitOrder, actions: np.ndarray) -> None:
-    ways = exits.ways
-    n_trains = actions.shape[0]
-    follow_trains(dynamic, exits)
-    urgency = np.full(n_trains, np.inf)
-    for handle in range(n_trains):
+def _fill_urgency(
+    distance_map: np.ndarray, constants: np.ndarray, dynamic: np.ndarray, actions: np.ndarray, urgency: np.ndarray
+) -> None:
+    """Trains on the map first, among them the one that is soonest at its target; inf for those that do not move."""
+    for handle in range(actions.shape[0]):
+        urgency[handle] = np.inf
         if MOVE_LEFT <= actions[handle] <= MOVE_RIGHT and can_move_on(handle, constants, dynamic):
-            # trains on the map first, among them the one that is soonest at its target
-            urgency[handle] = travel_time_of(handle, ways.distance_map, constants, dynamic)
+            urgency[handle] = travel_time_of(handle, distance_map, constants, dynamic)
             if dynamic[STATE, handle] == READY_TO_DEPART:
-                urgency[handle] += ways.distance_map.size
+                urgency[handle] += distance_map.size
+
+
+@compiled
+def _settle(constants: np.ndarray, dynamic: np.ndarray, exits: ExitTables, actions: np.ndarray) -> None:
+    grid = exits.grid
+    urgency = np.empty(actions.shape[0])
+    _fill_urgency(exits.distance_map, constants, dynamic, actions, urgency)
     order = np.argsort(urgency)
     progress = True
     while progress:  # a train whose next cell is occupied gets another chance when that one has moved
@@ -130,18 +136,18 @@ def _settle(constants: np.ndarray, dynamic: np.ndarray, exits: ExitOrder, action
         for handle in order:
             if urgency[handle] == np.inf:
                 continue
-            row, column, direction = configuration_of(handle, constants, dynamic)
-            if dynamic[STATE, handle] != READY_TO_DEPART:
-                row, column, direction = possible_move(ways.grid, row, column, direction, actions[handle])
-                if row < 0:
-                    continue
-            if ways.occupant[resource_of(ways.level_free, row, column, direction)] > 0:
+            row, column, direction = _next_configuration(handle, actions[handle], grid, constants, dynamic)
+            key = key_of(grid, row, column, direction)
+            if row < 0 or holder_of(key, exits.occupant, exits.places) >= 0:
                 continue
             progress = True
             urgency[handle] = np.inf
-            if not is_safe_after(handle, row, column, direction, True, exits):
+            outcome = judge_move(handle, row, column, direction, exits)
+            if outcome == UNSAFE_OUTCOME:
                 actions[handle] = waiting_action(handle, dynamic)
-    for handle in range(n_trains):
+            else:
+                make_move(handle, key, outcome, exits)
+    for handle in range(actions.shape[0]):
         if urgency[handle] != np.inf:
             actions[handle] = waiting_action(handle, dynamic)
 
@@ -155,12 +161,12 @@ class SafeMoves:
 
     def __init__(self, enabled: bool = True) -> None:
         self.enabled = enabled
-        self._exits: WeakKeyDictionary[RailState, ExitOrder] = WeakKeyDictionary()
+        self._exits: WeakKeyDictionary[RailState, ExitTables] = WeakKeyDictionary()
 
-    def _known(self, state: RailState) -> ExitOrder:
+    def _known(self, state: RailState) -> ExitTables:
         exits = self._exits.get(state)
         if exits is None:
-            exits = self._exits[state] = ExitOrder.for_state(state)
+            exits = self._exits[state] = ExitTables.for_state(state)
         return exits
 
     def restrict(self, state: RailState, mask: NDArray[np.bool_]) -> NDArray[np.int8]:
@@ -171,7 +177,9 @@ class SafeMoves:
             cannot go now.
         """
         safe = np.empty((state.n_trains, 3), dtype=np.int8)
-        _restrict(self.enabled, state.constants, state.dynamic, self._known(state), mask, safe)
+        exits = self._known(state)
+        follow_trains(state.dynamic, exits)
+        _restrict(self.enabled, state.constants, state.dynamic, exits, mask, safe)
         return safe
 
     def settle(self, state: RailState, actions: NDArray[np.int64]) -> None:
@@ -180,4 +188,6 @@ class SafeMoves:
         The trains on the map come first, among them the one that is soonest at its target.
         """
         if self.enabled:
-            _settle(state.constants, state.dynamic, self._known(state), actions)
+            exits = self._known(state)
+            follow_trains(state.dynamic, exits)
+            _settle(state.constants, state.dynamic, exits, actions)

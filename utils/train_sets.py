@@ -1,0 +1,46 @@
+"""Sets of trains, a bit each, in words of 64. Compiled."""
+
+import numpy as np
+
+from utils.compiled import compiled
+
+_BITS = 64  # in a word
+
+
+def words_for(n_trains: int) -> int:
+    """How long a set is, int64 [words]."""
+    return (n_trains + _BITS - 1) // _BITS
+
+
+@compiled
+def put_bit(bits: np.ndarray, handle: int) -> None:
+    """Enter a train into a set."""
+    bits[handle // _BITS] |= 1 << (handle % _BITS)
+
+
+@compiled
+def clear_bit(bits: np.ndarray, handle: int) -> None:
+    """Take a train out of a set."""
+    bits[handle // _BITS] &= ~(1 << (handle % _BITS))
+
+
+@compiled
+def has_bit(bits: np.ndarray, handle: int) -> bool:
+    """Whether a train is in a set."""
+    return (bits[handle // _BITS] >> (handle % _BITS)) & 1 == 1
+
+
+@compiled
+def next_bit(bits: np.ndarray, after: int) -> int:
+    """The first train in a set after ``after``, which is -1 for the first of all; -1 if there is none."""
+    n_trains = bits.shape[0] * _BITS
+    handle = after + 1
+    while handle < n_trains:
+        rest = bits[handle // _BITS] >> (handle % _BITS)
+        if rest == 0:
+            handle = (handle // _BITS + 1) * _BITS
+        elif rest & 1 == 1:
+            return handle
+        else:
+            handle += 1
+    return -1
