@@ -7,7 +7,7 @@ one action that is left is the one that keeps it going.
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.compiled import compiled
+from utils.compiled import compiled, compiled_helper
 from utils.rail_grid import (
     DO_NOTHING,
     MOVE_FORWARD,
@@ -51,7 +51,7 @@ def stops_everywhere(decision_points: str) -> bool:
     return decision_points == "every_cell"
 
 
-@compiled
+@compiled_helper
 def _action_inside_cell(at_full_speed: bool, row: int, column: int, direction: int, grid: np.ndarray) -> int:
     """The action that keeps a train going until it comes to the end of its cell.
 
@@ -63,13 +63,13 @@ def _action_inside_cell(at_full_speed: bool, row: int, column: int, direction: i
     return DO_NOTHING if at_full_speed and move == MOVE_FORWARD else move
 
 
-@compiled
+@compiled_helper
 def is_choice(mask: np.ndarray) -> bool:
     """Whether a mask, bool [N_ACTIONS], allows more than one action."""
     return mask.sum() > 1
 
 
-@compiled
+@compiled_helper
 def fill_mask_of_train(
     handle: int,
     all_actions: bool,

@@ -74,7 +74,6 @@ def _compile_levels_and_safe_moves(messages: Messages, send: Callable[[bytes], N
 
     from utils.env_configs import ENV_CONFIGS
     from utils.level_pool import TrainingLevels
-    from utils.observation_utils import Observer, get_feature_set
     from utils.packed_level import pack_level
     from utils.rail_simulator import CompiledSimulator
     from utils.safe_moves import SafeMoves
@@ -83,12 +82,9 @@ def _compile_levels_and_safe_moves(messages: Messages, send: Callable[[bytes], N
     simulator = CompiledSimulator.from_env(TrainingLevels(ENV_CONFIGS["Tiny"], 0).make(0))
     pack_level(simulator)
     send(b"")
-    state, safe_moves, feature_set = simulator.state, SafeMoves(), get_feature_set("tree_routes")
-    mask = np.ones((state.n_trains, 5), dtype=np.bool_)
-    safe = safe_moves.restrict(state, mask)
+    state, safe_moves = simulator.state, SafeMoves()
+    safe_moves.restrict(state, np.ones((state.n_trains, 5), dtype=np.bool_))
     safe_moves.settle(state, np.zeros(state.n_trains, dtype=np.int64))
-    features = np.zeros((state.n_trains, feature_set.n_features), dtype=np.float32)
-    Observer(feature_set).fill_routes(state, safe, False, mask, features[:, feature_set.route_features])
     send(b"")
 
 
@@ -97,12 +93,18 @@ def _compile_observation_and_simulator(feature_set: "FeatureSet") -> None:
 
     from utils.deadlock_check import deadlocked
     from utils.env_configs import ENV_CONFIGS, make_rail_env
-    from utils.observation_utils import observe
+    from utils.observation_utils import Observer
     from utils.rail_simulator import CompiledSimulator
     from utils.rail_state import RailState, remaining_travel_time
 
     env = make_rail_env(ENV_CONFIGS["Tiny"], 0)
-    observe(RailState.from_env(env), replace(feature_set, with_routes=False))  # the other process does the routes
+    state = RailState.from_env(env)
+    # without what belongs to safe moves
+    _, mask = Observer(replace(feature_set, with_routes=False)).observe(state)
+    if feature_set.route_features:
+        safe = np.zeros((state.n_trains, 3), dtype=np.int8)
+        features = np.zeros((state.n_trains, feature_set.n_features), dtype=np.float32)
+        Observer(feature_set).fill_routes(state, safe, False, mask, features[:, feature_set.route_features])
     simulator = CompiledSimulator.from_env(env)
     remaining_travel_time(simulator.state)
     actions = np.zeros(simulator.state.n_trains, dtype=np.int64)

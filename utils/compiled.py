@@ -49,3 +49,12 @@ def compiled(function: F) -> F:
         return numba.njit(no_cfunc_wrapper=True)(function)
     finally:
         numba.config.CACHE_DIR = cache_dir
+
+
+def compiled_helper(function: F) -> F:
+    """Compile ``function`` as a part of the compiled functions that call it; called from Python it stays as it is.
+
+    numba would otherwise compile a way in from Python as well, and keep a file for each function on disk: together as
+    much work as the function itself. Nor is it compiled anew for each constant that is handed to it.
+    """
+    return numba.extending.register_jitable(no_cfunc_wrapper=True)(function)

@@ -14,7 +14,7 @@ still have no way to their targets.
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.compiled import compiled
+from utils.compiled import compiled, compiled_helper
 from utils.rail_grid import MOVE_LEFT, MOVE_RIGHT, possible_move, resource_of
 from utils.rail_state import DONE, ROW, STATE, RailState, configuration_of, mark_trains, unmark_trains
 
@@ -23,7 +23,7 @@ _NO_WAY = -1
 _EMPTY = -2
 
 
-@compiled
+@compiled_helper
 def _look_ahead(
     grid: np.ndarray,
     level_free: np.ndarray,
@@ -46,7 +46,7 @@ def _look_ahead(
                 ahead[handle, action - MOVE_LEFT] = holder - 1 if holder > 0 else _EMPTY
 
 
-@compiled
+@compiled_helper
 def _spread_freedom(ahead: np.ndarray, free: np.ndarray) -> bool:
     """Free all trains with an empty resource or a free train ahead; returns whether some train is not free."""
     changed = True
@@ -67,7 +67,7 @@ def _spread_freedom(ahead: np.ndarray, free: np.ndarray) -> bool:
     return not all_free
 
 
-@compiled
+@compiled_helper
 def _leads_back(start: int, first: int, ahead: np.ndarray, free: np.ndarray) -> bool:
     """Whether trains that are not free wait for each other from ``first`` back to ``start``, not by a swap.
 
@@ -96,7 +96,7 @@ def _leads_back(start: int, first: int, ahead: np.ndarray, free: np.ndarray) -> 
     return False
 
 
-@compiled
+@compiled_helper
 def _free_rings(ahead: np.ndarray, free: np.ndarray) -> None:
     """Free the trains on rings of three or more that are not free yet."""
     on_ring = np.zeros(ahead.shape[0], dtype=np.bool_)

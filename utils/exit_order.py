@@ -17,7 +17,7 @@ train of the party that stands in its way and could leave before it.
 
 import numpy as np
 
-from utils.compiled import compiled
+from utils.compiled import compiled, compiled_helper
 from utils.exit_tables import (
     ASKED,
     ASKED_AT,
@@ -65,7 +65,7 @@ from utils.ways_out import (
 UNSAFE, ARRIVES, KEEPS_ORDER, CHANGES_ORDER = range(4)
 
 
-@compiled
+@compiled_helper
 def _join(handle: int, exits: ExitTables) -> None:
     """Add a train to the party."""
     exits.trains[PARTY, exits.counts[N_PARTY]] = handle
@@ -74,7 +74,7 @@ def _join(handle: int, exits: ExitTables) -> None:
     exits.trains[FAILED, handle] = 0
 
 
-@compiled
+@compiled_helper
 def _gather(exits: ExitTables) -> None:
     """Add to the party all whose known way leads through a cell of one of the party."""
     trains, counts = exits.trains, exits.counts
@@ -89,14 +89,14 @@ def _gather(exits: ExitTables) -> None:
         first += 1
 
 
-@compiled
+@compiled_helper
 def _leaves_next(handle: int, trains: np.ndarray, counts: np.ndarray) -> None:
     """Put a train behind those that are in the order already."""
     trains[BY_RANK, counts[N_LEAVING]] = handle
     counts[N_LEAVING] += 1
 
 
-@compiled
+@compiled_helper
 def _has_left(handle: int, exits: ExitTables) -> None:
     """Give those another chance that were held up by a train."""
     trains = exits.trains
@@ -106,7 +106,7 @@ def _has_left(handle: int, exits: ExitTables) -> None:
             trains[FAILED, other] = 0
 
 
-@compiled
+@compiled_helper
 def _divide_order(trains: np.ndarray, counts: np.ndarray) -> None:
     """Leave in the order who is not of the party; those of the party that have not moved join it in their order."""
     n_ranked = counts[N_LEAVING]
@@ -119,7 +119,7 @@ def _divide_order(trains: np.ndarray, counts: np.ndarray) -> None:
             counts[N_PARTY] += 1
 
 
-@compiled
+@compiled_helper
 def _let_movers_leave(n_movers: int, exits: ExitTables) -> bool:
     """Let trains of the party leave until all that have moved are gone; returns whether it comes to that."""
     trains, counts = exits.trains, exits.counts
@@ -142,7 +142,7 @@ def _let_movers_leave(n_movers: int, exits: ExitTables) -> bool:
     return n_movers == 0
 
 
-@compiled
+@compiled_helper
 def _dissolve_party(are_stuck: bool, exits: ExitTables) -> None:
     """Who of the party has not left is stuck, or leaves as before, and the party is over."""
     trains, counts = exits.trains, exits.counts
@@ -159,7 +159,7 @@ def _dissolve_party(are_stuck: bool, exits: ExitTables) -> None:
     counts[N_PARTY] = 0
 
 
-@compiled
+@compiled_helper
 def _order_anew(reconsider_stuck: bool, exits: ExitTables) -> None:
     """Put the party behind the others in the order; so far it is the trains that have moved."""
     trains, counts = exits.trains, exits.counts
@@ -178,7 +178,7 @@ def _order_anew(reconsider_stuck: bool, exits: ExitTables) -> None:
     _dissolve_party(not _let_movers_leave(n_movers, exits), exits)
 
 
-@compiled
+@compiled_helper
 def _move(handle: int, key: int, exits: ExitTables) -> None:
     """Let a train stand elsewhere; where it was before must have been freed."""
     put_train(handle, key, exits)
@@ -186,7 +186,7 @@ def _move(handle: int, key: int, exits: ExitTables) -> None:
     exits.trains[LAST_MOVE, handle] = exits.counts[N_MOVES]
 
 
-@compiled
+@compiled_helper
 def _take_off_map(handle: int, exits: ExitTables) -> None:
     """Forget a train whose place is free already."""
     _move(handle, OFF_MAP, exits)
@@ -196,7 +196,7 @@ def _take_off_map(handle: int, exits: ExitTables) -> None:
     exits.trains[STUCK, handle] = 0
 
 
-@compiled
+@compiled_helper
 def _key_on_map(handle: int, dynamic: np.ndarray, grid: np.ndarray) -> int:
     row = int(dynamic[ROW, handle])
     if row < 0 or dynamic[STATE, handle] == DONE:
@@ -204,7 +204,7 @@ def _key_on_map(handle: int, dynamic: np.ndarray, grid: np.ndarray) -> int:
     return key_of(grid, row, int(dynamic[COLUMN, handle]), int(dynamic[DIRECTION, handle]))
 
 
-@compiled
+@compiled_helper
 def _follow_train(handle: int, key: int, exits: ExitTables) -> None:
     """Note where a train is now, whose place is free already; if it is on the map it joins the party."""
     if key == OFF_MAP:
@@ -236,7 +236,7 @@ def follow_trains(dynamic: np.ndarray, exits: ExitTables) -> None:
         _order_anew(n_were_stuck > 0, exits)
 
 
-@compiled
+@compiled_helper
 def _first_in_the_way(handle: int, last: int, exits: ExitTables) -> int:
     """The first of the party, or -1, on the way that a search has found, or on the known one for ``NO_WAY``."""
     trains, occupant, places = exits.trains, exits.occupant, exits.places
@@ -255,7 +255,7 @@ def _first_in_the_way(handle: int, last: int, exits: ExitTables) -> int:
     return first
 
 
-@compiled
+@compiled_helper
 def _stand_up(handle: int, exits: ExitTables) -> None:
     """Let a train of the party be in the way of searches."""
     if exits.trains[STANDS, handle] == 0:
@@ -265,7 +265,7 @@ def _stand_up(handle: int, exits: ExitTables) -> None:
         exits.counts[N_STANDING] += 1
 
 
-@compiled
+@compiled_helper
 def _try_to_leave(handle: int, exits: ExitTables) -> int:
     """Let a train leave past those that stand, unless it has failed; returns who else hinders it, or -1."""
     last = NO_WAY
@@ -281,7 +281,7 @@ def _try_to_leave(handle: int, exits: ExitTables) -> int:
     return other
 
 
-@compiled
+@compiled_helper
 def _last_with_a_chance(trains: np.ndarray, n_standing: int) -> int:
     """Who stood up last of those that stand and have not failed, or -1."""
     for i in range(n_standing - 1, -1, -1):
@@ -291,7 +291,7 @@ def _last_with_a_chance(trains: np.ndarray, n_standing: int) -> int:
     return -1
 
 
-@compiled
+@compiled_helper
 def _can_leave(goal: int, mover: int, exits: ExitTables) -> bool:
     """Whether a train of the party can leave, after others of the party if need be.
 
@@ -321,7 +321,7 @@ def _can_leave(goal: int, mover: int, exits: ExitTables) -> bool:
     return False
 
 
-@compiled
+@compiled_helper
 def _is_party_safe(was_stuck: bool, exits: ExitTables) -> bool:
     """Whether all can leave that could before the first of the party moved, and that one itself unless it was stuck."""
     trains, n_party = exits.trains, exits.counts[N_PARTY]
@@ -338,7 +338,7 @@ def _is_party_safe(was_stuck: bool, exits: ExitTables) -> bool:
     return is_safe
 
 
-@compiled
+@compiled_helper
 def _is_still_unsafe(handle: int, key: int, exits: ExitTables) -> bool:
     """Whether a move was unsafe when it was asked for last and none has moved since of the trains that made it so."""
     trains, direction = exits.trains, key % 4
@@ -353,7 +353,7 @@ def _is_still_unsafe(handle: int, key: int, exits: ExitTables) -> bool:
     return True
 
 
-@compiled
+@compiled_helper
 def _leaves_before(handle: int, through: np.ndarray, trains: np.ndarray, n_leaving: int) -> bool:
     """Whether a train leaves before all others in the set ``through``."""
     for other in trains[BY_RANK, :n_leaving]:
@@ -364,7 +364,7 @@ def _leaves_before(handle: int, through: np.ndarray, trains: np.ndarray, n_leavi
     return False
 
 
-@compiled
+@compiled_helper
 def _try_out(handle: int, key: int, exits: ExitTables) -> int:
     """What would come of a move, found out as if the train had moved, with what is left of its known way."""
     trains = exits.trains

@@ -21,7 +21,7 @@ from flatland.envs.rail_grid_transition_map import RailGridTransitionMap
 from flatland.envs.timetable_generators import timetable_generator
 from flatland.envs.timetable_utils import Timetable
 
-from utils.compiled import compiled
+from utils.compiled import compiled, compiled_helper
 from utils.env_configs import EnvConfig, garbage_collection_paused, quiet_generation, unset_rail_env
 from utils.rail_grid import COLUMN_STEP, ROW_STEP, exits_of, has_exit, is_inside
 
@@ -84,7 +84,7 @@ def neighbours_fit(grid: np.ndarray, cells: np.ndarray) -> np.ndarray:
     return fits
 
 
-@compiled
+@compiled_helper
 def _all_exits(cell: int) -> int:
     """The directions in which a cell can be left, from wherever it is entered; four bits."""
     return exits_of(cell, 0) | exits_of(cell, 1) | exits_of(cell, 2) | exits_of(cell, 3)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.action_mask import fill_masks, is_choice, stops_everywhere
-from utils.compiled import compiled
+from utils.compiled import compiled, compiled_helper
 from utils.predicted_conflicts import Forecast, clear_forecast, predict_trains
 from utils.rail_grid import N_ACTIONS, clip
 from utils.rail_state import RailState, mark_trains, unmark_trains
@@ -139,7 +139,7 @@ def get_feature_set(name: str, max_depth: int = 2, radius: int = 10) -> FeatureS
     return replace(FEATURE_SETS[name], max_depth=max_depth, radius=radius)
 
 
-@compiled
+@compiled_helper
 def normalize_tree(nodes: np.ndarray, radius: int, features: np.ndarray) -> None:
     """Turn the nodes of one tree into features, as the classic kit's ``normalize_observation`` does.
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.compiled import compiled
+from utils.compiled import compiled, compiled_helper
 from utils.fast_reset import distances_to
 from utils.rail_grid import exits_of
 from utils.rail_rewards import N_HALTS, N_WEIGHTS
@@ -156,7 +156,7 @@ def distance_map_of(grid: np.ndarray, constants: np.ndarray) -> np.ndarray:
         float64 ``[trains, height, width, 4]``.
     """
     n_trains = constants.shape[1]
-    distances = np.empty((n_trains, grid.shape[0], grid.shape[1], 4), dtype=np.float64)
+    distances = np.empty((n_trains, 4 * grid.size), dtype=np.float64)
     for train in range(n_trains):
         row, column = int(constants[TARGET_ROW, train]), int(constants[TARGET_COLUMN, train])
         directions = int(constants[TARGET_DIRECTIONS, train])
@@ -168,7 +168,7 @@ def distance_map_of(grid: np.ndarray, constants: np.ndarray) -> np.ndarray:
         ):
             same += 1
         if same < train:
-            distances[train] = distances[same]
+            _copy(distances[same], distances[train])
             continue
         targets = np.empty((4, 3), dtype=np.int64)
         n_targets = 0
@@ -179,5 +179,12 @@ def distance_map_of(grid: np.ndarray, constants: np.ndarray) -> np.ndarray:
                 targets[n_targets, 1] = column
                 targets[n_targets, 2] = direction
                 n_targets += 1
-        distances[train] = distances_to(grid, targets[:n_targets])
-    return distances
+        _copy(distances_to(grid, targets[:n_targets]).ravel(), distances[train])
+    return distances.reshape((n_trains, grid.shape[0], grid.shape[1], 4))
+
+
+@compiled_helper
+def _copy(source: np.ndarray, destination: np.ndarray) -> None:
+    """``destination[:] = source`` for one axis, which would take numba seconds to compile."""
+    for i in range(source.shape[0]):
+        destination[i] = source[i]

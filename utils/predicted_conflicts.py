@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.compiled import compiled
+from utils.compiled import compiled_helper
 from utils.rail_grid import MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT, count_exits, exits_of, possible_move
 from utils.rail_state import (
     DENOMINATOR,
@@ -74,13 +74,13 @@ def _count_indices(height: int, width: int) -> int:
     return (width - 1) * width + height
 
 
-@compiled
+@compiled_helper
 def index_of(width: int, row: int, column: int) -> int:
     """flatland's index of a cell, see above; it means columns x height and so is not unique on high grids."""
     return column * width + row
 
 
-@compiled
+@compiled_helper
 def _next_on_shortest_path(
     handle: int, grid: np.ndarray, distance_map: np.ndarray, row: int, column: int, direction: int
 ) -> tuple[int, int, int]:
@@ -103,7 +103,7 @@ def _next_on_shortest_path(
     return chosen
 
 
-@compiled
+@compiled_helper
 def _predict_train(
     handle: int,
     grid: np.ndarray,
@@ -135,7 +135,7 @@ def _predict_train(
         forecast.traffic[index, step] = (forecast.traffic[index, step] | traffic) + _ONE_TRAIN
 
 
-@compiled
+@compiled_helper
 def predict_trains(
     grid: np.ndarray, distance_map: np.ndarray, constants: np.ndarray, dynamic: np.ndarray, forecast: Forecast
 ) -> None:
@@ -144,7 +144,7 @@ def predict_trains(
         _predict_train(handle, grid, distance_map, constants, dynamic, forecast)
 
 
-@compiled
+@compiled_helper
 def clear_forecast(forecast: Forecast) -> None:
     """Undo ``predict_trains``: cheaper than clearing the grid."""
     for handle in range(forecast.cells.shape[0]):
@@ -152,7 +152,7 @@ def clear_forecast(forecast: Forecast) -> None:
             forecast.traffic[forecast.cells[handle, step], step] = 0
 
 
-@compiled
+@compiled_helper
 def is_conflict_predicted(
     handle: int,
     row: int,

@@ -7,7 +7,7 @@ in, in the same order. A group is called the train's *exits* here.
 
 import numpy as np
 
-from utils.compiled import compiled
+from utils.compiled import compiled, compiled_helper
 
 # The actions of flatland's RailEnvActions.
 DO_NOTHING, MOVE_LEFT, MOVE_FORWARD, MOVE_RIGHT, STOP_MOVING = range(5)
@@ -25,37 +25,37 @@ _N_BITS = np.array([bin(exits).count("1") for exits in range(16)], dtype=np.int6
 _FIRST_EXIT = np.array([0, 3, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0], dtype=np.int64)
 
 
-@compiled
+@compiled_helper
 def exits_of(cell: int, direction: int) -> int:
     """The four bits for a train heading in ``direction`` in a cell."""
     return (cell >> ((3 - direction) * 4)) & 15
 
 
-@compiled
+@compiled_helper
 def has_exit(exits: int, direction: int) -> bool:
     """Whether a train with these exits can leave in ``direction``."""
     return (exits >> (3 - direction)) & 1 == 1
 
 
-@compiled
+@compiled_helper
 def count_exits(exits: int) -> int:
     """In how many directions a train with these exits can leave."""
     return _N_BITS[exits]
 
 
-@compiled
+@compiled_helper
 def first_exit(exits: int) -> int:
     """The direction of the only exit (the first, if there are several)."""
     return _FIRST_EXIT[exits]
 
 
-@compiled
+@compiled_helper
 def count_transitions(cell: int) -> int:
     """All transitions of a cell: 1 in a dead end, 2 on plain track, 4 and more where tracks join, part or cross."""
     return _N_BITS[cell & 15] + _N_BITS[(cell >> 4) & 15] + _N_BITS[(cell >> 8) & 15] + _N_BITS[(cell >> 12) & 15]
 
 
-@compiled
+@compiled_helper
 def is_inside(height: int, width: int, row: int, column: int) -> bool:
     """Whether a cell lies on a grid of that size. (Handing over the grid itself costs more than the test.)"""
     return 0 <= row < height and 0 <= column < width
@@ -87,7 +87,7 @@ def possible_move(grid: np.ndarray, row: int, column: int, direction: int, actio
     return next_row, next_column, next_direction
 
 
-@compiled
+@compiled_helper
 def first_possible_move(grid: np.ndarray, row: int, column: int, direction: int) -> int:
     """A move that leads somewhere, forward if it does; DO_NOTHING where no move does."""
     for action in (MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT):
@@ -105,7 +105,7 @@ def resource_of(level_free: np.ndarray, row: int, column: int, direction: int) -
     return resource
 
 
-@compiled
+@compiled_helper
 def clip(value: float) -> float:
     """Into [-1, 1], where all features lie."""
     return min(max(value, -1.0), 1.0)

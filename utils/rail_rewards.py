@@ -8,7 +8,7 @@ Source: ``BaseDefaultRewards`` in flatland-rl's ``envs/rewards.py``. Terms are a
 
 import numpy as np
 
-from utils.compiled import compiled
+from utils.compiled import compiled, compiled_helper
 from utils.rail_state import (
     COLUMN,
     DENOMINATOR,
@@ -53,13 +53,13 @@ NO_VISIT = -np.inf
 N_WEIGHTS = 7
 
 
-@compiled
+@compiled_helper
 def _late_reward(halt: int, halts: np.ndarray, weights: np.ndarray) -> float:
     """For the arrival of the visit that is going on at a halt."""
     return weights[LATE_ARRIVAL_FACTOR] * min(halts[HALT_LATEST_ARRIVAL, halt] - halts[HALT_REACHED, halt], 0.0)
 
 
-@compiled
+@compiled_helper
 def note_visits(
     handle: int,
     first_halt: int,
@@ -92,7 +92,7 @@ def note_visits(
             halts[HALT_SERVED, halt] = 1.0
 
 
-@compiled
+@compiled_helper
 def _stop_rewards(
     first_halt: int, end_of_halts: int, halts: np.ndarray, weights: np.ndarray
 ) -> tuple[float, float, float]:
@@ -119,7 +119,7 @@ def _stop_rewards(
     return not_served, late, early
 
 
-@compiled
+@compiled_helper
 def final_reward(
     handle: int,
     first_halt: int,

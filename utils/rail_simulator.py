@@ -30,7 +30,7 @@ from flatland.envs.rail_env import RailEnv
 from flatland.envs.rewards import BaseDefaultRewards, DefaultRewards, DelayRewards, ECML2026Rewards, Rewards
 from numpy.typing import ArrayLike, NDArray
 
-from utils.compiled import compiled
+from utils.compiled import compiled, compiled_helper
 from utils.rail_rewards import (
     CANCELLATION_FACTOR,
     CANCELLATION_TIME_BUFFER,
@@ -361,7 +361,7 @@ def _skip_draws(random: np.random.RandomState, n_skipped: int) -> None:
     random.set_state(state)
 
 
-@compiled
+@compiled_helper
 def _twist(word: int, following: int, other: int) -> int:
     bits = (word & 0x80000000) | (following & 0x7FFFFFFF)
     return other ^ (bits >> 1) ^ ((0 - (bits & 1)) & 0x9908B0DF)

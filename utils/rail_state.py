@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.compiled import compiled
+from utils.compiled import compiled, compiled_helper
 from utils.rail_grid import resource_of
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def _constants_of(agent: Any, denominator: int) -> tuple[int, ...]:
     )
 
 
-@compiled
+@compiled_helper
 def configuration_of(handle: int, constants: np.ndarray, dynamic: np.ndarray) -> tuple[int, int, int]:
     """Where a train looks from: row, column and direction, as in flatland's ``virtual_configuration``.
 
@@ -259,7 +259,7 @@ def configuration_of(handle: int, constants: np.ndarray, dynamic: np.ndarray) ->
     return int(table[row, handle]), int(table[column, handle]), int(table[heading, handle])
 
 
-@compiled
+@compiled_helper
 def travel_time_of(handle: int, distance_map: np.ndarray, constants: np.ndarray, dynamic: np.ndarray) -> float:
     """Steps at full speed along the shortest path; see ``remaining_travel_time``."""
     if dynamic[STATE, handle] == DONE:
@@ -292,7 +292,7 @@ def remaining_travel_time(state: RailState) -> NDArray[np.float64]:
     return out
 
 
-@compiled
+@compiled_helper
 def mark_trains(occupant: np.ndarray, level_free: np.ndarray, dynamic: np.ndarray) -> None:
     """Write handle + 1 of each train that is on the map at its resource (see ``rail_grid.resource_of``)."""
     for handle in range(dynamic.shape[1]):
@@ -302,7 +302,7 @@ def mark_trains(occupant: np.ndarray, level_free: np.ndarray, dynamic: np.ndarra
             occupant[resource_of(level_free, row, column, direction)] = handle + 1
 
 
-@compiled
+@compiled_helper
 def unmark_trains(occupant: np.ndarray, level_free: np.ndarray, dynamic: np.ndarray) -> None:
     """Undo ``mark_trains``: cheaper than clearing the grid."""
     for handle in range(dynamic.shape[1]):

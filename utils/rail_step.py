@@ -11,7 +11,7 @@ Sources, all in flatland-rl: ``envs/rail_env.py`` (``step``), ``envs/step_utils/
 
 import numpy as np
 
-from utils.compiled import compiled
+from utils.compiled import compiled, compiled_helper
 from utils.rail_grid import (
     COLUMN_STEP,
     DO_NOTHING,
@@ -85,17 +85,17 @@ N_PLANS = 14
 HOLDER, WINNER = range(2)
 
 
-@compiled
+@compiled_helper
 def _is_move(action: int) -> bool:
     return MOVE_LEFT <= action <= MOVE_RIGHT
 
 
-@compiled
+@compiled_helper
 def _is_on_map(state: int) -> bool:
     return MOVING <= state <= MALFUNCTION
 
 
-@compiled
+@compiled_helper
 def _way_out(exits: int, direction: int, action: int) -> int:
     """The direction in which a train leaves its cell, -1 if the action is not valid there.
 
@@ -111,7 +111,7 @@ def _way_out(exits: int, direction: int, action: int) -> int:
     return direction if has_exit(exits, direction) else -1
 
 
-@compiled
+@compiled_helper
 def _speed_after(
     speed: int, max_speed: int, acceleration: int, braking: int, state: int, action: int, straight: bool
 ) -> int:
@@ -124,7 +124,7 @@ def _speed_after(
     return max(0, min(max_speed, speed))
 
 
-@compiled
+@compiled_helper
 def _wants_to_move(state: int, action: int, valid: bool, new_speed: int) -> bool:
     """Whether a train on the map that is not broken can be MOVING next, as far as it depends on itself."""
     if state == MOVING:
@@ -132,7 +132,7 @@ def _wants_to_move(state: int, action: int, valid: bool, new_speed: int) -> bool
     return valid and _is_move(action)
 
 
-@compiled
+@compiled_helper
 def _enters_map(state: int, action: int, valid: bool, broken: bool, may_depart: bool) -> bool:
     """Whether a train off the map wants to its initial cell."""
     if state == READY_TO_DEPART:
@@ -142,7 +142,7 @@ def _enters_map(state: int, action: int, valid: bool, broken: bool, may_depart: 
     return False
 
 
-@compiled
+@compiled_helper
 def _next_state(state: int, action: int, broken: bool, may_depart: bool, allowed: bool, new_speed: int) -> int:
     """flatland's state machine, but for the arrival; ``allowed``: the action is valid and nobody is in the way."""
     starts = _is_move(action) and allowed
@@ -174,7 +174,7 @@ def fill_action_required(constants: np.ndarray, dynamic: np.ndarray, required: n
         required[handle] = state == READY_TO_DEPART or (_is_on_map(state) and can_leave)
 
 
-@compiled
+@compiled_helper
 def _begin_malfunctions(durations: np.ndarray, dynamic: np.ndarray) -> None:
     """``durations``: int32 [trains], those of the malfunctions that begin in this step, 0 for none."""
     for handle in range(durations.shape[0]):
@@ -183,7 +183,7 @@ def _begin_malfunctions(durations: np.ndarray, dynamic: np.ndarray) -> None:
             dynamic[N_MALFUNCTIONS, handle] += 1
 
 
-@compiled
+@compiled_helper
 def _make_plans(
     grid: np.ndarray,
     level_free: np.ndarray,
@@ -251,7 +251,7 @@ def _make_plans(
         plans[NEW_DIRECTION, handle] = new_direction
 
 
-@compiled
+@compiled_helper
 def _resolve_conflicts(plans: np.ndarray, claims: np.ndarray) -> None:
     """Mark the trains that cannot have the resource they want as staying.
 
@@ -288,7 +288,7 @@ def _resolve_conflicts(plans: np.ndarray, claims: np.ndarray) -> None:
             claims[plans[WANTED, handle], WINNER] = 0
 
 
-@compiled
+@compiled_helper
 def _move_trains(constants: np.ndarray, dynamic: np.ndarray, plans: np.ndarray, elapsed_steps: int) -> bool:
     """States, configurations, speeds and arrivals; returns whether all trains have arrived."""
     all_arrived = True
@@ -339,7 +339,7 @@ def _move_trains(constants: np.ndarray, dynamic: np.ndarray, plans: np.ndarray, 
     return all_arrived
 
 
-@compiled
+@compiled_helper
 def _fill_rewards(
     constants: np.ndarray,
     dynamic: np.ndarray,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.action_mask import is_choice
-from utils.compiled import compiled
+from utils.compiled import compiled, compiled_helper
 from utils.rail_grid import MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT, clip, count_exits, exits_of, possible_move, resource_of
 from utils.rail_state import (
     DENOMINATOR,
@@ -73,7 +73,7 @@ class RouteSearch(NamedTuple):
         return len(self.detour) == 4 * state.grid.size
 
 
-@compiled
+@compiled_helper
 def _hindrance(
     handle: int,
     row: int,
@@ -94,12 +94,12 @@ def _hindrance(
     return int(cost + max(0, broken_for - cells_before))
 
 
-@compiled
+@compiled_helper
 def _key_of(row: int, column: int, direction: int, width: int) -> int:
     return 4 * (row * width + column) + direction
 
 
-@compiled
+@compiled_helper
 def _put_off(
     row: int, column: int, direction: int, detour: int, n_entries: int, width: int, search: RouteSearch
 ) -> int:
@@ -254,7 +254,7 @@ def fill_route_features(
                 occupant,
                 search,
             )
-        least = costs.min()
+        least = min(costs[0], costs[1], costs[2])
         for branch in range(3):
             of_move = of_train[branch * _N_MOVE_FEATURES : (branch + 1) * _N_MOVE_FEATURES]
             of_move[0] = safe[handle, branch]

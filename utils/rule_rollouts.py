@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.action_mask import fill_mask_of_train
-from utils.compiled import compiled
+from utils.compiled import compiled, compiled_helper
 from utils.exit_order import UNSAFE, follow_trains, judge_move, make_move
 from utils.exit_tables import ExitTables
 from utils.rail_grid import (
@@ -117,7 +117,7 @@ def level_and_play(simulator: CompiledSimulator) -> tuple[Level, Play]:
     return level, play
 
 
-@compiled
+@compiled_helper
 def _cost_of_move(handle: int, row: int, column: int, direction: int, avoided: int, level: Level, play: Play) -> float:
     """Cells to the target from a configuration that a move leads to, detours counted."""
     to_go = level.distance_map[handle, row, column, direction]
@@ -140,7 +140,7 @@ def _cost_of_move(handle: int, row: int, column: int, direction: int, avoided: i
     return cost + _AVOIDANCE if avoids else cost
 
 
-@compiled
+@compiled_helper
 def _price_moves(handle: int, avoided: int, level: Level, play: Play) -> None:
     """Fill ``play.costs`` of a train on the map; the only possible move costs nothing."""
     costs = play.costs[handle]
@@ -157,7 +157,7 @@ def _price_moves(handle: int, avoided: int, level: Level, play: Play) -> None:
             costs[action - MOVE_LEFT] = _cost_of_move(handle, to_row, to_column, to_direction, avoided, level, play)
 
 
-@compiled
+@compiled_helper
 def _try_to_move(handle: int, level: Level, play: Play) -> int:
     """The action of a train on the map, its move carried out in ``play.exits``; -1 if it has to wait for another.
 
@@ -182,7 +182,7 @@ def _try_to_move(handle: int, level: Level, play: Play) -> int:
     return STOP_MOVING
 
 
-@compiled
+@compiled_helper
 def _try_to_depart(handle: int, level: Level, play: Play) -> int:
     """The action of a train that is ready to depart; -1 if it has to wait for another."""
     row, column, direction = configuration_of(handle, level.constants, play.dynamic)
@@ -264,9 +264,8 @@ def fill_branches(handle: int, level: Level, dynamic: np.ndarray, branches: np.n
     return n_branches
 
 
-@compiled
-def begin(play: Play, dynamic: np.ndarray, plans: np.ndarray) -> None:
-    """Start a rollout from the tables of a state."""
+def begin(play: Play, dynamic: NDArray[np.int32], plans: NDArray[np.int32]) -> None:
+    """Start a rollout from the tables of a state. (Not compiled: numba takes seconds to compile the copying of one.)"""
     play.dynamic[:] = dynamic
     play.plans[:] = plans
 

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.compiled import compiled
+from utils.compiled import compiled, compiled_helper
 from utils.exit_order import UNSAFE as UNSAFE_OUTCOME
 from utils.exit_order import follow_trains, judge_move, make_move
 from utils.exit_tables import ExitTables
@@ -42,7 +42,7 @@ from utils.ways_out import holder_of, key_of
 NO_CHOICE, SAFE, UNSAFE = 0, 1, -1
 
 
-@compiled
+@compiled_helper
 def can_move_on(handle: int, constants: np.ndarray, dynamic: np.ndarray) -> bool:
     """Whether a train can come to another cell, or onto the map, in the next step."""
     state = dynamic[STATE, handle]
@@ -52,7 +52,7 @@ def can_move_on(handle: int, constants: np.ndarray, dynamic: np.ndarray) -> bool
     return state == READY_TO_DEPART or (MOVING <= state <= MALFUNCTION and at_end)
 
 
-@compiled
+@compiled_helper
 def can_follow(handle: int, other: int, row: int, column: int, grid: np.ndarray, dynamic: np.ndarray) -> bool:
     """Whether a train on the map may follow the one in its next cell.
 
@@ -69,7 +69,7 @@ def can_follow(handle: int, other: int, row: int, column: int, grid: np.ndarray,
     return n_ways > 0
 
 
-@compiled
+@compiled_helper
 def _next_configuration(
     handle: int, action: int, grid: np.ndarray, constants: np.ndarray, dynamic: np.ndarray
 ) -> tuple[int, int, int]:
@@ -105,13 +105,13 @@ def _restrict(
             mask[handle, STOP_MOVING] = True
 
 
-@compiled
+@compiled_helper
 def waiting_action(handle: int, dynamic: np.ndarray) -> int:
     """The action by which a train stays where it is, off the map or on it."""
     return DO_NOTHING if dynamic[STATE, handle] == READY_TO_DEPART else STOP_MOVING
 
 
-@compiled
+@compiled_helper
 def _fill_urgency(
     distance_map: np.ndarray, constants: np.ndarray, dynamic: np.ndarray, actions: np.ndarray, urgency: np.ndarray
 ) -> None:

@@ -5,7 +5,7 @@ Every feature lies in [-1, 1]; times are shares of the episode's length.
 
 import numpy as np
 
-from utils.compiled import compiled
+from utils.compiled import compiled_helper
 from utils.rail_grid import MOVE_LEFT, MOVE_RIGHT, clip, possible_move, resource_of
 from utils.rail_state import (
     DENOMINATOR,
@@ -55,7 +55,7 @@ _MALFUNCTION_SCALE = 20.0
 _DISTANCE_SCALE = 10.0
 
 
-@compiled
+@compiled_helper
 def shares_of_trains(dynamic: np.ndarray) -> tuple[float, float]:
     """The shares of trains that are on the map and that have arrived."""
     n_on_map = 0
@@ -66,7 +66,7 @@ def shares_of_trains(dynamic: np.ndarray) -> tuple[float, float]:
     return n_on_map / dynamic.shape[1], n_arrived / dynamic.shape[1]
 
 
-@compiled
+@compiled_helper
 def _fill_move_features(
     handle: int,
     grid: np.ndarray,
@@ -102,7 +102,7 @@ def _fill_move_features(
             move[3] = 1.0 if dynamic[DIRECTION, other] != next_direction else 0.0
 
 
-@compiled
+@compiled_helper
 def fill_timetable_features(
     handle: int,
     elapsed_steps: int,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from utils.compiled import compiled
+from utils.compiled import compiled_helper
 
 _BITS = 64  # in a word
 
@@ -12,25 +12,25 @@ def words_for(n_trains: int) -> int:
     return (n_trains + _BITS - 1) // _BITS
 
 
-@compiled
+@compiled_helper
 def put_bit(bits: np.ndarray, handle: int) -> None:
     """Enter a train into a set."""
     bits[handle // _BITS] |= 1 << (handle % _BITS)
 
 
-@compiled
+@compiled_helper
 def clear_bit(bits: np.ndarray, handle: int) -> None:
     """Take a train out of a set."""
     bits[handle // _BITS] &= ~(1 << (handle % _BITS))
 
 
-@compiled
+@compiled_helper
 def has_bit(bits: np.ndarray, handle: int) -> bool:
     """Whether a train is in a set."""
     return (bits[handle // _BITS] >> (handle % _BITS)) & 1 == 1
 
 
-@compiled
+@compiled_helper
 def next_bit(bits: np.ndarray, after: int) -> int:
     """The first train in a set after ``after``, which is -1 for the first of all; -1 if there is none."""
     n_trains = bits.shape[0] * _BITS

@@ -13,7 +13,7 @@ all their values, missing values of a node are +inf.
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.compiled import compiled
+from utils.compiled import compiled, compiled_helper
 from utils.predicted_conflicts import Forecast, clear_forecast, is_conflict_predicted, predict_trains
 from utils.rail_grid import (
     COLUMN_STEP,
@@ -90,7 +90,7 @@ class TreeScratch:
         self.stack = np.empty((3 * max_depth + 4, 6), dtype=np.int64)
 
 
-@compiled
+@compiled_helper
 def mark_waiting_trains(waiting: np.ndarray, width: int, constants: np.ndarray, dynamic: np.ndarray, sign: int) -> None:
     """Count (sign 1) or uncount (sign -1) the trains off the map at the cells where they will start."""
     for handle in range(dynamic.shape[1]):
@@ -98,7 +98,7 @@ def mark_waiting_trains(waiting: np.ndarray, width: int, constants: np.ndarray, 
             waiting[constants[INITIAL_ROW, handle] * width + constants[INITIAL_COLUMN, handle]] += sign
 
 
-@compiled
+@compiled_helper
 def _look_at_train(
     other: int, direction: int, distance: int, constants: np.ndarray, dynamic: np.ndarray, node: np.ndarray
 ) -> None:
@@ -112,7 +112,7 @@ def _look_at_train(
         node[OPPOSITE_DIRECTION] += 1
 
 
-@compiled
+@compiled_helper
 def _walk_branch(
     handle: int,
     row: int,
@@ -190,7 +190,7 @@ def _walk_branch(
     return end, row, column, direction, distance
 
 
-@compiled
+@compiled_helper
 def _push_children(
     stack: np.ndarray,
     n_pending: int,
@@ -221,7 +221,7 @@ def _push_children(
     return n_pending
 
 
-@compiled
+@compiled_helper
 def explore_tree(
     handle: int,
     max_depth: int,

@@ -5,7 +5,7 @@ A way is a list of configurations, from where a train stands to its target, writ
 
 import numpy as np
 
-from utils.compiled import compiled
+from utils.compiled import compiled_helper
 from utils.exit_tables import (
     AT,
     END,
@@ -33,13 +33,13 @@ from utils.rail_grid import (
 from utils.train_sets import clear_bit, put_bit
 
 
-@compiled
+@compiled_helper
 def key_of(grid: np.ndarray, row: int, column: int, direction: int) -> int:
     """The number of a configuration."""
     return 4 * (row * grid.shape[1] + column) + direction
 
 
-@compiled
+@compiled_helper
 def put_train(handle: int, key: int, exits: ExitTables) -> None:
     """Let a train stand at a free place, or nowhere; where it was before must have been freed."""
     exits.trains[AT, handle] = key
@@ -47,7 +47,7 @@ def put_train(handle: int, key: int, exits: ExitTables) -> None:
         exits.occupant[exits.places[RESOURCE, key]] = handle + 1
 
 
-@compiled
+@compiled_helper
 def take_train(handle: int, exits: ExitTables) -> None:
     """Free the place where a train stands, if it is on the map."""
     key = exits.trains[AT, handle]
@@ -55,20 +55,20 @@ def take_train(handle: int, exits: ExitTables) -> None:
         exits.occupant[exits.places[RESOURCE, key]] = 0
 
 
-@compiled
+@compiled_helper
 def holder_of(key: int, occupant: np.ndarray, places: np.ndarray) -> int:
     """The train at the place of a configuration, or -1."""
     return int(occupant[places[RESOURCE, key]]) - 1
 
 
-@compiled
+@compiled_helper
 def _in_the_way(handle: int, key: int, occupant: np.ndarray, places: np.ndarray, trains: np.ndarray) -> int:
     """Another train that stands at the place of a configuration, or -1."""
     holder = holder_of(key, occupant, places)
     return holder if holder >= 0 and holder != handle and trains[STANDS, holder] == 1 else -1
 
 
-@compiled
+@compiled_helper
 def find_way(handle: int, exits: ExitTables) -> int:
     """Search a way to the target past the trains that stand; the key of its last configuration, or ``NO_WAY``.
 
@@ -142,7 +142,7 @@ def find_way(handle: int, exits: ExitTables) -> int:
     return NO_WAY
 
 
-@compiled
+@compiled_helper
 def drop_way(handle: int, exits: ExitTables) -> None:
     """Forget the known way of a train."""
     for place in range(exits.trains[PLACE, handle] + 1, exits.trains[END, handle]):
@@ -150,7 +150,7 @@ def drop_way(handle: int, exits: ExitTables) -> None:
     exits.trains[END, handle] = 0
 
 
-@compiled
+@compiled_helper
 def keep_way(handle: int, last: int, exits: ExitTables) -> None:
     """Note the way that ``find_way`` has just found as the known one."""
     drop_way(handle, exits)
@@ -169,7 +169,7 @@ def keep_way(handle: int, last: int, exits: ExitTables) -> None:
     known[0] = key
 
 
-@compiled
+@compiled_helper
 def place_in_way(handle: int, key: int, exits: ExitTables) -> int:
     """Where in a train's known way a configuration is; ``NO_WAY`` if it is not."""
     for place in range(exits.trains[END, handle]):
@@ -178,14 +178,14 @@ def place_in_way(handle: int, key: int, exits: ExitTables) -> int:
     return NO_WAY
 
 
-@compiled
+@compiled_helper
 def follows_way(handle: int, key: int, exits: ExitTables) -> bool:
     """Whether a configuration is the next one in a train's known way."""
     next_place = exits.trains[PLACE, handle] + 1
     return next_place < exits.trains[END, handle] and exits.keys[handle, next_place] == key
 
 
-@compiled
+@compiled_helper
 def go_to_place(handle: int, place: int, exits: ExitTables) -> None:
     """Let a train's known way begin elsewhere, farther on or farther back."""
     known, crossing = exits.keys[handle], exits.crossing
@@ -201,7 +201,7 @@ def go_to_place(handle: int, place: int, exits: ExitTables) -> None:
     exits.trains[PLACE, handle] = place
 
 
-@compiled
+@compiled_helper
 def is_known_way_free(handle: int, exits: ExitTables) -> bool:
     """Whether a train has a known way on which no other train stands."""
     trains, occupant, places, known = exits.trains, exits.occupant, exits.places, exits.keys[handle]
