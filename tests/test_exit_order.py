@@ -7,12 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rail_envs import sparse_env
 
-from utils.exit_order import UNSAFE, follow_trains, judge_move, make_move
+from utils import exit_order
+from utils.compiled import compiled
+from utils.exit_order import UNSAFE, follow_trains
 from utils.exit_tables import BY_RANK, N_LEAVING, STUCK, ExitTables
 from utils.rail_grid import possible_move, resource_of
 from utils.rail_simulator import CompiledSimulator
 from utils.rail_state import COLUMN, DIRECTION, MOVING, ROW, STATE, RailState
 from utils.ways_out import key_of
+
+judge_move, make_move = compiled(exit_order.judge_move), compiled(exit_order.make_move)
 
 Configuration = tuple[int, int, int]
 

@@ -7,10 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rail_envs import EAST, ONE_SPEED, WEST, drawn_env, play, sparse_env
 
+from utils import route_features
+from utils.compiled import compiled
 from utils.observation_utils import Observer, get_feature_set
 from utils.rail_grid import possible_move, resource_of
 from utils.rail_state import RailState, mark_trains, unmark_trains
-from utils.route_features import _MAX_DETOUR, OPPOSING_CELLS, RouteSearch, find_detour
+from utils.route_features import _MAX_DETOUR, OPPOSING_CELLS, RouteSearch
+
+find_detour = compiled(route_features.find_detour)
 
 FEATURES = get_feature_set("tree_routes")
 

@@ -3,6 +3,10 @@
 numba keys its cache on the file of the decorated function alone. A function that calls a compiled helper of
 another file would go on running the old helper after that file was changed, for example by ``git pull``. Here
 the name of the cache folder is a digest of all files of this package that hold compiled functions.
+
+What Python calls is ``@compiled``; what only compiled functions call is ``@compiled_helper``. numba links every
+function into those that call it, and LLVM optimises it again in each of them: small functions cost least, and large
+ones are best called from as few layers as possible. Every array of a tuple counts like an argument.
 """
 
 import hashlib

@@ -45,7 +45,7 @@ from utils.exit_tables import (
     WAITS_FOR,
     ExitTables,
 )
-from utils.rail_state import COLUMN, DIRECTION, DONE, ROW, STATE
+from utils.rail_state import COLUMN, DIRECTION, DONE, ROW, STATE, as_int64
 from utils.train_sets import has_bit, next_bit, put_bit
 from utils.ways_out import (
     drop_way,
@@ -198,10 +198,10 @@ def _take_off_map(handle: int, exits: ExitTables) -> None:
 
 @compiled_helper
 def _key_on_map(handle: int, dynamic: np.ndarray, grid: np.ndarray) -> int:
-    row = int(dynamic[ROW, handle])
+    row = as_int64(dynamic[ROW, handle])
     if row < 0 or dynamic[STATE, handle] == DONE:
         return OFF_MAP
-    return key_of(grid, row, int(dynamic[COLUMN, handle]), int(dynamic[DIRECTION, handle]))
+    return key_of(grid, row, as_int64(dynamic[COLUMN, handle]), as_int64(dynamic[DIRECTION, handle]))
 
 
 @compiled_helper
@@ -242,7 +242,7 @@ def _first_in_the_way(handle: int, last: int, exits: ExitTables) -> int:
     trains, occupant, places = exits.trains, exits.occupant, exits.places
     if last == NO_WAY:
         for key in exits.keys[handle, trains[PLACE, handle] + 1 : trains[END, handle]]:
-            other = holder_of(int(key), occupant, places)
+            other = holder_of(as_int64(key), occupant, places)
             if other >= 0 and other != handle and trains[WAITING, other] == 1:
                 return other
         return -1
@@ -251,7 +251,7 @@ def _first_in_the_way(handle: int, last: int, exits: ExitTables) -> int:
         other = holder_of(last, occupant, places)
         if other >= 0 and other != handle and trains[WAITING, other] == 1:
             first = other
-        last = int(places[ORIGIN, last])
+        last = as_int64(places[ORIGIN, last])
     return first
 
 
@@ -391,7 +391,7 @@ def _try_out(handle: int, key: int, exits: ExitTables) -> int:
     return KEEPS_ORDER if follows and n_party == 1 else CHANGES_ORDER
 
 
-@compiled
+@compiled_helper
 def judge_move(handle: int, row: int, column: int, direction: int, exits: ExitTables) -> int:
     """What comes of a move to a free place, or of entering the map there.
 
@@ -418,7 +418,7 @@ def judge_move(handle: int, row: int, column: int, direction: int, exits: ExitTa
     return outcome
 
 
-@compiled
+@compiled_helper
 def make_move(handle: int, key: int, outcome: int, exits: ExitTables) -> None:
     """Carry out a safe move to the configuration ``key``, for further questions; ``judge_move`` gave the outcome."""
     trains = exits.trains

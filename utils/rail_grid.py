@@ -7,7 +7,7 @@ in, in the same order. A group is called the train's *exits* here.
 
 import numpy as np
 
-from utils.compiled import compiled, compiled_helper
+from utils.compiled import compiled_helper
 
 # The actions of flatland's RailEnvActions.
 DO_NOTHING, MOVE_LEFT, MOVE_FORWARD, MOVE_RIGHT, STOP_MOVING = range(5)
@@ -61,7 +61,7 @@ def is_inside(height: int, width: int, row: int, column: int) -> bool:
     return 0 <= row < height and 0 <= column < width
 
 
-@compiled
+@compiled_helper
 def possible_move(grid: np.ndarray, row: int, column: int, direction: int, action: int) -> tuple[int, int, int]:
     """The row, column and direction where MOVE_LEFT, MOVE_FORWARD or MOVE_RIGHT leads; three times -1 if nowhere.
 
@@ -96,7 +96,7 @@ def first_possible_move(grid: np.ndarray, row: int, column: int, direction: int)
     return DO_NOTHING
 
 
-@compiled
+@compiled_helper
 def resource_of(level_free: np.ndarray, row: int, column: int, direction: int) -> int:
     """The number, below 2 x cells, of what a train occupies: a cell, or one axis of a level-free crossing."""
     resource = 2 * (row * level_free.shape[1] + column)

@@ -238,6 +238,12 @@ def _constants_of(agent: Any, denominator: int) -> tuple[int, ...]:
 
 
 @compiled_helper
+def as_int64(value: int) -> int:
+    """A number of one of the tables: the functions that take it are then compiled for one type only."""
+    return int(np.int64(value))
+
+
+@compiled_helper
 def configuration_of(handle: int, constants: np.ndarray, dynamic: np.ndarray) -> tuple[int, int, int]:
     """Where a train looks from: row, column and direction, as in flatland's ``virtual_configuration``.
 
@@ -254,9 +260,9 @@ def configuration_of(handle: int, constants: np.ndarray, dynamic: np.ndarray) ->
             direction = 0
             while (constants[TARGET_DIRECTIONS, handle] >> (3 - direction)) & 1 == 0:
                 direction += 1
-            return int(constants[TARGET_ROW, handle]), int(constants[TARGET_COLUMN, handle]), direction
-    # int() makes int64 of int32: the functions that take a configuration are then compiled for one type only.
-    return int(table[row, handle]), int(table[column, handle]), int(table[heading, handle])
+            table, row, column = constants, TARGET_ROW, TARGET_COLUMN
+            return as_int64(table[row, handle]), as_int64(table[column, handle]), direction
+    return as_int64(table[row, handle]), as_int64(table[column, handle]), as_int64(table[heading, handle])
 
 
 @compiled_helper

@@ -114,7 +114,7 @@ def _put_off(
     return n_entries + 1
 
 
-@compiled
+@compiled_helper
 def find_detour(
     handle: int,
     row: int,

@@ -33,6 +33,7 @@ from utils.rail_state import (
     ROW,
     STATE,
     RailState,
+    as_int64,
     configuration_of,
     travel_time_of,
 )
@@ -60,7 +61,7 @@ def can_follow(handle: int, other: int, row: int, column: int, grid: np.ndarray,
     """
     if dynamic[ROW, handle] < 0 or dynamic[MALFUNCTION_COUNTER, other] > 0:
         return False
-    direction = int(dynamic[DIRECTION, other])
+    direction = as_int64(dynamic[DIRECTION, other])
     n_ways = 0
     for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
         to_row, to_column, _ = possible_move(grid, row, column, direction, action)

@@ -30,6 +30,7 @@ from utils.rail_grid import (
     exits_of,
     possible_move,
 )
+from utils.rail_state import as_int64
 from utils.train_sets import clear_bit, put_bit
 
 
@@ -58,7 +59,7 @@ def take_train(handle: int, exits: ExitTables) -> None:
 @compiled_helper
 def holder_of(key: int, occupant: np.ndarray, places: np.ndarray) -> int:
     """The train at the place of a configuration, or -1."""
-    return int(occupant[places[RESOURCE, key]]) - 1
+    return as_int64(occupant[places[RESOURCE, key]]) - 1
 
 
 @compiled_helper
@@ -92,7 +93,7 @@ def find_way(handle: int, exits: ExitTables) -> int:
     n_pending = 1
     while n_pending > 0:
         n_pending -= 1
-        key = int(places[PENDING, n_pending])
+        key = as_int64(places[PENDING, n_pending])
         row, column, direction = key // 4 // width, key // 4 % width, key % 4
         while True:
             if key // 4 == target and distances[row, column, direction] == 0:
@@ -132,7 +133,7 @@ def find_way(handle: int, exits: ExitTables) -> int:
             places[ORIGIN, next_key] = key
             place = n_pending  # the nearest to the target last
             while place > first:
-                before = int(places[PENDING, place - 1])
+                before = as_int64(places[PENDING, place - 1])
                 if distances[before // 4 // width, before // 4 % width, before % 4] >= distance:
                     break
                 places[PENDING, place] = before
@@ -157,7 +158,7 @@ def keep_way(handle: int, last: int, exits: ExitTables) -> None:
     places, known = exits.places, exits.keys[handle]
     length, key = 1, last
     while places[ORIGIN, key] != NO_WAY:
-        key = int(places[ORIGIN, key])
+        key = as_int64(places[ORIGIN, key])
         length += 1
     exits.trains[PLACE, handle] = 0
     exits.trains[END, handle] = length
@@ -165,7 +166,7 @@ def keep_way(handle: int, last: int, exits: ExitTables) -> None:
     for place in range(length - 1, 0, -1):
         known[place] = key
         put_bit(exits.crossing[key // 4], handle)
-        key = int(places[ORIGIN, key])
+        key = as_int64(places[ORIGIN, key])
     known[0] = key
 
 
@@ -206,6 +207,6 @@ def is_known_way_free(handle: int, exits: ExitTables) -> bool:
     """Whether a train has a known way on which no other train stands."""
     trains, occupant, places, known = exits.trains, exits.occupant, exits.places, exits.keys[handle]
     for place in range(trains[PLACE, handle] + 1, trains[END, handle]):
-        if _in_the_way(handle, int(known[place]), occupant, places, trains) >= 0:
+        if _in_the_way(handle, as_int64(known[place]), occupant, places, trains) >= 0:
             return False
     return trains[END, handle] > 0
