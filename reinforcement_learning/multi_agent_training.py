@@ -100,8 +100,6 @@ def _train(options: dict[str, Any]) -> int:
                 _announce(config, folders, trainer, describe(devices), notes)
                 compile_ahead.finish(trainer.feature_set, config.safe_moves, metrics.message)
                 _collect_garbage_from_now_on()
-                if checkpoint is None:
-                    trainer.evaluate_untrained()
                 finished = trainer.run()
                 _close(config, folders, trainer, finished)
             return 0 if finished else interrupts.exit_code

@@ -216,13 +216,6 @@ class Trainer:
             self._render()
         return True
 
-    def evaluate_untrained(self) -> None:
-        """Where the curves of evaluations begin: what the policies do before they learn. It is never the best one."""
-        n_levels = self.config.n_evaluation_episodes
-        found = score_population(self.population, self.levels_to_evaluate, n_levels, self.observer, self.stop_requested)
-        if found is not None:
-            self.metrics.log(0, found.metrics())
-
     def _stops_evaluation(self) -> bool:
         self.experience.go_on()
         return self.stop_requested()

@@ -114,18 +114,6 @@ class TestEvaluation:
         assert_same(often.population.learners[0].policy.state_dict(), seldom.population.learners[0].policy.state_dict())
         assert_same(buffer_rows(often.population.learners[0].buffer), buffer_rows(seldom.population.learners[0].buffer))
 
-    def test_of_what_is_untrained_is_a_row_and_no_more(self, tmp_path: Path) -> None:
-        trainer, sink = make_trainer(tmp_path)
-        trainer.evaluate_untrained()
-        (row,) = sink.rows
-        assert (row["episode"], row["evaluation/nb_episodes"]) == (0, 2)
-        assert "evaluation/smoothed_score" not in row
-        assert (trainer.best_episode, trainer.evaluated_episode, trainer.last_evaluation) == (0, 0, {})
-        assert list(trainer.folders.checkpoints.iterdir()) == []
-        stopped, sink = make_trainer(tmp_path, stop_requested=lambda: True)
-        stopped.evaluate_untrained()
-        assert sink.rows == []
-
     def test_same_levels_each_time(self, tmp_path: Path) -> None:
         trainer, sink = make_trainer(tmp_path, n_evaluation_episodes=4)
         for _ in range(2):
