@@ -43,7 +43,7 @@ class CompileAhead:
         """
         if self._child is None:
             return
-        say("First start: compiling simulator and observation, which takes about half a minute.")
+        say("First start: compiling simulator and observation, which takes about a quarter of a minute.")
         _compile_observation_and_simulator(feature_set)
         for _ in range(2 if safe_moves or feature_set.with_routes else 1):
             self._done.acquire(timeout=_SECONDS_TO_WAIT)
