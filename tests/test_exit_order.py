@@ -1,4 +1,4 @@
-"""``exit_order`` against the plain formulation of the same question, on generated levels with trains put anywhere."""
+"""Exit order and judged moves against the plain formulation of the same question, on levels with trains anywhere."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rail_envs import sparse_env
 
-from utils import exit_order
+from utils import exit_order, move_judgement
 from utils.compiled import compiled
 from utils.exit_order import UNSAFE, follow_trains
 from utils.exit_tables import BY_RANK, N_LEAVING, STUCK, ExitTables
@@ -16,7 +16,7 @@ from utils.rail_simulator import CompiledSimulator
 from utils.rail_state import COLUMN, DIRECTION, MOVING, ROW, STATE, RailState
 from utils.ways_out import key_of
 
-judge_move, make_move = compiled(exit_order.judge_move), compiled(exit_order.make_move)
+judge_move, make_move = compiled(move_judgement.judge_move), compiled(exit_order.make_move)
 
 Configuration = tuple[int, int, int]
 

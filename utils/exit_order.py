@@ -9,50 +9,38 @@ as good as any: who is left in the end does not depend on it. Trains left in the
 So one order and one way for each train are enough to know, and they are kept from step to step. When trains move, only
 those have to be looked at again that have moved, those whose known way leads through their cells, those whose known way
 leads through the cells of these, and so on: they are called the *party*. All others leave first, as before.
-
-:func:`judge_move` asks whether the positions stay safe if one train moves on. If that one train can leave while the
-rest of its party stands still, all the others follow as before, and that is most often so. Else it is looked for a
-train of the party that stands in its way and could leave before it.
 """
 
 import numpy as np
 
 from utils.compiled import compiled, compiled_helper
 from utils.exit_tables import (
-    ASKED,
-    ASKED_AT,
     AT,
     BY_RANK,
-    END,
     FAILED,
     LAST_MOVE,
     MOVED,
     N_LEAVING,
     N_MOVES,
     N_PARTY,
-    N_STANDING,
     N_STUCK,
     NO_WAY,
     OFF_MAP,
-    ORIGIN,
     PARTY,
     PLACE,
     STANDING,
     STANDS,
     STUCK,
-    TARGET,
-    WAITING,
     WAITS_FOR,
     ExitTables,
 )
 from utils.rail_state import COLUMN, DIRECTION, DONE, ROW, STATE, as_int64
-from utils.train_sets import has_bit, next_bit, put_bit
+from utils.train_sets import has_bit, next_bit
 from utils.ways_out import (
     drop_way,
     find_way,
     follows_way,
     go_to_place,
-    holder_of,
     is_known_way_free,
     keep_way,
     key_of,
@@ -61,12 +49,12 @@ from utils.ways_out import (
     take_train,
 )
 
-# What comes of a move.
+# What comes of a move; see ``move_judgement.judge_move``.
 UNSAFE, ARRIVES, KEEPS_ORDER, CHANGES_ORDER = range(4)
 
 
 @compiled_helper
-def _join(handle: int, exits: ExitTables) -> None:
+def join(handle: int, exits: ExitTables) -> None:
     """Add a train to the party."""
     exits.trains[PARTY, exits.counts[N_PARTY]] = handle
     exits.counts[N_PARTY] += 1
@@ -75,7 +63,7 @@ def _join(handle: int, exits: ExitTables) -> None:
 
 
 @compiled_helper
-def _gather(exits: ExitTables) -> None:
+def gather(exits: ExitTables) -> None:
     """Add to the party all whose known way leads through a cell of one of the party."""
     trains, counts = exits.trains, exits.counts
     first = 0
@@ -84,7 +72,7 @@ def _gather(exits: ExitTables) -> None:
         handle = next_bit(through, -1)
         while handle >= 0:
             if trains[STANDS, handle] == 0:
-                _join(handle, exits)
+                join(handle, exits)
             handle = next_bit(through, handle)
         first += 1
 
@@ -97,7 +85,7 @@ def _leaves_next(handle: int, trains: np.ndarray, counts: np.ndarray) -> None:
 
 
 @compiled_helper
-def _has_left(handle: int, exits: ExitTables) -> None:
+def has_left(handle: int, exits: ExitTables) -> None:
     """Give those another chance that were held up by a train."""
     trains = exits.trains
     trains[STANDS, handle] = 0
@@ -138,7 +126,7 @@ def _let_movers_leave(n_movers: int, exits: ExitTables) -> bool:
             progress = True
             n_movers -= trains[MOVED, handle]
             _leaves_next(handle, trains, counts)
-            _has_left(handle, exits)
+            has_left(handle, exits)
     return n_movers == 0
 
 
@@ -169,9 +157,9 @@ def _order_anew(reconsider_stuck: bool, exits: ExitTables) -> None:
         for handle in range(trains.shape[1]):
             if trains[STUCK, handle] == 1 and trains[MOVED, handle] == 0:
                 trains[MOVED, handle] = 1
-                _join(handle, exits)
+                join(handle, exits)
     n_movers = counts[N_PARTY]
-    _gather(exits)
+    gather(exits)
     counts[N_PARTY] = n_movers
     _divide_order(trains, counts)
     # when those that have moved are gone the others leave as before
@@ -216,7 +204,7 @@ def _follow_train(handle: int, key: int, exits: ExitTables) -> None:
         drop_way(handle, exits)
     else:
         go_to_place(handle, place, exits)
-    _join(handle, exits)
+    join(handle, exits)
 
 
 @compiled
@@ -237,188 +225,6 @@ def follow_trains(dynamic: np.ndarray, exits: ExitTables) -> None:
 
 
 @compiled_helper
-def _first_in_the_way(handle: int, last: int, exits: ExitTables) -> int:
-    """The first of the party, or -1, on the way that a search has found, or on the known one for ``NO_WAY``."""
-    trains, occupant, places = exits.trains, exits.occupant, exits.places
-    if last == NO_WAY:
-        for key in exits.keys[handle, trains[PLACE, handle] + 1 : trains[END, handle]]:
-            other = holder_of(as_int64(key), occupant, places)
-            if other >= 0 and other != handle and trains[WAITING, other] == 1:
-                return other
-        return -1
-    first = -1
-    while places[ORIGIN, last] != NO_WAY:
-        other = holder_of(last, occupant, places)
-        if other >= 0 and other != handle and trains[WAITING, other] == 1:
-            first = other
-        last = as_int64(places[ORIGIN, last])
-    return first
-
-
-@compiled_helper
-def _stand_up(handle: int, exits: ExitTables) -> None:
-    """Let a train of the party be in the way of searches."""
-    if exits.trains[STANDS, handle] == 0:
-        exits.trains[STANDS, handle] = 1
-        exits.trains[FAILED, handle] = 0
-        exits.trains[STANDING, exits.counts[N_STANDING]] = handle
-        exits.counts[N_STANDING] += 1
-
-
-@compiled_helper
-def _try_to_leave(handle: int, exits: ExitTables) -> int:
-    """Let a train leave past those that stand, unless it has failed; returns who else hinders it, or -1."""
-    last = NO_WAY
-    if not is_known_way_free(handle, exits):
-        last = find_way(handle, exits)
-        if last == NO_WAY:
-            exits.trains[FAILED, handle] = 1
-            return -1
-    other = _first_in_the_way(handle, last, exits)
-    if other < 0:
-        exits.trains[WAITING, handle] = 0
-        _has_left(handle, exits)
-    return other
-
-
-@compiled_helper
-def _last_with_a_chance(trains: np.ndarray, n_standing: int) -> int:
-    """Who stood up last of those that stand and have not failed, or -1."""
-    for i in range(n_standing - 1, -1, -1):
-        handle = trains[STANDING, i]
-        if trains[STANDS, handle] == 1 and trains[FAILED, handle] == 0:
-            return handle
-    return -1
-
-
-@compiled_helper
-def _can_leave(goal: int, mover: int, exits: ExitTables) -> bool:
-    """Whether a train of the party can leave, after others of the party if need be.
-
-    A few trains that all are in each other's way are proof that it cannot: mostly two, nose to nose at the ends of a
-    track. So only ``goal`` stands in the way at first, and others when it turns out that they matter: they stand on
-    the way that was found for one of those that stand already.
-    """
-    trains, counts = exits.trains, exits.counts
-    locked = exits.sets[mover, trains[AT, mover] % 4]
-    counts[N_STANDING] = 0
-    for handle in trains[PARTY, : counts[N_PARTY]]:
-        trains[FAILED, handle] = trains[STANDS, handle] = 0
-        if trains[WAITING, handle] == 1 and has_bit(locked, handle):
-            _stand_up(handle, exits)
-    handle = goal
-    while handle >= 0:
-        _stand_up(handle, exits)
-        handle = _try_to_leave(handle, exits)
-        if trains[WAITING, goal] == 0:
-            return True
-        if handle < 0:
-            handle = _last_with_a_chance(trains, counts[N_STANDING])
-    locked[:] = 0
-    for handle in trains[STANDING, : counts[N_STANDING]]:
-        if trains[STANDS, handle] == 1:
-            put_bit(locked, handle)
-    return False
-
-
-@compiled_helper
-def _is_party_safe(was_stuck: bool, exits: ExitTables) -> bool:
-    """Whether all can leave that could before the first of the party moved, and that one itself unless it was stuck."""
-    trains, n_party = exits.trains, exits.counts[N_PARTY]
-    if n_party == 1 and (was_stuck or exits.counts[N_STUCK] == 0):
-        return True
-    for handle in trains[PARTY, :n_party]:
-        trains[WAITING, handle] = 1
-    mover, is_safe = trains[PARTY, 0], True
-    # if it was not stuck and can leave the others follow as before
-    for handle in trains[PARTY, 1 if was_stuck else 0 : n_party if was_stuck else 1]:
-        is_safe = is_safe and (trains[WAITING, handle] == 0 or _can_leave(handle, mover, exits))
-    for handle in trains[PARTY, :n_party]:
-        trains[WAITING, handle] = 0
-    return is_safe
-
-
-@compiled_helper
-def _is_still_unsafe(handle: int, key: int, exits: ExitTables) -> bool:
-    """Whether a move was unsafe when it was asked for last and none has moved since of the trains that made it so."""
-    trains, direction = exits.trains, key % 4
-    if trains[ASKED + direction, handle] != key:
-        return False
-    locked = exits.sets[handle, direction]
-    other = next_bit(locked, -1)
-    while other >= 0:
-        if trains[LAST_MOVE, other] > trains[ASKED_AT + direction, handle]:
-            return False
-        other = next_bit(locked, other)
-    return True
-
-
-@compiled_helper
-def _leaves_before(handle: int, through: np.ndarray, trains: np.ndarray, n_leaving: int) -> bool:
-    """Whether a train leaves before all others in the set ``through``."""
-    for other in trains[BY_RANK, :n_leaving]:
-        if other == handle:
-            return True
-        if has_bit(through, other):
-            return False
-    return False
-
-
-@compiled_helper
-def _try_out(handle: int, key: int, exits: ExitTables) -> int:
-    """What would come of a move, found out as if the train had moved, with what is left of its known way."""
-    trains = exits.trains
-    was_at, place, end = trains[AT, handle], trains[PLACE, handle], trains[END, handle]
-    was_stuck, follows = trains[STUCK, handle] == 1, follows_way(handle, key, exits)
-    take_train(handle, exits)
-    put_train(handle, key, exits)
-    trains[PLACE, handle] = place + 1
-    trains[END, handle] = end if follows else 0
-    trains[STUCK, handle] = 0
-    exits.counts[N_PARTY] = 0
-    _join(handle, exits)
-    _gather(exits)
-    n_party, is_safe = exits.counts[N_PARTY], _is_party_safe(was_stuck, exits)
-    for other in trains[PARTY, :n_party]:
-        trains[STANDS, other] = 0
-    exits.counts[N_PARTY] = 0
-    trains[PLACE, handle], trains[END, handle] = place, end
-    trains[STUCK, handle] = trains[STANDS, handle] = int(was_stuck)
-    take_train(handle, exits)
-    put_train(handle, was_at, exits)
-    if not is_safe:
-        return UNSAFE
-    return KEEPS_ORDER if follows and n_party == 1 else CHANGES_ORDER
-
-
-@compiled_helper
-def judge_move(handle: int, row: int, column: int, direction: int, exits: ExitTables) -> int:
-    """What comes of a move to a free place, or of entering the map there.
-
-    It is ``UNSAFE`` if not as many trains as before can leave afterwards. Where there is a deadlock already a move is
-    safe if it makes none worse. What else it returns is for ``make_move``.
-    """
-    trains, counts = exits.trains, exits.counts
-    key = key_of(exits.grid, row, column, direction)
-    distance = exits.distance_map[handle, row, column, direction]
-    if distance == 0 and key // 4 == trains[TARGET, handle]:
-        return ARRIVES
-    if distance == np.inf:
-        return UNSAFE
-    through = exits.crossing[key // 4]
-    if follows_way(handle, key, exits) and _leaves_before(handle, through, trains, counts[N_LEAVING]):
-        return KEEPS_ORDER
-    if counts[N_STUCK] == 0 and next_bit(through, -1) == -1:
-        return CHANGES_ORDER
-    if _is_still_unsafe(handle, key, exits):
-        return UNSAFE
-    outcome = _try_out(handle, key, exits)
-    trains[ASKED + direction, handle] = NO_WAY if outcome != UNSAFE or counts[N_STUCK] > 0 else key
-    trains[ASKED_AT + direction, handle] = counts[N_MOVES]
-    return outcome
-
-
-@compiled_helper
 def make_move(handle: int, key: int, outcome: int, exits: ExitTables) -> None:
     """Carry out a safe move to the configuration ``key``, for further questions; ``judge_move`` gave the outcome."""
     trains = exits.trains
@@ -436,6 +242,6 @@ def make_move(handle: int, key: int, outcome: int, exits: ExitTables) -> None:
         else:
             drop_way(handle, exits)
     if outcome == CHANGES_ORDER:
-        _join(handle, exits)
+        join(handle, exits)
     if outcome != KEEPS_ORDER:
         _order_anew(was_stuck, exits)

@@ -1,4 +1,4 @@
-"""What ``ways_out`` and ``exit_order`` know about the trains of one level, as a few tables.
+"""What ``ways_out``, ``exit_order`` and ``move_judgement`` know about the trains of one level, as a few tables.
 
 The tables are few because numba hands over every array of a tuple in about ten numbers, and compiles code for each of
 them wherever one function calls another.

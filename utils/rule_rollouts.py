@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from utils.action_mask import fill_mask_of_train
 from utils.compiled import compiled, compiled_helper
-from utils.exit_order import UNSAFE, follow_trains, judge_move, make_move
+from utils.exit_order import UNSAFE, follow_trains, make_move
 from utils.exit_tables import ExitTables
+from utils.move_judgement import judge_move
 from utils.rail_grid import (
     DO_NOTHING,
     MOVE_LEFT,

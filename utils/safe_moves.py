@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from utils.compiled import compiled, compiled_helper
 from utils.exit_order import UNSAFE as UNSAFE_OUTCOME
-from utils.exit_order import follow_trains, judge_move, make_move
+from utils.exit_order import follow_trains, make_move
 from utils.exit_tables import ExitTables
+from utils.move_judgement import judge_move
 from utils.rail_grid import DO_NOTHING, MOVE_LEFT, MOVE_RIGHT, STOP_MOVING, possible_move
 from utils.rail_state import (
     COLUMN,

@@ -70,6 +70,21 @@ def _in_the_way(handle: int, key: int, occupant: np.ndarray, places: np.ndarray,
 
 
 @compiled_helper
+def _put_by_distance(key: int, first: int, n_pending: int, places: np.ndarray, distances: np.ndarray) -> None:
+    """Add a configuration to those to look at, of which the ones from ``first`` on are sorted, the nearest last."""
+    cell, width = key // 4, distances.shape[1]
+    distance = distances[cell // width, cell % width, key % 4]
+    place = n_pending
+    while place > first:
+        before = as_int64(places[PENDING, place - 1])
+        if distances[before // 4 // width, before // 4 % width, before % 4] >= distance:
+            break
+        places[PENDING, place] = before
+        place -= 1
+    places[PENDING, place] = key
+
+
+@compiled_helper
 def find_way(handle: int, exits: ExitTables) -> int:
     """Search a way to the target past the trains that stand; the key of its last configuration, or ``NO_WAY``.
 
@@ -122,8 +137,7 @@ def find_way(handle: int, exits: ExitTables) -> int:
             next_key = 4 * (next_row * width + next_column) + next_direction
             if next_row < 0 or places[VISITED, next_key] == search:
                 continue
-            distance = distances[next_row, next_column, next_direction]
-            if distance == np.inf:
+            if distances[next_row, next_column, next_direction] == np.inf:
                 continue
             other = _in_the_way(handle, next_key, occupant, places, trains)
             if other >= 0:
@@ -131,14 +145,7 @@ def find_way(handle: int, exits: ExitTables) -> int:
                 continue
             places[VISITED, next_key] = search
             places[ORIGIN, next_key] = key
-            place = n_pending  # the nearest to the target last
-            while place > first:
-                before = as_int64(places[PENDING, place - 1])
-                if distances[before // 4 // width, before // 4 % width, before % 4] >= distance:
-                    break
-                places[PENDING, place] = before
-                place -= 1
-            places[PENDING, place] = next_key
+            _put_by_distance(next_key, first, n_pending, places, distances)
             n_pending += 1
     return NO_WAY
 
