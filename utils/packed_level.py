@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.compiled import compiled, compiled_helper
 from utils.fast_reset import distances_to
 from utils.rail_grid import exits_of
 from utils.rail_rewards import N_HALTS, N_WEIGHTS
@@ -144,47 +143,29 @@ def _simulator(
     return CompiledSimulator(state, plans, malfunctions, halts, weights)
 
 
-@compiled
-def distance_map_of(grid: np.ndarray, constants: np.ndarray) -> np.ndarray:
+def distance_map_of(grid: NDArray[np.uint16], constants: NDArray[np.int32]) -> NDArray[np.float64]:
     """flatland's distance map.
 
     Args:
-        grid: uint16 ``[height, width]``.
-        constants: int32 ``[N_CONSTANTS, trains]``, see ``RailState``.
+        grid: ``[height, width]``.
+        constants: ``[N_CONSTANTS, trains]``, see ``RailState``.
 
     Returns:
-        float64 ``[trains, height, width, 4]``.
+        ``[trains, height, width, 4]``.
     """
-    n_trains = constants.shape[1]
-    distances = np.empty((n_trains, 4 * grid.size), dtype=np.float64)
-    for train in range(n_trains):
-        row, column = int(constants[TARGET_ROW, train]), int(constants[TARGET_COLUMN, train])
-        directions = int(constants[TARGET_DIRECTIONS, train])
-        same = 0  # the first train with the same target
-        while (
-            constants[TARGET_ROW, same] != row
-            or constants[TARGET_COLUMN, same] != column
-            or constants[TARGET_DIRECTIONS, same] != directions
-        ):
-            same += 1
+    distances = np.empty((constants.shape[1], *grid.shape, 4))
+    first_with: dict[tuple[int, int, int], int] = {}
+    targets = zip(*constants[[TARGET_ROW, TARGET_COLUMN, TARGET_DIRECTIONS]].tolist(), strict=True)
+    for train, (row, column, directions) in enumerate(targets):
+        same = first_with.setdefault((row, column, directions), train)
         if same < train:
-            _copy(distances[same], distances[train])
+            distances[train] = distances[same]
             continue
-        targets = np.empty((4, 3), dtype=np.int64)
-        n_targets = 0
-        for direction in range(4):
-            # As flatland does, leave out directions in which no train can be there.
-            if (directions >> (3 - direction)) & 1 and exits_of(int(grid[row, column]), direction) != 0:
-                targets[n_targets, 0] = row
-                targets[n_targets, 1] = column
-                targets[n_targets, 2] = direction
-                n_targets += 1
-        _copy(distances_to(grid, targets[:n_targets]).ravel(), distances[train])
-    return distances.reshape((n_trains, grid.shape[0], grid.shape[1], 4))
-
-
-@compiled_helper
-def _copy(source: np.ndarray, destination: np.ndarray) -> None:
-    """``destination[:] = source`` for one axis, which would take numba seconds to compile."""
-    for i in range(source.shape[0]):
-        destination[i] = source[i]
+        cell = int(grid[row, column])
+        # As flatland does, leave out directions in which no train can be there.
+        arriving = [
+            direction for direction in range(4) if directions >> (3 - direction) & 1 and exits_of(cell, direction)
+        ]
+        rows = [(row, column, direction) for direction in arriving]
+        distances[train] = distances_to(grid, np.array(rows, dtype=np.int64).reshape(-1, 3))
+    return distances
