@@ -5,11 +5,18 @@
 The levels have seeds from 700000 on: not those of the trainings, nor those of the record of the main command, so that
 the defaults may be chosen by them. Writes ablations.json and ablations.md beside itself. Trainings that are finished
 in --work_dir are scored, not repeated; several of these may share a --work_dir and run side by side with --train_only.
+
+    python benchmarks/learning/ablations.py -t 1 --pace_episodes 300 --variants defaults num_envs-4 update_every-64
+
+compares how long variants take instead: each is trained for so many episodes three times, turn by turn, on a machine
+that has nothing else to do. Writes pace.json and pace.md.
 """
 
 import argparse
 import json
+import statistics
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +63,11 @@ def main() -> None:
     parser.add_argument("--levels", type=int, default=150, help="levels to score on")
     parser.add_argument("--work_dir", type=Path, default=ROOT / "runs" / "ablations")
     parser.add_argument("--train_only", action="store_true", help="leave scoring to another call")
+    parser.add_argument("--pace_episodes", type=int, default=0, help="compare times only, of so many episodes each")
     options = parser.parse_args()
+    if options.pace_episodes:
+        _compare_pace(options)
+        return
 
     tables = {}
     for environment in options.training_env_config:
@@ -100,6 +111,46 @@ def _compare(
         for share in ("deadlock", "never_departed"):
             table[variant][share] = round(mean_and_error([row[f"{share}_mean"] for row in own])[0], 4)
     return table
+
+
+def _compare_pace(options: argparse.Namespace) -> None:
+    """Seconds of each variant, start and compilation left out, and as a ratio to the defaults in the same round."""
+    tables: dict[str, dict[str, dict[str, Any]]] = {}
+    variants = list(dict.fromkeys([DEFAULTS, *options.variants]))
+    for environment in options.training_env_config:
+        seconds: dict[str, list[float]] = {variant: [] for variant in variants}
+        for seed in options.seeds:
+            for variant in variants:
+                with tempfile.TemporaryDirectory() as folder:
+                    training = train(Path(folder), variant, environment, seed, options.pace_episodes, VARIANTS[variant])
+                    seconds[variant].append(training.seconds)
+        tables[environment] = {
+            variant: {
+                "arguments": VARIANTS[variant],
+                "seconds": own,
+                "to_defaults": round(statistics.median(a / b for a, b in zip(own, seconds[DEFAULTS], strict=True)), 2),
+            }
+            for variant, own in seconds.items()
+        }
+    record = {
+        "command": f"multi_agent_training.py -n {options.pace_episodes} -t CONFIG -e CONFIG --seed SEED VARIANT",
+        "seeds": options.seeds,
+        "machine": machine(),
+        "configurations": tables,
+    }
+    (HERE / "pace.json").write_text(json.dumps(record, indent=1) + "\n")
+    head = f"`{record['command']}`, variants in turns, one seed after the other; medians. Written by ablations.py.\n"
+    text = "\n".join(_pace_markdown(environment, table) for environment, table in tables.items())
+    (HERE / "pace.md").write_text(f"{head}\n{text}")
+    print(text)
+
+
+def _pace_markdown(environment: str, table: dict[str, dict[str, Any]]) -> str:
+    lines = [f"Configuration {environment}:", "", "| variant | seconds | times the defaults' |", "| --- | --- | --- |"]
+    for variant, row in table.items():
+        name = f"`{' '.join(row['arguments'])}`" if row["arguments"] else variant
+        lines.append(f"| {name} | {statistics.median(row['seconds']):.1f} | {row['to_defaults']:.2f} |")
+    return "\n".join([*lines, ""])
 
 
 def _write(options: argparse.Namespace, tables: dict[str, dict[str, dict[str, Any]]]) -> None:
