@@ -149,6 +149,12 @@ class TrainingConfig:
     )
     arrival_reward: float = option(_REWARD, 1.0, "reward for reaching the target", _not_negative())
     deadlock_penalty: float = option(_REWARD, 0.5, "penalty for entering a deadlock", _not_negative())
+    team_reward: float = option(
+        _REWARD,
+        0.0,
+        "weight of each other train's rewards in a train's own, those after its arrival included; 0 is off",
+        _between(0.0, 1.0),
+    )
 
     feature_set: str = option(_INPUT, "tree_routes", "what a train observes", _one_of(*FEATURE_SETS), fixed=True)
     action_mask: bool = option(_INPUT, True, "choose among the possible actions only", _BOOL)

@@ -32,10 +32,12 @@ class LearningRewards:
     Args:
         shaping: the weights, unless an episode brings its own.
         n_envs, n_trains: shape of all arrays.
+        team_reward: weight of each other train's rewards, so that it pays to let others pass.
     """
 
-    def __init__(self, shaping: RewardShaping, n_envs: int, n_trains: int) -> None:
+    def __init__(self, shaping: RewardShaping, n_envs: int, n_trains: int, team_reward: float = 0.0) -> None:
         self._default = shaping
+        self._team_reward = team_reward
         shape = (n_envs, n_trains)
         self._gamma, self._shaping, self._arrival_reward, self._deadlock_penalty = (np.zeros(shape) for _ in range(4))
         self._scale = np.zeros((n_envs, 1))
@@ -77,4 +79,6 @@ class LearningRewards:
         shaped = rewards * self._scale + self._gamma * potential - self._potential
         shaped += self._arrival_reward * newly_arrived - self._deadlock_penalty * newly_deadlocked
         self._potential = potential
+        if self._team_reward > 0.0:
+            shaped += self._team_reward * (shaped.sum(axis=1, keepdims=True) - shaped)
         return shaped

@@ -58,6 +58,7 @@ class Learning:
     sink: TransitionSink
     shaping: RewardShaping  # unless an episode's crew brings its own
     n_step: int = 1  # the same; a crew's are no larger
+    team_reward: float = 0.0  # see LearningRewards
 
 
 @dataclass
@@ -144,7 +145,7 @@ class Rollout:
         if learning is not None:
             n_places = n_envs * n_trains
             self._collector = TransitionCollector(n_places, n_features, learning.shaping.gamma, learning.n_step)
-            self._learning_rewards = LearningRewards(learning.shaping, n_envs, n_trains)
+            self._learning_rewards = LearningRewards(learning.shaping, n_envs, n_trains, learning.team_reward)
 
     @property
     def playing(self) -> list[int]:
@@ -298,7 +299,9 @@ class Rollout:
             return
         rewards = self._learning_rewards.step(self._rewards, self._remaining, newly_arrived, newly_stuck, over)
         self._collector.reward(rewards.ravel())
-        ended = np.flatnonzero(newly_arrived | over[:, np.newaxis])
+        # with a share in the others' rewards a train's task goes on when it has arrived
+        arrival_ends = newly_arrived & (self._learning.team_reward == 0.0)
+        ended = np.flatnonzero(arrival_ends | over[:, np.newaxis])
         if len(ended):
             self._learning.sink.add(self._collector.finish(ended))
 

@@ -80,7 +80,7 @@ class RoundPlayer:
             self._policies,
             task.n_trains,
             n_envs=config.num_envs,
-            learning=Learning(self, shaping, largest_n_step(config)),
+            learning=Learning(self, shaping, largest_n_step(config), config.team_reward),
             stopwatch=self._stopwatch,
         )
         self._waiting: deque[tuple[int, bytes | None]] = deque()

@@ -139,7 +139,7 @@ class Trainer:
             config.n_episodes,
             self.observer,
             population.policies,
-            Learning(population, shaping, largest_n_step(config)),
+            Learning(population, shaping, largest_n_step(config), config.team_reward),
             population.crew,
             n_envs=config.num_envs,
             stopwatch=self.stopwatch,

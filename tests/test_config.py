@@ -48,6 +48,7 @@ from reinforcement_learning.config import PROJECT_ROOT, ConfigError, TrainingCon
         ("shaping", -1.0),
         ("arrival_reward", math.inf),
         ("deadlock_penalty", -0.5),
+        ("team_reward", 1.5),
         ("feature_set", "forest"),
         ("decision_points", "nowhere"),
         ("keep_checkpoints", 0),

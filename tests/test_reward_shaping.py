@@ -101,3 +101,13 @@ def test_episodes_side_by_side_have_their_own_lengths_and_ends() -> None:
     shaped = rewards.step(np.zeros((3, 2)), remaining, nobody, nobody, np.array([False, False, False]))
     assert shaped[0] == pytest.approx([-0.5 * 0.15 + 0.5, -0.5 * 1.0])
     assert shaped[2] == pytest.approx([0.5 * 0.39, 0.5])
+
+
+def test_other_trains_rewards_count_with_their_weight() -> None:
+    own = np.array([[1.0, -2.0, 0.5], [4.0, 0.0, 0.0]])
+    rewards = LearningRewards(no_terms(), 2, 3, team_reward=0.1)
+    for env in range(2):
+        rewards.start(env, 1, np.zeros(3))
+    nobody = np.zeros((2, 3), dtype=bool)
+    shaped = rewards.step(own, np.zeros((2, 3)), nobody, nobody, np.zeros(2, dtype=bool))
+    assert shaped == pytest.approx(np.array([[0.85, -1.85, 0.4], [4.0, 0.4, 0.4]]))

@@ -137,6 +137,24 @@ def test_arrival_is_rewarded_once_for_each_train_that_arrives() -> None:
     pytest.fail("no train has arrived on any level")
 
 
+def test_with_a_share_in_the_others_rewards_trains_learn_from_what_comes_after_their_arrival() -> None:
+    """A train's last decision then sees the whole episode to its end, whoever arrives when."""
+    for seed in range(20):
+        sums = []
+        for team_reward in (0.0, 0.5):
+            sink = ListSink()
+            shaping = RewardShaping(gamma=1.0, shaping=0.0, arrival_reward=0.0, deadlock_penalty=0.0)
+            learning = Learning(sink, shaping, team_reward=team_reward)
+            result = play(make_env(seed, "Tiny"), ForwardPolicy(), learning=learning)
+            sums.append(float(sink.all("rewards").sum()))
+            assert np.count_nonzero(sink.all("discounts") == 0) == result.n_trains
+        if 0 < result.completion < 1:
+            # of each train's rewards half goes to each of the others as well
+            assert sums[1] == pytest.approx(sums[0] * (1 + 0.5 * (result.n_trains - 1)), rel=1e-5)
+            return
+    pytest.fail("on no level have some trains arrived and others not")
+
+
 def head_on() -> RailEnv:
     """Two trains on one track, face to face."""
     return drawn_env([">------<"], [(((0, 1), EAST), (0, 6)), (((0, 6), WEST), (0, 1))], max_episode_steps=60)

@@ -37,6 +37,7 @@ VARIANTS: dict[str, list[str]] = {
     # exploration and rewards
     "no-guide": ["--guided_exploration", "0"],
     "no-shaping": ["--shaping", "0"],
+    "team_reward-0.1": ["--team_reward", "0.1"],
     # learning
     "no-advantage_learning": ["--advantage_learning", "0"],
     "n_step-1": ["--n_step", "1"],
