@@ -10,11 +10,10 @@ from reinforcement_learning.broadcast import News
 from reinforcement_learning.config import TrainingConfig
 from reinforcement_learning.dddqn_policy import DDDQNPolicy, GreedyPolicy
 from reinforcement_learning.experience import FinishedEpisode, PlayableLevels
-from reinforcement_learning.multi_policy.crews import Crews, largest_n_step
+from reinforcement_learning.multi_policy.crews import Crews, learning_of
 from reinforcement_learning.multi_policy.hyperparameters import Hyperparameters
 from reinforcement_learning.policy import Policy
-from reinforcement_learning.reward_shaping import RewardShaping
-from reinforcement_learning.rollout import Learning, Rollout, Stopwatch
+from reinforcement_learning.rollout import Rollout, Stopwatch
 from reinforcement_learning.transitions import Transitions
 from utils.env_configs import resolve_env_config
 from utils.level_pool import LevelPool
@@ -74,13 +73,12 @@ class RoundPlayer:
         self._pool = LevelPool(environment, config.seed, task.level_workers, warn=self._said.append)
         self._levels = PlayableLevels(self._pool, config.simulator, warn=self._said.append)
         self._stopwatch = Stopwatch()
-        shaping = RewardShaping(config.gamma, config.shaping, config.arrival_reward, config.deadlock_penalty)
         self._rollout = Rollout(
             Observer(feature_set, config.action_mask, config.decision_points, config.safe_moves),
             self._policies,
             task.n_trains,
             n_envs=config.num_envs,
-            learning=Learning(self, shaping, largest_n_step(config), config.team_reward),
+            learning=learning_of(config, self),
             stopwatch=self._stopwatch,
         )
         self._waiting: deque[tuple[int, bytes | None]] = deque()

@@ -31,13 +31,12 @@ from reinforcement_learning.experience import (
     UnfinishedEpisode,
 )
 from reinforcement_learning.metrics import MetricsWriter
-from reinforcement_learning.multi_policy.crews import largest_n_step
+from reinforcement_learning.multi_policy.crews import learning_of
 from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.multi_policy.population_scores import score_population
-from reinforcement_learning.reward_shaping import RewardShaping
-from reinforcement_learning.rollout import Learning, Stopwatch
+from reinforcement_learning.rollout import Stopwatch
 from reinforcement_learning.rollout_workers import RolloutWorkers
 from reinforcement_learning.run_folders import RunFolders
 from reinforcement_learning.training_metrics import TrainingMetrics, exchange_lines, exchange_row
@@ -133,13 +132,12 @@ class Trainer:
         population = Population(config, self.feature_set, devices)
         if config.num_workers > 0:
             return population, RolloutWorkers(config, levels, population, stopwatch=self.stopwatch, warn=self._warn)
-        shaping = RewardShaping(config.gamma, config.shaping, config.arrival_reward, config.deadlock_penalty)
         return population, LocalExperience(
             levels,
             config.n_episodes,
             self.observer,
             population.policies,
-            Learning(population, shaping, largest_n_step(config), config.team_reward),
+            learning_of(config, population),
             population.crew,
             n_envs=config.num_envs,
             stopwatch=self.stopwatch,

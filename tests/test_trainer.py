@@ -75,6 +75,28 @@ class TestLearningSteps:
         assert all(np.isnan(row["training/loss"]) for row in sink.rows if "training/loss" in row)
 
 
+class TestTeamReward:
+    @pytest.mark.parametrize("num_workers", [0, 1])
+    def test_rewards_of_others_reach_the_buffer(self, num_workers: int, tmp_path: Path) -> None:
+        sums = []
+        for team_reward in (0.0, 0.5):
+            trainer, _ = make_trainer(
+                tmp_path / f"{team_reward}",
+                team_reward=team_reward,
+                n_episodes=4,
+                num_workers=num_workers,
+                buffer_size=10_000,
+                buffer_min_size=10_000,  # nothing is learned, so both play the same
+                shaping=0.0,
+                arrival_reward=0.0,
+                deadlock_penalty=0.0,
+            )
+            trainer.run()
+            sums.append(float(buffer_rows(trainer.population.learners[0].buffer)["rewards"].sum()))
+        # there are penalties only: of two trains' each the other one bears half as well
+        assert sums[1] < 1.2 * sums[0] < 0
+
+
 class TestLearningRate:
     def test_falls_in_a_straight_line_to_its_share_at_the_end(self, tmp_path: Path) -> None:
         trainer, _ = make_trainer(tmp_path, n_episodes=4, learning_rate=1e-3, learning_rate_end_factor=0.2)

@@ -13,6 +13,7 @@ from reinforcement_learning.multi_policy.hyperparameters import Hyperparameters
 from reinforcement_learning.multi_policy.modes import make_mapping
 from reinforcement_learning.multi_policy.past_selves import PastSelves
 from reinforcement_learning.reward_shaping import RewardShaping
+from reinforcement_learning.rollout import Learning, TransitionSink
 from utils.rail_state import RailState
 
 
@@ -74,6 +75,8 @@ class Crews:
         return min(1.0, terms.epsilon_scale * self._epsilon(own_episode))
 
 
-def largest_n_step(config: TrainingConfig) -> int:
-    """What no policy's ``n_step`` will ever exceed."""
-    return max(config.n_step, int(BOUNDS["n_step"][1]) if config.with_pbt else 1)
+def learning_of(config: TrainingConfig, sink: TransitionSink) -> Learning:
+    """What a rollout that is learned from needs; no crew's ``n_step`` will ever be larger than its own."""
+    shaping = RewardShaping(config.gamma, config.shaping, config.arrival_reward, config.deadlock_penalty)
+    n_step = max(config.n_step, int(BOUNDS["n_step"][1]) if config.with_pbt else 1)
+    return Learning(sink, shaping, n_step, config.team_reward)
