@@ -1,16 +1,18 @@
 """Planning while it plays: tries on the compiled simulator what would come of other plans, and takes the best.
 
-Every few steps the state of the level is copied into a compiled simulator, and *plans* are played to the end of the
-episode against the same sampled futures: malfunctions drawn from the level's rate and durations, never from its own
-random numbers. A plan is a rule (``utils.rule_rollouts``) with some trains held back, given way to, or sent another
-way; the first one is the rule as it is. A plan is followed until another one is better in the same futures by more than
-a standard error: plans are many, and the best of many in a few futures is often only a lucky one. Where there is no
-plan, because the time did not suffice or the level cannot be planned, the trained policy plays.
+Every few steps the state of the level is copied into a compiled simulator, and *plans* are played there to the end of
+the episode. A plan is a rule (``utils.rule_rollouts``) with some trains held back, given way to, or sent another way;
+the first one is the rule as it is. The plan that is followed is changed a little, again and again; a change stays if
+the episode would end better with it. That is asked in the *expected* future first, in which no train breaks down any
+more, and only if it is better there in a few sampled ones: malfunctions drawn from the level's rate and durations,
+never from its own random numbers. One look at the expected future rejects most changes, so many can be tried: what is
+there to be gained is mostly who goes first, now, and hardly depends on what breaks later. When something breaks, the
+next search finds out what is better then.
 
-The policy itself is no plan: it takes five times as long as the rule to play out, so fewer plans could be tried.
+Where there is no plan, because the time did not suffice or the level cannot be planned, the trained policy plays.
 
-Sources: rollouts that improve a policy, Bertsekas, Tsitsiklis and Wu 1997; dropping bad plans after few futures,
-Karnin, Koren and Somekh 2013.
+Sources: rollouts that improve a policy, Bertsekas, Tsitsiklis and Wu 1997; replanning for the expected future,
+certainty equivalence, Bertsekas, Dynamic Programming and Optimal Control, section 6.1.
 """
 
 import argparse
@@ -57,18 +59,19 @@ class PlanningOptions:
     """How much is tried, and when a plan counts as better.
 
     Attributes:
-        seconds: most that a step may take to plan; a search that is not done by then is dropped.
+        seconds: most that a step may take to plan. What was found by then is followed; the first plan must be done.
         every: steps from one search to the next.
-        rounds: (plans, futures) of each round: as many of the best plans of the round before are played in as many
-            futures, those of the rounds before included.
-        n_errors: by how many standard errors another plan must be better than the one that is followed.
+        n_tries: changes of the plan that a search tries.
+        n_futures: sampled futures; a change must be better on average over them and the expected one.
+        min_gain: by how much, in the units of ``completion_weight``; below lies what is only luck.
         completion_weight: what the arrival of all trains counts beside the normalized score.
     """
 
     seconds: float
     every: int = 3
-    rounds: tuple[tuple[int, int], ...] = ((24, 4), (6, 12), (2, 32))
-    n_errors: float = 1.0
+    n_tries: int = 60
+    n_futures: int = 2
+    min_gain: float = 0.002
     completion_weight: float = 0.3
 
     @classmethod
@@ -214,42 +217,39 @@ class _Search:
         """The plan to follow from here on.
 
         Raises:
-            _OutOfTimeError: the time is up; what is followed had better stay.
+            _OutOfTimeError: the time was up before the first plan was made, or before one could be compared with it.
         """
         self._deadline = self._clock() + self._options.seconds
         random = generator(0, Stream.PLANNING, state.elapsed_steps)
         futures = self._draw_futures(random, state)
-        plans = [no_variation(state.n_trains) if followed is None else followed]
-        if not np.array_equal(plans[0], no_variation(state.n_trains)):
-            plans.append(no_variation(state.n_trains))
-        while len(plans) <= self._options.rounds[0][0]:
-            plans.append(self._vary(random, plans[0], state))
-        values = np.full((len(plans), len(futures)), np.nan)
-        best = self._play_rounds(state, plans, values, futures)
-        gains = [_sure_gain(values[i] - values[0], self._options.n_errors) for i in best]
-        return plans[best[int(np.argmax(gains))]] if max(gains) > 0 else plans[0]
+        rule = no_variation(state.n_trains)
+        plan = rule if followed is None else followed
+        values = np.array([self._value_of_plan(state, plan, future) for future in futures])
+        try:
+            for number in range(self._options.n_tries):
+                # what was planned may be out of date
+                another = rule if number == 0 else self._vary(random, plan, state)
+                values_of_another = self._values_if_better(state, another, futures, values)
+                if values_of_another is not None:
+                    plan, values = another, values_of_another
+        except _OutOfTimeError:
+            if followed is None:  # the trained policy is better than a plan that hardly anything was tried for
+                raise
+        return plan
 
-    def _play_rounds(
+    def _values_if_better(
         self,
         state: RailState,
-        plans: list[NDArray[np.int64]],
-        values: NDArray[np.float64],
+        plan: NDArray[np.int64],
         futures: NDArray[np.int32],
-    ) -> list[int]:
-        """Fills ``values`` ``[plans, futures]``, those of the best plans completely; returns which these are.
-
-        The first plan stays to the end, to compare with, and is not among the best.
-        """
-        left, n_played = list(range(1, len(plans))), 0
-        for n_plans, n_futures in self._options.rounds:
-            if n_played:
-                means = values[:, :n_played].mean(axis=1)
-                left = sorted(left, key=lambda i: -means[i])[:n_plans]
-            for i in [0, *left]:
-                for k in range(n_played, n_futures):
-                    values[i, k] = self._value_of_plan(state, plans[i], futures[k])
-            n_played = n_futures
-        return left
+        values: NDArray[np.float64],
+    ) -> NDArray[np.float64] | None:
+        """What comes of a plan in each future, float64 ``[futures]``, if it is better than ``values``; else None."""
+        expected = self._value_of_plan(state, plan, futures[0])
+        if expected <= values[0]:
+            return None
+        of_plan = np.array([expected, *(self._value_of_plan(state, plan, future) for future in futures[1:])])
+        return of_plan if (of_plan - values).mean() > self._options.min_gain else None
 
     def _value_of_plan(self, state: RailState, variation: NDArray[np.int64], future: NDArray[np.int32]) -> float:
         """What comes of a plan in a future: normalized score and share of arrived trains, weighted."""
@@ -265,11 +265,11 @@ class _Search:
         return total / (state.n_trains * state.max_episode_steps) + self._options.completion_weight * arrived
 
     def _draw_futures(self, random: np.random.Generator, state: RailState) -> NDArray[np.int32]:
-        """Malfunctions, int32 ``[futures, max_episode_steps, trains]``, of the steps that are left."""
+        """Malfunctions to come, int32 ``[1 + n_futures, max_episode_steps, trains]``; none in the first."""
         probability, shortest, longest = self._chance
-        n_futures = self._options.rounds[-1][1]
+        n_futures = 1 + self._options.n_futures
         futures = np.zeros((n_futures, state.max_episode_steps, state.n_trains), dtype=np.int32)
-        for future in futures:
+        for future in futures[1:]:
             to_come = future[state.elapsed_steps :]
             begins = random.random(to_come.shape) < probability
             to_come[begins] = random.integers(shortest, longest + 1, size=np.count_nonzero(begins))
@@ -309,12 +309,6 @@ class _Search:
             raise _OutOfTimeError
 
 
-def _sure_gain(differences: NDArray[np.float64], n_errors: float) -> float:
-    """The mean less some standard errors."""
-    error = differences.std(ddof=1) / np.sqrt(len(differences))
-    return float(differences.mean() - n_errors * error)
-
-
 @lru_cache(maxsize=1)
 def warm_up_planning() -> None:
     """Compiles what planning needs, which would otherwise be done in the time of a step."""
@@ -329,7 +323,7 @@ def warm_up_planning() -> None:
         ) -> NDArray[np.int64]:
             return action_mask.argmax(axis=1)
 
-    planner = Planner(Nobody(), Observer(safe_moves=True), PlanningOptions(np.inf, rounds=((4, 2),)))
+    planner = Planner(Nobody(), Observer(safe_moves=True), PlanningOptions(np.inf, n_tries=4))
     planner.variation = no_variation(simulator.state.n_trains)
     simulator.step(planner.act(simulator))
     simulator.step(planner.act(simulator))

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rail_envs import ONE_SPEED, sparse_env
 
 from reinforcement_learning.evaluation import play_by_rule, play_levels
@@ -21,7 +23,7 @@ from utils.rule_rollouts import no_variation
 from utils.simulator import FlatlandSimulator
 
 FEATURES = get_feature_set("tree_routes")
-FEW = PlanningOptions(math.inf, rounds=((6, 2), (2, 4)))
+FEW = PlanningOptions(math.inf, n_tries=10, n_futures=2)
 
 
 class LeastDetourPolicy:
@@ -39,13 +41,14 @@ class WaitingPolicy:
 
 
 class Clock:
-    """A second passes from one look to the next."""
+    """As many seconds as ``tick`` says pass from one look to the next."""
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.tick = 1.0
 
     def __call__(self) -> float:
-        self.now += 1.0
+        self.now += self.tick
         return self.now
 
 
@@ -120,7 +123,7 @@ def test_the_deadline_is_kept(seconds: float) -> None:
     """The clock is looked at before each part of the work, and nothing is begun when the time is up."""
     simulator = FlatlandSimulator(make_rail_env(ENV_CONFIGS["Test_0"], 3))
     clock = Clock()
-    policy, options = LeastDetourPolicy(), PlanningOptions(seconds, rounds=((20, 4), (4, 8)))
+    policy, options = LeastDetourPolicy(), PlanningOptions(seconds, n_tries=100)
     planner, searches = Planner(policy, observer(), options, clock), []
     for step in range(25):
         began = clock.now
@@ -135,11 +138,41 @@ def test_the_deadline_is_kept(seconds: float) -> None:
     assert searches == [searches[0], searches[0] + 6, searches[0] + 18]
 
 
+def test_what_was_found_when_the_time_is_up_is_followed() -> None:
+    simulator = FlatlandSimulator(make_rail_env(ENV_CONFIGS["Test_0"], 3))
+    clock = Clock()
+    planner = Planner(WaitingPolicy(), observer(), PlanningOptions(100_000.0, n_tries=20), clock)
+    while planner.variation is None:
+        simulator.step(planner.act(simulator))
+    clock.tick = 2 * 100_000.0 / clock.now  # half of such a search takes all the time that there is
+    n_searches = 0
+    while n_searches < 5:
+        began = clock.now
+        simulator.step(planner.act(simulator))
+        n_searches += clock.now > began
+        assert clock.now - began <= 100_000.0 + 2 * clock.tick
+        assert planner.variation is not None
+
+
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_where_nothing_breaks_a_plan_never_ends_worse_than_the_rule(seed: int) -> None:
+    """Then the expected future is the one that comes, and only what is better there is followed."""
+
+    def value(n_tries: int) -> float:
+        level = FlatlandSimulator(sparse_env(seed, 5, speeds=ONE_SPEED, malfunction_rate=0.0))
+        options = PlanningOptions(math.inf, n_tries=n_tries)
+        result = play_by_rule(level, Planner(WaitingPolicy(), observer(), options))
+        return result.score + options.completion_weight * result.completion
+
+    assert value(15) >= value(0) - 1e-9
+
+
 def test_time_that_suffices_changes_nothing() -> None:
     results = []
     for clock in (Clock(), lambda: 0.0):
         simulator = FlatlandSimulator(make_rail_env(ENV_CONFIGS["Test_0"], 9))
-        options = PlanningOptions(100_000.0, rounds=FEW.rounds)
+        options = PlanningOptions(100_000.0, n_tries=FEW.n_tries)
         results.append(play_by_rule(simulator, Planner(LeastDetourPolicy(), observer(), options, clock)).score)
     assert results[0] == results[1]
 

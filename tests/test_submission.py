@@ -30,7 +30,7 @@ def test_actions_are_those_of_a_rollout_to_the_end() -> None:
 
 def test_planned_actions_are_those_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLATLAND_PLAN_SECONDS", "600")
-    policy, few = Policy(), PlanningOptions(600.0, rounds=((6, 2), (2, 4)))
+    policy, few = Policy(), PlanningOptions(600.0, n_tries=10)
     monkeypatch.setattr(policy, "_planning", few)
     builder = ObservationBuilder()
     for seed in (4, 5):  # one policy plays one level after the other
