@@ -55,10 +55,18 @@ def compiled(function: F) -> F:
         numba.config.CACHE_DIR = cache_dir
 
 
+def allocating_helper(function: F) -> F:
+    """A ``compiled_helper`` that makes arrays of its own, or assigns whole arrays to others."""
+    return numba.extending.register_jitable(no_cfunc_wrapper=True)(function)
+
+
 def compiled_helper(function: F) -> F:
     """Compile ``function`` as a part of the compiled functions that call it; called from Python it stays as it is.
 
     numba would otherwise compile a way in from Python as well, and keep a file for each function on disk: together as
     much work as the function itself. Nor is it compiled anew for each constant that is handed to it.
+
+    It takes the arrays that it is given for granted: numba would otherwise count up and down with every call who
+    holds which of them, in a way that no processor does fast, which made up four fifths of a search for a way.
     """
-    return numba.extending.register_jitable(no_cfunc_wrapper=True)(function)
+    return numba.extending.register_jitable(no_cfunc_wrapper=True, _nrt=False)(function)

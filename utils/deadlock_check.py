@@ -14,7 +14,7 @@ still have no way to their targets.
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.compiled import compiled, compiled_helper
+from utils.compiled import allocating_helper, compiled, compiled_helper
 from utils.rail_grid import MOVE_LEFT, MOVE_RIGHT, possible_move, resource_of
 from utils.rail_state import DONE, ROW, STATE, RailState, configuration_of, mark_trains, unmark_trains
 
@@ -67,7 +67,7 @@ def _spread_freedom(ahead: np.ndarray, free: np.ndarray) -> bool:
     return not all_free
 
 
-@compiled_helper
+@allocating_helper
 def _leads_back(start: int, first: int, ahead: np.ndarray, free: np.ndarray) -> bool:
     """Whether trains that are not free wait for each other from ``first`` back to ``start``, not by a swap.
 
@@ -96,7 +96,7 @@ def _leads_back(start: int, first: int, ahead: np.ndarray, free: np.ndarray) -> 
     return False
 
 
-@compiled_helper
+@allocating_helper
 def _free_rings(ahead: np.ndarray, free: np.ndarray) -> None:
     """Free the trains on rings of three or more that are not free yet."""
     on_ring = np.zeros(ahead.shape[0], dtype=np.bool_)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.action_mask import fill_mask_of_train
-from utils.compiled import compiled, compiled_helper
+from utils.compiled import allocating_helper, compiled, compiled_helper
 from utils.exit_order import UNSAFE, follow_trains, make_move
 from utils.exit_tables import ExitTables
 from utils.move_judgement import judge_move
@@ -158,7 +158,7 @@ def _price_moves(handle: int, avoided: int, level: Level, play: Play) -> None:
             costs[action - MOVE_LEFT] = _cost_of_move(handle, to_row, to_column, to_direction, avoided, level, play)
 
 
-@compiled_helper
+@allocating_helper
 def _try_to_move(handle: int, level: Level, play: Play) -> int:
     """The action of a train on the map, its move carried out in ``play.exits``; -1 if it has to wait for another.
 
