@@ -10,11 +10,10 @@ from rail_envs import sparse_env
 from utils import exit_order, move_judgement
 from utils.compiled import compiled
 from utils.exit_order import UNSAFE, follow_trains
-from utils.exit_tables import BY_RANK, N_LEAVING, STUCK, ExitTables
+from utils.exit_tables import BY_RANK, N_LEAVING, STUCK, ExitTables, key_of
 from utils.rail_grid import possible_move, resource_of
 from utils.rail_simulator import CompiledSimulator
 from utils.rail_state import COLUMN, DIRECTION, MOVING, ROW, STATE, RailState
-from utils.ways_out import key_of
 
 judge_move, make_move = compiled(move_judgement.judge_move), compiled(exit_order.make_move)
 
@@ -139,7 +138,7 @@ def ask_all(
             assert judge_move(handle, *to, exits) == outcome  # the second answer may be a remembered one
             if expected and commits():
                 row, column, direction = to
-                make_move(handle, key_of(state.grid, row, column, direction), outcome, exits)
+                make_move(handle, key_of(exits.cells, row, column, direction), outcome, exits)
                 positions[handle] = to
                 if state.distance_map[(handle, *to)] == 0:
                     del positions[handle]

@@ -19,6 +19,7 @@ from utils.exit_tables import (
     BY_RANK,
     FAILED,
     LAST_MOVE,
+    MET_BACK,
     MOVED,
     N_LEAVING,
     N_MOVES,
@@ -33,17 +34,17 @@ from utils.exit_tables import (
     STUCK,
     WAITS_FOR,
     ExitTables,
+    key_of,
 )
 from utils.rail_state import COLUMN, DIRECTION, DONE, ROW, STATE, as_int64
-from utils.train_sets import has_bit, next_bit
+from utils.train_sets import has_bit, next_bit_without, put_bit
+from utils.way_search import find_way
 from utils.ways_out import (
     drop_way,
-    find_way,
     follows_way,
     go_to_place,
     is_known_way_free,
     keep_way,
-    key_of,
     place_in_way,
     put_train,
     take_train,
@@ -66,14 +67,17 @@ def join(handle: int, exits: ExitTables) -> None:
 def gather(exits: ExitTables) -> None:
     """Add to the party all whose known way leads through a cell of one of the party."""
     trains, counts = exits.trains, exits.counts
+    members = exits.sets[trains[PARTY, 0], MET_BACK]  # which is free between searches
+    members[:] = 0
     first = 0
     while first < counts[N_PARTY]:
         through = exits.crossing[trains[AT, trains[PARTY, first]] // 4]
-        handle = next_bit(through, -1)
+        handle = next_bit_without(through, members, -1)
         while handle >= 0:
+            put_bit(members, handle)
             if trains[STANDS, handle] == 0:
                 join(handle, exits)
-            handle = next_bit(through, handle)
+            handle = next_bit_without(through, members, handle)
         first += 1
 
 
@@ -185,11 +189,11 @@ def _take_off_map(handle: int, exits: ExitTables) -> None:
 
 
 @compiled_helper
-def _key_on_map(handle: int, dynamic: np.ndarray, grid: np.ndarray) -> int:
+def _key_on_map(handle: int, dynamic: np.ndarray, cells: np.ndarray) -> int:
     row = as_int64(dynamic[ROW, handle])
     if row < 0 or dynamic[STATE, handle] == DONE:
         return OFF_MAP
-    return key_of(grid, row, as_int64(dynamic[COLUMN, handle]), as_int64(dynamic[DIRECTION, handle]))
+    return key_of(cells, row, as_int64(dynamic[COLUMN, handle]), as_int64(dynamic[DIRECTION, handle]))
 
 
 @compiled_helper
@@ -213,13 +217,13 @@ def follow_trains(dynamic: np.ndarray, exits: ExitTables) -> None:
     trains, changed = exits.trains, exits.trains[STANDING]
     n_changed = n_were_stuck = 0
     for handle in range(dynamic.shape[1]):
-        if _key_on_map(handle, dynamic, exits.grid) != trains[AT, handle]:
+        if _key_on_map(handle, dynamic, exits.cells) != trains[AT, handle]:
             n_were_stuck += trains[STUCK, handle]
             take_train(handle, exits)
             changed[n_changed] = handle
             n_changed += 1
     for handle in changed[:n_changed]:
-        _follow_train(handle, _key_on_map(handle, dynamic, exits.grid), exits)
+        _follow_train(handle, _key_on_map(handle, dynamic, exits.cells), exits)
     if n_changed > 0:
         _order_anew(n_were_stuck > 0, exits)
 

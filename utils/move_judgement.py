@@ -10,6 +10,7 @@ import numpy as np
 from utils.compiled import compiled_helper
 from utils.exit_order import ARRIVES, CHANGES_ORDER, KEEPS_ORDER, UNSAFE, gather, has_left, join
 from utils.exit_tables import (
+    ANSWER,
     ASKED,
     ASKED_AT,
     AT,
@@ -31,11 +32,14 @@ from utils.exit_tables import (
     STUCK,
     TARGET,
     WAITING,
+    WAITS_FOR,
     ExitTables,
+    key_of,
 )
 from utils.rail_state import as_int64
-from utils.train_sets import has_bit, next_bit, put_bit
-from utils.ways_out import find_way, follows_way, holder_of, is_known_way_free, key_of, put_train, take_train
+from utils.train_sets import add_set, has_bit, next_bit, put_bit
+from utils.way_search import find_way
+from utils.ways_out import follows_way, holder_of, is_known_way_free, put_train, take_train
 
 
 @compiled_helper
@@ -49,11 +53,11 @@ def _first_in_the_way(handle: int, last: int, exits: ExitTables) -> int:
                 return other
         return -1
     first = -1
-    while places[ORIGIN, last] != NO_WAY:
+    while places[last, ORIGIN] != NO_WAY:
         other = holder_of(last, occupant, places)
         if other >= 0 and other != handle and trains[WAITING, other] == 1:
             first = other
-        last = as_int64(places[ORIGIN, last])
+        last = as_int64(places[last, ORIGIN])
     return first
 
 
@@ -94,6 +98,20 @@ def _last_with_a_chance(trains: np.ndarray, n_standing: int) -> int:
 
 
 @compiled_helper
+def _note_locked(goal: int, locked: np.ndarray, exits: ExitTables) -> None:
+    """Fill the set of those but for whom ``goal`` could leave, but for whom these could leave, and so on."""
+    trains = exits.trains
+    locked[:] = 0
+    put_bit(locked, goal)
+    grows = True
+    while grows:
+        grows = False
+        for handle in trains[STANDING, : exits.counts[N_STANDING]]:
+            if trains[STANDS, handle] == 1 and has_bit(locked, handle):
+                grows = add_set(exits.sets[handle, WAITS_FOR], locked) or grows
+
+
+@compiled_helper
 def _can_leave(goal: int, mover: int, exits: ExitTables) -> bool:
     """Whether a train of the party can leave, after others of the party if need be.
 
@@ -116,10 +134,7 @@ def _can_leave(goal: int, mover: int, exits: ExitTables) -> bool:
             return True
         if handle < 0:
             handle = _last_with_a_chance(trains, counts[N_STANDING])
-    locked[:] = 0
-    for handle in trains[STANDING, : counts[N_STANDING]]:
-        if trains[STANDS, handle] == 1:
-            put_bit(locked, handle)
+    _note_locked(goal, locked, exits)
     return False
 
 
@@ -142,9 +157,12 @@ def _is_party_safe(was_stuck: bool, exits: ExitTables) -> bool:
 
 @compiled_helper
 def _is_still_unsafe(handle: int, key: int, exits: ExitTables) -> bool:
-    """Whether a move was unsafe when it was asked for last and none has moved since of the trains that made it so."""
+    """Whether a move was unsafe when it was asked for last and none has moved since of the trains that made it so.
+
+    A train that has become stuck in between makes nothing worse for itself, so that is asked anew.
+    """
     trains, direction = exits.trains, key % 4
-    if trains[ASKED + direction, handle] != key:
+    if trains[ASKED + direction, handle] != key or trains[STUCK, handle] == 1:
         return False
     locked = exits.sets[handle, direction]
     other = next_bit(locked, -1)
@@ -201,7 +219,7 @@ def judge_move(handle: int, row: int, column: int, direction: int, exits: ExitTa
     safe if it makes none worse. What else it returns is for ``make_move``.
     """
     trains, counts = exits.trains, exits.counts
-    key = key_of(exits.grid, row, column, direction)
+    key = key_of(exits.cells, row, column, direction)
     distance = exits.distance_map[handle, row, column, direction]
     if distance == 0 and key // 4 == trains[TARGET, handle]:
         return ARRIVES
@@ -214,7 +232,11 @@ def judge_move(handle: int, row: int, column: int, direction: int, exits: ExitTa
         return CHANGES_ORDER
     if _is_still_unsafe(handle, key, exits):
         return UNSAFE
+    answer = trains[ANSWER + direction, handle]
+    if trains[ASKED_AT + direction, handle] == counts[N_MOVES] and answer // 4 == key:
+        return answer % 4
     outcome = _try_out(handle, key, exits)
+    trains[ANSWER + direction, handle] = 4 * key + outcome
     trains[ASKED + direction, handle] = NO_WAY if outcome != UNSAFE or counts[N_STUCK] > 0 else key
     trains[ASKED_AT + direction, handle] = counts[N_MOVES]
     return outcome

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from utils.action_mask import fill_mask_of_train
 from utils.compiled import allocating_helper, compiled, compiled_helper
 from utils.exit_order import UNSAFE, follow_trains, make_move
-from utils.exit_tables import ExitTables
+from utils.exit_tables import ExitTables, key_of
 from utils.move_judgement import judge_move
 from utils.rail_grid import (
     DO_NOTHING,
@@ -39,7 +39,7 @@ from utils.rail_state import (
 from utils.rail_step import finish_trains, step_trains
 from utils.route_features import RouteSearch, find_detour
 from utils.safe_moves import can_follow, can_move_on, waiting_action
-from utils.ways_out import holder_of, key_of
+from utils.ways_out import holder_of
 
 # Rows of a variation, int64 [N_VARIATIONS, trains].
 (
@@ -169,7 +169,7 @@ def _try_to_move(handle: int, level: Level, play: Play) -> int:
     while costs.min() < np.inf:
         action = int(costs.argmin()) + MOVE_LEFT
         to_row, to_column, to_direction = possible_move(level.grid, row, column, direction, action)
-        key = key_of(level.grid, to_row, to_column, to_direction)
+        key = key_of(play.exits.cells, to_row, to_column, to_direction)
         other = holder_of(key, play.exits.occupant, play.exits.places)
         if other >= 0:
             if can_follow(handle, other, to_row, to_column, level.grid, play.dynamic):
@@ -187,7 +187,7 @@ def _try_to_move(handle: int, level: Level, play: Play) -> int:
 def _try_to_depart(handle: int, level: Level, play: Play) -> int:
     """The action of a train that is ready to depart; -1 if it has to wait for another."""
     row, column, direction = configuration_of(handle, level.constants, play.dynamic)
-    key = key_of(level.grid, row, column, direction)
+    key = key_of(play.exits.cells, row, column, direction)
     if holder_of(key, play.exits.occupant, play.exits.places) >= 0:
         return -1
     outcome = judge_move(handle, row, column, direction, play.exits)

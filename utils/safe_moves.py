@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from utils.compiled import compiled, compiled_helper
 from utils.exit_order import UNSAFE as UNSAFE_OUTCOME
 from utils.exit_order import follow_trains, make_move
-from utils.exit_tables import ExitTables
+from utils.exit_tables import ExitTables, key_of
 from utils.move_judgement import judge_move
 from utils.rail_grid import DO_NOTHING, MOVE_LEFT, MOVE_RIGHT, STOP_MOVING, possible_move
 from utils.rail_state import (
@@ -38,7 +38,7 @@ from utils.rail_state import (
     configuration_of,
     travel_time_of,
 )
-from utils.ways_out import holder_of, key_of
+from utils.ways_out import holder_of
 
 # What ``safe`` holds for a move.
 NO_CHOICE, SAFE, UNSAFE = 0, 1, -1
@@ -84,9 +84,14 @@ def _next_configuration(
 
 @compiled
 def _restrict(
-    enabled: bool, constants: np.ndarray, dynamic: np.ndarray, exits: ExitTables, mask: np.ndarray, safe: np.ndarray
+    enabled: bool,
+    grid: np.ndarray,
+    constants: np.ndarray,
+    dynamic: np.ndarray,
+    exits: ExitTables,
+    mask: np.ndarray,
+    safe: np.ndarray,
 ) -> None:
-    grid = exits.grid
     for handle in range(mask.shape[0]):
         safe[handle] = NO_CHOICE
         if not can_move_on(handle, constants, dynamic):
@@ -95,7 +100,7 @@ def _restrict(
             row, column, direction = _next_configuration(handle, action, grid, constants, dynamic)
             if row < 0 or not mask[handle, action]:
                 continue
-            other = holder_of(key_of(grid, row, column, direction), exits.occupant, exits.places)
+            other = holder_of(key_of(exits.cells, row, column, direction), exits.occupant, exits.places)
             if other < 0:
                 is_safe = judge_move(handle, row, column, direction, exits) != UNSAFE_OUTCOME
             else:
@@ -127,8 +132,9 @@ def _fill_urgency(
 
 
 @compiled
-def _settle(constants: np.ndarray, dynamic: np.ndarray, exits: ExitTables, actions: np.ndarray) -> None:
-    grid = exits.grid
+def _settle(
+    grid: np.ndarray, constants: np.ndarray, dynamic: np.ndarray, exits: ExitTables, actions: np.ndarray
+) -> None:
     urgency = np.empty(actions.shape[0])
     _fill_urgency(exits.distance_map, constants, dynamic, actions, urgency)
     order = np.argsort(urgency)
@@ -139,7 +145,7 @@ def _settle(constants: np.ndarray, dynamic: np.ndarray, exits: ExitTables, actio
             if urgency[handle] == np.inf:
                 continue
             row, column, direction = _next_configuration(handle, actions[handle], grid, constants, dynamic)
-            key = key_of(grid, row, column, direction)
+            key = key_of(exits.cells, row, column, direction)
             if row < 0 or holder_of(key, exits.occupant, exits.places) >= 0:
                 continue
             progress = True
@@ -181,7 +187,7 @@ class SafeMoves:
         safe = np.empty((state.n_trains, 3), dtype=np.int8)
         exits = self._known(state)
         follow_trains(state.dynamic, exits)
-        _restrict(self.enabled, state.constants, state.dynamic, exits, mask, safe)
+        _restrict(self.enabled, state.grid, state.constants, state.dynamic, exits, mask, safe)
         return safe
 
     def settle(self, state: RailState, actions: NDArray[np.int64]) -> None:
@@ -192,4 +198,4 @@ class SafeMoves:
         if self.enabled:
             exits = self._known(state)
             follow_trains(state.dynamic, exits)
-            _settle(state.constants, state.dynamic, exits, actions)
+            _settle(state.grid, state.constants, state.dynamic, exits, actions)
