@@ -39,6 +39,7 @@ from utils.rail_state import (
 from utils.rail_step import finish_trains, step_trains
 from utils.route_features import RouteSearch, find_detour
 from utils.safe_moves import can_follow, can_move_on, waiting_action
+from utils.train_sets import lowest_first
 from utils.ways_out import holder_of
 
 # Rows of a variation, int64 [N_VARIATIONS, trains].
@@ -220,7 +221,7 @@ def choose_actions(level: Level, play: Play, variation: np.ndarray, elapsed_step
         else:
             _price_moves(handle, variation[AVOIDED, handle], level, play)
     unmark_trains(play.occupant, level.level_free, dynamic)
-    order = np.argsort(play.urgency)
+    order = lowest_first(play.urgency)
     progress = True
     while progress:  # a train whose next cell is occupied gets another chance when that one has moved
         progress = False

@@ -38,6 +38,7 @@ from utils.rail_state import (
     configuration_of,
     travel_time_of,
 )
+from utils.train_sets import lowest_first
 from utils.ways_out import holder_of
 
 # What ``safe`` holds for a move.
@@ -137,7 +138,7 @@ def _settle(
 ) -> None:
     urgency = np.empty(actions.shape[0])
     _fill_urgency(exits.distance_map, constants, dynamic, actions, urgency)
-    order = np.argsort(urgency)
+    order = lowest_first(urgency)
     progress = True
     while progress:  # a train whose next cell is occupied gets another chance when that one has moved
         progress = False
