@@ -10,8 +10,8 @@ from utils.action_mask import action_mask
 from utils.deadlock_check import deadlocked
 from utils.observation_utils import Observer, get_feature_set
 from utils.rail_simulator import CompiledSimulator
-from utils.rail_state import RailState
-from utils.safe_moves import NO_CHOICE, SAFE, UNSAFE, SafeMoves
+from utils.rail_state import COLUMN, DIRECTION, DONE, ROW, RailState
+from utils.safe_moves import NO_CHOICE, SAFE, UNSAFE, SafeMoves, can_move_on
 
 
 def random_actions(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -39,10 +39,14 @@ def test_random_play_without_malfunctions_never_ends_in_a_deadlock(
     while not simulator.done:
         _, mask = observer.observe(state)
         assert mask.any(axis=1).all()
-        actions = random_actions(mask, random)
+        actions, before = random_actions(mask, random), state.dynamic.copy()
         observer.settle(state, actions)
+        moving = [h for h in np.flatnonzero((actions >= 1) & (actions <= 3)) if can_move_on(h, state.constants, before)]
         simulator.step(actions)
         assert not deadlocked(state).any()
+        # what is settled is what happens: nobody is denied a move that the others' moves relied on
+        stayed = (before[[ROW, COLUMN, DIRECTION]] == state.dynamic[[ROW, COLUMN, DIRECTION]]).all(axis=0)
+        assert not (stayed & (state.state != DONE))[moving].any()
 
 
 @pytest.mark.parametrize("n_trains", [10, 70])
@@ -103,6 +107,23 @@ def test_only_one_of_two_trains_may_enter_a_single_track() -> None:
     assert mask[1, 2]
     assert safe_moves.restrict(state, mask)[1].tolist() == [NO_CHOICE, UNSAFE, NO_CHOICE]
     assert np.flatnonzero(mask[1]).tolist() == [0]
+
+
+def test_a_cell_in_which_a_train_arrives_is_free_for_others_only_in_the_next_step() -> None:
+    env = drawn_env(["<-------->"], [(((0, 4), EAST), (0, 5)), (((0, 6), WEST), (0, 5))])
+    env.step({})
+    env.step({0: 2, 1: 2})
+    state = RailState.from_env(env)
+    assert (state.row == 0).all()
+    safe_moves, arrived = SafeMoves(), []
+    for _ in range(2):
+        actions = np.array([2, 2])
+        safe_moves.settle(state, actions)
+        assert np.count_nonzero((actions == 2) & (state.state != DONE)) == 1
+        env.step(dict(enumerate(actions.tolist())))
+        state.update(env)
+        arrived.append(int((state.state == DONE).sum()))
+    assert arrived == [1, 2]
 
 
 def test_switched_off_it_judges_but_changes_nothing() -> None:

@@ -15,12 +15,14 @@ import numpy as np
 
 from utils.compiled import compiled, compiled_helper
 from utils.exit_tables import (
+    ARRIVALS,
     AT,
     BY_RANK,
     FAILED,
     LAST_MOVE,
     MET_BACK,
     MOVED,
+    N_ARRIVALS,
     N_LEAVING,
     N_MOVES,
     N_PARTY,
@@ -32,6 +34,7 @@ from utils.exit_tables import (
     STANDING,
     STANDS,
     STUCK,
+    TARGET,
     WAITS_FOR,
     ExitTables,
     key_of,
@@ -215,6 +218,7 @@ def _follow_train(handle: int, key: int, exits: ExitTables) -> None:
 def follow_trains(dynamic: np.ndarray, exits: ExitTables) -> None:
     """Bring the order up to date with the positions in ``RailState.dynamic``, whatever has changed since."""
     trains, changed = exits.trains, exits.trains[STANDING]
+    exits.counts[N_ARRIVALS] = 0
     n_changed = n_were_stuck = 0
     for handle in range(dynamic.shape[1]):
         if _key_on_map(handle, dynamic, exits.cells) != trains[AT, handle]:
@@ -229,10 +233,25 @@ def follow_trains(dynamic: np.ndarray, exits: ExitTables) -> None:
 
 
 @compiled_helper
+def is_arrived_at(key: int, exits: ExitTables) -> bool:
+    """Whether a train reaches its target there in the step that is being put together.
+
+    It leaves the map at once, but in that step no other train can come there.
+    """
+    trains, place = exits.trains, 0
+    while place < exits.counts[N_ARRIVALS] and trains[TARGET, trains[ARRIVALS, place]] != key // 4:
+        place += 1
+    return place < exits.counts[N_ARRIVALS]
+
+
+@compiled_helper
 def make_move(handle: int, key: int, outcome: int, exits: ExitTables) -> None:
     """Carry out a safe move to the configuration ``key``, for further questions; ``judge_move`` gave the outcome."""
     trains = exits.trains
     was_stuck = trains[STUCK, handle] == 1
+    if outcome == ARRIVES:
+        trains[ARRIVALS, exits.counts[N_ARRIVALS]] = handle
+        exits.counts[N_ARRIVALS] += 1
     if outcome == ARRIVES and trains[AT, handle] == OFF_MAP:
         return
     take_train(handle, exits)

@@ -37,12 +37,13 @@ OFF_MAP = -1
     BY_RANK,  # N_LEAVING of them, in the order in which they leave
     PARTY,  # N_PARTY of them; see exit_order
     STANDING,  # N_STANDING of them: those of the party that a search has to do with, also those that have moved
-) = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15, 19, 23, 24, 25)
-_N_TRAIN_ROWS = 26
+    ARRIVALS,  # N_ARRIVALS of them: those that reach their targets in the step that is being put together
+) = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15, 19, 23, 24, 25, 26)
+_N_TRAIN_ROWS = 27
 
 # Places in ``counts``.
-N_LEAVING, N_STUCK, N_PARTY, N_STANDING, N_MOVES, N_SEARCHES = range(6)
-_N_COUNTS = 6
+N_LEAVING, N_STUCK, N_PARTY, N_STANDING, N_MOVES, N_SEARCHES, N_ARRIVALS = range(7)
+_N_COUNTS = 7
 
 # Columns of ``places``, of which there is a row for each configuration: the search goes from row to row.
 (

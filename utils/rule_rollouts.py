@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from utils.action_mask import fill_mask_of_train
 from utils.compiled import allocating_helper, compiled, compiled_helper
-from utils.exit_order import UNSAFE, follow_trains, make_move
+from utils.exit_order import UNSAFE, follow_trains, is_arrived_at, make_move
 from utils.exit_tables import ExitTables, key_of
 from utils.move_judgement import judge_move
 from utils.rail_grid import (
@@ -175,6 +175,8 @@ def _try_to_move(handle: int, level: Level, play: Play) -> int:
         if other >= 0:
             if can_follow(handle, other, to_row, to_column, level.grid, play.dynamic):
                 return -1
+        elif is_arrived_at(key, play.exits):
+            return -1
         else:
             outcome = judge_move(handle, to_row, to_column, to_direction, play.exits)
             if outcome != UNSAFE:
@@ -189,7 +191,7 @@ def _try_to_depart(handle: int, level: Level, play: Play) -> int:
     """The action of a train that is ready to depart; -1 if it has to wait for another."""
     row, column, direction = configuration_of(handle, level.constants, play.dynamic)
     key = key_of(play.exits.cells, row, column, direction)
-    if holder_of(key, play.exits.occupant, play.exits.places) >= 0:
+    if holder_of(key, play.exits.occupant, play.exits.places) >= 0 or is_arrived_at(key, play.exits):
         return -1
     outcome = judge_move(handle, row, column, direction, play.exits)
     if outcome == UNSAFE:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from utils.compiled import compiled, compiled_helper
 from utils.exit_order import UNSAFE as UNSAFE_OUTCOME
-from utils.exit_order import follow_trains, make_move
+from utils.exit_order import follow_trains, is_arrived_at, make_move
 from utils.exit_tables import ExitTables, key_of
 from utils.move_judgement import judge_move
 from utils.rail_grid import DO_NOTHING, MOVE_LEFT, MOVE_RIGHT, STOP_MOVING, possible_move
@@ -147,7 +147,7 @@ def _settle(
                 continue
             row, column, direction = _next_configuration(handle, actions[handle], grid, constants, dynamic)
             key = key_of(exits.cells, row, column, direction)
-            if row < 0 or holder_of(key, exits.occupant, exits.places) >= 0:
+            if row < 0 or holder_of(key, exits.occupant, exits.places) >= 0 or is_arrived_at(key, exits):
                 continue
             progress = True
             urgency[handle] = np.inf
