@@ -34,7 +34,7 @@ from utils.deadlock_check import deadlocked
 from utils.env_configs import ENV_CONFIGS, make_rail_env
 from utils.observation_utils import Observer
 from utils.rail_simulator import CompiledSimulator, UnsupportedLevel, malfunction_chance
-from utils.rail_state import DONE, READY_TO_DEPART, ROW, STATE, RailState
+from utils.rail_state import DONE, READY_TO_DEPART, ROW, RailState
 from utils.random_streams import Stream, generator
 from utils.rule_rollouts import (
     AVOIDED,
@@ -42,10 +42,12 @@ from utils.rule_rollouts import (
     HELD_UNTIL,
     begin,
     choose_actions,
+    draw_malfunctions,
     fill_branches,
     level_and_play,
     no_variation,
     roll_out,
+    worth,
 )
 from utils.simulator import FlatlandSimulator
 
@@ -226,7 +228,7 @@ class _Search:
         plan = rule if followed is None else followed
         values = np.array([self._value_of_plan(state, plan, future) for future in futures])
         try:
-            for number in range(self._options.n_tries):
+            for number in range(1 if np.array_equal(plan, rule) else 0, self._options.n_tries):
                 # what was planned may be out of date
                 another = rule if number == 0 else self._vary(random, plan, state)
                 values_of_another = self._values_if_better(state, another, futures, values)
@@ -261,18 +263,14 @@ class _Search:
                 self._level, play, variation, future, elapsed_steps, self._steps_at_a_time
             )
             total += rewards
-        arrived = float((play.dynamic[STATE] == DONE).mean())
-        return total / (state.n_trains * state.max_episode_steps) + self._options.completion_weight * arrived
+        return worth(total, play, state.max_episode_steps, self._options.completion_weight)
 
     def _draw_futures(self, random: np.random.Generator, state: RailState) -> NDArray[np.int32]:
         """Malfunctions to come, int32 ``[1 + n_futures, max_episode_steps, trains]``; none in the first."""
-        probability, shortest, longest = self._chance
         n_futures = 1 + self._options.n_futures
         futures = np.zeros((n_futures, state.max_episode_steps, state.n_trains), dtype=np.int32)
         for future in futures[1:]:
-            to_come = future[state.elapsed_steps :]
-            begins = random.random(to_come.shape) < probability
-            to_come[begins] = random.integers(shortest, longest + 1, size=np.count_nonzero(begins))
+            draw_malfunctions(random, self._chance, future[state.elapsed_steps :])
         return futures
 
     def _vary(self, random: np.random.Generator, variation: NDArray[np.int64], state: RailState) -> NDArray[np.int64]:

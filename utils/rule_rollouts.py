@@ -27,6 +27,7 @@ from utils.rail_grid import (
 )
 from utils.rail_simulator import CompiledSimulator
 from utils.rail_state import (
+    DONE,
     N_DYNAMIC,
     READY_TO_DEPART,
     STATE,
@@ -324,3 +325,22 @@ def roll_out(
             )
         total += play.rewards.sum()
     return over, elapsed_steps, total
+
+
+def draw_malfunctions(
+    random: np.random.Generator, chance: tuple[float, int, int], malfunctions: NDArray[np.int32]
+) -> None:
+    """Enter malfunctions into a table of zeros whose last axes are steps and trains, see ``roll_out``.
+
+    Args:
+        chance: see ``rail_simulator.malfunction_chance``.
+    """
+    probability, shortest, longest = chance
+    begins = random.random(malfunctions.shape) < probability
+    malfunctions[begins] = random.integers(shortest, longest + 1, size=np.count_nonzero(begins))
+
+
+def worth(total_reward: float, play: Play, max_episode_steps: int, completion_weight: float) -> float:
+    """What a rollout to the end is worth: normalized score and share of arrived trains, weighted."""
+    arrived = float((play.dynamic[STATE] == DONE).mean())
+    return total_reward / (len(play.rewards) * max_episode_steps) + completion_weight * arrived

@@ -28,8 +28,16 @@ from utils.fast_reset import make_rail_env_fast
 from utils.observation_utils import Observer, get_feature_set
 from utils.rail_grid import MOVE_LEFT, MOVE_RIGHT
 from utils.rail_simulator import CompiledSimulator, malfunction_chance
-from utils.rail_state import DONE, STATE
-from utils.rule_rollouts import HELD_UNTIL, begin, choose_actions, level_and_play, no_variation, roll_out
+from utils.rule_rollouts import (
+    HELD_UNTIL,
+    begin,
+    choose_actions,
+    draw_malfunctions,
+    level_and_play,
+    no_variation,
+    roll_out,
+    worth,
+)
 
 HERE = Path(__file__).resolve().parent
 HOLD = 10  # steps
@@ -71,16 +79,13 @@ class Level:
         begin(self._play, state.dynamic, self.simulator.plans)
         rest = state.max_episode_steps
         _, _, total = roll_out(self._level, self._play, variation, future, state.elapsed_steps, rest)
-        arrived = float((self._play.dynamic[STATE] == DONE).mean())
-        return total / (state.n_trains * state.max_episode_steps) + COMPLETION_WEIGHT * arrived
+        return worth(total, self._play, rest, COMPLETION_WEIGHT)
 
 
 def futures(level: Level, chance: tuple[float, int, int], random: np.random.Generator) -> NDArray[np.int32]:
     """Malfunctions to come, int32 [3, max_episode_steps, trains]: two sampled futures, and the expected one."""
-    probability, shortest, longest = chance
     malfunctions = np.zeros((3, level.state.max_episode_steps, level.state.n_trains), dtype=np.int32)
-    begins = random.random(malfunctions[:2].shape) < probability
-    malfunctions[:2][begins] = random.integers(shortest, longest + 1, size=np.count_nonzero(begins))
+    draw_malfunctions(random, chance, malfunctions[:2])
     return malfunctions
 
 
