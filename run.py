@@ -5,7 +5,7 @@
     AICROWD_TESTS_FOLDER=ENVS python run.py
 
 The checkpoint is the one that ships, or the one that FLATLAND_CHECKPOINT or --checkpoint names. With
-FLATLAND_PLAN_SECONDS or --plan_seconds it plans while it plays (``reinforcement_learning/planning.py``). Redis is
+FLATLAND_PLAN_SECONDS or --plan_seconds it plans while it plays (``reinforcement_learning/scoring/planning.py``). Redis is
 looked for on port 6379 of the host in the environment variable redis_ip, 127.0.0.1 unless set.
 """
 
@@ -22,7 +22,12 @@ if __name__ == "__main__":
 
 import torch
 
-from reinforcement_learning.arguments import (
+from reinforcement_learning.grading.remote_evaluation import EpisodeTimedOut, EvaluatorError, RemoteEvaluation
+from reinforcement_learning.playing.rollout import EpisodeResult, Stopwatch
+from reinforcement_learning.saving.checkpointing import CheckpointError, checkpoint_to_submit
+from reinforcement_learning.scoring.planning import PlanningOptions, planning_to_submit
+from reinforcement_learning.scoring.scoring import Player, load_player, planning_player
+from reinforcement_learning.settings.arguments import (
     BEST_POLICY,
     MAPPING,
     SentenceParser,
@@ -30,11 +35,6 @@ from reinforcement_learning.arguments import (
     policy_choice,
     seconds_to_plan,
 )
-from reinforcement_learning.checkpointing import CheckpointError, checkpoint_to_submit
-from reinforcement_learning.planning import PlanningOptions, planning_to_submit
-from reinforcement_learning.remote_evaluation import EpisodeTimedOut, EvaluatorError, RemoteEvaluation
-from reinforcement_learning.rollout import EpisodeResult, Stopwatch
-from reinforcement_learning.scoring import Player, load_player, planning_player
 from reinforcement_learning.submission import load_warmed_up
 
 

@@ -28,12 +28,12 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from benchmarks.machine import processor  # noqa: E402
-from reinforcement_learning.config import TrainingConfig  # noqa: E402
 from reinforcement_learning.distributed.session import RaySession  # noqa: E402
-from reinforcement_learning.round_player import TRANSITIONS_IN_ROUND  # noqa: E402
-from reinforcement_learning.run_folders import RunFolders  # noqa: E402
-from reinforcement_learning.trainer import Trainer  # noqa: E402
-from reinforcement_learning.transitions import Transitions  # noqa: E402
+from reinforcement_learning.playing.transitions import Transitions  # noqa: E402
+from reinforcement_learning.saving.run_folders import RunFolders  # noqa: E402
+from reinforcement_learning.settings.config import TrainingConfig  # noqa: E402
+from reinforcement_learning.training.trainer import Trainer  # noqa: E402
+from reinforcement_learning.workers.round_player import TRANSITIONS_IN_ROUND  # noqa: E402
 
 COLLECTING = ("step", "observation", "inference", "reset")
 OPTIONS: dict[str, Any] = {
@@ -138,7 +138,7 @@ def messages(config: TrainingConfig) -> dict[str, Any]:
     import ray
 
     from reinforcement_learning.distributed.learner_actor import LearnerActor
-    from utils.observation_utils import get_feature_set
+    from utils.observation.observer import get_feature_set
 
     n_features = get_feature_set(config.feature_set).n_features
     sender = ray.remote(Sender).options(num_cpus=1).remote(n_features)

@@ -25,12 +25,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 from benchmarks.machine import processor  # noqa: E402
-from utils.deadlock_check import deadlocked  # noqa: E402
-from utils.env_configs import EnvConfig, resolve_env_config  # noqa: E402
-from utils.fast_reset import make_rail_env_fast  # noqa: E402
-from utils.observation_utils import Observer, get_feature_set  # noqa: E402
-from utils.rail_simulator import CompiledSimulator  # noqa: E402
-from utils.route_features import least_detour_actions  # noqa: E402
+from utils.levels.env_configs import EnvConfig, resolve_env_config  # noqa: E402
+from utils.levels.fast_reset import make_rail_env_fast  # noqa: E402
+from utils.observation.observer import Observer, get_feature_set  # noqa: E402
+from utils.observation.route_features import least_detour_actions  # noqa: E402
+from utils.simulator.compiled_simulator import CompiledSimulator  # noqa: E402
+from utils.simulator.deadlock_check import deadlocked  # noqa: E402
 
 LEVELS = ("00", "02", "03", "05", "06", "08", "10", "11", "12", "13", "14")
 PARTS = ("step", "observe", "settle", "deadlock check")

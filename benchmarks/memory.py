@@ -18,8 +18,8 @@ from flatland.envs.rail_env import RailEnv
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from utils import level_pool
-from utils.env_configs import resolve_env_config
+from utils.levels import level_pool
+from utils.levels.env_configs import resolve_env_config
 
 
 def play_randomly(env: RailEnv, generator: np.random.Generator) -> int:

@@ -36,8 +36,8 @@ def _cpu() -> float:
 
 def _bare(actions: str, started: float) -> Cost:
     """Levels made and stepped by flatland-rl alone, with actions that are known already."""
-    from utils.env_configs import ENV_CONFIGS, quiet_generation, unset_rail_env
-    from utils.flatland_caches import clear_flatland_caches
+    from utils.levels.env_configs import ENV_CONFIGS, quiet_generation, unset_rail_env
+    from utils.levels.flatland_workarounds import clear_flatland_caches
 
     chosen = json.loads(Path(actions).read_text())
     ready, ready_cpu = time.time(), _cpu()
@@ -57,7 +57,7 @@ def _scored(checkpoint: str, num_workers: int, started: float) -> Cost:
     import torch
 
     from reinforcement_learning.evaluate_agent import Scorer, Task
-    from utils.env_configs import ENV_CONFIGS
+    from utils.levels.env_configs import ENV_CONFIGS
 
     gc.freeze()
     gc.enable()

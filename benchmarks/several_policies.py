@@ -21,9 +21,9 @@ sys.path.insert(0, str(HERE.parent))
 import torch  # noqa: E402
 
 from benchmarks.machine import processor  # noqa: E402
-from reinforcement_learning.config import TrainingConfig  # noqa: E402
-from reinforcement_learning.run_folders import RunFolders  # noqa: E402
-from reinforcement_learning.trainer import Trainer  # noqa: E402
+from reinforcement_learning.saving.run_folders import RunFolders  # noqa: E402
+from reinforcement_learning.settings.config import TrainingConfig  # noqa: E402
+from reinforcement_learning.training.trainer import Trainer  # noqa: E402
 
 
 def main() -> None:

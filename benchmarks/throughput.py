@@ -33,20 +33,20 @@ from benchmarks.limits import (  # noqa: E402
     update_bytes,
 )
 from benchmarks.machine import processor  # noqa: E402
-from reinforcement_learning.config import TrainingConfig  # noqa: E402
-from reinforcement_learning.crew import Crew  # noqa: E402
 from reinforcement_learning.dddqn_policy import DDDQNPolicy  # noqa: E402
-from reinforcement_learning.replay_buffer import ReplayBuffer, bytes_needed  # noqa: E402
-from reinforcement_learning.reward_shaping import RewardShaping  # noqa: E402
-from reinforcement_learning.rollout import Learning, Rollout  # noqa: E402
-from reinforcement_learning.transitions import Transitions  # noqa: E402
-from utils import observation_utils  # noqa: E402
-from utils.env_configs import make_rail_env, resolve_env_config  # noqa: E402
-from utils.flatland_caches import clear_flatland_caches  # noqa: E402
-from utils.observation_utils import Observer, get_feature_set  # noqa: E402
-from utils.rail_simulator import CompiledSimulator  # noqa: E402
-from utils.rail_state import RailState  # noqa: E402
-from utils.rail_step import step_trains  # noqa: E402
+from reinforcement_learning.learning.replay_buffer import ReplayBuffer, bytes_needed  # noqa: E402
+from reinforcement_learning.playing.reward_shaping import RewardShaping  # noqa: E402
+from reinforcement_learning.playing.rollout import Learning, Rollout  # noqa: E402
+from reinforcement_learning.playing.train_settings import Crew  # noqa: E402
+from reinforcement_learning.playing.transitions import Transitions  # noqa: E402
+from reinforcement_learning.settings.config import TrainingConfig  # noqa: E402
+from utils.levels.env_configs import make_rail_env, resolve_env_config  # noqa: E402
+from utils.levels.flatland_workarounds import clear_flatland_caches  # noqa: E402
+from utils.observation import observer as observation_utils  # noqa: E402
+from utils.observation.observer import Observer, get_feature_set  # noqa: E402
+from utils.simulator.compiled_simulator import CompiledSimulator  # noqa: E402
+from utils.simulator.rail_state import RailState  # noqa: E402
+from utils.simulator.rail_step import step_trains  # noqa: E402
 
 CONFIG = resolve_env_config("Test_1")
 FEATURES = get_feature_set("tree")

@@ -16,10 +16,10 @@ from torch.nn.functional import smooth_l1_loss
 from torch.nn.utils import parameters_to_vector
 
 from reinforcement_learning.dueling_q_network import N_ACTIONS, DuelingQNetwork, polyak_update
-from reinforcement_learning.replay_buffer import Batch
-from utils.rail_grid import DO_NOTHING, STOP_MOVING
-from utils.random_streams import Stream, generator, seed_sequence
-from utils.route_features import least_detour_actions
+from reinforcement_learning.learning.replay_buffer import Batch
+from utils.observation.route_features import least_detour_actions
+from utils.simulator.rail_grid import DO_NOTHING, STOP_MOVING
+from utils.system.seeds import Stream, generator, seed_sequence
 
 _WAITING_ACTIONS = [DO_NOTHING, STOP_MOVING]
 # By what a new network values waiting less than going, in units of the reward for an arrival. Without it two trainings

@@ -20,20 +20,11 @@ if __name__ == "__main__":
 
 import torch
 
-from reinforcement_learning.arguments import (
-    BEST_POLICY,
-    MAPPING,
-    SentenceParser,
-    at_least,
-    policy_choice,
-    seconds_to_plan,
-)
-from reinforcement_learning.checkpointing import CheckpointError
-from reinforcement_learning.config import ConfigError
-from reinforcement_learning.heuristics import MissingPackageError
 from reinforcement_learning.multi_policy.mapping import MappingError
-from reinforcement_learning.run_folders import check_writable
-from reinforcement_learning.scoring import (
+from reinforcement_learning.saving.checkpointing import CheckpointError
+from reinforcement_learning.saving.run_folders import check_writable
+from reinforcement_learning.scoring.heuristics import MissingPackageError
+from reinforcement_learning.scoring.scoring import (
     CEILING,
     NAMES,
     Played,
@@ -43,10 +34,19 @@ from reinforcement_learning.scoring import (
     table,
     with_planned,
 )
-from utils.atomic_files import atomic_write
-from utils.env_configs import EnvConfig, EnvConfigError, SavedEnv, resolve_env_config
-from utils.random_streams import MAX_USER_SEED
-from utils.rendering import FILM_SUFFIXES
+from reinforcement_learning.settings.arguments import (
+    BEST_POLICY,
+    MAPPING,
+    SentenceParser,
+    at_least,
+    policy_choice,
+    seconds_to_plan,
+)
+from reinforcement_learning.settings.config import ConfigError
+from utils.levels.env_configs import EnvConfig, EnvConfigError, SavedEnv, resolve_env_config
+from utils.pictures.rendering import FILM_SUFFIXES
+from utils.system.files import atomic_write
+from utils.system.seeds import MAX_USER_SEED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
 
-from reinforcement_learning.arguments import SentenceParser
-from reinforcement_learning.checkpointing import CheckpointError, export_checkpoint
+from reinforcement_learning.saving.checkpointing import CheckpointError, export_checkpoint
+from reinforcement_learning.settings.arguments import SentenceParser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -22,10 +22,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
 
-from reinforcement_learning.arguments import SentenceParser, at_least
-from reinforcement_learning.config import PROJECT_ROOT
-from utils.env_configs import EnvConfig, EnvConfigError, resolve_env_config
-from utils.official_tests import METADATA, write_tests
+from reinforcement_learning.grading.official_tests import METADATA, write_tests
+from reinforcement_learning.settings.arguments import SentenceParser, at_least
+from reinforcement_learning.settings.config import PROJECT_ROOT
+from utils.levels.env_configs import EnvConfig, EnvConfigError, resolve_env_config
 
 REDIS_PORT = 6379  # flatland-rl's client knows no other
 EVALUATORS_SEED = "1001"  # of the malfunctions, in flatland-rl's remote evaluator

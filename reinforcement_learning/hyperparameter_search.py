@@ -14,10 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
 
-from reinforcement_learning.arguments import SentenceParser, whole_number
-from reinforcement_learning.config import PROJECT_ROOT, ConfigError
-from reinforcement_learning.interrupts import Interrupts
-from reinforcement_learning.run_folders import check_writable
+from reinforcement_learning.saving.run_folders import check_writable
 from reinforcement_learning.search.local_search import LocalSearch
 from reinforcement_learning.search.picture import draw_search
 from reinforcement_learning.search.progress import Progress
@@ -33,6 +30,9 @@ from reinforcement_learning.search.results import (
 )
 from reinforcement_learning.search.study import State, Study
 from reinforcement_learning.search.sweep_file import Sweep, read_sweep
+from reinforcement_learning.settings.arguments import SentenceParser, whole_number
+from reinforcement_learning.settings.config import PROJECT_ROOT, ConfigError
+from utils.system.interrupts import Interrupts
 
 PICTURE_FILE = "search.png"
 _LOCK_FILE = "search.lock"

@@ -26,7 +26,12 @@ if __name__ == "__main__":
 
 import torch
 
-from reinforcement_learning.checkpointing import (
+from reinforcement_learning.learning.replay_buffer import ReplayBufferError
+from reinforcement_learning.multi_policy.mapping import MappingError
+from reinforcement_learning.multi_policy.mapping_log import MappingLog
+from reinforcement_learning.multi_policy.modes import check_mapping
+from reinforcement_learning.playing.experience import ExperienceError
+from reinforcement_learning.saving.checkpointing import (
     BEST,
     CheckpointError,
     latest_checkpoint,
@@ -34,12 +39,12 @@ from reinforcement_learning.checkpointing import (
     read_checkpoint,
     stored_feature_set,
 )
-from reinforcement_learning.command_line import given_options
-from reinforcement_learning.config import ConfigError, TrainingConfig, make_config
-from reinforcement_learning.experience import ExperienceError
-from reinforcement_learning.interrupts import Interrupts
-from reinforcement_learning.learning_curve import draw_learning_curve
-from reinforcement_learning.metrics import (
+from reinforcement_learning.saving.run_folders import RunFolders, prepare_run_folders, warn_about_sizes
+from reinforcement_learning.settings.command_line import given_options
+from reinforcement_learning.settings.config import ConfigError, TrainingConfig, make_config
+from reinforcement_learning.settings.devices import DeviceError, available_gpus, describe, place_policies
+from reinforcement_learning.tracking.learning_curve import draw_learning_curve
+from reinforcement_learning.tracking.metrics import (
     ConsoleSink,
     JsonLinesSink,
     MetricsWriter,
@@ -47,16 +52,11 @@ from reinforcement_learning.metrics import (
     TensorBoardSink,
     WandbSink,
 )
-from reinforcement_learning.multi_policy.devices import DeviceError, available_gpus, describe, place_policies
-from reinforcement_learning.multi_policy.mapping import MappingError
-from reinforcement_learning.multi_policy.mapping_log import MappingLog
-from reinforcement_learning.multi_policy.modes import check_mapping
-from reinforcement_learning.multi_policy.reports import report_several_policies
-from reinforcement_learning.replay_buffer import ReplayBufferError
-from reinforcement_learning.run_folders import RunFolders, prepare_run_folders, warn_about_sizes
-from reinforcement_learning.trainer import Trainer
-from utils.env_configs import resolve_env_config
-from utils.rail_simulator import warn_if_flatland_is_unproven
+from reinforcement_learning.training.reports import report_several_policies
+from reinforcement_learning.training.trainer import Trainer
+from utils.levels.env_configs import resolve_env_config
+from utils.simulator.compiled_simulator import warn_if_flatland_is_unproven
+from utils.system.interrupts import Interrupts
 
 METRICS_FILE, CURVE_FILE = "metrics.jsonl", "learning_curve.png"
 

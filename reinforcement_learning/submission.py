@@ -21,15 +21,15 @@ from flatland.envs.rail_env_action import RailEnvActions
 from flatland.envs.rail_env_policy import RailEnvPolicy
 from numpy.typing import NDArray
 
-from reinforcement_learning.checkpointing import checkpoint_to_submit, load_policy
 from reinforcement_learning.dddqn_policy import GreedyPolicy
-from reinforcement_learning.evaluation import warm_up
-from reinforcement_learning.planning import Planner, PlanningOptions, planning_to_submit, warm_up_planning
-from utils.action_mask import NOTHING_TO_DECIDE
-from utils.deadlock_check import deadlocked
-from utils.observation_utils import Observer
-from utils.rail_grid import DO_NOTHING
-from utils.rail_state import RailState
+from reinforcement_learning.playing.play_levels import warm_up
+from reinforcement_learning.saving.checkpointing import checkpoint_to_submit, load_policy
+from reinforcement_learning.scoring.planning import Planner, PlanningOptions, planning_to_submit, warm_up_planning
+from utils.observation.observer import Observer
+from utils.simulator.action_mask import NOTHING_TO_DECIDE
+from utils.simulator.deadlock_check import deadlocked
+from utils.simulator.rail_grid import DO_NOTHING
+from utils.simulator.rail_state import RailState
 
 
 @lru_cache(maxsize=4)

@@ -20,8 +20,8 @@ print(ahead._child is not None)
 
 from pathlib import Path
 from numba.core import event
-from tiny_training import make_trainer
-from utils.observation_utils import get_feature_set
+from tests.helpers.tiny_training import make_trainer
+from utils.observation.observer import get_feature_set
 
 class Names(event.Listener):
     def on_start(self, event):

@@ -17,7 +17,7 @@ from torch.nn.functional import smooth_l1_loss
 from reinforcement_learning import dddqn_policy
 from reinforcement_learning.dddqn_policy import DDDQNPolicy, random_possible_actions
 from reinforcement_learning.dueling_q_network import DuelingQNetwork
-from reinforcement_learning.replay_buffer import Batch
+from reinforcement_learning.learning.replay_buffer import Batch
 
 N_FEATURES = 6
 

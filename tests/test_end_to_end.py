@@ -15,8 +15,8 @@ import psutil
 import pytest
 import torch
 
-from reinforcement_learning.checkpointing import read_checkpoint
-from reinforcement_learning.command_line import build_parser
+from reinforcement_learning.saving.checkpointing import read_checkpoint
+from reinforcement_learning.settings.command_line import build_parser
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "reinforcement_learning"
 TRAIN = str(SCRIPTS / "multi_agent_training.py")

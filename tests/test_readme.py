@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from reinforcement_learning.command_line import options_as_markdown
+from reinforcement_learning.settings.command_line import options_as_markdown
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 OPTIONS = re.compile(r"<!-- options -->\n\n(.*)\n<!-- end of options -->", re.DOTALL)
@@ -13,7 +13,7 @@ def test_options_section_is_made_from_the_table_of_options() -> None:
     section = OPTIONS.search(README.read_text())
     assert section is not None
     assert section[1] == options_as_markdown(), (
-        "put what reinforcement_learning.command_line.options_as_markdown() returns between the two markers"
+        "put what reinforcement_learning.settings.command_line.options_as_markdown() returns between the two markers"
     )
 
 

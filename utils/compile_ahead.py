@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from utils.child_main import Messages, serve
-from utils.child_process import ChildProcess
+from utils.system.child_main import Messages, serve
+from utils.system.child_process import ChildProcess
 
 if TYPE_CHECKING:
-    from utils.observation_utils import FeatureSet
+    from utils.observation.observer import FeatureSet
 
 _SECONDS_TO_WAIT = 120  # for each part; what the other process has not done by then is compiled here
 
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _is_needed() -> bool:
-    from utils.compiled import cache_folder
+    from utils.system.compiled import cache_folder
 
     folder = cache_folder()
     parent = next(path for path in (folder, *folder.parents) if path.exists())
@@ -72,11 +72,11 @@ def _compile_levels_and_safe_moves(messages: Messages, send: Callable[[bytes], N
     gc.disable()  # imports and numba leave no garbage that is worth the time
     import numpy as np
 
-    from utils.env_configs import ENV_CONFIGS
-    from utils.level_pool import TrainingLevels
-    from utils.packed_level import pack_level
-    from utils.rail_simulator import CompiledSimulator
-    from utils.safe_moves import SafeMoves
+    from utils.levels.env_configs import ENV_CONFIGS
+    from utils.levels.level_pool import TrainingLevels
+    from utils.levels.packed_level import pack_level
+    from utils.safe_moves.safe_moves import SafeMoves
+    from utils.simulator.compiled_simulator import CompiledSimulator
 
     warnings.simplefilter("ignore")  # the training warns of everything itself
     simulator = CompiledSimulator.from_env(TrainingLevels(ENV_CONFIGS["Tiny"], 0).make(0))
@@ -91,11 +91,11 @@ def _compile_levels_and_safe_moves(messages: Messages, send: Callable[[bytes], N
 def _compile_observation_and_simulator(feature_set: "FeatureSet") -> None:
     import numpy as np
 
-    from utils.deadlock_check import deadlocked
-    from utils.env_configs import ENV_CONFIGS, make_rail_env
-    from utils.observation_utils import Observer
-    from utils.rail_simulator import CompiledSimulator
-    from utils.rail_state import RailState, remaining_travel_time
+    from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+    from utils.observation.observer import Observer
+    from utils.simulator.compiled_simulator import CompiledSimulator
+    from utils.simulator.deadlock_check import deadlocked
+    from utils.simulator.rail_state import RailState, remaining_travel_time
 
     env = make_rail_env(ENV_CONFIGS["Tiny"], 0)
     state = RailState.from_env(env)

@@ -28,15 +28,17 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.learning.programs import ROOT, machine, mean_and_error
-from reinforcement_learning.evaluation import play_levels
+from reinforcement_learning.playing.play_levels import play_levels
 from reinforcement_learning.submission import load_warmed_up
-from utils.deadlock_check import deadlocked
-from utils.env_configs import ENV_CONFIGS, make_rail_env
-from utils.fast_reset import make_rail_env_fast
-from utils.packed_level import pack_level, unpack_level
-from utils.rail_grid import DO_NOTHING, possible_move
-from utils.rail_simulator import CompiledSimulator
-from utils.rail_state import (
+from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.fast_reset import make_rail_env_fast
+from utils.levels.packed_level import pack_level, unpack_level
+from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator
+from utils.rules.shortest_path import shortest_path_actions
+from utils.simulator.compiled_simulator import CompiledSimulator
+from utils.simulator.deadlock_check import deadlocked
+from utils.simulator.rail_grid import DO_NOTHING, possible_move
+from utils.simulator.rail_state import (
     DONE,
     MALFUNCTION,
     MALFUNCTION_OFF_MAP,
@@ -45,8 +47,6 @@ from utils.rail_state import (
     RailState,
     configuration_of,
 )
-from utils.rendering import EpisodeRecorder, RecordedSimulator
-from utils.shortest_path import shortest_path_actions
 
 HERE = Path(__file__).resolve().parent
 PICTURES = HERE.parent / "pictures"
@@ -82,7 +82,7 @@ class WatchedSimulator:
         return self._simulator.state
 
     def step(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.float64], bool]:
-        """See :class:`~utils.simulator.Simulator`."""
+        """See :class:`~utils.simulator.simulator.Simulator`."""
         rewards, over = self._simulator.step(actions)
         state = self.state
         broken = (state.state == MALFUNCTION) | (state.state == MALFUNCTION_OFF_MAP)

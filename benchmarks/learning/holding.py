@@ -23,12 +23,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmarks.learning.programs import machine
-from utils.env_configs import ENV_CONFIGS, EnvConfig, make_rail_env
-from utils.fast_reset import make_rail_env_fast
-from utils.observation_utils import Observer, get_feature_set
-from utils.rail_grid import MOVE_LEFT, MOVE_RIGHT
-from utils.rail_simulator import CompiledSimulator, malfunction_chance
-from utils.rule_rollouts import (
+from utils.levels.env_configs import ENV_CONFIGS, EnvConfig, make_rail_env
+from utils.levels.fast_reset import make_rail_env_fast
+from utils.observation.observer import Observer, get_feature_set
+from utils.rules.rule_rollouts import (
     HELD_UNTIL,
     begin,
     choose_actions,
@@ -38,6 +36,8 @@ from utils.rule_rollouts import (
     roll_out,
     worth,
 )
+from utils.simulator.compiled_simulator import CompiledSimulator, malfunction_chance
+from utils.simulator.rail_grid import MOVE_LEFT, MOVE_RIGHT
 
 HERE = Path(__file__).resolve().parent
 HOLD = 10  # steps

@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 import torch
 
 from benchmarks.learning.programs import ROOT, machine
-from reinforcement_learning.scoring import Scored, Scorer, Task, table, with_planned
-from utils.env_configs import resolve_env_config
+from reinforcement_learning.scoring.scoring import Scored, Scorer, Task, table, with_planned
+from utils.levels.env_configs import resolve_env_config
 
 HERE = Path(__file__).resolve().parent
 RULE = "least_detour"

@@ -9,7 +9,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from reinforcement_learning.experience import ExperienceError
+from reinforcement_learning.playing.experience import ExperienceError
 
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
 

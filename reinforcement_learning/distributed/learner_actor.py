@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reinforcement_learning.config import TrainingConfig
-from reinforcement_learning.learner import LocalLearner
-from reinforcement_learning.multi_policy.hyperparameters import Hyperparameters
-from reinforcement_learning.transitions import Transitions
-from utils.observation_utils import get_feature_set
+from reinforcement_learning.learning.hyperparameters import Hyperparameters
+from reinforcement_learning.learning.learner import LocalLearner
+from reinforcement_learning.playing.transitions import Transitions
+from reinforcement_learning.settings.config import TrainingConfig
+from utils.observation.observer import get_feature_set
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class LearnerReport:
 
 
 class LearnerActor:
-    """A :class:`~reinforcement_learning.learner.LocalLearner` that is asked from elsewhere, one call after the other.
+    """A :class:`~reinforcement_learning.learning.learner.LocalLearner` that is asked from elsewhere, one call after the other.
 
     Args:
         config: the whole configuration.

@@ -8,7 +8,7 @@ import ray
 from ray.util.placement_group import placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from reinforcement_learning.config import ConfigError
+from reinforcement_learning.settings.config import ConfigError
 
 _SECONDS_FOR_GPUS = 60
 

@@ -4,15 +4,15 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from reinforcement_learning.config import TrainingConfig
 from reinforcement_learning.distributed.answers import Answers
 from reinforcement_learning.distributed.placement import place_learners
 from reinforcement_learning.distributed.ray_experience import RayExperience
 from reinforcement_learning.distributed.remote_learner import RemoteLearner
-from reinforcement_learning.experience import Experience, PlayableLevels
 from reinforcement_learning.multi_policy.population import Population
-from reinforcement_learning.rollout import Stopwatch
-from utils.observation_utils import FeatureSet
+from reinforcement_learning.playing.experience import Experience, PlayableLevels
+from reinforcement_learning.playing.rollout import Stopwatch
+from reinforcement_learning.settings.config import TrainingConfig
+from utils.observation.observer import FeatureSet
 
 
 def make_players(

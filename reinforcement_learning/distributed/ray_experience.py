@@ -13,8 +13,6 @@ from functools import partial
 
 import ray
 
-from reinforcement_learning.broadcast import Broadcast, Listener
-from reinforcement_learning.config import TrainingConfig
 from reinforcement_learning.distributed.answers import ActorsError, Answers, reason_of
 from reinforcement_learning.distributed.learner_actor import LearnerReport
 from reinforcement_learning.distributed.remote_learner import RemoteLearner
@@ -22,11 +20,13 @@ from reinforcement_learning.distributed.remote_rollout import RemoteRollout
 from reinforcement_learning.distributed.rollout_actor import RoundReport
 from reinforcement_learning.distributed.session import n_rollout_actors
 from reinforcement_learning.distributed.watch import ProgressWatch
-from reinforcement_learning.experience import FinishedEpisode, UnfinishedEpisode
-from reinforcement_learning.level_queue import LevelQueue
 from reinforcement_learning.multi_policy.past_selves import PastSelves
-from reinforcement_learning.rollout import Stopwatch
-from reinforcement_learning.round_player import Task
+from reinforcement_learning.playing.experience import FinishedEpisode, UnfinishedEpisode
+from reinforcement_learning.playing.rollout import Stopwatch
+from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.workers.broadcast import Broadcast, Listener
+from reinforcement_learning.workers.level_queue import LevelQueue
+from reinforcement_learning.workers.round_player import Task
 
 MAX_ENDED = 3  # rollout actors in a row, none of which has played a round
 SECONDS_FOR_A_ROUND = 300  # a rollout actor that takes longer is taken for dead
@@ -36,7 +36,7 @@ _SECONDS_TO_WAIT = 0.1  # before the training may ask again whether it should st
 
 
 class RayExperience:
-    """See :class:`~reinforcement_learning.experience.Experience`; ``play`` waits for whatever comes next.
+    """See :class:`~reinforcement_learning.playing.experience.Experience`; ``play`` waits for whatever comes next.
 
     Unfinished episodes are resumed from their beginnings. A rollout actor that ends is replaced, and its episodes are
     begun again.
@@ -76,11 +76,11 @@ class RayExperience:
 
     @property
     def next_level(self) -> int:
-        """See :class:`~reinforcement_learning.experience.Experience`."""
+        """See :class:`~reinforcement_learning.playing.experience.Experience`."""
         return self._queue.next_level
 
     def play(self) -> list[FinishedEpisode]:
-        """See :class:`~reinforcement_learning.experience.Experience`.
+        """See :class:`~reinforcement_learning.playing.experience.Experience`.
 
         Raises:
             ActorsError: actors end again and again.
@@ -93,7 +93,7 @@ class RayExperience:
         return finished
 
     def go_on(self) -> None:
-        """See :class:`~reinforcement_learning.experience.Experience`."""
+        """See :class:`~reinforcement_learning.playing.experience.Experience`."""
         if self._rollouts:
             self._advance(0)
 
@@ -109,14 +109,14 @@ class RayExperience:
         return row | ({"lag/learning_steps": sum(lags) / len(lags)} if lags else {})
 
     def unfinished(self) -> list[UnfinishedEpisode]:
-        """See :class:`~reinforcement_learning.experience.Experience`; the actions are not known here."""
+        """See :class:`~reinforcement_learning.playing.experience.Experience`; the actions are not known here."""
         in_play = [level for rollout in self._rollouts for level in rollout.levels]
         # what has not been handed out has not been counted either
         levels = sorted([*self._queue.lost, *in_play, *(episode.level for episode in self._finished)])
         return [UnfinishedEpisode(env, level) for env, level in enumerate(levels)]
 
     def resume(self, next_level: int, unfinished: Sequence[UnfinishedEpisode]) -> None:
-        """See :class:`~reinforcement_learning.experience.Experience`."""
+        """See :class:`~reinforcement_learning.playing.experience.Experience`."""
         self._queue.resume(next_level, (episode.level for episode in unfinished))
 
     def close(self) -> None:

@@ -11,21 +11,21 @@ import ray
 import torch
 from ray.exceptions import RayError
 
-from reinforcement_learning.config import TrainingConfig
 from reinforcement_learning.distributed.answers import ActorsError, Answers, reason_of, value_of
 from reinforcement_learning.distributed.learner_actor import LearnerActor, LearnerReport
 from reinforcement_learning.distributed.placement import Place
-from reinforcement_learning.learner import Learner, LocalLearner
-from reinforcement_learning.multi_policy.hyperparameters import Hyperparameters
-from reinforcement_learning.transitions import Transitions
-from utils.observation_utils import FeatureSet
+from reinforcement_learning.learning.hyperparameters import Hyperparameters
+from reinforcement_learning.learning.learner import Learner, LocalLearner
+from reinforcement_learning.playing.transitions import Transitions
+from reinforcement_learning.settings.config import TrainingConfig
+from utils.observation.observer import FeatureSet
 
 MAX_ENDED = 3  # actors in a row, none of which has learned anything
 SECONDS_FOR_AN_ANSWER = 300  # a learner that takes longer is taken for dead
 
 
 class RemoteLearner:
-    """A :class:`~reinforcement_learning.learner.Learner` that learns in an actor of its own.
+    """A :class:`~reinforcement_learning.learning.learner.Learner` that learns in an actor of its own.
 
     Here is a copy of the policy as it was at the last ``fetch``, which is what evaluations play and checkpoints hold.
     An actor that ends is replaced by one that goes on from there.
@@ -155,12 +155,12 @@ class RemoteLearner:
 
     @property
     def learning_steps(self) -> int:
-        """See :class:`~reinforcement_learning.learner.Learner`."""
+        """See :class:`~reinforcement_learning.learning.learner.Learner`."""
         return self.report.learning_steps
 
     @property
     def replay_ratio(self) -> float:
-        """See :class:`~reinforcement_learning.learner.Learner`."""
+        """See :class:`~reinforcement_learning.learning.learner.Learner`."""
         return self.report.replay_ratio
 
     @property
@@ -174,14 +174,14 @@ class RemoteLearner:
         self._call(self.actor.tune.remote(values))
 
     def add(self, transitions: Transitions) -> None:
-        """See :class:`~reinforcement_learning.learner.Learner`."""
+        """See :class:`~reinforcement_learning.learning.learner.Learner`."""
         self.take(ray.put(transitions), self.learning_steps)
 
     def learn(self) -> None:
         """Nothing: the actor learns from whatever it gets."""
 
     def fetch(self) -> None:
-        """See :class:`~reinforcement_learning.learner.Learner`; waits until the actor has learned what it was given."""
+        """See :class:`~reinforcement_learning.learning.learner.Learner`; waits until the actor has learned what it was given."""
         if not self.is_ready:
             return  # nothing has changed
         try:
@@ -192,17 +192,17 @@ class RemoteLearner:
         self._answers.take(0)  # the reports of what it has learned meanwhile
 
     def take_over(self, other: Learner) -> None:
-        """See :class:`~reinforcement_learning.learner.Learner`."""
+        """See :class:`~reinforcement_learning.learning.learner.Learner`."""
         self.policy.take_over(other.policy)
         self._state = self._state | self.policy.state_dict()
         self._load()
 
     def state_dict(self) -> dict[str, Any]:
-        """See :class:`~reinforcement_learning.learner.Learner`; of the last ``fetch``."""
+        """See :class:`~reinforcement_learning.learning.learner.Learner`; of the last ``fetch``."""
         return self._state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See :class:`~reinforcement_learning.learner.Learner`."""
+        """See :class:`~reinforcement_learning.learning.learner.Learner`."""
         self._state = state
         self.policy.load_state_dict(state)
         self.report = LearnerReport(self.policy.learning_steps)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import ray
 
-from reinforcement_learning.broadcast import Listener
 from reinforcement_learning.distributed.rollout_actor import Play, RolloutActor
-from reinforcement_learning.round_player import Task
+from reinforcement_learning.workers.broadcast import Listener
+from reinforcement_learning.workers.round_player import Task
 
 
 class RemoteRollout:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from reinforcement_learning.broadcast import News, Weights
-from reinforcement_learning.experience import FinishedEpisode
-from reinforcement_learning.multi_policy.hyperparameters import Hyperparameters
-from reinforcement_learning.round_player import RoundPlayer, RoundRequest, Task
-from reinforcement_learning.transitions import Transitions
+from reinforcement_learning.learning.hyperparameters import Hyperparameters
+from reinforcement_learning.playing.experience import FinishedEpisode
+from reinforcement_learning.playing.transitions import Transitions
+from reinforcement_learning.workers.broadcast import News, Weights
+from reinforcement_learning.workers.round_player import RoundPlayer, RoundRequest, Task
 
 
 @dataclass(frozen=True)

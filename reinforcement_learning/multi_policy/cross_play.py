@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from reinforcement_learning.evaluation import mean_and_standard_error, play_levels_together
 from reinforcement_learning.multi_policy.mapping import Drivers
-from reinforcement_learning.policy import Policy
-from reinforcement_learning.rollout import EpisodeResult
-from utils.observation_utils import Observer
-from utils.rail_state import RailState
-from utils.simulator import Simulator
+from reinforcement_learning.playing.play_levels import mean_and_standard_error, play_levels_together
+from reinforcement_learning.playing.policy import Policy
+from reinforcement_learning.playing.rollout import EpisodeResult
+from utils.observation.observer import Observer
+from utils.simulator.rail_state import RailState
+from utils.simulator.simulator import Simulator
 
 
 @dataclass(frozen=True)

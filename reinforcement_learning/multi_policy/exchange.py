@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reinforcement_learning.multi_policy.hyperparameters import Hyperparameters
+from reinforcement_learning.learning.hyperparameters import Hyperparameters
 
 CONTROL = 0
 KEPT, PERTURBED, REPLACED = "kept", "perturbed", "replaced"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from reinforcement_learning.multi_policy.exchange import REPLACED
-from utils.atomic_files import atomic_write
+from utils.system.files import atomic_write
 
 _COLOURS = ("#4472a8", "#c8442c", "#2e7d4f", "#b8860b", "#7b4fa3", "#4a6572", "#a0527f", "#8a5a2b")
 

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from utils.rail_state import RailState
-from utils.random_streams import Stream, generator
+from utils.simulator.rail_state import RailState
+from utils.system.seeds import Stream, generator
 
 Drivers = npt.NDArray[np.int64]  # [trains], the number of each train's policy
 

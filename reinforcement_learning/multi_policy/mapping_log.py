@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from reinforcement_learning.metrics import drop_rows_after
 from reinforcement_learning.multi_policy.mapping import Drivers
+from reinforcement_learning.tracking.metrics import drop_rows_after
 
 MAPPING_FILE = "policy_mapping.jsonl"
 

@@ -1,8 +1,7 @@
 """How policies share the environments: the modes, and which of them go together with what."""
 
-from reinforcement_learning.config import ConfigError, TrainingConfig
+from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.multi_policy.exchange import out_of_bounds
-from reinforcement_learning.multi_policy.hyperparameters import Hyperparameters
 from reinforcement_learning.multi_policy.mapping import (
     NEEDS_MIXING,
     RULES,
@@ -13,9 +12,10 @@ from reinforcement_learning.multi_policy.mapping import (
     find_rule,
     synchronous,
 )
-from utils.env_configs import resolve_env_config
-from utils.level_pool import TrainingLevels
-from utils.rail_state import RailState
+from reinforcement_learning.settings.config import ConfigError, TrainingConfig
+from utils.levels.env_configs import resolve_env_config
+from utils.levels.level_pool import TrainingLevels
+from utils.simulator.rail_state import RailState
 
 
 def check_exchange(config: TrainingConfig) -> None:

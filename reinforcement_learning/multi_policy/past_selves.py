@@ -13,7 +13,7 @@ from torch.nn.utils import parameters_to_vector
 
 from reinforcement_learning.dddqn_policy import DDDQNPolicy, GreedyPolicy
 from reinforcement_learning.multi_policy.mapping import Drivers
-from utils.random_streams import Stream, generator
+from utils.system.seeds import Stream, generator
 
 COPIES_KEPT = 4  # of each policy, the newest
 

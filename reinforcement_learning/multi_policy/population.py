@@ -10,18 +10,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reinforcement_learning.config import TrainingConfig
-from reinforcement_learning.crew import Crew
 from reinforcement_learning.dddqn_policy import GreedyPolicy
-from reinforcement_learning.learner import Learner, LocalLearner
-from reinforcement_learning.multi_policy.crews import Crews
+from reinforcement_learning.learning.hyperparameters import Hyperparameters
+from reinforcement_learning.learning.learner import Learner, LocalLearner
+from reinforcement_learning.multi_policy.assignment import Crews
 from reinforcement_learning.multi_policy.exchange import CONTROL, KEPT, REPLACED, choose_fates, perturbed
-from reinforcement_learning.multi_policy.hyperparameters import Hyperparameters
-from reinforcement_learning.policy import Policy
-from reinforcement_learning.transitions import Transitions
-from utils.observation_utils import FeatureSet
-from utils.rail_state import RailState
-from utils.random_streams import Stream, generator
+from reinforcement_learning.playing.policy import Policy
+from reinforcement_learning.playing.train_settings import Crew
+from reinforcement_learning.playing.transitions import Transitions
+from reinforcement_learning.settings.config import TrainingConfig
+from utils.observation.observer import FeatureSet
+from utils.simulator.rail_state import RailState
+from utils.system.seeds import Stream, generator
 
 
 class Population:

@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from reinforcement_learning.command_line import given_options
-from reinforcement_learning.config import ConfigError, make_config
 from reinforcement_learning.search.progress import Progress, describe
 from reinforcement_learning.search.study import State, Study, Trial
 from reinforcement_learning.search.sweep_file import Sweep
 from reinforcement_learning.search.trial_process import METRICS_FILE, MetricFile, TrialProcess, trial_name
+from reinforcement_learning.settings.command_line import given_options
+from reinforcement_learning.settings.config import ConfigError, make_config
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _FAILURES_IN_A_ROW = 3  # after which it goes on no more, unless a trial has ended well

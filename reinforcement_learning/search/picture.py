@@ -12,7 +12,7 @@ from reinforcement_learning.search.parameters import Parameter
 from reinforcement_learning.search.results import Result, best_of
 from reinforcement_learning.search.study import State
 from reinforcement_learning.search.sweep_file import Sweep
-from utils.atomic_files import atomic_write
+from utils.system.files import atomic_write
 
 _BEST_COLOUR = "#c8442c"
 _BAR_COLOUR = "#8fb3d9"

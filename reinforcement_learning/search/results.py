@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reinforcement_learning.checkpointing import BEST
-from reinforcement_learning.config import PROJECT_ROOT
+from reinforcement_learning.saving.checkpointing import BEST
 from reinforcement_learning.search.study import State, Study, Trial
 from reinforcement_learning.search.sweep_file import PROGRAM, Sweep
 from reinforcement_learning.search.trial_process import METRICS_FILE, MetricFile, trial_name
-from utils.atomic_files import atomic_write
+from reinforcement_learning.settings.config import PROJECT_ROOT
+from utils.system.files import atomic_write
 
 MARKDOWN_FILE, CSV_FILE = "results.md", "results.csv"
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from reinforcement_learning.config import ConfigError
 from reinforcement_learning.search.parameters import Value
 from reinforcement_learning.search.sweep_file import Sweep
+from reinforcement_learning.settings.config import ConfigError
 
 DATABASE = "study.db"
 OPTUNA = "optuna==5.0.0"

@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from reinforcement_learning.command_line import given_options
-from reinforcement_learning.config import ConfigError, TrainingConfig
 from reinforcement_learning.search.early_stopping import Hyperband
 from reinforcement_learning.search.parameters import Parameter, ParameterError, Value, read_parameter
-from utils.env_configs import EnvConfigError, resolve_env_config
+from reinforcement_learning.settings.command_line import given_options
+from reinforcement_learning.settings.config import ConfigError, TrainingConfig
+from utils.levels.env_configs import EnvConfigError, resolve_env_config
 
 METHODS = ("bayes", "random", "grid")
 GOALS = ("maximize", "minimize")

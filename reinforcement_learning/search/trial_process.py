@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from reinforcement_learning.checkpointing import CheckpointError, latest_checkpoint
+from reinforcement_learning.saving.checkpointing import CheckpointError, latest_checkpoint
 
 METRICS_FILE = "metrics.jsonl"
 CONSOLE_FILE = "console.log"

@@ -1,0 +1,33 @@
+"""What may differ between policies that are trained together."""
+
+from dataclasses import dataclass
+
+from reinforcement_learning.settings.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """How one policy learns and explores; the meanings are those of the options of the same names."""
+
+    learning_rate: float
+    tau: float
+    epsilon_scale: float  # factor on the share of random actions that the schedule gives
+    n_step: int
+    gamma: float
+    shaping: float
+    arrival_reward: float
+    deadlock_penalty: float
+
+    @classmethod
+    def of(cls, config: TrainingConfig) -> "Hyperparameters":
+        """Those that the command line gives to every policy."""
+        return cls(
+            learning_rate=config.learning_rate,
+            tau=config.tau,
+            epsilon_scale=1.0,
+            n_step=config.n_step,
+            gamma=config.gamma,
+            shaping=config.shaping,
+            arrival_reward=config.arrival_reward,
+            deadlock_penalty=config.deadlock_penalty,
+        )

@@ -1,0 +1,231 @@
+"""One policy with all that its learning needs: a replay buffer, counters, hyper-parameters."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from reinforcement_learning.dddqn_policy import DDDQNPolicy
+from reinforcement_learning.learning.hyperparameters import Hyperparameters
+from reinforcement_learning.learning.replay_buffer import ReplayBuffer
+from reinforcement_learning.playing.transitions import Transitions
+from reinforcement_learning.settings.config import TrainingConfig
+from utils.observation.observer import FeatureSet
+from utils.system.seeds import Stream, generator
+
+
+class StoredTransitions(Protocol):
+    """A replay buffer, wherever it is."""
+
+    @property
+    def n_added(self) -> int:
+        """Transitions added over its whole life."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def save(self, path: str | Path) -> None:
+        """See ``ReplayBuffer``."""
+        ...
+
+    def restore(self, path: str | Path) -> None:
+        """See ``ReplayBuffer``."""
+        ...
+
+
+class Learner(Protocol):
+    """A policy that learns, as the training sees it: in this process or elsewhere.
+
+    Attributes:
+        hyperparameters: how the policy learns and explores.
+        progress: the share of the training's episodes that are over; the learning rate falls with it.
+    """
+
+    hyperparameters: Hyperparameters
+    progress: float
+
+    @property
+    def policy(self) -> DDDQNPolicy:
+        """The policy; of one that learns elsewhere, as it was at the last :meth:`fetch`."""
+        ...
+
+    @property
+    def buffer(self) -> StoredTransitions:
+        """What it learns from."""
+        ...
+
+    @property
+    def losses(self) -> list[torch.Tensor]:
+        """Scalars, of the learning steps since they were last cleared."""
+        ...
+
+    @property
+    def learning_steps(self) -> int:
+        """Learning steps so far."""
+        ...
+
+    @property
+    def newest_weights(self) -> tuple[int, Any]:
+        """For those who play elsewhere: learning steps, and the weights of that moment or a reference to them.
+
+        The weights are the same object as long as nothing has changed.
+        """
+        ...
+
+    @property
+    def replay_ratio(self) -> float:
+        """How often a transition has been learned from so far, in this process; NaN before any learning."""
+        ...
+
+    def add(self, transitions: Transitions) -> None:
+        """Takes over transitions; learning from them waits for :meth:`learn`."""
+        ...
+
+    def learn(self) -> None:
+        """Takes the learning steps that are due: one per ``update_every`` transitions."""
+        ...
+
+    def fetch(self) -> None:
+        """Brings what is known here up to date."""
+        ...
+
+    def take_over(self, other: "Learner") -> None:
+        """Goes on from what another one has learned."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resumed training needs but the replay buffer's content."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over a state; hyper-parameters stay those of the configuration."""
+        ...
+
+
+def make_policy(config: TrainingConfig, feature_set: FeatureSet, index: int, device: str | torch.device) -> DDDQNPolicy:
+    """Policy ``index`` of a training, as it is in the beginning."""
+    return DDDQNPolicy(
+        feature_set.n_features,
+        config.hidden_size,
+        learning_rate=config.learning_rate,
+        tau=config.tau,
+        advantage_learning=config.advantage_learning,
+        averaging_steps=config.averaging_steps,
+        max_grad_norm=config.max_grad_norm,
+        guide=config.guided_exploration,
+        route_features=feature_set.route_features,
+        seed=config.seed,
+        index=index,
+        device=device,
+    )
+
+
+class LocalLearner:
+    """A :class:`Learner` in this process. It learns from the transitions of the trains that its policy drives.
+
+    Args:
+        config: the whole configuration.
+        feature_set: what observations hold.
+        index: number of the policy; its random streams derive from it.
+        device: where the policy lives and learns.
+    """
+
+    def __init__(self, config: TrainingConfig, feature_set: FeatureSet, index: int, device: str | torch.device) -> None:
+        self.policy = make_policy(config, feature_set, index, device)
+        random = generator(config.seed, Stream.REPLAY_SAMPLING, index)
+        self.buffer = ReplayBuffer(config.buffer_size, feature_set, random)
+        self._hyperparameters = Hyperparameters.of(config)
+        self._batch_size, self._update_every = config.batch_size, config.update_every
+        self._end_factor, self._progress = config.learning_rate_end_factor, 0.0
+        self._size_to_learn = max(config.buffer_min_size, config.batch_size)
+        self.transitions_to_learn_from = 0  # collected since the last learning step
+        self.losses: list[torch.Tensor] = []  # since the last episode's end
+        self._n_to_learn_from = self._n_learned_from = 0  # transitions, in this process
+        self._newest_weights: tuple[int, npt.NDArray[np.float32]] | None = None
+
+    @property
+    def learning_steps(self) -> int:
+        """See :class:`Learner`."""
+        return self.policy.learning_steps
+
+    @property
+    def newest_weights(self) -> tuple[int, npt.NDArray[np.float32]]:
+        """See :class:`Learner`."""
+        if self._newest_weights is None or self._newest_weights[0] != self.learning_steps:
+            self._newest_weights = self.learning_steps, self.policy.acting_weights()
+        return self._newest_weights
+
+    @property
+    def replay_ratio(self) -> float:
+        """See :class:`Learner`; ``batch_size / update_every`` is what it keeps to."""
+        return self._n_learned_from / self._n_to_learn_from if self._n_learned_from else math.nan
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        """How the policy learns and explores."""
+        return self._hyperparameters
+
+    @hyperparameters.setter
+    def hyperparameters(self, values: Hyperparameters) -> None:
+        self._hyperparameters = values
+        self.policy.tau = values.tau
+        self.progress = self._progress
+
+    @property
+    def progress(self) -> float:
+        """The share of the training's episodes that are over; the learning rate falls with it."""
+        return self._progress
+
+    @progress.setter
+    def progress(self, value: float) -> None:
+        self._progress = value
+        factor = 1.0 + (self._end_factor - 1.0) * min(value, 1.0)
+        self.policy.learning_rate = self._hyperparameters.learning_rate * factor
+
+    def add(self, transitions: Transitions) -> None:
+        """See :class:`Learner`."""
+        self.buffer.add(transitions)
+        self.transitions_to_learn_from += len(transitions)
+        self._n_to_learn_from += len(transitions)
+
+    def learn(self) -> None:
+        """See :class:`Learner`."""
+        if len(self.buffer) < self._size_to_learn:
+            self.transitions_to_learn_from = 0
+            self._n_to_learn_from = 0
+        while self.transitions_to_learn_from >= self._update_every:
+            self.transitions_to_learn_from -= self._update_every
+            batch = self.buffer.sample(self._batch_size, self.policy.device)
+            self.losses.append(self.policy.learn(batch))
+            self._n_learned_from += self._batch_size
+
+    def fetch(self) -> None:
+        """Nothing: it learns here."""
+
+    def take_over(self, other: Learner) -> None:
+        """See :class:`Learner`."""
+        self.policy.take_over(other.policy)
+        self._newest_weights = None  # others, maybe after as many steps
+
+    def state_dict(self) -> dict[str, Any]:
+        """See :class:`Learner`."""
+        return {
+            **self.policy.state_dict(),
+            "sampling": self.buffer.random.bit_generator.state,
+            "transitions_to_learn_from": self.transitions_to_learn_from,
+            "n_added": self.buffer.n_added,
+            "losses": torch.stack(self.losses).cpu() if self.losses else torch.empty(0),
+            "hyperparameters": dataclasses.asdict(self.hyperparameters),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See :class:`Learner`."""
+        self.policy.load_state_dict(state)
+        self._newest_weights = None
+        self.buffer.random.bit_generator.state = state["sampling"]
+        self.transitions_to_learn_from = state["transitions_to_learn_from"]
+        self.losses = list(state["losses"].to(self.policy.device))

@@ -1,0 +1,231 @@
+"""Where experience comes from: one thing that plays training levels and hands out their transitions.
+
+The trainer asks it to play and neither knows nor minds where that happens: :class:`LocalExperience` plays in this
+process, ``rollout_workers.RolloutWorkers`` in others.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from reinforcement_learning.playing.policy import Policy
+from reinforcement_learning.playing.rollout import EpisodeResult, Learning, Rollout, Stopwatch
+from reinforcement_learning.playing.train_settings import Crew
+from utils.levels.level_pool import LevelPool
+from utils.levels.packed_level import UnpackableLevelError, unpack_level
+from utils.observation.observer import Observer
+from utils.simulator.compiled_simulator import UnsupportedLevel
+from utils.simulator.rail_state import RailState
+from utils.simulator.simulator import FlatlandSimulator, Simulator
+
+
+@dataclass(frozen=True)
+class FinishedEpisode:
+    """A training level that has been played to its end."""
+
+    level: int
+    result: EpisodeResult
+
+
+@dataclass(frozen=True)
+class UnfinishedEpisode:
+    """A training level that has been begun and not finished, with what is needed to come back to where it is."""
+
+    env: int
+    level: int
+    actions: Sequence[npt.NDArray[np.int8]] = field(default_factory=list)  # all so far, [trains] for each step
+    crew: Crew | None = None  # None: of an episode that begins again, with whoever is due then
+
+
+class ExperienceError(RuntimeError):
+    """Those who play or learn elsewhere cannot go on; the message is one sentence.
+
+    Attributes:
+        saved: whether a checkpoint was saved then.
+    """
+
+    saved = False
+
+
+class Experience(Protocol):
+    """Plays training levels, each once; the transitions go to where it was made to send them."""
+
+    @property
+    def next_level(self) -> int:
+        """The level to begin next; all before it are finished or unfinished."""
+        ...
+
+    def play(self) -> list[FinishedEpisode]:
+        """Plays on for a while; returns the episodes that have ended. Their transitions are learned from in time."""
+        ...
+
+    def go_on(self) -> None:
+        """Keeps those busy who play elsewhere; to be called now and then while something else is done. Never waits."""
+        ...
+
+    def metrics(self) -> dict[str, float]:
+        """What there is to say of how it is doing, by the names of metrics."""
+        ...
+
+    def unfinished(self) -> list[UnfinishedEpisode]:
+        """The episodes under way, for a checkpoint."""
+        ...
+
+    def resume(self, next_level: int, unfinished: Sequence[UnfinishedEpisode]) -> None:
+        """Goes on from a checkpoint; to be called before anything is played."""
+        ...
+
+    def close(self) -> None:
+        """Ends whatever runs elsewhere; ``unfinished`` can still be asked."""
+        ...
+
+
+class PlayableLevels:
+    """Training levels on the simulator that was asked for.
+
+    Where the compiled simulator cannot play a level flatland's own does, which is said once.
+
+    Args:
+        pool: makes the levels.
+        simulator: "compiled" or "flatland".
+        warn: gets that sentence.
+    """
+
+    def __init__(self, pool: LevelPool, simulator: str, warn: Callable[[str], None]) -> None:
+        self.pool = pool
+        self._compiled = simulator == "compiled"
+        self._warn = warn
+        self._fell_back = False
+
+    def simulator(self, level: int, packed: bytes | None = None) -> Simulator:
+        """A level, ready to play; ``packed`` is what another process's ``packed`` has given, if anything."""
+        if packed is not None:
+            return unpack_level(packed)
+        if self._compiled:
+            try:
+                return self.pool.simulator(level)
+            except UnsupportedLevel as error:
+                self._say_fallback(error)
+        return FlatlandSimulator(self.pool.levels.make(level))
+
+    def packed(self, level: int) -> bytes | None:
+        """A level for another process to play; None where that has to make it itself."""
+        if not self._compiled:
+            return None
+        try:
+            return self.pool.packed(level)
+        except UnsupportedLevel as error:
+            self._say_fallback(error)
+        except UnpackableLevelError:
+            pass  # it can be played all the same
+        return None
+
+    def n_trains(self) -> int:
+        """The number of trains in a level."""
+        return self.pool.levels.make(0).get_num_agents()
+
+    def _say_fallback(self, error: UnsupportedLevel) -> None:
+        if not self._fell_back:
+            self._warn(f"the compiled simulator cannot play this level ({error}); flatland-rl's own does.")
+        self._fell_back = True
+
+
+class LocalExperience:
+    """Plays in this process, ``n_envs`` levels side by side; see :class:`Experience`.
+
+    ``play`` is one step of every environment. An unfinished episode is resumed where it was, by its actions.
+
+    Args:
+        levels: what is played.
+        n_levels: levels from this number on are not played.
+        observer, policies, learning, stopwatch: see ``Rollout``.
+        crew: who drives the trains of a level, by its number and its state at the start.
+        n_envs: environments side by side.
+    """
+
+    def __init__(
+        self,
+        levels: PlayableLevels,
+        n_levels: int,
+        observer: Observer,
+        policies: Sequence[Policy],
+        learning: Learning,
+        crew: Callable[[int, RailState], Crew],
+        *,
+        n_envs: int,
+        stopwatch: Stopwatch,
+    ) -> None:
+        self.next_level = 0
+        self._levels, self._n_levels = levels, n_levels
+        self._observer, self._policies, self._learning, self._crew = observer, policies, learning, crew
+        self._n_envs = n_envs
+        self._stopwatch = stopwatch
+        self._in_play: dict[int, tuple[int, Crew]] = {}  # levels by environment
+        self._resumed: list[UnfinishedEpisode] = []  # until the first step
+        self._rollout: Rollout | None = None
+
+    def play(self) -> list[FinishedEpisode]:
+        """See :class:`Experience`."""
+        if self._rollout is None:
+            self._rollout = self._make_rollout()
+        rollout = self._rollout
+        # a training resumed with a smaller number has more in play until enough of them are over
+        n_to_start = min(self._n_envs - len(rollout.playing), self._n_levels - self.next_level)
+        for env in rollout.free[: max(n_to_start, 0)]:
+            self._start_level(rollout, env, self.next_level)
+            self.next_level += 1
+        return [FinishedEpisode(self._in_play.pop(env)[0], result) for env, result in rollout.step()]
+
+    def go_on(self) -> None:
+        """Nobody plays elsewhere."""
+
+    def metrics(self) -> dict[str, float]:
+        """Nothing."""
+        return {}
+
+    def unfinished(self) -> list[UnfinishedEpisode]:
+        """See :class:`Experience`."""
+        rollout = self._rollout
+        if rollout is None:
+            return list(self._resumed)
+        in_play = self._in_play.items()
+        return [UnfinishedEpisode(env, level, rollout.history(env), crew) for env, (level, crew) in in_play]
+
+    def resume(self, next_level: int, unfinished: Sequence[UnfinishedEpisode]) -> None:
+        """See :class:`Experience`."""
+        self.next_level = next_level
+        self._resumed = list(unfinished)
+
+    def close(self) -> None:
+        """Nothing runs elsewhere."""
+
+    def _make_rollout(self) -> Rollout:
+        """The environments, with the episodes that a checkpoint has caught in their middle where they were."""
+        rollout = Rollout(
+            self._observer,
+            self._policies,
+            self._levels.n_trains(),
+            n_envs=max([self._n_envs, *(episode.env + 1 for episode in self._resumed)]),
+            learning=self._learning,
+            stopwatch=self._stopwatch,
+        )
+        begun = {}
+        for episode in self._resumed:
+            simulator = self._levels.simulator(episode.level)
+            crew = episode.crew or self._crew(episode.level, simulator.state)
+            begun[episode.env] = simulator, crew, episode.actions
+            self._in_play[episode.env] = episode.level, crew
+        rollout.replay(begun)
+        self._resumed = []
+        return rollout
+
+    def _start_level(self, rollout: Rollout, env: int, level: int) -> None:
+        self._stopwatch.start()
+        simulator = self._levels.simulator(level)
+        self._stopwatch.lap("reset")
+        crew = self._crew(level, simulator.state)
+        self._in_play[env] = level, crew
+        rollout.start(env, simulator, crew)

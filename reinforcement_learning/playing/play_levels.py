@@ -1,0 +1,182 @@
+"""Scores a policy on levels, greedily; nothing here can reach a replay buffer."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from flatland.envs.rail_env import RailEnv
+
+from reinforcement_learning.dueling_q_network import N_ACTIONS
+from reinforcement_learning.playing.policy import Policy
+from reinforcement_learning.playing.rollout import EpisodeResult, Rollout, Stopwatch
+from reinforcement_learning.playing.train_settings import Crew
+from reinforcement_learning.scoring.heuristics import Rule, ShortestPath
+from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.level_snapshot import LevelSnapshot
+from utils.observation.observer import Observer
+from utils.simulator.deadlock_check import deadlocked
+from utils.simulator.rail_grid import DO_NOTHING
+from utils.simulator.rail_state import DONE, MALFUNCTION_OFF_MAP, RailState
+from utils.simulator.simulator import FlatlandSimulator, Simulator
+
+# Each RailEnv in play holds a million malfunction draws, 9 MB; more at a time would hardly be faster.
+LEVELS_AT_A_TIME = 4
+
+
+def warm_up(policy: Policy, observer: Observer) -> None:
+    """Plays a step of a small level: what is compiled or loaded once, is, for processes forked from here on as well."""
+    state = RailState.from_env(make_rail_env(ENV_CONFIGS["Tiny"], 0))
+    actions = policy.act(*observer.observe(state))
+    observer.settle(state, actions)
+    deadlocked(state)
+
+
+def play_levels(
+    levels: Iterable[Simulator],
+    observer: Observer,
+    policy: Policy,
+    *,
+    stopwatch: Stopwatch | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[EpisodeResult]:
+    """Plays each level once with one policy; the results are in the order of the levels.
+
+    No level has more trains than the first.
+
+    Ends early, with less, when ``should_stop`` says so between two steps.
+    """
+    return play_levels_together(
+        levels,
+        observer,
+        [policy],
+        lambda number, level: np.zeros(level.n_trains, dtype=np.int64),
+        stopwatch=stopwatch,
+        should_stop=should_stop,
+    )
+
+
+def play_levels_together(
+    levels: Iterable[Simulator],
+    observer: Observer,
+    policies: Sequence[Policy],
+    drivers: Callable[[int, RailState], npt.NDArray[np.int64]],
+    *,
+    stopwatch: Stopwatch | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[EpisodeResult]:
+    """As :func:`play_levels`, with several policies; ``drivers`` names the one of each train of a level.
+
+    It is asked with the number of the level, from 0 on, and with its state at the start.
+    """
+    waiting = enumerate(levels)
+    results: dict[int, EpisodeResult] = {}
+    numbers: dict[int, int] = {}  # of the level that an environment plays
+    rollout: Rollout | None = None
+    while not should_stop():
+        while rollout is None or rollout.free:
+            number, simulator = next(waiting, (-1, None))
+            if simulator is None:
+                break
+            if rollout is None:
+                n_trains = simulator.state.n_trains
+                rollout = Rollout(observer, policies, n_trains, n_envs=LEVELS_AT_A_TIME, stopwatch=stopwatch)
+            place = rollout.free[0]
+            numbers[place] = number
+            rollout.start(place, simulator, Crew(drivers=drivers(number, simulator.state)))
+        if rollout is None or not rollout.playing:
+            break
+        for place, result in rollout.step():
+            results[numbers.pop(place)] = result
+    return [results[number] for number in sorted(results)]
+
+
+def play_by_rule(simulator: FlatlandSimulator, rule: Rule, *, stopwatch: Stopwatch | None = None) -> EpisodeResult:
+    """Plays one level by a rule. A rule decides about every train at every step."""
+    stopwatch = stopwatch or Stopwatch()
+    state, over, n_steps, total_reward = simulator.state, False, 0, 0.0
+    action_counts = np.zeros(N_ACTIONS, dtype=np.int64)
+    stopwatch.start()
+    while not over:
+        actions = rule.act(simulator)
+        stopwatch.lap("inference")
+        rewards, over = simulator.step(actions)
+        stopwatch.lap("step")
+        total_reward += float(rewards.sum())
+        action_counts += np.bincount(actions, minlength=N_ACTIONS)
+        n_steps += 1
+    return EpisodeResult(
+        score=total_reward / (state.max_episode_steps * state.n_trains),
+        completion=float((state.state == DONE).mean()),
+        deadlocked=float(deadlocked(state).mean()),
+        # no train ever leaves the map but by arriving
+        never_departed=float((state.state <= MALFUNCTION_OFF_MAP).mean()),
+        n_steps=n_steps,
+        n_trains=state.n_trains,
+        n_decisions=int(action_counts.sum()),
+        action_counts=action_counts,
+    )
+
+
+def play_each_train_alone(env: RailEnv) -> EpisodeResult:
+    """What trains reach on a level when none is in another's way: no plan for all of them arrives with more.
+
+    Train by train takes its shortest path while the others stay off the map, each from the level's first step to
+    its arrival. Malfunctions come as often as ever; the draws of one train go on where those of the last ended, so
+    that chance does not strike them all alike.
+
+    Args:
+        env: freshly reset; copies of it are played.
+    """
+    snapshot, shortest_path = LevelSnapshot.take(env), ShortestPath()
+    n_trains = env.get_num_agents()
+    total_reward, arrived, departed, n_steps = 0.0, 0, 0, 0
+    action_counts = np.zeros(N_ACTIONS, dtype=np.int64)
+    for handle in range(n_trains):
+        env = snapshot.restore(malfunctions_of=env)
+        simulator, over = FlatlandSimulator(env), False
+        while not over and simulator.state.state[handle] != DONE:
+            actions = np.full(n_trains, DO_NOTHING, dtype=np.int64)
+            actions[handle] = shortest_path.act(simulator)[handle]
+            action_counts[actions[handle]] += 1
+            rewards, over = simulator.step(actions)
+            total_reward += float(rewards[handle])
+        arrived += int(simulator.state.state[handle] == DONE)
+        departed += int(simulator.state.state[handle] > MALFUNCTION_OFF_MAP)
+        n_steps += simulator.state.elapsed_steps
+    return EpisodeResult(
+        score=total_reward / (simulator.state.max_episode_steps * n_trains),
+        completion=arrived / n_trains,
+        deadlocked=0.0,
+        never_departed=1 - departed / n_trains,
+        n_steps=n_steps,
+        n_trains=n_trains,
+        n_decisions=n_steps,
+        action_counts=action_counts,
+    )
+
+
+def evaluation_metrics(results: Sequence[EpisodeResult]) -> dict[str, float]:
+    """Minimum, maximum, mean and standard deviation of scores, completions and steps, and what became of the rest."""
+    metrics: dict[str, float] = {}
+    measured: dict[str, list[float]] = {
+        "scores": [result.score for result in results],
+        "completions": [result.completion for result in results],
+        "nb_steps": [result.n_steps for result in results],
+    }
+    for name, values in measured.items():
+        metrics[f"evaluation/{name}_min"] = float(np.min(values))
+        metrics[f"evaluation/{name}_max"] = float(np.max(values))
+        metrics[f"evaluation/{name}_mean"] = float(np.mean(values))
+        metrics[f"evaluation/{name}_std"] = float(np.std(values))
+    metrics["evaluation/nb_episodes"] = len(results)
+    metrics["evaluation/deadlocked"] = float(np.mean([result.deadlocked for result in results]))
+    metrics["evaluation/never_departed"] = float(np.mean([result.never_departed for result in results]))
+    return metrics
+
+
+def mean_and_standard_error(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard error; the error of a single value is not known (nan)."""
+    n = len(values)
+    error = float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+    return float(np.mean(values)), error

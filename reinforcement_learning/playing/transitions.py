@@ -1,0 +1,139 @@
+"""From the steps of an environment to what a learner needs: one transition per decision of a train.
+
+Between two decisions of a train many steps may pass (it runs inside a cell, waits out a malfunction, or has nothing
+to decide), so transitions are semi-Markov: rewards are discounted and summed up, and the discount of what follows is
+gamma to the number of steps (Sutton, Precup, Singh 1999). Where a train has arrived or the episode is over the
+discount is 0. Running out of time counts as an end like any other: the penalty for it falls due at that moment and
+the remaining time is part of the task, so nothing is bootstrapped beyond it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from reinforcement_learning.dueling_q_network import N_ACTIONS
+from reinforcement_learning.playing.reward_shaping import Weight
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """Arrays with one row per transition."""
+
+    observations: npt.NDArray[np.float32]  # [k, features]
+    action_masks: npt.NDArray[np.bool_]  # [k, 5]
+    actions: npt.NDArray[np.int64]  # [k]
+    rewards: npt.NDArray[np.float32]  # [k]
+    discounts: npt.NDArray[np.float32]  # [k]
+    next_observations: npt.NDArray[np.float32]  # [k, features]
+    next_action_masks: npt.NDArray[np.bool_]  # [k, 5]
+    drivers: npt.NDArray[np.int64]  # [k], the number of the policy that acted
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    def of_driver(self, driver: int) -> "Transitions":
+        """Those of one policy."""
+        rows = self.drivers == driver
+        return Transitions(**{name: array[rows] for name, array in vars(self).items()})
+
+
+class TransitionCollector:
+    """Open decisions of the trains of one environment, with up to ``n_step`` of them per train.
+
+    Call :meth:`decide` before a step for the trains that choose an action, :meth:`reward` after it for all trains,
+    :meth:`finish` for trains whose task is over. Finished transitions come back from ``decide`` and ``finish``.
+
+    Args:
+        n_trains: places for trains.
+        n_features: size of an observation.
+        gamma: discount of a step, unless an episode brings its own.
+        n_step: decisions between a state and its bootstrap state, at most; an episode may bring a smaller number.
+    """
+
+    def __init__(self, n_trains: int, n_features: int, gamma: Weight, n_step: int = 1) -> None:
+        self._default = (gamma, n_step)
+        self._drivers = np.zeros(n_trains, dtype=np.int64)
+        self._gamma = np.full(n_trains, gamma)
+        self._n_step = np.full(n_trains, n_step)
+        # slot s of train t is open where open[s, t]; the slots of a train form a ring
+        self._open = np.zeros((n_step, n_trains), dtype=bool)
+        self._next_slot = np.zeros(n_trains, dtype=np.int64)
+        self._observations = np.zeros((n_step, n_trains, n_features), dtype=np.float32)
+        self._action_masks = np.zeros((n_step, n_trains, N_ACTIONS), dtype=bool)
+        self._actions = np.zeros((n_step, n_trains), dtype=np.int64)
+        # float64: a sum of many small rewards should not depend on how it is cut into transitions
+        self._returns = np.zeros((n_step, n_trains))
+        self._discounts = np.zeros((n_step, n_trains))
+
+    def begin(
+        self,
+        trains: npt.NDArray[np.intp],
+        drivers: int | npt.NDArray[np.int64] = 0,
+        gamma: Weight | None = None,
+        n_step: int | npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        """Makes the places of ``trains`` fit for a new episode; numbers hold for all of them, arrays for each.
+
+        Where a train's decisions lie must not depend on earlier episodes: a resumed training has not seen them.
+        """
+        self._drivers[trains] = drivers
+        self._gamma[trains] = self._default[0] if gamma is None else gamma
+        self._n_step[trains] = self._default[1] if n_step is None else n_step
+        self._open[:, trains] = False
+        self._next_slot[trains] = 0
+
+    def decide(
+        self,
+        trains: npt.NDArray[np.intp],
+        observations: npt.NDArray[np.float32],
+        action_masks: npt.NDArray[np.bool_],
+        actions: npt.NDArray[np.int64],
+    ) -> Transitions:
+        """Opens a decision for each of ``trains``; closes the one that is ``n_step`` decisions old.
+
+        ``observations`` ``[k, features]``, ``action_masks`` ``[k, 5]`` and ``actions`` ``[k]`` belong to the trains.
+        """
+        slots = self._next_slot[trains]
+        closing = self._open[slots, trains]
+        closed = self._close(slots[closing], trains[closing], observations[closing], action_masks[closing])
+        self._open[slots, trains] = True
+        self._observations[slots, trains] = observations
+        self._action_masks[slots, trains] = action_masks
+        self._actions[slots, trains] = actions
+        self._returns[slots, trains] = 0.0
+        self._discounts[slots, trains] = 1.0
+        self._next_slot[trains] = (slots + 1) % self._n_step[trains]
+        return closed
+
+    def reward(self, rewards: npt.NDArray[np.float64]) -> None:
+        """Adds the rewards ``[trains]`` of one step to all open decisions."""
+        self._returns += self._discounts * rewards
+        self._discounts *= self._gamma
+
+    def finish(self, trains: npt.NDArray[np.intp]) -> Transitions:
+        """Closes all open decisions of trains that have arrived or whose episode is over: nothing follows."""
+        slots, columns = np.nonzero(self._open[:, trains])
+        finished = trains[columns]
+        self._discounts[slots, finished] = 0.0
+        n, n_features = len(finished), self._observations.shape[2]
+        return self._close(slots, finished, np.zeros((n, n_features), np.float32), np.ones((n, N_ACTIONS), dtype=bool))
+
+    def _close(
+        self,
+        slots: npt.NDArray[np.intp],
+        trains: npt.NDArray[np.intp],
+        next_observations: npt.NDArray[np.float32],
+        next_action_masks: npt.NDArray[np.bool_],
+    ) -> Transitions:
+        self._open[slots, trains] = False
+        return Transitions(
+            self._observations[slots, trains],
+            self._action_masks[slots, trains],
+            self._actions[slots, trains],
+            self._returns[slots, trains].astype(np.float32),
+            self._discounts[slots, trains].astype(np.float32),
+            next_observations,
+            next_action_masks,
+            self._drivers[trains],
+        )

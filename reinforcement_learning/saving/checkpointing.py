@@ -1,0 +1,212 @@
+"""Checkpoints: one file each, whole or absent, without code in it.
+
+A checkpoint is a dictionary of tensors and plain values that ``torch.load(weights_only=True)`` reads. It is written
+beside its place and renamed, so a kill at any moment leaves the checkpoints that were there as they were.
+"""
+
+import io
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reinforcement_learning.dddqn_policy import GreedyPolicy
+from reinforcement_learning.dueling_q_network import DuelingQNetwork
+from reinforcement_learning.settings.config import PLACES, ConfigError, TrainingConfig, make_config
+from reinforcement_learning.tracking.metrics import alone_score
+from utils.observation.observer import FeatureSet, Observer, get_feature_set
+from utils.system.files import atomic_write
+
+FORMAT_VERSION = 2
+BEST = "best.pt"
+_NEEDED_TO_PLAY = {"config", "feature_set", "policies"}
+_NEEDED_TO_RESUME = _NEEDED_TO_PLAY | {"episode", "next_level", "unfinished", "counters", "smoothed"}
+_EXPORTED = _NEEDED_TO_PLAY | {"episode", "last_evaluation", "versions"}
+_SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints" / "flatland_policy.pt"
+_SUBMITTED_BY_ENVIRONMENT = "FLATLAND_CHECKPOINT"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be used; the message is one sentence."""
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Writes a checkpoint in one atomic step.
+
+    Raises:
+        OSError: the file cannot be written; one that was there before is unharmed.
+    """
+    # by way of memory: torch.save hides a full disk behind a RuntimeError of its own
+    serialized = io.BytesIO()
+    torch.save({"format_version": FORMAT_VERSION, **content}, serialized)
+    with atomic_write(path) as file:
+        file.write(serialized.getbuffer())
+
+
+def read_checkpoint(path: str | Path, *, to_resume: bool = True) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU.
+
+    Args:
+        path: where it is.
+        to_resume: whether a training is to go on from it; an exported checkpoint can only be played.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, no checkpoint, of another format, or holds too little.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; give the path of a checkpoint (.pt) in it.")
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist; give the path of a checkpoint (.pt).")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    # A damaged file can raise anything. PyTorch's own words are left out: they say how to open it unsafely.
+    except Exception as error:
+        raise CheckpointError(f"{path} is not a checkpoint of this kit, or is damaged.") from error
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version is None:
+        raise CheckpointError(f"{path} is not a checkpoint of this kit.")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"{path} has checkpoint format {version}, but this version reads {FORMAT_VERSION}.")
+    if to_resume and _NEEDED_TO_PLAY <= content.keys() <= _EXPORTED | {"format_version"}:
+        raise CheckpointError(f"{path} is exported for playing; a training cannot be resumed from it.")
+    if missing := (_NEEDED_TO_RESUME if to_resume else _NEEDED_TO_PLAY) - content.keys():
+        raise CheckpointError(f"{path} is not a whole checkpoint: it lacks {', '.join(sorted(missing))}.")
+    return content
+
+
+def numbered_checkpoint(folder: Path, episode: int) -> Path:
+    """The place of the checkpoint after an episode; names sort by episode."""
+    return folder / f"episode_{episode:07d}.pt"
+
+
+def newest_first(folder: Path, pattern: str) -> list[Path]:
+    """Files that match, the one written last first; one that vanishes meanwhile is left out."""
+    times: list[tuple[int, str, Path]] = []
+    for path in folder.glob(pattern):
+        try:
+            times.append((path.stat().st_mtime_ns, path.name, path))
+        except OSError:
+            continue
+    return [path for *_, path in sorted(times, reverse=True)]
+
+
+def latest_checkpoint(checkpoint_dir: Path, warn: Callable[[str], None]) -> Path:
+    """The newest complete checkpoint below a folder, whichever run wrote it; damaged ones are passed over.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    for path in newest_first(checkpoint_dir, "**/episode_*.pt"):
+        try:
+            read_checkpoint(path)
+        except CheckpointError as error:
+            warn(f"passed over: {error}")
+            continue
+        return path
+    raise CheckpointError(f"there is no complete checkpoint in {checkpoint_dir} to resume from.")
+
+
+def remove_all_but_newest(folder: Path, pattern: str, keep: int) -> None:
+    """Deletes the oldest files that match a pattern."""
+    for path in newest_first(folder, pattern)[keep:]:
+        path.unlink(missing_ok=True)
+
+
+def stored_feature_set(content: dict[str, Any], path: str | Path) -> FeatureSet:
+    """The feature set that a checkpoint was trained with.
+
+    Raises:
+        CheckpointError: this version of the kit does not have it; the sentence names both.
+    """
+    name, version = content["feature_set"]["name"], content["feature_set"]["version"]
+    try:
+        known = get_feature_set(name)
+    except ValueError as error:
+        raise CheckpointError(f"{path} was trained on feature set {name} version {version}: {error}") from error
+    if known.version != version:
+        raise CheckpointError(
+            f"{path} was trained on feature set {name} version {version}, but this kit has version {known.version}."
+        )
+    return known
+
+
+def load_policy(
+    path: str | Path, policy_index: int | None = None, device: str | torch.device = "cpu"
+) -> tuple[GreedyPolicy, Observer]:
+    """A trained policy and the observer that goes with it, ready to play.
+
+    Args:
+        path: a checkpoint of a training, or an exported one.
+        policy_index: which of the checkpoint's policies, from 0 on; None: the one with the best newest evaluation.
+        device: where the network is to live.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used, or has no policy of that number.
+    """
+    content = read_checkpoint(path, to_resume=False)
+    n_policies = len(content["policies"])
+    if policy_index is None:
+        evaluation = content.get("last_evaluation", {})
+        scores = [evaluation.get(alone_score(p), -math.inf) for p in range(n_policies)]
+        policy_index = scores.index(max(scores))
+    if not 0 <= policy_index < n_policies:
+        held = f"policies 0 to {n_policies - 1}" if n_policies > 1 else "one policy, number 0"
+        raise CheckpointError(f"{path} holds {held}, but --policy_index is {policy_index}.")
+    return _policy_of(content, path, device, policy_index), _observer_of(content, path)
+
+
+def load_policies(
+    path: str | Path, device: str | torch.device = "cpu"
+) -> tuple[list[GreedyPolicy], Observer, TrainingConfig]:
+    """All policies of a checkpoint, the observer that goes with them, and the configuration, which maps them.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+    """
+    content = read_checkpoint(path, to_resume=False)
+    policies = [_policy_of(content, path, device, index) for index in range(len(content["policies"]))]
+    try:
+        config = make_config({}, content["config"])
+    except ConfigError as error:
+        raise CheckpointError(f"{path} has a configuration that this version refuses: {error}") from error
+    return policies, _observer_of(content, path), config
+
+
+def _policy_of(content: dict[str, Any], path: str | Path, device: str | torch.device, index: int) -> GreedyPolicy:
+    n_features = stored_feature_set(content, path).n_features
+    network = DuelingQNetwork(n_features, content["config"]["hidden_size"]).to(device)
+    try:
+        network.load_state_dict(content["policies"][index]["average_network"])
+    except (RuntimeError, KeyError) as error:
+        raise CheckpointError(f"{path} holds a network of another shape than its configuration says.") from error
+    return GreedyPolicy(network, torch.device(device))
+
+
+def _observer_of(content: dict[str, Any], path: str | Path) -> Observer:
+    config = content["config"]
+    safe_moves = config.get("safe_moves", False)  # checkpoints from before it was there
+    return Observer(stored_feature_set(content, path), config["action_mask"], config["decision_points"], safe_moves)
+
+
+def export_checkpoint(source: str | Path, target: str | Path) -> None:
+    """Writes what playing needs of a checkpoint, a fraction of its size: no optimizer, no paths of this machine.
+
+    Raises:
+        CheckpointError: ``source`` cannot be used.
+        OSError: ``target`` cannot be written.
+    """
+    load_policy(source)  # whatever is wrong with it is said now
+    content = read_checkpoint(source, to_resume=False)
+    kept = {name: content[name] for name in _EXPORTED if name in content}
+    kept["config"] = {name: value for name, value in content["config"].items() if name not in PLACES}
+    kept["policies"] = [{"average_network": policy["average_network"]} for policy in content["policies"]]
+    write_checkpoint(Path(target), kept)
+
+
+def checkpoint_to_submit() -> Path:
+    """The checkpoint that is submitted: the one that FLATLAND_CHECKPOINT names, else the one that ships."""
+    return Path(os.environ.get(_SUBMITTED_BY_ENVIRONMENT) or _SHIPPED)

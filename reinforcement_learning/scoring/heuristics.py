@@ -1,0 +1,120 @@
+"""Rules that drive trains without having learned anything: the least that a trained policy should beat.
+
+A learned policy sees observations and masks. A rule sees the whole level, and drives one level from its start to its
+end: a new one is made for each level.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from utils.observation.observer import Observer, get_feature_set
+from utils.observation.route_features import least_detour_actions
+from utils.rules.shortest_path import shortest_path_actions
+from utils.simulator.rail_grid import DO_NOTHING, MOVE_FORWARD, N_ACTIONS
+from utils.simulator.simulator import FlatlandSimulator
+
+Actions = npt.NDArray[np.int64]
+
+
+class MissingPackageError(ImportError):
+    """A rule needs a package that is not installed; the message is one sentence that says how to install it."""
+
+
+class Rule(Protocol):
+    """Drives all trains of one level."""
+
+    def act(self, simulator: FlatlandSimulator) -> Actions:
+        """An action for each train, int64 ``[trains]``, at each step from the first to the last."""
+        ...
+
+
+class RandomRule:
+    """Each of the five actions equally likely, possible or not."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = np.random.default_rng(seed)
+
+    def act(self, simulator: FlatlandSimulator) -> Actions:
+        """See :class:`Rule`."""
+        return self._random.integers(N_ACTIONS, size=simulator.state.n_trains)
+
+
+class DoNothing:
+    """No train ever departs. Random play scores worse, which is why a score alone says little."""
+
+    def act(self, simulator: FlatlandSimulator) -> Actions:
+        """See :class:`Rule`."""
+        return np.full(simulator.state.n_trains, DO_NOTHING, dtype=np.int64)
+
+
+class Forward:
+    """Forward, always: trains stop for good at the first switch that has no way straight on."""
+
+    def act(self, simulator: FlatlandSimulator) -> Actions:
+        """See :class:`Rule`."""
+        return np.full(simulator.state.n_trains, MOVE_FORWARD, dtype=np.int64)
+
+
+class ShortestPath:
+    """Every train departs at once and takes its shortest path, whoever is in the way."""
+
+    def act(self, simulator: FlatlandSimulator) -> Actions:
+        """See :class:`Rule`."""
+        return shortest_path_actions(simulator.state)
+
+
+class LeastDetour:
+    """Every train departs as soon as it is safe and takes the safe way with the least detour; it waits if none is safe.
+
+    See :mod:`utils.safe_moves.safe_moves` and :mod:`utils.observation.route_features`.
+    """
+
+    def __init__(self) -> None:
+        self._features = get_feature_set("tree_routes")
+        self._observer = Observer(self._features, decision_points="switches", safe_moves=True)
+
+    def act(self, simulator: FlatlandSimulator) -> Actions:
+        """See :class:`Rule`."""
+        features, mask = self._observer.observe(simulator.state)
+        actions = least_detour_actions(features[:, self._features.route_features], mask)
+        self._observer.settle(simulator.state, actions)
+        return actions
+
+
+class DeadlockAvoidance:
+    """The heuristic of the package flatland-baselines: trains enter a section only where they can get out of it.
+
+    Raises:
+        MissingPackageError: the package is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from flatland_baselines.deadlock_avoidance_heuristic.policy.deadlock_avoidance_policy import (
+                DeadLockAvoidancePolicy,
+            )
+        except ImportError as error:
+            raise MissingPackageError(
+                "dla needs the package flatland-baselines: pip install flatland-baselines==4.3.0"
+            ) from error
+        self._policy = DeadLockAvoidancePolicy()
+
+    def act(self, simulator: FlatlandSimulator) -> Actions:
+        """See :class:`Rule`."""
+        handles = list(range(simulator.state.n_trains))
+        chosen = self._policy.act_many(handles, [simulator.env] * len(handles))
+        return np.array([chosen[handle].value for handle in handles], dtype=np.int64)
+
+
+RULES: dict[str, Callable[[int], Rule]] = {
+    "random": RandomRule,
+    "do_nothing": lambda seed: DoNothing(),
+    "forward": lambda seed: Forward(),
+    "shortest_path": lambda seed: ShortestPath(),
+    "least_detour": lambda seed: LeastDetour(),
+    "dla": lambda seed: DeadlockAvoidance(),
+}
+"""By name, what makes a rule for a level from the level's seed."""

@@ -1,0 +1,362 @@
+"""One table of options: parser, ``--help``, the README section and the frozen configuration all come from it.
+
+Each field of :class:`TrainingConfig` is one row of the table: name, type, default, help text, short form and the
+values that are accepted. Nothing about an option is written down anywhere else; ``command_line`` makes the parser,
+the help and the README section.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from utils.levels.env_configs import EnvConfigError, SavedEnv, resolve_env_config
+from utils.observation.observer import FEATURE_SETS
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A user gave something that cannot be used; the message is one sentence: what was given, what is accepted."""
+
+
+@dataclass(frozen=True)
+class Accepts:
+    """What values an option takes, in words and as a test."""
+
+    words: str
+    test: Callable[[Any], bool]
+
+
+def _at_least(low: int) -> Accepts:
+    return Accepts(f"a whole number of at least {low}", lambda value: value >= low)
+
+
+def _whole(low: int, high: int) -> Accepts:
+    return Accepts(f"a whole number from {low} to {high}", lambda value: low <= value <= high)
+
+
+def _between(low: float, high: float) -> Accepts:
+    return Accepts(f"a number from {low:g} to {high:g}", lambda value: low <= value <= high)
+
+
+def _above(low: float, high: float = math.inf) -> Accepts:
+    words = f"a finite number above {low:g}" if math.isinf(high) else f"a number above {low:g}, at most {high:g}"
+    return Accepts(words, lambda value: math.isfinite(value) and low < value <= high)
+
+
+def _not_negative() -> Accepts:
+    return Accepts("a finite number of at least 0", lambda value: math.isfinite(value) and value >= 0)
+
+
+def _one_of(*values: str) -> Accepts:
+    return Accepts("one of " + ", ".join(values), lambda value: value in values)
+
+
+# without words: what can be read at all is accepted
+_ANY = Accepts("", lambda value: True)
+_BOOL = Accepts("", lambda value: True)
+_FOLDER = Accepts("a path", bool)  # "" would be the working directory
+
+
+def option(
+    group: str, default: T, help_text: str, accepts: Accepts = _ANY, *, short: str | None = None, fixed: bool = False
+) -> T:
+    """A row of the table. ``fixed`` options cannot be changed when a training is resumed."""
+    metadata = {"group": group, "help": help_text, "accepts": accepts, "short": short, "fixed": fixed}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+_RUN, _EXPLORE, _LEARN, _REWARD = "run", "exploration", "learning", "reward"
+_INPUT, _FILES, _TRACK, _MACHINE = "observation and actions", "files", "tracking", "machine"
+_POLICIES = "policies"
+
+GROUPS = {
+    _RUN: "What is trained, for how long, and how it is evaluated",
+    _EXPLORE: "Exploration",
+    _LEARN: "Learning",
+    _REWARD: "Rewards that are learned from; scores are always the environment's own",
+    _INPUT: "What a policy sees and may do",
+    _POLICIES: "Several policies",
+    _FILES: "Files",
+    _TRACK: "Tracking",
+    _MACHINE: "Machine",
+}
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The whole configuration of a training; see ``--help`` for the meaning of each field."""
+
+    n_episodes: int = option(
+        _RUN, 2500, "episodes of the whole training, those before a resume included", _at_least(1), short="n"
+    )
+    training_env_config: str = option(
+        _RUN, "0", "environment to train on: 0, 1 or 2, a name, or a saved environment (.pkl)", short="t"
+    )
+    evaluation_env_config: str = option(
+        _RUN, "0", "environment to evaluate on: 0, 1 or 2, a name, or a saved environment (.pkl)", short="e"
+    )
+    n_evaluation_episodes: int = option(_RUN, 25, "fixed levels that each evaluation plays", _whole(1, 100_000))
+    checkpoint_interval: int = option(_RUN, 100, "episodes between evaluations, each with a checkpoint", _at_least(1))
+    seed: int = option(_RUN, 0, "all random numbers derive from it", _at_least(0), fixed=True)
+    resume: str = option(
+        _RUN, "", "checkpoint to go on from: a path, or latest for the newest complete one of --checkpoint_dir"
+    )
+    run_name: str = option(_RUN, "", "name of the run and of its folders (default: environment, seed, date and time)")
+
+    eps_start: float = option(_EXPLORE, 1.0, "share of random actions in the first episode", _between(0, 1))
+    eps_end: float = option(_EXPLORE, 0.01, "smallest share of random actions", _between(0, 1))
+    eps_decay: float = option(_EXPLORE, 0.995, "factor on the share after each episode", _above(0, 1))
+    guided_exploration: float = option(
+        _EXPLORE,
+        0.7,
+        "share of the random actions that are replaced by the way with the least detour (needs tree_routes)",
+        _between(0, 1),
+    )
+
+    buffer_size: int = option(_LEARN, 100_000, "transitions that the replay buffer holds", _at_least(1))
+    buffer_min_size: int = option(
+        _LEARN, 1_000, "transitions to collect before learning starts (at least one batch)", _at_least(0)
+    )
+    batch_size: int = option(_LEARN, 128, "transitions in a learning step", _at_least(1))
+    update_every: int = option(_LEARN, 32, "transitions collected for each learning step", _at_least(1))
+    gamma: float = option(_LEARN, 0.995, "discount for each step of the environment", _between(0, 1))
+    n_step: int = option(_LEARN, 3, "decisions of a train between a state and its bootstrap state", _whole(1, 1_000))
+    learning_rate: float = option(_LEARN, 3e-4, "step size of Adam", _above(0, 1))
+    learning_rate_end_factor: float = option(
+        _LEARN,
+        1.0,
+        "share of the learning rate that is left in the last episode; it falls in a straight line, 1 keeps it",
+        _between(0, 1),
+    )
+    tau: float = option(_LEARN, 1e-3, "share of the network that the target takes over each step", _above(0, 1))
+    advantage_learning: float = option(
+        _LEARN, 0.7, "weight of advantage learning, which widens the gap between actions; 0 is off", _between(0, 0.999)
+    )
+    averaging_steps: int = option(
+        _LEARN, 2_000, "learning steps over which the weights that are evaluated are averaged; 1 is off", _at_least(1)
+    )
+    max_grad_norm: float = option(_LEARN, 10.0, "gradients are clipped to this norm", _above(0))
+    hidden_size: int = option(_LEARN, 128, "width of the hidden layers", _whole(1, 16_384), fixed=True)
+
+    shaping: float = option(
+        _REWARD, 1.0, "weight of potential-based shaping by the remaining travel time; 0 is off", _not_negative()
+    )
+    arrival_reward: float = option(_REWARD, 1.0, "reward for reaching the target", _not_negative())
+    deadlock_penalty: float = option(_REWARD, 0.5, "penalty for entering a deadlock", _not_negative())
+    team_reward: float = option(
+        _REWARD,
+        0.0,
+        "weight of each other train's rewards in a train's own, those after its arrival included; 0 is off",
+        _between(0.0, 1.0),
+    )
+
+    feature_set: str = option(_INPUT, "tree_routes", "what a train observes", _one_of(*FEATURE_SETS), fixed=True)
+    action_mask: bool = option(_INPUT, True, "choose among the possible actions only", _BOOL)
+    decision_points: str = option(
+        _INPUT,
+        "every_cell",
+        "where a train on the map chooses: in every cell, to stop or go; or only where there are several ways on, and "
+        "it stops only if it must",
+        _one_of("every_cell", "switches"),
+    )
+    safe_moves: bool = option(_INPUT, True, "rule out moves that could end in a deadlock", _BOOL)
+
+    num_policies: int = option(
+        _POLICIES, 1, "policies trained at once, which drive different trains", _whole(1, 256), fixed=True
+    )
+    policy_mapping: str = option(
+        _POLICIES,
+        "random",
+        "which policy drives which train: random, round_robin, by_handle, by_speed, shared, or a rule of your own as "
+        "package.module:callable",
+    )
+    mix_policies_in_one_env: bool = option(
+        _POLICIES,
+        True,
+        "trains of one environment may have different policies; False: all trains of an environment share one",
+        _BOOL,
+    )
+    resample_policies_every: int = option(
+        _POLICIES, 10, "episodes of an environment after which its trains get policies anew", _at_least(1)
+    )
+    policy_mode: str = option(
+        _POLICIES,
+        "mixed",
+        "mixed: as the mapping says; synchronous: environment e belongs to policy e modulo their number for ever; "
+        "batched: each policy has a group of environments, and the groups change hands; asynchronous: as mixed, and "
+        "--async_rl, which it asks for",
+        _one_of("mixed", "synchronous", "batched", "asynchronous"),
+    )
+    cross_play: bool = option(
+        _POLICIES, True, "score each policy alone, every pair and the training's mapping at the end", _BOOL
+    )
+    partner_snapshot_prob: float = option(
+        _POLICIES,
+        0.0,
+        "share of the trains that an older copy of their policy drives, not learned from",
+        _between(0, 0.9),
+    )
+    partner_snapshot_every: int = option(_POLICIES, 100, "episodes from one older copy to the next", _at_least(1))
+    with_pbt: bool = option(
+        _POLICIES, False, "population-based training: bad policies take over from good ones, and settings vary", _BOOL
+    )
+    pbt_period_episodes: int = option(_POLICIES, 500, "episodes from one exchange to the next", _at_least(1))
+    pbt_share: float = option(_POLICIES, 0.25, "share of the policies left alone, and share replaced", _above(0, 0.5))
+    pbt_min_gap: float = option(
+        _POLICIES, 0.01, "least difference in score for which a policy is replaced", _not_negative()
+    )
+    pbt_gamma: bool = option(_POLICIES, False, "let gamma vary, too", _BOOL)
+
+    checkpoint_dir: str = option(_FILES, str(PROJECT_ROOT / "checkpoints"), "folder for checkpoints", _FOLDER)
+    keep_checkpoints: int = option(_FILES, 3, "newest checkpoints kept beside the best one", _at_least(1))
+    replay_buffer_dir: str = option(
+        _FILES, str(PROJECT_ROOT / "replay_buffers"), "folder for saved replay buffers", _FOLDER
+    )
+    save_replay_buffer: bool = option(_FILES, False, "save the replay buffer with each checkpoint", _BOOL)
+    restore_replay_buffer: str = option(_FILES, "", "saved replay buffer (.npz) to start with")
+    output_dir: str = option(_FILES, str(PROJECT_ROOT / "runs"), "folder for metrics and pictures", _FOLDER)
+    level_cache: str = option(
+        _FILES, "", "folder that keeps training levels, so that another run with the same seed need not make them"
+    )
+
+    progress_bar: bool = option(_TRACK, True, "a progress bar where there is a terminal; False: plain lines", _BOOL)
+    jsonl: bool = option(_TRACK, True, "metrics as JSON lines: metrics.jsonl", _BOOL)
+    tensorboard: bool = option(
+        _TRACK,
+        True,
+        "TensorBoard files: tensorboard --logdir runs, then Custom Scalars for all main curves on one page",
+        _BOOL,
+    )
+    wandb: bool = option(_TRACK, True, "Weights & Biases: online with an API key, offline without one", _BOOL)
+    wandb_project: str = option(_TRACK, "flatland-multi-agent-dqn", "project on Weights & Biases")
+    learning_curve: bool = option(_TRACK, True, "draw learning_curve.png at the end", _BOOL)
+    render: bool = option(_TRACK, False, "write an animated picture of an episode at each evaluation", _BOOL)
+
+    num_envs: int = option(_MACHINE, 8, "environments played side by side, which share a forward pass", _whole(1, 4096))
+    num_workers: int = option(
+        _MACHINE,
+        0,
+        "processes that play beside the one that learns, --num_envs environments each; 0: that one plays as well",
+        _whole(0, 1_024),
+    )
+    async_rl: bool = option(
+        _MACHINE,
+        False,
+        "play and learn side by side on Ray, on one machine or several: --num_workers rollout actors, at least one, "
+        "and a learner for each policy; needs pip install -r requirements-ray.txt",
+        _BOOL,
+    )
+    ray_address: str = option(
+        _MACHINE,
+        "",
+        "a running Ray cluster for --async_rl, such as 10.0.0.5:6379, or auto for the one of this machine; without it "
+        "one is started here and ended with the training",
+    )
+    broadcast_every: int = option(
+        _MACHINE,
+        8,
+        "learning steps of a policy after which the rollout actors of --async_rl get its weights",
+        _at_least(1),
+    )
+    simulator: str = option(
+        _MACHINE,
+        "compiled",
+        "what moves the trains in training: compiled, the fast twin that is equal to flatland-rl step by step, or "
+        "flatland, flatland-rl itself, which evaluation always uses",
+        _one_of("compiled", "flatland"),
+    )
+    level_workers: int = option(
+        _MACHINE,
+        1,
+        "background processes that make training levels ahead for the compiled simulator; 0: the training process "
+        "makes them itself",
+        _whole(0, 1_024),
+    )
+    use_gpu: bool = option(
+        _MACHINE, False, "learn on GPUs where there are any: policy p on GPU p modulo their number", _BOOL
+    )
+    devices: str = option(
+        _MACHINE, "", "devices to share out the policies to instead, such as cuda:1,cuda:0 or cuda:0,cpu"
+    )
+    num_threads: int = option(_MACHINE, 1, "threads that PyTorch uses on the CPU", _whole(1, 1_024))
+
+    def __post_init__(self) -> None:
+        """Checks every value.
+
+        Raises:
+            ConfigError: a value is not accepted; the sentence names the option, the value and what is accepted.
+        """
+        for row in dataclasses.fields(self):
+            value, accepts = getattr(self, row.name), row.metadata["accepts"]
+            if not accepts.test(value):
+                raise ConfigError(f"--{row.name} is {value!r}, but must be {accepts.words}.")
+        for name in ("training_env_config", "evaluation_env_config"):
+            try:
+                resolve_env_config(getattr(self, name))
+            except EnvConfigError as error:
+                raise ConfigError(f"--{name}: {error}") from error
+        if self.eps_end > self.eps_start:
+            raise ConfigError(f"--eps_end is {self.eps_end}, but must be at most --eps_start, {self.eps_start}.")
+        if self.batch_size > self.buffer_size:
+            raise ConfigError(
+                f"--batch_size is {self.batch_size}, but must be at most --buffer_size, {self.buffer_size}."
+            )
+        if self.buffer_min_size > self.buffer_size:
+            raise ConfigError(
+                f"--buffer_min_size is {self.buffer_min_size}, but must be at most --buffer_size, {self.buffer_size}."
+            )
+        if self.run_name and (Path(self.run_name).name != self.run_name or self.run_name.startswith(".")):
+            raise ConfigError(f"--run_name is {self.run_name!r}, but must be a plain folder name.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: folders that are the project's own are left out, as the project may move."""
+        return {
+            row.name: getattr(self, row.name)
+            for row in dataclasses.fields(self)
+            if row.metadata["group"] != _FILES or getattr(self, row.name) != row.default
+        }
+
+
+PLACES = frozenset(
+    row.name
+    for row in dataclasses.fields(TrainingConfig)
+    if row.metadata["group"] == _FILES and type(row.default) is str
+) | {"resume", "run_name"}
+"""Options that name files and folders of one machine, or runs on it."""
+
+
+def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -> TrainingConfig:
+    """The configuration of a run: defaults, then what a checkpoint holds, then the options that were given.
+
+    Raises:
+        ConfigError: a value is not accepted, or a resumed training would change an option that is fixed.
+    """
+    stored = {name: value for name, value in (stored or {}).items() if name in _FIELD_NAMES}
+    for row in dataclasses.fields(TrainingConfig):
+        name = row.name
+        if row.metadata["fixed"] and name in stored and options.get(name, stored[name]) != stored[name]:
+            raise ConfigError(
+                f"--{name} is {options[name]!r}, but the checkpoint was trained with {stored[name]!r}, "
+                "which cannot change when a training is resumed."
+            )
+    config = TrainingConfig(**{**stored, **options})
+    # files and folders are found again by a resumed training that is started from another folder
+    absolute: dict[str, Any] = {
+        name: str(Path(getattr(config, name)).resolve())
+        for name in ("checkpoint_dir", "replay_buffer_dir", "output_dir", "level_cache")
+        if getattr(config, name)
+    }
+    for name in ("training_env_config", "evaluation_env_config"):
+        environment = resolve_env_config(getattr(config, name))
+        if isinstance(environment, SavedEnv):
+            absolute[name] = str(environment.path.resolve())
+    return dataclasses.replace(config, **absolute)
+
+
+_FIELD_NAMES = {row.name for row in dataclasses.fields(TrainingConfig)}

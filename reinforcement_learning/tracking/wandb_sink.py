@@ -1,0 +1,273 @@
+"""The sinks that show a training in TensorBoard and in Weights & Biases.
+
+Both libraries are imported when a sink is made, not before: each costs seconds, and most runs need only one of them.
+"""
+
+import contextlib
+import functools
+import math
+import os
+import ssl
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reinforcement_learning.tracking.dashboard import as_markdown, layout
+
+# A larger value of these is better; W&B gets the best one so far under its own key, as a plain number, because
+# define_metric(summary="max") would turn the summary into a dict in which a sweep's optimiser finds no number.
+_BEST_OF = (
+    "evaluation/scores_mean",
+    "evaluation/completions_mean",
+    "evaluation/smoothed_score",
+    "evaluation/smoothed_completion",
+)
+
+
+class TensorBoardSink:
+    """Writes TensorBoard event files.
+
+    Args:
+        directory: where the event files go; made if missing.
+        resume_episode: the last episode that the resumed checkpoint has seen. TensorBoard then hides the rows of
+            later episodes in older event files, so that nothing shows twice.
+        config: the settings of the training; with them comes a page that shows the main curves together.
+    """
+
+    def __init__(
+        self, directory: str | Path, resume_episode: int | None = None, config: Mapping[str, Any] | None = None
+    ) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        _let_no_thread_of_tensorboard_print_tracebacks()
+        purge_step = None if resume_episode is None else resume_episode + 1
+        self._writer = SummaryWriter(log_dir=str(directory), purge_step=purge_step)
+        if config is not None:
+            self._writer.add_custom_scalars(layout(config))
+            self._writer.add_text("configuration", as_markdown(config), global_step=resume_episode or 0)
+        self._events: Any = self._writer.file_writer
+
+    def log(self, episode: int, metrics: Mapping[str, float]) -> None:
+        """Writes all finite metrics as one event: a fraction of the cost of an event for each of them."""
+        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+
+        values = [Summary.Value(tag=name, simple_value=v) for name, v in metrics.items() if math.isfinite(v)]
+        self._events.add_summary(Summary(value=values), episode)
+        if any(name.startswith("evaluation/") for name in metrics):
+            self._writer.flush()
+
+    def summary(self, values: Mapping[str, float]) -> None:
+        """Does nothing: TensorBoard has no place for numbers of a whole run."""
+
+    def message(self, text: str) -> None:
+        """Does nothing: TensorBoard is for numbers and pictures."""
+
+    def picture(self, name: str, path: Path, episode: int) -> None:
+        """Shows a PNG or a GIF, which TensorBoard plays; it has no player for MP4, which is left out."""
+        if path.suffix.lower() not in (".png", ".gif"):
+            return
+        from PIL import Image
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        with Image.open(path) as image:
+            width, height = image.size
+        # The file's bytes as they are: add_image would reduce a GIF to its first frame.
+        content = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=path.read_bytes())
+        self._events.add_summary(Summary(value=[Summary.Value(tag=name, image=content)]), episode)
+
+    def close(self, exit_code: int = 0) -> None:
+        """Writes what is still buffered."""
+        self._writer.close()
+
+
+@functools.cache
+def _let_no_thread_of_tensorboard_print_tracebacks() -> None:
+    """What fails in its thread that writes, on a full disk for example, is raised again by the sink's next call."""
+    before = threading.excepthook
+
+    def hook(failure: threading.ExceptHookArgs) -> None:
+        if type(failure.thread).__module__ != "tensorboard.summary.writer.event_file_writer":
+            before(failure)
+
+    threading.excepthook = hook
+
+
+class WandbSink:
+    """A Weights & Biases run, online where there is a key or ``WANDB_MODE`` says so, else offline. Never asks.
+
+    A sweep's agent sets entity, project and run id through the environment, and its values win over ``config``.
+    Where the server cannot be reached in time the run goes on offline; where even that fails the sink stays silent.
+
+    Args:
+        project: W&B project.
+        run_name: name shown for the run; None lets W&B choose.
+        config: the settings of the training, plain values.
+        tags: labels of the run.
+        directory: where the folder ``wandb/`` is made; None leaves it to ``WANDB_DIR`` or the working directory.
+        run_id: the id of an earlier run to go on with; left out of account under a sweep, which brings its own.
+        entity: user or team; None is the account's default.
+        init_timeout: seconds to wait for a server that answers; one that does not answer costs a few seconds only.
+        finish_timeout: seconds to wait for uploads at the end. What is not uploaded stays on disk for ``wandb sync``.
+    """
+
+    def __init__(
+        self,
+        project: str,
+        run_name: str | None,
+        config: Mapping[str, Any],
+        tags: Sequence[str] = (),
+        directory: str | Path | None = None,
+        run_id: str | None = None,
+        entity: str | None = None,
+        init_timeout: float = 30.0,
+        finish_timeout: float = 120.0,
+    ) -> None:
+        if os.environ.get("WANDB_DIR"):
+            directory = None
+        in_sweep = bool(os.environ.get("WANDB_SWEEP_ID"))
+        arguments: dict[str, Any] = {
+            "project": None if in_sweep else project,
+            "entity": None if in_sweep else entity,
+            "name": run_name,
+            "config": dict(config),
+            "tags": list(tags),
+            "dir": None if directory is None else str(directory),
+        }
+        if run_id is not None and not in_sweep:
+            arguments.update(id=run_id, resume="allow")
+        self._run = _start_run(arguments, {"init_timeout": init_timeout, "finish_timeout": finish_timeout})
+        self._best: dict[str, float] = {}
+        if self._run is not None:
+            # A step metric, not step=: rows whose step goes back would be lost without a word.
+            self._run.define_metric("episode")
+            self._run.define_metric("*", step_metric="episode")
+            for name in _BEST_OF:
+                earlier = self._run.summary.get(_best_key(name))
+                if isinstance(earlier, int | float) and math.isfinite(earlier):
+                    self._best[name] = float(earlier)
+
+    @property
+    def run_id(self) -> str | None:
+        """The id that a resumed training needs to go on in the same run; None where W&B keeps nothing."""
+        return None if self._run is None or self._run.disabled else str(self._run.id)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings as W&B holds them: a sweep's values have won over those given. Empty without a run."""
+        return {} if self._run is None else dict(self._run.config.items())
+
+    def log(self, episode: int, metrics: Mapping[str, float]) -> None:
+        """Logs the finite metrics of an episode and keeps the best evaluation in the run's summary."""
+        if self._run is None:
+            return
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        self._run.log({"episode": episode, **finite})
+        better = {}
+        for name in _BEST_OF:
+            if name in finite and finite[name] > self._best.get(name, -math.inf):
+                self._best[name] = finite[name]
+                better[_best_key(name)] = finite[name]
+        if better:
+            self._run.summary.update(better)
+
+    def summary(self, values: Mapping[str, float]) -> None:
+        """Sets finite values of the run's summary."""
+        if self._run is not None:
+            self._run.summary.update({name: value for name, value in values.items() if math.isfinite(value)})
+
+    def message(self, text: str) -> None:
+        """Does nothing: W&B records the console by itself."""
+
+    def picture(self, name: str, path: Path, episode: int) -> None:
+        """Uploads a PNG as picture, a GIF or an MP4 as film."""
+        if self._run is None:
+            return
+        import wandb
+
+        suffix = path.suffix.lower().removeprefix(".")
+        if suffix == "png":
+            media: Any = wandb.Image(str(path))
+        else:
+            media = wandb.Video(str(path), format="mp4" if suffix == "mp4" else "gif")
+        self._run.log({"episode": episode, name: media})
+
+    def close(self, exit_code: int = 0) -> None:
+        """Finishes the run; an exit code other than 0 marks it as failed."""
+        if self._run is not None:
+            run, self._run = self._run, None
+            run.finish(exit_code=exit_code)
+
+
+def _best_key(name: str) -> str:
+    return f"{name}_best"
+
+
+def _start_run(arguments: dict[str, Any], timeouts: dict[str, float]) -> Any:
+    """Starts a run online or offline, whichever works, or returns None. Never asks and never raises."""
+    try:
+        import wandb
+
+        if arguments["dir"] is not None:
+            Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
+        mode = _choose_mode(wandb)
+        # quiet: its closing table would push the summary of the training, with what to type next, off the screen
+        settings = wandb.Settings(quiet=True, **timeouts)
+    except Exception as error:
+        _say(f"W&B cannot be used ({type(error).__name__}: {error}); training goes on without it.")
+        return None
+    for attempt in dict.fromkeys((mode, "offline")):
+        try:
+            return wandb.init(mode=attempt, settings=settings, **arguments)
+        except Exception as error:
+            rest = "without it" if attempt == "offline" else "with W&B offline"
+            _say(f"W&B did not start ({type(error).__name__}: {error}); training goes on {rest}.")
+            with contextlib.suppress(Exception):
+                wandb.teardown()
+    return None
+
+
+def _choose_mode(wandb: Any) -> Any:
+    """ "offline" where an online run would ask for a key or wait for a server in vain; None leaves it to W&B.
+
+    No mode is forced where there is a key, because a sweep needs its run online.
+    """
+    settings = wandb.setup().settings
+    # Looked at before login(), which is False under offline and disabled as well.
+    if (os.environ.get("WANDB_MODE") or settings.mode) in ("offline", "dryrun", "disabled"):
+        return None
+    try:
+        has_key = wandb.login(prompt=False, verify=False)
+    except Exception as error:
+        _say(f"the W&B key cannot be used ({type(error).__name__}: {error}); training goes on with W&B offline.")
+        return "offline"
+    if not has_key:
+        return "offline"
+    if not _answers(settings.base_url):
+        _say(f"the W&B server {settings.base_url} does not answer; training goes on with W&B offline.")
+        return "offline"
+    return None
+
+
+def _answers(url: str, timeout: float = 5.0) -> bool:
+    """Whether a server answers at all. init would try for its time-out and then half a minute more."""
+    try:
+        urllib.request.urlopen(url, timeout=timeout).close()
+    except urllib.error.HTTPError:
+        return True
+    except urllib.error.URLError as error:
+        # W&B may know certificates that Python does not.
+        return isinstance(error.reason, ssl.SSLError)
+    except OSError:
+        return False
+    except Exception:
+        # An answer that is no HTTP, or an address that only W&B understands: let init judge.
+        return True
+    return True
+
+
+def _say(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,62 @@
+"""Evaluates policies that are trained together: each of them alone, and all of them as their mapping has it."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from reinforcement_learning.multi_policy.population import Population
+from reinforcement_learning.playing.play_levels import evaluation_metrics, play_levels, play_levels_together
+from reinforcement_learning.playing.rollout import EpisodeResult
+from reinforcement_learning.tracking.metrics import of_policy
+from utils.observation.observer import Observer
+from utils.simulator.simulator import Simulator
+
+
+@dataclass(frozen=True)
+class PopulationScores:
+    """What an evaluation has found; a single policy alone and all of them together are then the same."""
+
+    together: list[EpisodeResult]
+    alone: list[list[EpisodeResult]]  # by policy
+
+    @property
+    def scores(self) -> list[float]:
+        """The mean score of each policy alone."""
+        return [float(np.mean([result.score for result in results])) for results in self.alone]
+
+    @property
+    def best(self) -> int:
+        """The policy with the best score alone."""
+        return int(np.argmax(self.scores))
+
+    def metrics(self) -> dict[str, float]:
+        """Totals are of all policies together; of each alone there is less, under its own name."""
+        metrics = evaluation_metrics(self.together)
+        if len(self.alone) > 1:
+            for p, results in enumerate(self.alone):
+                own = evaluation_metrics(results)
+                for name in ("scores_mean", "completions_mean", "deadlocked", "never_departed"):
+                    metrics[of_policy(p, f"evaluation/{name}")] = own[f"evaluation/{name}"]
+        return metrics
+
+
+def score_population(
+    population: Population,
+    levels: Callable[[], Iterable[Simulator]],
+    n_levels: int,
+    observer: Observer,
+    should_stop: Callable[[], bool],
+) -> PopulationScores | None:
+    """Plays the levels, greedily; None where ``should_stop`` has cut that short."""
+    policies = population.evaluation_policies()
+    alone = []
+    for policy in policies:
+        alone.append(play_levels(levels(), observer, policy, should_stop=should_stop))
+        if len(alone[-1]) < n_levels:
+            return None
+    if len(policies) == 1:
+        return PopulationScores(alone[0], alone)
+    drivers = population.mapping.drivers
+    together = play_levels_together(levels(), observer, policies, drivers, should_stop=should_stop)
+    return PopulationScores(together, alone) if len(together) == n_levels else None

@@ -1,0 +1,146 @@
+"""Plays episodes in rounds, with weights that come from elsewhere: what a process beside the learner does."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from reinforcement_learning.dddqn_policy import DDDQNPolicy, GreedyPolicy
+from reinforcement_learning.learning.hyperparameters import Hyperparameters
+from reinforcement_learning.multi_policy.assignment import Crews, learning_of
+from reinforcement_learning.playing.experience import FinishedEpisode, PlayableLevels
+from reinforcement_learning.playing.policy import Policy
+from reinforcement_learning.playing.rollout import Rollout, Stopwatch
+from reinforcement_learning.playing.transitions import Transitions
+from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.workers.broadcast import News
+from utils.levels.env_configs import resolve_env_config
+from utils.levels.level_pool import LevelPool
+from utils.observation.observer import Observer, get_feature_set
+from utils.system.seeds import Stream, generator
+
+TRANSITIONS_IN_ROUND = 256  # of each policy. Some milliseconds of play: large messages, weights that are hardly old
+MAX_STEPS_IN_ROUND = 32  # of all environments, for each policy; where trains seldom decide
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a player is told once."""
+
+    config: TrainingConfig
+    n_trains: int  # in a level
+    index: int  # from 1 on, another one for each player; its exploration derives from it
+    level_workers: int = 0  # processes that make levels ahead, where those do not come with the requests
+
+
+@dataclass(frozen=True)
+class RoundRequest:
+    """What a player is told for each round."""
+
+    levels: Sequence[tuple[int, bytes | None]]  # more levels to play, packed; None: the player makes the level
+    news: News
+
+
+@dataclass(frozen=True)
+class Round:
+    """What has come of a round."""
+
+    transitions: Transitions | None  # None where no train had anything to decide
+    finished: Sequence[FinishedEpisode]
+    seconds: dict[str, float]  # spent, by part of the work
+    said: Sequence[str] = ()  # what the user should know of the levels
+
+
+class RoundPlayer:
+    """``num_envs`` episodes of all policies side by side, in rounds; each goes on where the one before has ended.
+
+    A round depends on nothing but its request and those before it, so what a training learns from does not depend on
+    who is faster.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._config = config = task.config
+        feature_set = get_feature_set(config.feature_set)
+        self._learning = [self._new_policy() for _ in range(config.num_policies)]
+        for p, policy in enumerate(self._learning):
+            policy.exploration = generator(config.seed, Stream.EXPLORATION, task.index * config.num_policies + p)
+        self._policies: list[Policy] = list(self._learning)  # and behind them older copies
+        self._crews = Crews(config)
+        self._terms: Sequence[Hyperparameters] = [Hyperparameters.of(config)] * config.num_policies
+        self._said: list[str] = []
+        environment = resolve_env_config(config.training_env_config)
+        self._pool = LevelPool(environment, config.seed, task.level_workers, warn=self._said.append)
+        self._levels = PlayableLevels(self._pool, config.simulator, warn=self._said.append)
+        self._stopwatch = Stopwatch()
+        self._rollout = Rollout(
+            Observer(feature_set, config.action_mask, config.decision_points, config.safe_moves),
+            self._policies,
+            task.n_trains,
+            n_envs=config.num_envs,
+            learning=learning_of(config, self),
+            stopwatch=self._stopwatch,
+        )
+        self._waiting: deque[tuple[int, bytes | None]] = deque()
+        self._in_play: dict[int, int] = {}  # levels by environment
+        self._collected: list[Transitions] = []
+
+    def _new_policy(self) -> DDDQNPolicy:
+        feature_set = get_feature_set(self._config.feature_set)
+        return DDDQNPolicy(
+            feature_set.n_features,
+            self._config.hidden_size,
+            guide=self._config.guided_exploration,
+            route_features=feature_set.route_features,
+        )
+
+    def add(self, transitions: Transitions) -> None:
+        """Keeps transitions for the end of the round: it is the sink of its own rollout."""
+        self._collected.append(transitions)
+
+    def play(self, request: RoundRequest) -> Round:
+        """Plays a round: until there are enough transitions, or no more levels."""
+        self._take_over(request.news)
+        self._waiting.extend(request.levels)
+        if request.levels:
+            self._pool.expect([level for level, packed in self._waiting if packed is None])
+        finished: list[FinishedEpisode] = []
+        n_policies = len(self._learning)
+        for _ in range(MAX_STEPS_IN_ROUND * n_policies):
+            self._begin_levels()
+            if not self._in_play or sum(map(len, self._collected)) >= TRANSITIONS_IN_ROUND * n_policies:
+                break
+            finished += [FinishedEpisode(self._in_play.pop(env), result) for env, result in self._rollout.step()]
+        done = Round(_joined(self._collected), finished, dict(self._stopwatch.seconds), tuple(self._said))
+        self._collected.clear()
+        self._stopwatch.seconds.clear()
+        self._said.clear()
+        return done
+
+    def _take_over(self, news: News) -> None:
+        for p, weights in news.weights.items():
+            self._learning[p].set_acting_weights(weights)
+        if news.terms is not None:
+            self._terms = news.terms
+        if news.past_selves is not None:
+            copies = [self._new_policy() for _ in news.past_selves]
+            for copy, weights in zip(copies, news.past_selves, strict=True):
+                copy.set_acting_weights(weights)
+            self._crews.past_selves.policies[:] = [GreedyPolicy(copy.q_network, copy.device) for copy in copies]
+            self._policies[len(self._learning) :] = self._crews.past_selves.policies
+
+    def _begin_levels(self) -> None:
+        for env in self._rollout.free[: len(self._waiting)]:
+            level, packed = self._waiting.popleft()
+            self._stopwatch.start()
+            simulator = self._levels.simulator(level, packed)
+            self._stopwatch.lap("reset")
+            self._in_play[env] = level
+            self._rollout.start(env, simulator, self._crews.crew(level, simulator.state, self._terms))
+
+
+def _joined(parts: Sequence[Transitions]) -> Transitions | None:
+    if not parts:
+        return None
+    names = [row.name for row in fields(Transitions)]
+    return Transitions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})

@@ -1,0 +1,107 @@
+"""What cannot be used is said in one sentence, before anything is trained; and how Ray is left when a training ends."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from reinforcement_learning.distributed.session import RaySession
+from reinforcement_learning.settings.config import ConfigError, TrainingConfig
+
+SECONDS = 300  # for what takes five on a machine that is not busy
+PROJECT = Path(__file__).resolve().parent.parent
+HAS_RAY = importlib.util.find_spec("ray") is not None
+needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed: pip install -r requirements-ray.txt")
+
+
+def test_without_ray_the_sentence_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ray" else find_spec(name))
+    with pytest.raises(ConfigError, match=r"not installed: pip install -r requirements-ray\.txt\.$"):
+        RaySession(TrainingConfig(async_rl=True))
+
+
+@needs_ray
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("127.0.0.1:1", r"--ray_address 127\.0\.0\.1:1: no Ray cluster answers \(.*refused\)\.$"),
+        ("10.0.0.5", "must be auto or the host:port"),
+        ("ray://10.0.0.5:10001", "must be auto or the host:port"),
+        ("auto", "--ray_address auto: no Ray cluster answers"),
+    ],
+)
+def test_address_where_no_cluster_answers(address: str, words: str) -> None:
+    with (
+        pytest.raises(ConfigError, match=words) as error_info,
+        RaySession(TrainingConfig(async_rl=True, ray_address=address)),
+    ):
+        pass
+    assert "\n" not in str(error_info.value)
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    script = PROJECT / "reinforcement_learning" / "multi_agent_training.py"
+    folders = {name: str(folder / name) for name in ("checkpoint_dir", "replay_buffer_dir", "output_dir")}
+    options = [part for name, value in folders.items() for part in (f"--{name}", value)]
+    command = [sys.executable, str(script), *options, *arguments]
+    # a group of its own, as a terminal gives it
+    return subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
+    )
+
+
+def episodes_so_far(folder: Path) -> int:
+    rows = [line for path in folder.glob("output_dir/*/metrics.jsonl") for line in path.read_text().splitlines()]
+    return json.loads(rows[-1])["episode"] if rows else 0
+
+
+def wait_for_episode(folder: Path, episode: int, process: "subprocess.Popen[str]") -> None:
+    end = time.monotonic() + SECONDS
+    while episodes_so_far(folder) < episode:
+        assert process.poll() is None, process.stdout and process.stdout.read()
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def left_over(processes: list[psutil.Process]) -> list[Any]:
+    _, alive = psutil.wait_procs(processes, timeout=SECONDS)
+    return [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+@needs_ray
+def test_interrupted_resumed_and_killed_from_the_command_line(tmp_path: Path) -> None:
+    """Ctrl-C in a terminal, which all processes get; then a batch system's SIGTERM; then a SIGKILL."""
+    tiny = (
+        "-n 100000 -t Tiny -e Tiny --hidden_size 16 --buffer_size 500 --buffer_min_size 32 --batch_size 16 --num_envs 2"
+    )
+    arguments, reached = [*tiny.split(), "--async_rl", "--wandb", "False", "--tensorboard", "False"], 0
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        process = start(tmp_path, *arguments)
+        try:
+            wait_for_episode(tmp_path, reached + 3, process)
+            children = psutil.Process(process.pid).children(recursive=True)
+            assert any("LearnerActor" in child.name() for child in children)
+            if number == signal.SIGINT:
+                os.killpg(process.pid, number)
+            else:
+                process.send_signal(number)
+            said, _ = process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()
+        assert left_over(children) == []
+        if number == signal.SIGKILL:
+            break
+        assert process.returncode == 128 + number, said
+        assert "Traceback" not in said
+        reached = episodes_so_far(tmp_path)
+        (newest,) = [path for path in tmp_path.glob("checkpoint_dir/*/*.pt") if path.stem == f"episode_{reached:07d}"]
+        arguments = ["--resume", str(newest)]

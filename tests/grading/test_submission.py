@@ -1,0 +1,80 @@
+"""What trajectory graders load; that its actions are those of run.py is shown in test_run.py."""
+
+import numpy as np
+import pytest
+from flatland.envs.rail_env_action import RailEnvActions
+
+from reinforcement_learning.scoring.planning import Planner, PlanningOptions
+from reinforcement_learning.submission import ObservationBuilder, Policy
+from tests.helpers.playing import begun
+from tests.helpers.rail_envs import play, sparse_env
+from utils.simulator.deadlock_check import deadlocked
+from utils.simulator.rail_state import RailState
+from utils.simulator.simulator import FlatlandSimulator
+
+
+def test_actions_are_those_of_a_rollout_to_the_end() -> None:
+    env = sparse_env(4, n_agents=8, obs_builder=ObservationBuilder())
+    policy, handles = Policy(), env.get_agent_handles()
+    rollout = begun(sparse_env(4, n_agents=8), policy._policy, observer=env.obs_builder._observer)
+    played = rollout._episode(0).simulator.state
+    observations = env._get_observations()
+    while rollout.playing:
+        actions = policy.act_many(handles, [observations[handle] for handle in handles])
+        assert all(isinstance(action, RailEnvActions) for action in actions.values())
+        rollout.step()
+        observations, _, _, _ = env.step(actions)
+        np.testing.assert_array_equal(RailState.from_env(env).dynamic, played.dynamic)
+    assert env.dones["__all__"]
+
+
+def test_planned_actions_are_those_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLATLAND_PLAN_SECONDS", "600")
+    policy, few = Policy(), PlanningOptions(600.0, n_tries=10)
+    monkeypatch.setattr(policy, "_planning", few)
+    builder = ObservationBuilder()
+    for seed in (4, 5):  # one policy plays one level after the other
+        env = sparse_env(seed, n_agents=5, obs_builder=builder)
+        simulator = FlatlandSimulator(sparse_env(seed, n_agents=5))
+        planner, handles = Planner(policy._policy, builder._observer, few), env.get_agent_handles()
+        observations = env._get_observations()
+        for _ in range(10):
+            actions = policy.act_many(handles, [observations[handle] for handle in handles])
+            expected = planner.act(simulator)
+            assert [action.value for action in actions.values()] == expected.tolist()
+            simulator.step(expected)
+            observations, _, _, _ = env.step(actions)
+
+
+def test_deadlocked_trains_do_nothing() -> None:
+    builder = ObservationBuilder()
+    env = sparse_env(2, n_agents=20, obs_builder=builder)
+    stuck = np.zeros(20, dtype=bool)
+    for _ in play(env, seed=1, random_share=0.0):
+        stuck = deadlocked(RailState.from_env(env))
+        if stuck.sum() > 3:
+            break
+    assert stuck.any()
+    handles = list(range(20))
+    actions = Policy().act_many(handles, list(builder.get_many(handles).values()))
+    assert {actions[handle] for handle in np.flatnonzero(stuck)} == {RailEnvActions.DO_NOTHING}
+    assert len(set(actions.values())) > 1
+
+
+def test_one_train_by_itself() -> None:
+    builder, policy = ObservationBuilder(), Policy()
+    env = sparse_env(1, n_agents=3, obs_builder=builder)
+    for _ in range(15):
+        env.step(dict.fromkeys(range(3), 2))
+    all_observations = builder.get_many([0, 1, 2])
+    together = policy.act_many([0, 1, 2], list(all_observations.values()))
+    for handle in range(3):
+        assert np.array_equal(builder.get(handle).features, all_observations[handle].features)
+        assert policy.act(builder.get(handle)) == together[handle]
+    # by handle, not by position
+    assert policy.act_many([2], [all_observations[2]]) == {2: together[2]}
+
+
+def test_observations_need_a_level() -> None:
+    with pytest.raises(RuntimeError, match="reset"):
+        ObservationBuilder().get(0)

@@ -1,0 +1,85 @@
+"""Helpers of the tests: one level from its start to its end, simple policies, and transitions to compare."""
+
+from collections import Counter
+
+import numpy as np
+from flatland.envs.rail_env import RailEnv
+
+from reinforcement_learning.dddqn_policy import random_possible_actions
+from reinforcement_learning.playing.policy import Policy
+from reinforcement_learning.playing.rollout import EpisodeResult, Learning, Rollout
+from reinforcement_learning.playing.transitions import Transitions
+from utils.observation.observer import Observer, get_feature_set
+from utils.simulator.rail_grid import MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT
+from utils.simulator.simulator import FlatlandSimulator
+
+TIMETABLE = get_feature_set("tree_timetable")
+_DISTANCE_CHANGES = [TIMETABLE.feature_names.index(f"{m}_distance_change") for m in ("left", "forward", "right")]
+
+
+class RandomPolicy:
+    """Each possible action equally likely."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._random = np.random.default_rng(seed)
+
+    def act(self, observations: np.ndarray, action_mask: np.ndarray, epsilon: float | np.ndarray = 0.0) -> np.ndarray:
+        return random_possible_actions(action_mask, self._random)
+
+
+class ForwardPolicy:
+    """Forward wherever that is possible, else the first possible move."""
+
+    def act(self, observations: np.ndarray, action_mask: np.ndarray, epsilon: float | np.ndarray = 0.0) -> np.ndarray:
+        first = MOVE_LEFT + action_mask[:, MOVE_LEFT:].argmax(axis=1)
+        return np.where(action_mask[:, MOVE_FORWARD], MOVE_FORWARD, first)
+
+
+class GreedyDistancePolicy:
+    """Gets many trains home: the move that brings them nearest, read from the features of ``TIMETABLE``."""
+
+    def act(self, observations: np.ndarray, action_mask: np.ndarray, epsilon: float | np.ndarray = 0.0) -> np.ndarray:
+        moves = action_mask[:, MOVE_LEFT : MOVE_RIGHT + 1]
+        return MOVE_LEFT + np.where(moves, observations[:, _DISTANCE_CHANGES], np.inf).argmin(axis=1)
+
+
+class ListSink:
+    """Keeps transitions as they come."""
+
+    def __init__(self) -> None:
+        self.received: list[Transitions] = []
+
+    def add(self, transitions: Transitions) -> None:
+        self.received.append(transitions)
+
+    def all(self, field: str) -> np.ndarray:
+        return np.concatenate([getattr(transitions, field) for transitions in self.received])
+
+    def counted(self) -> Counter[tuple[bytes, ...]]:
+        """How often each transition was received, all its fields to the bit."""
+        fields = [self.all(field) for field in Transitions.__dataclass_fields__]
+        return Counter(tuple(value.tobytes() for value in row) for row in zip(*fields, strict=True))
+
+
+def begun(
+    env: RailEnv, policy: Policy, *, observer: Observer | None = None, learning: Learning | None = None
+) -> Rollout:
+    """A rollout at the beginning of its only level."""
+    rollout = Rollout(observer or Observer(), [policy], env.get_num_agents(), learning=learning)
+    rollout.start(0, FlatlandSimulator(env))
+    return rollout
+
+
+def play_out(rollout: Rollout) -> dict[int, EpisodeResult]:
+    """Plays all running episodes to their ends; the results by environment."""
+    results = {}
+    while rollout.playing:
+        results |= dict(rollout.step())
+    return results
+
+
+def play(
+    env: RailEnv, policy: Policy, *, observer: Observer | None = None, learning: Learning | None = None
+) -> EpisodeResult:
+    """Plays one level."""
+    return play_out(begun(env, policy, observer=observer, learning=learning))[0]

@@ -1,0 +1,88 @@
+"""Helpers of the tests: trainings that are small enough to be repeated, and what they leave behind."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from reinforcement_learning.learning.replay_buffer import ReplayBuffer
+from reinforcement_learning.saving.run_folders import RunFolders
+from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.tracking.metrics import MetricsWriter
+from reinforcement_learning.training.trainer import Trainer
+
+SMALL: dict[str, Any] = {
+    "training_env_config": "Tiny",
+    "evaluation_env_config": "Tiny",
+    "n_evaluation_episodes": 2,
+    "checkpoint_interval": 3,
+    "hidden_size": 16,
+    "buffer_size": 500,
+    "buffer_min_size": 32,
+    "batch_size": 16,
+    "update_every": 16,
+    "num_envs": 1,
+    "wandb": False,
+    "level_workers": 0,
+}
+# Without what makes trains play well from the start: the episodes of a new policy then differ more.
+UNGUIDED: dict[str, Any] = {"feature_set": "tree", "safe_moves": False}
+# What a machine measures of itself differs from run to run; everything else in a row must not.
+MEASURED = ("timer/", "throughput/", "system/")
+
+
+class MemorySink:
+    """Keeps rows and messages."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+        self.messages: list[str] = []
+
+    def log(self, episode: int, metrics: Mapping[str, float]) -> None:
+        self.rows.append({"episode": episode} | {k: v for k, v in metrics.items() if not k.startswith(MEASURED)})
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def summary(self, values: Mapping[str, float]) -> None:
+        pass
+
+    def picture(self, name: str, path: Path, episode: int) -> None:
+        pass
+
+    def close(self, exit_code: int) -> None:
+        pass
+
+
+def run_folders(base: Path) -> RunFolders:
+    """Fresh folders below ``base``, made."""
+    folders = RunFolders("run", base / "checkpoints", base / "replay_buffers", base / "output")
+    for folder in (folders.checkpoints, folders.replay_buffers, folders.output):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folders
+
+
+def make_trainer(
+    base: Path, *, stop_requested: Callable[[], bool] = lambda: False, **options: Any
+) -> tuple[Trainer, MemorySink]:
+    """A trainer of a small training below ``base``, and the sink that its rows go to."""
+    sink = MemorySink()
+    config = TrainingConfig(**{**SMALL, **options})
+    trainer = Trainer(config, run_folders(base), metrics=MetricsWriter([sink]), stop_requested=stop_requested)
+    return trainer, sink
+
+
+def stop_after(n_questions: int) -> Callable[[], bool]:
+    """A ``stop_requested`` that says yes from the ``n_questions``-th time it is asked on."""
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked >= n_questions
+
+    return stop
+
+
+def buffer_rows(buffer: ReplayBuffer) -> dict[str, Any]:
+    """What a replay buffer holds, row by row in the order of its places."""
+    return {name: array[: len(buffer)] for name, array in buffer._arrays.items()}

@@ -1,0 +1,76 @@
+"""A replay buffer's copy on another device; on machines without one, on the CPU by the same way."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_replay_buffer import make_buffer, numbered
+
+from reinforcement_learning.learning.replay_buffer import ReplayBuffer, ReplayBufferError
+
+CPU = torch.device("cpu")
+
+
+def assert_mirrored(buffer: ReplayBuffer, device: torch.device) -> None:
+    rows = buffer._mirror_on(device).rows(np.arange(len(buffer)), buffer.n_added)
+    for name, array in buffer._arrays.items():
+        assert torch.equal(rows[name].cpu(), torch.from_numpy(array[: len(buffer)])), name
+
+
+@given(capacity=st.integers(1, 12), sizes=st.lists(st.integers(0, 30), max_size=12), asked=st.sets(st.integers(0, 11)))
+@settings(max_examples=60, deadline=None)
+def test_holds_what_the_buffer_holds(capacity: int, sizes: list[int], asked: set[int]) -> None:
+    """However often it is asked between the additions."""
+    buffer, added = make_buffer(capacity), 0
+    for turn, size in enumerate(sizes):
+        buffer.add(numbered(added, size))
+        added += size
+        if turn in asked:
+            assert_mirrored(buffer, CPU)
+    assert_mirrored(buffer, CPU)
+
+
+def test_rows_are_in_the_order_that_was_asked_for() -> None:
+    buffer = make_buffer(6)
+    buffer.add(numbered(0, 8))
+    rows = buffer._mirror_on(CPU).rows(np.array([3, 0, 3]), buffer.n_added)
+    assert rows["actions"].tolist() == [3, 6, 3]
+
+
+@pytest.mark.parametrize("capacity", [6, 4])
+def test_restored_buffer_is_mirrored_anew(tmp_path: Path, capacity: int) -> None:
+    """Also where as many were added to it as to the one before."""
+    saved, buffer = make_buffer(6), make_buffer(capacity)
+    saved.add(numbered(100, 7))
+    saved.save(tmp_path / "buffer.npz")
+    buffer.add(numbered(0, 7))
+    assert_mirrored(buffer, CPU)
+    buffer.restore(tmp_path / "buffer.npz")
+    assert_mirrored(buffer, CPU)
+
+
+def test_device_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError
+
+    buffer = make_buffer(6)
+    buffer.add(numbered(0, 3))
+    monkeypatch.setattr(torch, "empty_like", refuse)
+    with pytest.raises(ReplayBufferError, match=r"6 transitions takes .* choose a smaller --buffer_size"):
+        buffer.sample(2, "cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_gpu_gets_the_batches_of_the_cpu() -> None:
+    first, second, added = make_buffer(50), make_buffer(50), 0
+    for size in (20, 1, 0, 45, 200, 7):
+        for buffer in (first, second):
+            buffer.add(numbered(added, size))
+        added += size
+        here, there = first.sample(40), second.sample(40, "cuda")
+        for name in first._arrays:
+            assert getattr(there, name).device.type == "cuda"
+            assert torch.equal(getattr(here, name), getattr(there, name).cpu()), name

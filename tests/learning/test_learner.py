@@ -1,0 +1,119 @@
+"""One policy with what its learning needs: when it learns, with what settings, and that a checkpoint holds it all."""
+
+import copy
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reinforcement_learning.learning.learner import LocalLearner
+from reinforcement_learning.playing.transitions import Transitions
+from reinforcement_learning.settings.config import TrainingConfig
+from tests.helpers.tiny_training import SMALL
+from tests.helpers.trainings import assert_same
+from utils.observation.observer import get_feature_set
+
+FEATURES = get_feature_set("tree")
+
+
+def make_learner(index: int = 0, **options: Any) -> LocalLearner:
+    config = TrainingConfig(**{**SMALL, "feature_set": "tree", "hidden_size": 4, **options})
+    return LocalLearner(config, FEATURES, index, "cpu")
+
+
+def transitions(n: int, seed: int = 0) -> Transitions:
+    random = np.random.default_rng(seed)
+    observations = random.random((2, n, FEATURES.n_features), dtype=np.float32)
+    masks = np.ones((n, 5), dtype=bool)
+    actions, zeros = random.integers(5, size=n), np.zeros(n, dtype=np.int64)
+    rewards = random.random(n, dtype=np.float32)
+    return Transitions(observations[0], masks, actions, rewards, rewards / 2, observations[1], masks, zeros)
+
+
+@given(sizes=st.lists(st.integers(0, 30), max_size=6), update_every=st.integers(1, 9), enough=st.integers(0, 30))
+@settings(max_examples=8, deadline=None)
+def test_one_step_for_each_update_every_transitions_once_there_are_enough(sizes, update_every, enough):
+    learner = make_learner(batch_size=4, update_every=update_every, buffer_min_size=enough)
+    collected = waiting = steps = 0
+    for size in sizes:
+        learner.add(transitions(size))
+        learner.learn()
+        collected, waiting = collected + size, waiting + size
+        if collected < max(enough, 4):
+            waiting = 0
+        steps, waiting = steps + waiting // update_every, waiting % update_every
+        assert learner.policy.learning_steps == len(learner.losses) == steps
+        assert learner.transitions_to_learn_from == waiting
+
+
+def test_goes_on_from_its_state_to_the_bit():
+    first = make_learner(update_every=5, buffer_min_size=16)
+    first.add(transitions(43))
+    first.learn()
+    second = make_learner(update_every=5, buffer_min_size=16, seed=9)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))  # as from a file: Adam would share its moments
+    second.buffer.add(transitions(43))
+    for learner in (first, second):
+        learner.add(transitions(12, seed=1))
+        learner.learn()
+    assert first.policy.learning_steps == 11
+    assert_same(second.state_dict(), first.state_dict())
+
+
+def test_state_can_be_kept_in_a_checkpoint(tmp_path):
+    learner = make_learner(buffer_min_size=0)
+    torch.save(learner.state_dict(), tmp_path / "state.pt")  # nothing has been learned: there are no losses
+    assert_same(torch.load(tmp_path / "state.pt", weights_only=True), learner.state_dict())
+
+
+def test_policies_of_one_seed_differ_in_weights_and_in_what_they_sample():
+    learners = [make_learner(index=p) for p in (0, 0, 1)]
+    weights = [next(learner.policy.q_network.parameters()).detach() for learner in learners]
+    for learner in learners:
+        learner.add(transitions(200))
+    drawn = [learner.buffer.sample(16).rewards for learner in learners]
+    assert torch.equal(weights[0], weights[1])
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_new_hyperparameters_reach_the_optimizer_at_once():
+    learner = make_learner()
+    learner.hyperparameters = dataclasses.replace(learner.hyperparameters, learning_rate=0.5, tau=0.25)
+    assert [group["lr"] for group in learner.policy.optimizer.param_groups] == [0.5]
+    assert learner.policy.tau == 0.25
+
+
+def test_learning_rate_falls_with_progress_from_whatever_it_is():
+    learner = make_learner(learning_rate=0.1, learning_rate_end_factor=0.2)
+    rates = []
+    for progress in (0.0, 0.5, 1.0, 1.5):
+        learner.progress = progress
+        rates.append(learner.policy.learning_rate)
+    assert rates == pytest.approx([0.1, 0.06, 0.02, 0.02])
+    learner.progress = 0.5
+    learner.hyperparameters = dataclasses.replace(learner.hyperparameters, learning_rate=0.2)
+    assert learner.policy.learning_rate == pytest.approx(0.12)
+
+
+@pytest.mark.parametrize("update_every", [4, 16, 50])
+def test_replay_ratio_is_kept_however_transitions_come(update_every):
+    """``batch_size / update_every``; what only filled the buffer does not count."""
+    learner = make_learner(update_every=update_every, batch_size=8, buffer_min_size=32)
+    assert math.isnan(learner.replay_ratio)
+    learner.add(transitions(20))
+    learner.learn()
+    assert math.isnan(learner.replay_ratio)
+    for n in [200, 1, 3, 60, 7, 150]:
+        learner.add(transitions(n))
+        learner.learn()
+    steps = 421 // update_every
+    assert learner.learning_steps == steps
+    assert learner.replay_ratio == pytest.approx(8 * steps / 421)
+    assert learner.replay_ratio <= 8 / update_every

@@ -1,0 +1,332 @@
+"""The pool that has levels made ahead, by processes of its own: the same levels, and nothing left behind."""
+
+import dataclasses
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from flatland.envs.persistence import RailEnvPersister
+
+from tests.helpers.rail_envs import sparse_env
+from tests.helpers.simulator_equality import assert_same_in_play
+from utils.levels import level_pool, level_process
+from utils.levels.env_configs import ENV_CONFIGS, EnvConfig, SavedEnv
+from utils.levels.level_pool import (
+    LEVELS_AHEAD,
+    MAX_ENDED_WORKERS,
+    LevelPool,
+    TrainingLevels,
+)
+from utils.simulator.compiled_simulator import CompiledSimulator, UnsupportedLevel
+from utils.system import child_process
+
+TINY = ENV_CONFIGS["Tiny"]
+TEST_0 = ENV_CONFIGS["Test_0"]
+
+
+class Pool:
+    """A pool whose warnings are kept and whose levels can be compared with those made the plain way."""
+
+    def __init__(self, config: EnvConfig | SavedEnv, seed: int = 3, n_workers: int = 1, **options: Any) -> None:
+        self.warnings: list[str] = []
+        self.pool = LevelPool(config, seed, n_workers, warn=self.warnings.append, **options)
+        self.made_here: list[int] = []
+        make_here = self.pool._make_here
+
+        def noted(k: int) -> CompiledSimulator:
+            self.made_here.append(k)
+            return make_here(k)
+
+        self.pool._make_here = noted  # type: ignore[method-assign]
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.close()
+
+    def start(self, k: int = 0) -> None:
+        """Asks for a level, so that the processes start, and waits for them."""
+        self.check(k)
+        self.pool.wait_until_ready()
+
+    def check(self, *numbers: int) -> None:
+        """Asks for levels and plays each beside the one that is made the plain way."""
+        for k in numbers:
+            plain = CompiledSimulator.from_env(TrainingLevels(self.pool.levels.config, self.pool.levels.seed).make(k))
+            assert_same_in_play(self.pool.simulator(k), plain, k)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody has asked for its exit code does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until_gone(pids: list[int], seconds: float = 5) -> None:
+    end = time.monotonic() + seconds
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < end, f"still there after {seconds} seconds"
+        time.sleep(0.02)
+
+
+class TestLevelPool:
+    def test_without_workers_levels_are_made_here(self) -> None:
+        with Pool(TEST_0, n_workers=0) as pool:
+            pool.check(4, 5, 2)
+            assert pool.made_here == [4, 5, 2]
+            assert pool.pool.pids == []
+
+    @pytest.mark.parametrize(("name", "n_workers"), [("Tiny", 2), ("Test_1", 1), ("Round2_Test_00", 1)])
+    def test_levels_are_those_of_the_plain_way(self, name: str, n_workers: int) -> None:
+        with Pool(ENV_CONFIGS[name], n_workers=n_workers) as pool:
+            pool.start(5)  # as after a resume
+            pool.check(*range(6, 12))
+            # The first before a process was ready, the second before it was asked for.
+            assert set(pool.made_here) <= {5, 6}
+            assert len(pool.pool.pids) == n_workers
+            assert pool.warnings == []
+
+    def test_first_levels_do_not_wait_for_the_processes(self) -> None:
+        with Pool(TINY) as pool:
+            pool.check(0, 1)
+            assert pool.made_here == [0, 1]
+            assert pool.pool._workers.n_starting == 1
+
+    def test_any_order(self) -> None:
+        with Pool(TINY) as pool:
+            pool.start()
+            pool.check(3, 1, 2, 40, 41, 0, 1, 200)
+            assert len(pool.pool._ready) <= LEVELS_AHEAD
+
+    def test_queue_is_bounded_and_ends_with_the_training(self) -> None:
+        with Pool(TINY, n_ahead=5, end=9) as pool:
+            pool.start()
+            for k in range(1, 9):
+                pool.check(k)
+                waiting = [*pool.pool._ready, *pool.pool._workers._processes[0].asked]
+                assert len(waiting) <= 5
+                assert all(k < number < 9 for number in waiting)
+
+    def test_those_that_are_expected_are_made_ahead_and_no_others(self) -> None:
+        with Pool(TINY) as pool:
+            pool.start()
+            pool.pool.expect([30, 4, 17])
+            pool.check(30, 4)
+            assert [*pool.pool._ready, *pool.pool._workers._processes[0].asked] == [17]
+            pool.pool.expect([17, 20])
+            pool.check(17, 20)
+            assert pool.made_here == [0]
+            assert not pool.pool._ready
+
+    def test_saved_environment_with_stops(self, tmp_path: Path) -> None:
+        RailEnvPersister.save(sparse_env(0, n_agents=4, line_length=3), tmp_path / "level.pkl")
+        with Pool(SavedEnv(tmp_path / "level.pkl")) as pool:
+            pool.start()
+            pool.check(1, 2, 3)
+            assert 3 not in pool.made_here
+
+    def test_level_that_a_process_finds_unsupported_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        patch = """
+import utils.simulator.compiled_simulator as simulator
+def refuse(env):
+    raise simulator.UnsupportedLevel("this train flies")
+simulator.CompiledSimulator.from_env = refuse
+main()
+"""
+        monkeypatch.setattr(child_process, "BOOTSTRAP", child_process.BOOTSTRAP.replace("main()\n", patch))
+        with Pool(TINY) as pool:
+            pool.start()
+            pool.check(1)  # asked for together with what lies ahead, so made here
+            for k in (2, 3):
+                with pytest.raises(UnsupportedLevel, match="this train flies"):
+                    pool.pool.simulator(k)
+            assert pool.made_here == [0, 1]
+
+    def test_level_that_cannot_be_made_raises_what_the_plain_way_raises(self) -> None:
+        with Pool(dataclasses.replace(TINY, width=8, height=8)) as pool:
+            for k in range(3):
+                with pytest.raises(ValueError, match="Cannot fit more than one city"):
+                    pool.pool.simulator(k)
+                pool.pool.wait_until_ready()
+            assert len(pool.warnings) == 1
+            assert "Cannot fit more than one city" in pool.warnings[0]
+
+
+class TestProcesses:
+    def test_are_light_and_alone(self) -> None:
+        with Pool(TINY) as pool:
+            pool.start()
+            (pid,) = pool.pool.pids
+            process = psutil.Process(pid)
+            assert not any("torch" in Path(region.path).name for region in process.memory_maps())
+            assert process.environ()["OMP_NUM_THREADS"] == "1"
+            assert process.num_threads() <= 2  # one makes levels, one waits for requests
+            assert process.children() == []
+
+    def test_end_with_the_pool_and_leave_nothing(self) -> None:
+        before = psutil.Process().children(recursive=True), threading.active_count(), psutil.Process().num_fds()
+        pool = Pool(TINY, n_workers=2)
+        for _ in range(2):  # a closed pool can be used again
+            with pool:
+                pool.start()
+                pool.check(1, 2)
+            pool.check()
+        with pool:
+            pool.check(3)  # closed while they start
+        assert before == (
+            psutil.Process().children(recursive=True),
+            threading.active_count(),
+            psutil.Process().num_fds(),
+        )
+
+    def test_killed_one_is_replaced(self) -> None:
+        with Pool(TINY, n_ahead=3) as pool:
+            pool.start()
+            pool.check(1, 2)
+            (pid,) = pool.pool.pids
+            os.kill(pid, signal.SIGKILL)
+            wait_until_gone([pid])
+            pool.check(*range(3, 8))
+            pool.pool.wait_until_ready()
+            pool.check(*range(8, 12))
+            assert 11 not in pool.made_here
+            assert len(pool.pool.pids) == 1
+            assert pool.pool.pids != [pid]
+            (said,) = pool.warnings
+            assert "exit code -9; another takes its place" in said
+
+    def test_those_that_end_again_and_again_are_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(child_process, "BOOTSTRAP", "import sys; sys.exit(7)")
+        with Pool(TINY) as pool:
+            pool.check(0)
+            pool.pool.wait_until_ready()
+            pool.check(1, 2)
+            assert pool.made_here == [0, 1, 2]
+            assert len(pool.warnings) == MAX_ENDED_WORKERS
+            assert "exit code 7): levels are made in the training process now" in pool.warnings[-1]
+            assert pool.pool.pids == []
+
+    def test_one_that_does_not_answer_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(level_pool, "SECONDS_FOR_A_LEVEL", 0.2)
+        with Pool(TINY, n_ahead=1) as pool:
+            pool.check(0)
+            while pool.pool._workers.n_starting:
+                pool.pool.wait_until_ready()
+            (pid,) = pool.pool.pids
+            os.kill(pid, signal.SIGSTOP)
+            pool.check(1, 2)
+            assert "do not answer" in pool.warnings[0]
+            assert not is_alive(pid)
+
+    def test_python_that_cannot_be_started(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "executable", "/nowhere/python")
+        with Pool(TINY) as pool:
+            pool.check(0, 1)
+            assert "cannot be started" in pool.warnings[0]
+            assert len(pool.warnings) == 1
+
+    def test_interrupts_are_left_to_the_parent(self) -> None:
+        with Pool(TINY, n_ahead=2) as pool:
+            pool.start()
+            (pid,) = pool.pool.pids
+            assert os.getsid(pid) != os.getsid(0)  # Ctrl-C in a terminal does not reach it
+            os.kill(pid, signal.SIGINT)
+            pool.check(*range(1, 6))
+            assert pool.pool.pids == [pid]
+            assert 5 not in pool.made_here
+
+    @pytest.mark.parametrize("moment", ["starting", "ready", "in the middle of a level"])
+    def test_end_when_the_parent_is_killed(self, moment: str) -> None:
+        script = """
+import sys, time
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.level_pool import LevelPool
+
+moment = sys.argv[1]
+pool = LevelPool(ENV_CONFIGS["Round2_Test_08" if moment.startswith("in") else "Tiny"], 0, 2)
+pool._make_ahead(0)
+if moment != "starting":
+    pool.wait_until_ready()
+    pool._make_ahead(0)
+print(*pool.pids, flush=True)
+time.sleep(60)
+"""
+        command = [sys.executable, "-c", script, moment]
+        root = Path(level_pool.__file__).parent.parent
+        with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as parent:
+            assert parent.stdout is not None
+            pids = [int(pid) for pid in parent.stdout.readline().split()]
+            assert len(pids) == 2
+            assert all(map(is_alive, pids))
+            parent.kill()
+            parent.wait()
+            wait_until_gone(pids)
+
+    def test_end_of_the_pipe_ends_one_that_is_busy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where the kernel does not do it: without the line that asks for it."""
+        patch = "import utils.system.child_main as child\nchild._die_with_parent = lambda: None\nmain()\n"
+        monkeypatch.setattr(child_process, "BOOTSTRAP", child_process.BOOTSTRAP.replace("main()\n", patch))
+        answers: queue.SimpleQueue[level_process.Answer] = queue.SimpleQueue()
+        process = level_process.LevelProcess(ENV_CONFIGS["Round2_Test_08"], 0, answers)
+        assert answers.get(timeout=60).kind is level_process.Kind.READY
+        for k in range(20):
+            process.ask(k)
+        process._child._to_child.close()
+        wait_until_gone([process.pid])
+        assert process.end() == 0
+
+    def test_memory_of_both_sides_stays_flat(self) -> None:
+        with Pool(TEST_0) as pool:
+            pool.start()
+            sizes = []
+            for k in range(1, 301):
+                pool.pool.simulator(k)
+                if k in (100, 300):
+                    both = (psutil.Process(), psutil.Process(pool.pool.pids[0]))
+                    sizes.append([process.memory_info().rss for process in both])
+        growth = np.subtract(sizes[1], sizes[0])
+        assert (growth < 20e6).all()  # flatland alone would grow by about 200 MB
+
+
+class TestCacheOfThePool:
+    @pytest.mark.parametrize("n_workers", [0, 1])
+    def test_second_run_makes_nothing(self, tmp_path: Path, n_workers: int) -> None:
+        with Pool(TEST_0, n_workers=n_workers, cache_folder=tmp_path, end=8) as first:
+            first.start()
+            first.check(*range(1, 8))
+        with Pool(TEST_0, cache_folder=tmp_path, end=8) as second:
+            second.check(*range(8))
+            assert second.made_here == []
+            assert second.pool.pids == []
+
+    def test_damaged_file_is_made_anew(self, tmp_path: Path) -> None:
+        for n_warnings in (0, 1, 0):
+            with Pool(TINY, n_workers=0, cache_folder=tmp_path) as pool:
+                pool.check(0, 1, 2)
+                assert len(pool.warnings) == n_warnings
+            (path,) = tmp_path.glob("*/*.npz")
+            if n_warnings == 0:
+                path.write_bytes(path.read_bytes()[:-100])
+
+    def test_level_that_cannot_be_unpacked_is_made_anew(self, tmp_path: Path) -> None:
+        with Pool(TINY, n_workers=0, cache_folder=tmp_path) as pool:
+            pool.check(0)
+            assert pool.pool._cache is not None
+            pool.pool._cache.put(0, b"of an older kit")
+            pool.check(0)
+            assert pool.warnings[0].startswith("level 0 of the cache is made anew")
+        with Pool(TINY, n_workers=0, cache_folder=tmp_path) as pool:
+            pool.check(0)
+            assert (pool.made_here, pool.warnings) == ([], [])

@@ -1,0 +1,134 @@
+"""Evaluation: every level once, numbers computed by hand, a way out in the middle, rules and trains alone."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from flatland.envs.rail_env import RailEnv
+from flatland.envs.step_utils.states import TrainState
+
+from reinforcement_learning.playing.play_levels import (
+    LEVELS_AT_A_TIME,
+    evaluation_metrics,
+    mean_and_standard_error,
+    play_by_rule,
+    play_each_train_alone,
+    play_levels,
+)
+from reinforcement_learning.playing.rollout import EpisodeResult
+from reinforcement_learning.scoring.heuristics import ShortestPath
+from tests.helpers.playing import ForwardPolicy
+from tests.helpers.rail_envs import shortest_path_action
+from tests.helpers.tiny_training import stop_after
+from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.observation.observer import Observer
+from utils.simulator.simulator import FlatlandSimulator
+
+TINY = ENV_CONFIGS["Tiny"]
+
+
+def result(score: float, completion: float, n_steps: int, deadlocked: float, never_departed: float) -> EpisodeResult:
+    return EpisodeResult(score, completion, deadlocked, never_departed, n_steps, 2, 1, np.zeros(5, np.int64))
+
+
+def test_metrics_by_hand() -> None:
+    metrics = evaluation_metrics([result(-0.5, 0.5, 40, 0.0, 0.5), result(-0.1, 1.0, 20, 0.5, 0.0)])
+    assert metrics == pytest.approx(
+        {
+            "evaluation/scores_min": -0.5,
+            "evaluation/scores_max": -0.1,
+            "evaluation/scores_mean": -0.3,
+            "evaluation/scores_std": 0.2,
+            "evaluation/completions_min": 0.5,
+            "evaluation/completions_max": 1.0,
+            "evaluation/completions_mean": 0.75,
+            "evaluation/completions_std": 0.25,
+            "evaluation/nb_steps_min": 20,
+            "evaluation/nb_steps_max": 40,
+            "evaluation/nb_steps_mean": 30,
+            "evaluation/nb_steps_std": 10,
+            "evaluation/nb_episodes": 2,
+            "evaluation/deadlocked": 0.25,
+            "evaluation/never_departed": 0.25,
+        }
+    )
+
+
+def test_mean_and_standard_error() -> None:
+    assert mean_and_standard_error([1.0, 3.0]) == pytest.approx((2.0, 1.0))
+    mean, error = mean_and_standard_error([4.0])
+    assert mean == 4.0
+    assert math.isnan(error)
+
+
+def play(should_stop: Callable[[], bool] = lambda: False, n_levels: int = LEVELS_AT_A_TIME) -> list[EpisodeResult]:
+    levels = (FlatlandSimulator(make_rail_env(TINY, seed)) for seed in range(n_levels))
+    return play_levels(levels, Observer(), ForwardPolicy(), should_stop=should_stop)
+
+
+def test_every_level_is_played_to_its_end_and_alike_each_time() -> None:
+    first, second = play(), play()
+    assert len(first) == 4
+    assert [(r.score, r.n_steps) for r in first] == [(r.score, r.n_steps) for r in second]
+    assert len({r.score for r in first}) > 1
+
+
+def test_stops_between_two_steps_with_what_was_played() -> None:
+    lengths = [r.n_steps for r in play()]  # all at a time
+    assert len(play(stop_after(1))) == 0
+    assert len(play(stop_after(min(lengths)))) == 0
+    assert len(play(stop_after(min(lengths) + 1))) == lengths.count(min(lengths)) < len(lengths)
+    assert len(play(stop_after(max(lengths)))) == len(lengths) - lengths.count(max(lengths))
+    assert len(play(stop_after(max(lengths) + 1))) == len(lengths)
+
+
+@pytest.mark.parametrize("n_levels", [0, 1, LEVELS_AT_A_TIME - 1, LEVELS_AT_A_TIME, 2 * LEVELS_AT_A_TIME + 1])
+def test_results_are_in_the_order_of_the_levels(n_levels: int) -> None:
+    levels = (FlatlandSimulator(make_rail_env(TINY, seed)) for seed in range(n_levels))
+    alone = [play_levels([level], Observer(), ForwardPolicy())[0] for level in levels]
+    together = play(n_levels=n_levels)
+    # that they end in another order is what makes this worth asking
+    assert n_levels < LEVELS_AT_A_TIME or (lengths := [r.n_steps for r in alone]) != sorted(lengths)
+    assert [(r.score, r.n_steps, r.n_decisions) for r in together] == [
+        (r.score, r.n_steps, r.n_decisions) for r in alone
+    ]
+
+
+def forward_first(env: RailEnv, handle: int) -> int:
+    """The shortest path's move by flatland alone; forward where another way is as short."""
+    return shortest_path_action(env, handle, order=(2, 1, 3))
+
+
+@pytest.mark.parametrize(("config", "seed"), [("Test_0", 1003), ("Round2_Test_00", 5)])
+def test_a_rule_plays_as_in_a_plain_environment(config: str, seed: int) -> None:
+    env, total, steps, on_map = make_rail_env(ENV_CONFIGS[config], seed), 0.0, 0, set()
+    done = {"__all__": False}
+    while not done["__all__"]:
+        on_map |= {agent.handle for agent in env.agents if agent.current_configuration is not None}
+        actions = {agent.handle: forward_first(env, agent.handle) for agent in env.agents}
+        _, rewards, done, _ = env.step(actions)
+        total, steps = total + sum(rewards.values()), steps + 1
+    played = play_by_rule(FlatlandSimulator(make_rail_env(ENV_CONFIGS[config], seed)), ShortestPath())
+    n_trains = len(env.agents)
+    assert played.score == pytest.approx(total / (env._max_episode_steps * n_trains))
+    assert played.completion == np.mean([agent.state == TrainState.DONE for agent in env.agents]) > 0
+    assert played.never_departed == pytest.approx(1 - len(on_map) / n_trains)
+    assert (played.n_steps, played.n_decisions) == (steps, steps * n_trains)
+
+
+@pytest.mark.parametrize("seed", [1000, 1003])
+def test_trains_alone_by_resetting_one_environment_for_each(seed: int) -> None:
+    env = make_rail_env(ENV_CONFIGS["Test_0"], seed)
+    total, arrived = 0.0, 0
+    for handle in range(len(env.agents)):
+        if handle:
+            env.reset(True, True, random_seed=seed)
+        agent, done = env.agents[handle], {"__all__": False}
+        while not done["__all__"] and agent.state != TrainState.DONE:
+            _, rewards, done, _ = env.step({handle: forward_first(env, handle)})
+            total += rewards[handle]
+        arrived += agent.state == TrainState.DONE
+    played = play_each_train_alone(make_rail_env(ENV_CONFIGS["Test_0"], seed))
+    assert played.score == pytest.approx(total / (env._max_episode_steps * len(env.agents)))
+    assert played.completion == arrived / len(env.agents) > 0

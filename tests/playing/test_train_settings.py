@@ -1,0 +1,130 @@
+"""Trains of one environment with different drivers, each on its own terms."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reinforcement_learning.playing.reward_shaping import LearningRewards, RewardShaping
+from reinforcement_learning.playing.rollout import Learning, Rollout, act_together
+from reinforcement_learning.playing.train_settings import Crew
+from reinforcement_learning.playing.transitions import TransitionCollector
+from tests.helpers.playing import ListSink, RandomPolicy, play_out
+from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.observation.observer import Observer
+from utils.simulator.simulator import FlatlandSimulator
+
+SHAPING = RewardShaping(gamma=0.99)
+
+
+class Named:
+    """Tells its trains by their observations, and answers with its own number."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.batches: list[np.ndarray] = []
+        self.epsilons: list[float] = []
+
+    def act(self, observations: np.ndarray, action_mask: np.ndarray, epsilon: float | np.ndarray = 0.0) -> np.ndarray:
+        self.batches.append(observations[:, 0])
+        self.epsilons += np.broadcast_to(epsilon, len(observations)).tolist()
+        return np.full(len(observations), self.number)
+
+
+@given(drivers=st.lists(st.integers(0, 4), min_size=1, max_size=30))
+def test_each_driver_gets_one_batch_with_all_its_trains_and_no_others(drivers: list[int]) -> None:
+    policies = [Named(number) for number in range(5)]
+    ids = np.arange(len(drivers), dtype=np.float32)
+    mask = np.ones((len(drivers), 5), dtype=bool)
+    actions = act_together(policies, np.array(drivers), ids[:, np.newaxis], mask, ids / 100)
+    assert actions.tolist() == drivers
+    for policy in policies:
+        own = [i for i, driver in enumerate(drivers) if driver == policy.number]
+        assert [batch.tolist() for batch in policy.batches] == ([own] if own else [])
+        assert policy.epsilons == pytest.approx([i / 100 for i in own])
+
+
+def test_transitions_know_who_acted_and_results_who_drove() -> None:
+    sink, policies = ListSink(), [RandomPolicy(1), RandomPolicy(2), RandomPolicy(3)]
+    rollout = Rollout(Observer(), policies, 7, n_envs=2, learning=Learning(sink, SHAPING, 3))
+    crews = [np.array([2, 0, 0, 2, 2]), np.array([0, 2, 2, 2, 2])]
+    for env, drivers in enumerate(crews):
+        crew = Crew(drivers=drivers, n_step=np.array([1, 2, 3, 1, 2]))
+        rollout.start(env, FlatlandSimulator(make_rail_env(ENV_CONFIGS["Test_0"], env)), crew)
+    results = play_out(rollout)
+    assert set(sink.all("drivers")) == {0, 2}
+    for env, drivers in enumerate(crews):
+        result = results[env]
+        assert result.drivers.tolist() == drivers.tolist()
+        assert result.train_scores.mean() == pytest.approx(result.score)
+        assert result.train_arrived.mean() == result.completion
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 10_000), n_trains=st.integers(1, 4))
+def test_terms_of_each_train_are_as_if_it_had_a_collector_of_its_own(seed: int, n_trains: int) -> None:
+    random = np.random.default_rng(seed)
+    gamma, n_step = random.uniform(0.5, 1.0, n_trains), random.integers(1, 5, n_trains)
+    together = TransitionCollector(n_trains, 1, gamma=0.0, n_step=4)
+    together.begin(np.arange(n_trains), np.arange(n_trains) + 5, gamma, n_step)
+    alone = [TransitionCollector(1, 1, gamma=gamma[train], n_step=int(n_step[train])) for train in range(n_trains)]
+    received: list[list[tuple[float, ...]]] = [[] for _ in range(2 * n_trains)]
+
+    def keep(collector: int, closed: object) -> None:
+        rows = zip(closed.observations, closed.rewards, closed.discounts, closed.next_observations, strict=True)  # type: ignore[attr-defined]
+        for (observation,), reward, discount, (following,) in rows:
+            received[collector].append((observation, reward, discount, following))
+
+    def keep_together(closed: object) -> None:
+        for train in range(n_trains):
+            keep(n_trains + train, closed.of_driver(train + 5))  # type: ignore[attr-defined]
+
+    mask = np.ones((1, 5), dtype=bool)
+    for step in range(15):
+        deciding = np.flatnonzero(random.random(n_trains) < 0.6)
+        observations = (100.0 * deciding + step).astype(np.float32)[:, np.newaxis]
+        masks = np.repeat(mask, len(deciding), axis=0)
+        keep_together(together.decide(deciding, observations, masks, np.zeros(len(deciding), np.int64)))
+        for train, observation in zip(deciding.tolist(), observations, strict=True):
+            keep(train, alone[train].decide(np.array([0]), observation[np.newaxis], mask, np.zeros(1, np.int64)))
+        rewards = random.normal(size=n_trains)
+        together.reward(rewards)
+        for train in range(n_trains):
+            alone[train].reward(rewards[train : train + 1])
+    keep_together(together.finish(np.arange(n_trains)))
+    for train in range(n_trains):
+        keep(train, alone[train].finish(np.array([0])))
+        assert sorted(received[n_trains + train]) == sorted(received[train])
+
+
+def test_shaping_of_each_train_is_as_if_all_had_it() -> None:
+    random = np.random.default_rng(0)
+    weights = [RewardShaping(0.9, 1.0, 2.0, 0.5), RewardShaping(0.99, 3.0, 0.0, 1.5)]
+    mixed = RewardShaping(*(np.array(pair) for pair in zip(*(vars(w).values() for w in weights), strict=True)))
+    together = LearningRewards(SHAPING, 1, 2)
+    alone = [LearningRewards(weight, 1, 2) for weight in weights]
+    remaining = random.uniform(5, 30, 2)
+    together.start(0, 40, remaining, mixed)
+    for rewards in alone:
+        rewards.start(0, 40, remaining)
+    for step in range(5):
+        flags = random.random((2, 1, 2)) < 0.3
+        arguments = (random.normal(size=(1, 2)), random.uniform(0, 30, (1, 2)), *flags, np.array([step == 4]))
+        found = together.step(*arguments)
+        each = [rewards.step(*arguments) for rewards in alone]
+        assert found[0].tolist() == [each[0][0, 0], each[1][0, 1]]
+
+
+def test_crew_survives_a_checkpoint() -> None:
+    drivers = np.array([1, 0])
+    shaping = RewardShaping(np.array([0.9, 0.99]), np.array([1.0, 2.0]), np.array([0.0, 1.0]), np.array([0.5, 0.25]))
+    crew = Crew(np.array([0.1, 0.2]), drivers, shaping, np.array([3, 1]))
+    again = Crew.from_state(crew.state_dict())
+    assert again.shaping is not None
+    for found, wanted in zip(
+        (again.epsilon, again.drivers, again.n_step, *vars(again.shaping).values()),
+        (crew.epsilon, crew.drivers, crew.n_step, *vars(shaping).values()),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, wanted)
+        assert np.asarray(found).dtype == np.asarray(wanted).dtype

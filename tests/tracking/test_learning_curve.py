@@ -1,0 +1,142 @@
+"""The learning curve: what is drawn, from good files and from files that a kill left behind."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reinforcement_learning.tracking.learning_curve import draw_learning_curve
+from reinforcement_learning.tracking.metrics import JsonLinesSink
+from reinforcement_learning.tracking.wandb_sink import learning_curve
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def training_row(episode: int, score: float, epsilon: float = 0.5) -> dict:
+    return {
+        "episode": episode,
+        "training/smoothed_score": score,
+        "training/smoothed_completion": score + 1.0,
+        "training/epsilon": epsilon,
+    }
+
+
+def evaluation_row(episode: int, mean: float, std: float = 0.2, **more: float) -> dict:
+    return {
+        "episode": episode,
+        "evaluation/scores_mean": mean,
+        "evaluation/scores_std": std,
+        "evaluation/completions_mean": mean + 1.0,
+        "evaluation/completions_std": std,
+        **{f"evaluation/{name}": value for name, value in more.items()},
+    }
+
+
+def write(path: Path, rows: list[dict], tail: str = "") -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + tail)
+    return path
+
+
+def panels(rows: list[dict], score_lines: dict | None = None) -> tuple:
+    """The axes of score, completion and epsilon."""
+    return tuple(learning_curve._draw(rows, "title", score_lines or {}, {}).axes)
+
+
+def line_of(axes, label: str):
+    (line,) = [line for line in axes.get_lines() if line.get_label().startswith(label)]
+    return line
+
+
+ROWS = [training_row(1, -0.5), training_row(2, -0.4), evaluation_row(2, -0.3), training_row(3, -0.2)]
+
+
+def test_curves_show_the_rows():
+    score, completion, epsilon = panels(ROWS, {"shortest path": -0.271})
+    assert line_of(score, "training").get_xydata().tolist() == [[1, -0.5], [2, -0.4], [3, -0.2]]
+    assert line_of(score, "evaluation").get_xydata().tolist() == [[2, -0.3]]
+    assert set(line_of(score, "shortest path (-0.271)").get_ydata()) == {-0.271}
+    assert line_of(completion, "evaluation").get_xydata().tolist() == [[2, 0.7]]
+    assert epsilon.get_lines()[0].get_xydata().tolist() == [[1, 0.5], [2, 0.5], [3, 0.5]]
+
+
+def test_band_says_what_it_is():
+    deviation, _, _ = panels([evaluation_row(10, -0.3), evaluation_row(20, -0.2)])
+    assert line_of(deviation, "evaluation").get_label().endswith("standard deviation")
+    low, high = deviation.collections[0].get_datalim(deviation.transData).intervaly
+    assert (low, high) == pytest.approx((-0.5, 0.0))
+
+    error, _, _ = panels([evaluation_row(e, -0.3, nb_episodes=26) for e in (10, 20)])
+    assert line_of(error, "evaluation").get_label().endswith("standard error")
+    low, high = error.collections[0].get_datalim(error.transData).intervaly
+    assert (low, high) == pytest.approx((-0.3 - 0.04, -0.3 + 0.04))
+
+
+def test_missing_and_null_values_leave_gaps_not_errors():
+    rows = [training_row(1, -0.5), {"episode": 2, "training/smoothed_score": None}, {"episode": 3, "timer/step": 0.1}]
+    score, _, _ = panels(rows)
+    assert line_of(score, "training").get_xydata().tolist() == [[1, -0.5]]
+
+
+def test_long_training_is_thinned():
+    score, _, _ = panels([training_row(e, -0.1) for e in range(10_001)])
+    assert len(line_of(score, "training").get_xdata()) <= learning_curve._MAX_POINTS
+
+
+def test_picture_is_written_whole_from_what_the_sink_wrote(tmp_path):
+    sink = JsonLinesSink(tmp_path / "metrics.jsonl")
+    for row in ROWS:
+        sink.log(row["episode"], {name: value for name, value in row.items() if name != "episode"})
+    sink.log(4, {"training/smoothed_score": float("nan")})
+    sink.close()
+    png = tmp_path / "new" / "curve.png"
+    draw_learning_curve(tmp_path / "metrics.jsonl", png, "Test_1", {"shortest path": -0.271})
+    with Image.open(png) as image:
+        assert image.format == "PNG"
+        pixels = np.asarray(image.convert("RGB"))
+    assert pixels.shape[0] > 500
+    assert pixels.shape[1] > 800
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
+    assert [file.name for file in png.parent.iterdir()] == ["curve.png"]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [training_row(1, -0.5)],
+        [evaluation_row(1, -0.5)],
+        [{"episode": 1}],
+        [{"episode": 7, "evaluation/scores_mean": -0.5}],
+    ],
+    ids=["training only", "evaluation only", "no metric", "no deviation"],
+)
+def test_sparse_files_are_drawn(tmp_path, rows):
+    draw_learning_curve(write(tmp_path / "m.jsonl", rows), tmp_path / "c.png", "title")
+    assert (tmp_path / "c.png").stat().st_size > 1000
+
+
+def test_torn_and_foreign_lines_are_skipped(tmp_path):
+    path = write(tmp_path / "m.jsonl", ROWS, tail='[1]\n"text"\n\x00\n{"episode": 4, "training/smo')
+    assert learning_curve._read_rows(path) == ROWS
+
+
+def test_file_without_rows_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"m\.jsonl holds no row"):
+        draw_learning_curve(write(tmp_path / "m.jsonl", []), tmp_path / "c.png", "title")
+    with pytest.raises(FileNotFoundError):
+        draw_learning_curve(tmp_path / "none.jsonl", tmp_path / "c.png", "title")
+    assert not (tmp_path / "c.png").exists()
+
+
+def test_drawing_leaves_pyplot_alone(tmp_path):
+    write(tmp_path / "m.jsonl", ROWS)
+    code = (
+        "import sys; from reinforcement_learning.tracking.learning_curve import draw_learning_curve; import sys;"
+        "assert 'matplotlib' not in sys.modules; draw_learning_curve(*sys.argv[1:], 'title');"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    arguments = [sys.executable, "-c", code, str(tmp_path / "m.jsonl"), str(tmp_path / "c.png")]
+    subprocess.run(arguments, cwd=REPOSITORY, check=True)

@@ -1,0 +1,253 @@
+"""Training: what it logs, when it learns and evaluates, what it keeps on disk, and that it learns."""
+
+import dataclasses
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reinforcement_learning.learning.replay_buffer import ReplayBuffer
+from reinforcement_learning.playing.play_levels import evaluation_metrics, play_levels
+from reinforcement_learning.saving.checkpointing import BEST, numbered_checkpoint, read_checkpoint
+from reinforcement_learning.tracking.metrics import MetricsWriter
+from reinforcement_learning.training import trainer as trainer_module
+from reinforcement_learning.training.population_scores import PopulationScores, score_population
+from tests.helpers.playing import RandomPolicy
+from tests.helpers.tiny_training import MemorySink, buffer_rows, make_trainer
+from tests.helpers.trainings import assert_same, resume, run
+
+
+class TestRows:
+    def test_every_documented_metric_is_there(self, tmp_path: Path) -> None:
+        names: set[str] = set()
+
+        class Names(MemorySink):
+            def log(self, episode: int, metrics: Any) -> None:
+                names.update(metrics)
+
+        trainer, _ = make_trainer(tmp_path, n_episodes=3)
+        trainer.metrics = MetricsWriter([Names()])
+        trainer.run()
+        statistics = ("min", "max", "mean", "std")
+        wanted = {f"evaluation/{what}_{s}" for what in ("scores", "completions", "nb_steps") for s in statistics}
+        wanted |= {f"evaluation/{what}" for what in ("smoothed_score", "smoothed_completion")}
+        wanted |= {f"evaluation/{what}" for what in ("deadlocked", "never_departed")}
+        training = "score smoothed_score completion smoothed_completion nb_steps epsilon buffer_size loss"
+        wanted |= {f"training/{what}" for what in training.split()}
+        wanted |= {f"actions/{what}" for what in ("do_nothing", "left", "forward", "right", "stop")}
+        wanted |= {f"timer/{what}" for what in ("reset", "step", "observation", "inference", "learn", "total")}
+        assert wanted <= names
+        assert any(name.startswith("throughput/") for name in names)
+
+    def test_values_are_in_their_ranges(self, tmp_path: Path) -> None:
+        trainer, sink = run(tmp_path, n_episodes=6, eps_decay=0.5, eps_end=0.2)
+        training = [row for row in sink.rows if "training/score" in row]
+        assert [row["episode"] for row in training] == [1, 2, 3, 4, 5, 6]
+        assert [row["training/epsilon"] for row in training] == pytest.approx([1, 0.5, 0.25, 0.2, 0.2, 0.2])
+        assert [row["episode"] for row in sink.rows if "evaluation/scores_mean" in row] == [3, 6]
+        for row in training:
+            assert sum(value for name, value in row.items() if name.startswith("actions/")) == pytest.approx(1.0)
+        sizes = [row["training/buffer_size"] for row in training]
+        assert sizes == sorted(sizes)
+        assert sizes[-1] == len(trainer.population.learners[0].buffer)
+
+    def test_smoothing_keeps_nine_tenths_of_the_past(self, tmp_path: Path) -> None:
+        _, sink = run(tmp_path, n_episodes=2)
+        first, second = (row for row in sink.rows if "training/score" in row)
+        assert first["training/smoothed_score"] == pytest.approx(first["training/score"])
+        wanted = 0.9 * first["training/score"] + 0.1 * second["training/score"]
+        assert second["training/smoothed_score"] == pytest.approx(wanted)
+
+
+class TestLearningSteps:
+    def test_one_for_each_update_every_transitions_once_the_buffer_suffices(self, tmp_path: Path) -> None:
+        trainer, _ = run(tmp_path, n_episodes=5, update_every=4, buffer_min_size=64)
+        after_start = trainer.population.learners[0].buffer.n_added - 64
+        # the step in which the buffer became large enough may have brought a few transitions too many
+        assert trainer.population.learners[0].policy.learning_steps == pytest.approx(after_start / 4, abs=2)
+
+    def test_none_before(self, tmp_path: Path) -> None:
+        trainer, sink = run(tmp_path, n_episodes=2, buffer_min_size=500)
+        assert trainer.population.learners[0].policy.learning_steps == 0
+        assert all(np.isnan(row["training/loss"]) for row in sink.rows if "training/loss" in row)
+
+
+class TestTeamReward:
+    @pytest.mark.parametrize("num_workers", [0, 1])
+    def test_rewards_of_others_reach_the_buffer(self, num_workers: int, tmp_path: Path) -> None:
+        sums = []
+        for team_reward in (0.0, 0.5):
+            trainer, _ = make_trainer(
+                tmp_path / f"{team_reward}",
+                team_reward=team_reward,
+                n_episodes=4,
+                num_workers=num_workers,
+                buffer_size=10_000,
+                buffer_min_size=10_000,  # nothing is learned, so both play the same
+                shaping=0.0,
+                arrival_reward=0.0,
+                deadlock_penalty=0.0,
+            )
+            trainer.run()
+            sums.append(float(buffer_rows(trainer.population.learners[0].buffer)["rewards"].sum()))
+        # there are penalties only: of two trains' each the other one bears half as well
+        assert sums[1] < 1.2 * sums[0] < 0
+
+
+class TestLearningRate:
+    def test_falls_in_a_straight_line_to_its_share_at_the_end(self, tmp_path: Path) -> None:
+        trainer, _ = make_trainer(tmp_path, n_episodes=4, learning_rate=1e-3, learning_rate_end_factor=0.2)
+        policy = trainer.population.learners[0].policy
+        assert policy.learning_rate == pytest.approx(1e-3)
+        trainer.stop_requested = lambda: trainer.episode >= 2
+        assert not trainer.run()
+        assert policy.learning_rate == pytest.approx(1e-3 * (1 - 0.8 * trainer.episode / 4))
+        assert policy.optimizer.param_groups[0]["lr"] == policy.learning_rate
+        checkpoint = numbered_checkpoint(trainer.folders.checkpoints, trainer.episode)
+        resumed, _ = resume(tmp_path, checkpoint, n_episodes=4, learning_rate=1e-3, learning_rate_end_factor=0.2)
+        assert resumed.population.learners[0].policy.optimizer.param_groups[0]["lr"] == policy.learning_rate
+        assert resumed.run()
+        assert resumed.population.learners[0].policy.optimizer.param_groups[0]["lr"] == pytest.approx(2e-4)
+
+    def test_stays_by_default(self, tmp_path: Path) -> None:
+        trainer, _ = run(tmp_path, n_episodes=2, learning_rate=1e-3)
+        assert trainer.population.learners[0].policy.optimizer.param_groups[0]["lr"] == 1e-3
+
+
+class TestEvaluation:
+    def test_writes_nothing_into_replay(self, tmp_path: Path) -> None:
+        trainer, _ = run(tmp_path, n_episodes=1)
+        before = (
+            trainer.population.learners[0].buffer.n_added,
+            trainer.population.learners[0].policy.exploration.bit_generator.state,
+        )
+        assert trainer._evaluate()
+        assert (
+            trainer.population.learners[0].buffer.n_added,
+            trainer.population.learners[0].policy.exploration.bit_generator.state,
+        ) == before
+
+    def test_changes_nothing_in_training(self, tmp_path: Path) -> None:
+        often, _ = run(tmp_path / "often", n_episodes=4, checkpoint_interval=1)
+        seldom, _ = run(tmp_path / "seldom", n_episodes=4, checkpoint_interval=4)
+        assert_same(often.population.learners[0].policy.state_dict(), seldom.population.learners[0].policy.state_dict())
+        assert_same(buffer_rows(often.population.learners[0].buffer), buffer_rows(seldom.population.learners[0].buffer))
+
+    def test_same_levels_each_time(self, tmp_path: Path) -> None:
+        trainer, sink = make_trainer(tmp_path, n_evaluation_episodes=4)
+        for _ in range(2):
+            assert trainer._evaluate()
+        first, second = ({k: v for k, v in row.items() if "smoothed" not in k} for row in sink.rows)
+        assert_same(first, second)
+
+
+def let_evaluations_find(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
+    """Has each evaluation find the next of some mean scores."""
+    waiting = iter(scores)
+
+    def scored(*arguments: Any) -> PopulationScores:
+        found, score = score_population(*arguments), next(waiting)
+        results = [dataclasses.replace(result, score=score) for result in found.together]
+        return PopulationScores(results, [results])
+
+    monkeypatch.setattr(trainer_module, "score_population", scored)
+
+
+class TestCheckpoints:
+    def test_the_last_few_and_the_best_are_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        let_evaluations_find(monkeypatch, [-0.5, -0.1, -0.3, -0.2, -0.4])
+        trainer, _ = run(tmp_path, n_episodes=5, checkpoint_interval=1, keep_checkpoints=2, save_replay_buffer=True)
+        assert sorted(os.listdir(trainer.folders.checkpoints)) == [
+            "best.pt",
+            "episode_0000004.pt",
+            "episode_0000005.pt",
+        ]
+        best = read_checkpoint(trainer.folders.checkpoints / BEST)
+        assert best["episode"] == best["best"]["episode"] == 2
+        assert best["best"]["score"] == -0.1
+        (buffer,) = trainer.folders.replay_buffers.iterdir()
+        assert read_checkpoint(numbered_checkpoint(trainer.folders.checkpoints, 5))["replay_buffers"] == [str(buffer)]
+
+    def test_full_disk_costs_a_warning_and_no_more(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write, full = trainer_module.write_checkpoint, False
+
+        def write_unless_full(path: Path, content: dict[str, Any]) -> None:
+            if full:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write(path, content)
+
+        monkeypatch.setattr(trainer_module, "write_checkpoint", write_unless_full)
+        trainer, sink = run(tmp_path, n_episodes=3)
+        full = True
+        trainer, sink = resume(tmp_path, numbered_checkpoint(tmp_path / "checkpoints", 3), n_episodes=6)
+        assert trainer.run()
+        assert trainer.episode == 6
+        assert any("No space left" in text and "warning" in text for text in sink.messages)
+        assert read_checkpoint(numbered_checkpoint(tmp_path / "checkpoints", 3))["episode"] == 3
+        assert not numbered_checkpoint(tmp_path / "checkpoints", 6).exists()
+
+    def test_best_that_cannot_be_written_is_not_told_as_the_best(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write = trainer_module.write_checkpoint
+
+        def write_unless_second(path: Path, content: dict[str, Any]) -> None:
+            if content["episode"] == 2:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write(path, content)
+
+        let_evaluations_find(monkeypatch, [-0.5, -0.1, -0.3])
+        monkeypatch.setattr(trainer_module, "write_checkpoint", write_unless_second)
+        trainer, _ = run(tmp_path, n_episodes=3, checkpoint_interval=1)
+        best = read_checkpoint(trainer.folders.checkpoints / BEST)
+        assert best["episode"] == best["best"]["episode"] == trainer.best_episode == 3
+        assert best["best"]["score"] == trainer.best_score == -0.3
+
+    def test_buffer_without_its_checkpoint_does_not_stay(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def no_room(path: Path, content: dict[str, Any]) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        trainer, _ = run(tmp_path, n_episodes=3, save_replay_buffer=True)
+        (kept,) = trainer.folders.replay_buffers.iterdir()
+        monkeypatch.setattr(trainer_module, "write_checkpoint", no_room)
+        trainer._save_checkpoint()  # the same once more: its buffer belongs to the checkpoint that is there
+        assert list(trainer.folders.replay_buffers.iterdir()) == [kept]
+        trainer, _ = resume(tmp_path, numbered_checkpoint(tmp_path / "checkpoints", 3), n_episodes=6)
+        trainer.run()
+        assert list(trainer.folders.replay_buffers.iterdir()) == [kept]
+
+    def test_buffer_that_cannot_be_saved_leaves_a_checkpoint_without_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def no_room(buffer: ReplayBuffer, path: Path) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(ReplayBuffer, "save", no_room)
+        trainer, sink = run(tmp_path, n_episodes=3, save_replay_buffer=True)
+        assert any("replay buffer" in text and "No space left" in text for text in sink.messages)
+        assert read_checkpoint(numbered_checkpoint(trainer.folders.checkpoints, 3))["replay_buffers"] == []
+
+
+def test_learns_the_smallest_environment(tmp_path: Path) -> None:
+    trainer, _ = make_trainer(
+        tmp_path,
+        n_episodes=250,
+        checkpoint_interval=250,
+        n_evaluation_episodes=30,
+        hidden_size=64,
+        buffer_size=20_000,
+        buffer_min_size=500,
+        batch_size=64,
+        learning_rate=1e-3,
+        tau=5e-3,
+        averaging_steps=300,
+        eps_decay=0.98,
+    )
+    random = evaluation_metrics(play_levels(trainer.levels_to_evaluate(), trainer.observer, RandomPolicy(0)))
+    trainer.run()
+    learned = trainer.last_evaluation
+    assert learned["evaluation/completions_mean"] > random["evaluation/completions_mean"] + 0.2
+    assert learned["evaluation/scores_mean"] > random["evaluation/scores_mean"] + 0.15

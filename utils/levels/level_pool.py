@@ -1,0 +1,337 @@
+"""Where levels come from: an endless stream for training, made ahead by other processes, a fixed set for evaluation."""
+
+import contextlib
+import queue
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from flatland.envs.rail_env import RailEnv
+
+from utils.levels.env_configs import EnvConfig, SavedEnv, make_rail_env
+from utils.levels.fast_reset import make_rail_env_fast
+from utils.levels.flatland_workarounds import clear_flatland_caches
+from utils.levels.level_cache import LevelCache
+from utils.levels.level_process import Answer, Kind, LevelProcess
+from utils.levels.level_snapshot import LevelSnapshot
+from utils.levels.packed_level import UnpackableLevelError, pack_level, unpack_level
+from utils.simulator.compiled_simulator import CompiledSimulator, UnsupportedLevel
+from utils.system.seeds import Stream, level_seed
+
+# Each level leaves about 2 MB in flatland's caches (ten trains, 30 x 30 cells). Clearing costs the same per
+# level however seldom it is done, but other environments in play then fill the caches with their answers again.
+LEVELS_BETWEEN_CLEARINGS = 10
+
+LEVELS_AHEAD = 64  # an evaluation takes long enough to make some dozens
+MAX_ENDED_WORKERS = 3  # in a row, without a level between them
+SECONDS_FOR_A_LEVEL = 300  # the largest official configurations take about a tenth of it
+
+
+class _CacheKeeper:
+    """Clears flatland's caches now and then as levels are handed out."""
+
+    def __init__(self) -> None:
+        self._levels_since_clearing = 0
+
+    def count(self) -> None:
+        """Call it once for each level handed out."""
+        self._levels_since_clearing += 1
+        if self._levels_since_clearing >= LEVELS_BETWEEN_CLEARINGS:
+            clear_flatland_caches()
+            self._levels_since_clearing = 0
+
+
+class TrainingLevels:
+    """An endless stream of levels, each made when it is asked for, by the fast way that gives the same levels.
+
+    Args:
+        config: the distribution of levels; with a saved environment only the malfunctions differ.
+        seed: the seed of the training, a non-negative integer.
+    """
+
+    def __init__(self, config: EnvConfig | SavedEnv, seed: int) -> None:
+        self.config = config
+        self.seed = seed
+        self._caches = _CacheKeeper()
+
+    def make(self, k: int) -> RailEnv:
+        """Level ``k``, reset and ready to play: a function of ``(seed, k)`` alone, in whatever order and process."""
+        self._caches.count()
+        seed = level_seed(self.seed, Stream.TRAINING_LEVELS, k)
+        if isinstance(self.config, SavedEnv):
+            return make_rail_env(self.config, seed)
+        return make_rail_env_fast(self.config, seed)
+
+
+class EvaluationLevels:
+    """``count`` levels that stay the same, malfunctions included, so that evaluations can be compared.
+
+    The first time a level is asked for it is generated in flatland's plain way, afterwards it is restored from a
+    snapshot: about 60 kB and 1 ms (ten trains, 30 x 30 cells).
+
+    Args:
+        config: the distribution of levels; with a saved environment only the malfunctions differ.
+        seed: the seed of the training; these levels never meet its training levels.
+        count: how many levels there are, at least 1.
+
+    Raises:
+        ValueError: ``count`` is below 1.
+    """
+
+    def __init__(self, config: EnvConfig | SavedEnv, seed: int, count: int) -> None:
+        if count < 1:
+            raise ValueError(f"an evaluation needs at least one level, got {count}")
+        self.config = config
+        self.seed = seed
+        self._snapshots: list[LevelSnapshot | None] = [None] * count
+        self._caches = _CacheKeeper()
+
+    def __len__(self) -> int:
+        return len(self._snapshots)
+
+    def make(self, i: int) -> RailEnv:
+        """Level ``i``, reset and ready to play; every call gives an environment of its own.
+
+        Raises:
+            IndexError: ``i`` is not in ``range(len(self))``.
+        """
+        if not 0 <= i < len(self):
+            raise IndexError(f"there are {len(self)} evaluation levels, got index {i}")
+        self._caches.count()
+        snapshot = self._snapshots[i]
+        if snapshot is None:
+            env = make_rail_env(self.config, level_seed(self.seed, Stream.EVALUATION_LEVELS, i))
+            self._snapshots[i] = snapshot = LevelSnapshot.take(env)
+        return snapshot.restore()
+
+
+class LevelPool:
+    """The levels of ``TrainingLevels`` in play on the compiled simulator, made ahead by background processes.
+
+    Levels are asked for in rising order, with whatever number it begins, or in the order that ``expect`` was told.
+    Each is the same, to the bit, whoever made it. While the processes start, which takes seconds, and whenever they
+    cannot deliver, levels are made here, in the process that asks; nothing ever depends on them but time.
+
+    The processes start when a level is first asked for that is not in the cache. ``close`` ends them; a pool that
+    is asked again afterwards starts new ones.
+
+    Args:
+        config: the distribution of levels; with a saved environment only the malfunctions differ.
+        seed: the seed of the training, a non-negative integer.
+        n_workers: how many processes; with 0 all levels are made here.
+        end: levels from this number on are not made ahead.
+        n_ahead: how many levels to keep ready, at least 1. They are small.
+        cache_folder: where to keep levels for other trainings with the same configuration and seed, if anywhere.
+        warn: gets a sentence about what goes wrong but does not matter in the end.
+    """
+
+    def __init__(
+        self,
+        config: EnvConfig | SavedEnv,
+        seed: int,
+        n_workers: int = 1,
+        *,
+        end: int | None = None,
+        n_ahead: int = LEVELS_AHEAD,
+        cache_folder: Path | None = None,
+        warn: Callable[[str], None] = warnings.warn,
+    ) -> None:
+        self.levels = TrainingLevels(config, seed)
+        self._cache = None if cache_folder is None else LevelCache(cache_folder, config, seed, warn)
+        self._workers = _Workers(config, seed, n_workers, warn)
+        self._end = end
+        self._n_ahead = n_ahead
+        self._warn = warn
+        self._ready: dict[int, bytes | UnsupportedLevel | None] = {}  # None: it must be made here
+        self._expected: list[int] | None = None  # None: those that follow
+
+    def __enter__(self) -> "LevelPool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """The numbers of the background processes."""
+        return self._workers.pids
+
+    def simulator(self, k: int) -> CompiledSimulator:
+        """Level ``k``, ready to play; it belongs to the caller.
+
+        Raises:
+            UnsupportedLevel: the compiled simulator cannot play it.
+        """
+        packed = self._packed(k)
+        if isinstance(packed, UnsupportedLevel):
+            raise packed
+        if packed is not None:
+            try:
+                return unpack_level(packed)
+            except UnpackableLevelError as error:
+                self._warn(f"level {k} of the cache is made anew: {error}.")
+        return self._make_here(k)
+
+    def packed(self, k: int) -> bytes:
+        """Level ``k`` as ``pack_level`` gives it, for another process.
+
+        Raises:
+            UnsupportedLevel: the compiled simulator cannot play it.
+            UnpackableLevelError: it cannot be packed.
+        """
+        packed = self._packed(k)
+        if isinstance(packed, UnsupportedLevel):
+            raise packed
+        return pack_level(self._make_here(k)) if packed is None else packed
+
+    def expect(self, levels: Sequence[int]) -> None:
+        """Makes these ahead from now on, for one who plays some levels and not others."""
+        self._expected = list(levels)
+        self._make_ahead(0)
+
+    def wait_until_ready(self) -> None:
+        """Waits until every process that was started can be asked for levels, or has ended. For measurements."""
+        while self._workers.n_starting:
+            self._take(self._workers.next_answer(SECONDS_FOR_A_LEVEL))
+
+    def close(self) -> None:
+        """Ends all processes and writes the cache; what they have made but not handed out is forgotten."""
+        self._workers.end()
+        self._ready.clear()
+        if self._cache is not None:
+            self._cache.flush()
+
+    def _packed(self, k: int) -> bytes | UnsupportedLevel | None:
+        """A level that was made already or is being made; None if it must be made here."""
+        while answer := self._workers.next_answer(0):
+            self._take(answer)
+        if self._expected is not None and k in self._expected:
+            self._expected.remove(k)
+        self._make_ahead(k + 1)
+        cached = self._cache.get(k) if self._cache is not None else None
+        if cached is not None:
+            return cached
+        while k not in self._ready and self._workers.is_making(k):
+            answer = self._workers.next_answer(SECONDS_FOR_A_LEVEL)
+            if answer is None:
+                self._workers.give_up("do not answer")
+            else:
+                self._take(answer)
+        return self._ready.pop(k, None)
+
+    def _make_ahead(self, first: int) -> None:
+        """Asks for the levels from ``first`` on, or those expected, that are neither here nor asked for."""
+        if self._expected is None:
+            end = first + self._n_ahead if self._end is None else min(first + self._n_ahead, self._end)
+            wanted: Sequence[int] = range(first, end)
+        else:
+            wanted = self._expected
+        for k in [k for k in self._ready if k != first - 1 and k not in wanted]:
+            del self._ready[k]
+        for k in wanted:
+            if k not in self._ready and (self._cache is None or k not in self._cache):
+                self._workers.ask(k)
+
+    def _take(self, answer: Answer | None) -> None:
+        """Keeps the level that a process has delivered."""
+        if answer is None:
+            return
+        if answer.kind is Kind.LEVEL:
+            self._ready[answer.number] = answer.content
+            if self._cache is not None:
+                self._cache.put(answer.number, answer.content)
+        elif answer.kind is Kind.UNSUPPORTED:
+            self._ready[answer.number] = UnsupportedLevel(answer.content.decode())
+        elif answer.kind is Kind.FAILED:
+            self._ready[answer.number] = None
+
+    def _make_here(self, k: int) -> CompiledSimulator:
+        simulator = CompiledSimulator.from_env(self.levels.make(k))
+        if self._cache is not None:
+            with contextlib.suppress(UnpackableLevelError):  # it is only not kept
+                self._cache.put(k, pack_level(simulator))
+        return simulator
+
+
+class _Workers:
+    """The background processes of a pool: started when needed, replaced when they end, shared out evenly."""
+
+    def __init__(self, config: EnvConfig | SavedEnv, seed: int, n_workers: int, warn: Callable[[str], None]) -> None:
+        self._config = config
+        self._seed = seed
+        self._n_workers = n_workers
+        self._warn = warn
+        self._processes: list[LevelProcess] = []
+        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._ended = 0  # in a row
+        self._told_of_failure = False
+
+    @property
+    def pids(self) -> list[int]:
+        return [process.pid for process in self._processes]
+
+    @property
+    def n_starting(self) -> int:
+        return sum(not process.is_ready for process in self._processes)
+
+    def ask(self, k: int) -> None:
+        """Has level ``k`` made, unless it is being made; while no process is ready nothing is asked for."""
+        self._start()
+        ready = [process for process in self._processes if process.is_ready]
+        if ready and not self.is_making(k):
+            min(ready, key=lambda process: len(process.asked)).ask(k)
+
+    def is_making(self, k: int) -> bool:
+        """Whether some process has been asked for level ``k`` and has not answered."""
+        return any(k in process.asked for process in self._processes)
+
+    def next_answer(self, seconds: float) -> Answer | None:
+        """The next answer, after all that it says about the processes has been done; None if none comes in time."""
+        try:
+            answer = self._answers.get(seconds > 0, seconds or None)
+        except queue.Empty:
+            return None
+        process = answer.process
+        if process not in self._processes:
+            pass  # it has been ended meanwhile
+        elif answer.kind is Kind.ENDED:
+            self._replace(process)
+        elif answer.kind is Kind.READY:
+            process.is_ready = True
+        else:
+            process.asked.remove(answer.number)
+            self._ended = 0
+            if answer.kind is Kind.FAILED and not self._told_of_failure:
+                self._told_of_failure = True
+                self._warn(f"a level was not made ahead ({answer.content.decode()}).")
+        return answer
+
+    def end(self) -> None:
+        """Ends all processes."""
+        for process in self._processes:
+            process.end()
+        self._processes.clear()
+        self._answers = queue.SimpleQueue()
+
+    def give_up(self, why: str) -> None:
+        """From now on no level is made ahead."""
+        self._n_workers = 0
+        self.end()
+        self._warn(f"the processes that make levels ahead {why}: levels are made in the training process now.")
+
+    def _start(self) -> None:
+        while len(self._processes) < self._n_workers:
+            try:
+                self._processes.append(LevelProcess(self._config, self._seed, self._answers))
+            except OSError as error:
+                self.give_up(f"cannot be started ({error})")
+
+    def _replace(self, process: LevelProcess) -> None:
+        self._processes.remove(process)
+        code = process.end(patience=1)
+        self._ended += 1
+        if self._ended >= MAX_ENDED_WORKERS:
+            self.give_up(f"end again and again (the last one with exit code {code})")
+        else:
+            self._warn(f"a process that makes levels ahead has ended with exit code {code}; another takes its place.")
+            self._start()

@@ -1,0 +1,80 @@
+"""A process that makes training levels, as the training process sees it. What runs inside is ``level_worker``."""
+
+import pickle
+import queue
+import struct
+from collections import deque
+from dataclasses import dataclass
+from enum import IntEnum
+
+from utils.levels.env_configs import EnvConfig, SavedEnv
+from utils.system.child_process import ChildProcess
+
+# The worker is told with what configuration and seed first; then each request is the number of a level.
+REQUEST = struct.Struct("<q")
+ANSWER = struct.Struct("<bq")  # what it is and the number of the level; its content follows
+
+
+class Kind(IntEnum):
+    """What an answer is."""
+
+    READY = 0  # everything is imported and compiled
+    LEVEL = 1  # as ``pack_level`` gives it
+    UNSUPPORTED = 2  # the compiled simulator cannot play the level; the sentence that says why
+    FAILED = 3  # the level could not be made or packed; the sentence that says why
+    ENDED = 4  # put in by the parent when the process is no more
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What has come from a process."""
+
+    process: "LevelProcess"
+    kind: Kind
+    number: int = -1
+    content: bytes = b""
+
+
+class LevelProcess:
+    """A process that makes the levels it is asked for, one after the other. It ends with this process.
+
+    Args:
+        config: what levels to make.
+        seed: see ``TrainingLevels``.
+        answers: where all its answers are put.
+
+    Attributes:
+        is_ready: whether it has said so; until then it is better not to ask.
+        asked: numbers of the levels it has been asked for and has not answered, oldest first.
+
+    Raises:
+        OSError: the process cannot be started.
+    """
+
+    def __init__(self, config: EnvConfig | SavedEnv, seed: int, answers: "queue.SimpleQueue[Answer]") -> None:
+        self.is_ready = False
+        self.asked: deque[int] = deque()
+        self._answers = answers
+        self._child = ChildProcess("utils.levels.level_worker", self._received)
+        self._child.send(pickle.dumps((config, seed)))
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._child.pid
+
+    def ask(self, number: int) -> None:
+        """Asks for a level; never waits."""
+        self.asked.append(number)
+        self._child.send(REQUEST.pack(number))
+
+    def end(self, patience: float = 0) -> int:
+        """Ends the process and returns its exit code; see ``ChildProcess.end``."""
+        return self._child.end(patience)
+
+    def _received(self, message: bytes | None) -> None:
+        if message is None:
+            self._answers.put(Answer(self, Kind.ENDED))
+            return
+        kind, number = ANSWER.unpack_from(message)
+        self._answers.put(Answer(self, Kind(kind), number, message[ANSWER.size :]))

@@ -1,0 +1,53 @@
+"""What runs inside a level process: it reads numbers of levels and writes the levels. See ``level_process``.
+
+What takes seconds to import is imported late: until then the process already ends with its parent.
+"""
+
+import gc
+import pickle
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from utils.system.child_main import Messages, serve
+
+if TYPE_CHECKING:
+    from utils.levels.level_pool import TrainingLevels
+    from utils.levels.level_process import Kind
+
+
+def main() -> None:
+    """Serves the parent until it hangs up; never returns."""
+    serve(_make_levels)
+
+
+def _make_levels(messages: Messages, send: Callable[[bytes], None]) -> None:
+    gc.disable()  # imports leave no garbage that is worth the time
+    from utils.levels.env_configs import ENV_CONFIGS
+    from utils.levels.level_pool import TrainingLevels
+    from utils.levels.level_process import ANSWER, REQUEST, Kind
+
+    warnings.simplefilter("ignore")  # the parent warns of everything itself
+    _make(TrainingLevels(ENV_CONFIGS["Tiny"], 0), 0)  # compiles what is to be compiled
+    levels = TrainingLevels(*pickle.loads(messages.get()))
+    gc.freeze()  # what is there now stays for good and need not be searched again and again
+    gc.enable()
+    send(ANSWER.pack(Kind.READY, -1))
+    while True:
+        (number,) = REQUEST.unpack(messages.get())
+        kind, content = _make(levels, number)
+        send(ANSWER.pack(kind, number) + content)
+
+
+def _make(levels: "TrainingLevels", number: int) -> tuple["Kind", bytes]:
+    """A level, or why there is none."""
+    from utils.levels.level_process import Kind
+    from utils.levels.packed_level import pack_level
+    from utils.simulator.compiled_simulator import CompiledSimulator, UnsupportedLevel
+
+    try:
+        return Kind.LEVEL, pack_level(CompiledSimulator.from_env(levels.make(number)))
+    except UnsupportedLevel as error:
+        return Kind.UNSUPPORTED, str(error).encode()
+    except Exception as error:  # the parent makes the level itself and meets the same
+        return Kind.FAILED, f"{type(error).__name__}: {error}".encode()

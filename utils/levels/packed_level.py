@@ -1,0 +1,171 @@
+"""A level that is ready for ``CompiledSimulator`` as a few kilobytes, to be sent between processes or kept on disk.
+
+The distance map, nearly all of a level (288 kB for ten trains on 30 x 30 cells), is left out and computed again: that
+takes a fraction of a millisecond. So are the zeros of the table of malfunctions.
+"""
+
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.levels.fast_reset import distances_to
+from utils.simulator.compiled_simulator import CompiledSimulator, warn_if_flatland_is_unproven
+from utils.simulator.rail_grid import exits_of
+from utils.simulator.rail_rewards import N_HALTS, N_WEIGHTS
+from utils.simulator.rail_state import (
+    N_CONSTANTS,
+    N_DYNAMIC,
+    TARGET_COLUMN,
+    TARGET_DIRECTIONS,
+    TARGET_ROW,
+    RailState,
+)
+from utils.simulator.rail_step import N_PLANS
+
+# Raise it whenever the same level would be packed differently, or would be another level: caches on disk ask for it.
+FORMAT = 1
+
+# FORMAT, the rows of the five tables, and the sizes that a level chooses: see ``_layout``.
+_HEADER = struct.Struct("<12i")
+_KIND = (FORMAT, N_CONSTANTS, N_DYNAMIC, N_PLANS, N_HALTS, N_WEIGHTS)
+_FASTEST = 1  # of zlib: four times smaller in 0.1 ms
+
+
+class UnpackableLevelError(ValueError):
+    """The level cannot be packed, or what was packed is damaged; the message is one sentence."""
+
+
+def pack_level(simulator: CompiledSimulator) -> bytes:
+    """The level of a simulator that has not been stepped.
+
+    Raises:
+        UnpackableLevelError: it has been stepped, or its distance map is not the one that its map and targets give.
+    """
+    state = simulator.state
+    if state.elapsed_steps != 0:
+        raise UnpackableLevelError(f"only a level at step 0 can be packed, this one is at {state.elapsed_steps}")
+    if not np.array_equal(state.distance_map, distance_map_of(state.grid, state.constants)):
+        raise UnpackableLevelError("the distance map of the level is not the one that its map and targets give")
+    (places,) = np.nonzero(simulator.malfunctions.ravel())
+    sizes = (state.n_trains, *state.grid.shape, state.max_episode_steps, simulator.halts.shape[1], len(places))
+    # the type is told: what mypy infers for it depends on the order in which it meets the modules
+    arrays: tuple[NDArray[Any], ...] = (
+        state.constants,
+        state.dynamic,
+        simulator.plans,
+        simulator.halts,
+        simulator.weights,
+        places,
+        simulator.malfunctions.ravel()[places],
+        state.grid,
+        np.packbits(state.level_free),
+    )
+    parts = [_HEADER.pack(*_KIND, *sizes)]
+    for array, (kind, _) in zip(arrays, _layout(*sizes), strict=True):
+        parts.append(array.astype(kind).tobytes())
+    return zlib.compress(b"".join(parts), _FASTEST)
+
+
+def unpack_level(packed: bytes) -> CompiledSimulator:
+    """The simulator that was packed, with arrays of its own.
+
+    Raises:
+        UnpackableLevelError: the bytes are damaged, or another format's.
+    """
+    warn_if_flatland_is_unproven()
+    try:
+        content = zlib.decompress(packed)
+        header = _HEADER.unpack_from(content)
+        if header[: len(_KIND)] != _KIND:
+            raise ValueError(f"its format is {header[: len(_KIND)]} instead of {_KIND}")
+        sizes = header[len(_KIND) :]
+        arrays = _arrays(content, *sizes)
+    except (zlib.error, struct.error, ValueError) as error:
+        raise UnpackableLevelError(f"the packed level cannot be used: {error}") from error
+    return _simulator(arrays, *sizes)
+
+
+def _layout(
+    n_trains: int, height: int, width: int, _max_episode_steps: int, n_halts: int, n_malfunctions: int
+) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Types and shapes of the arrays behind the header, little-endian, in this order."""
+    return (
+        ("<i4", (N_CONSTANTS, n_trains)),
+        ("<i4", (N_DYNAMIC, n_trains)),
+        ("<i4", (N_PLANS, n_trains)),
+        ("<f8", (N_HALTS, n_halts)),
+        ("<f8", (N_WEIGHTS,)),
+        ("<i4", (n_malfunctions,)),  # places in the table of malfunctions
+        ("<i4", (n_malfunctions,)),  # what stands there
+        ("<u2", (height, width)),  # the grid
+        ("u1", ((height * width + 7) // 8,)),  # level-free cells, a bit each
+    )
+
+
+def _arrays(content: bytes, *sizes: int) -> list[NDArray]:
+    """Copies of the arrays behind the header.
+
+    Raises:
+        ValueError: the content is too short or too long for its sizes.
+    """
+    arrays = []
+    offset = _HEADER.size
+    for kind, shape in _layout(*sizes):
+        count = int(np.prod(shape))
+        array = np.frombuffer(content, kind, count, offset) if count else np.empty(0, kind)
+        offset += array.nbytes
+        arrays.append(array.reshape(shape).astype(array.dtype.newbyteorder("=")))
+    if offset != len(content):
+        raise ValueError(f"{len(content)} bytes instead of {offset}")
+    return arrays
+
+
+def _simulator(
+    arrays: list[NDArray],
+    n_trains: int,
+    height: int,
+    width: int,
+    max_episode_steps: int,
+    _n_halts: int,
+    _n_malfunctions: int,
+) -> CompiledSimulator:
+    constants, dynamic, plans, halts, weights, places, durations, grid, level_free_bits = arrays
+    has_target = np.zeros(grid.shape, dtype=np.bool_)
+    has_target[constants[TARGET_ROW], constants[TARGET_COLUMN]] = True
+    level_free = np.unpackbits(level_free_bits, count=grid.size).astype(np.bool_).reshape(height, width)
+    state = RailState(grid, distance_map_of(grid, constants), level_free, has_target, constants, max_episode_steps)
+    state.dynamic[:] = dynamic
+    malfunctions = np.zeros((max_episode_steps, n_trains), dtype=np.int32)
+    malfunctions.ravel()[places] = durations
+    return CompiledSimulator(state, plans, malfunctions, halts, weights)
+
+
+def distance_map_of(grid: NDArray[np.uint16], constants: NDArray[np.int32]) -> NDArray[np.float64]:
+    """flatland's distance map.
+
+    Args:
+        grid: ``[height, width]``.
+        constants: ``[N_CONSTANTS, trains]``, see ``RailState``.
+
+    Returns:
+        ``[trains, height, width, 4]``.
+    """
+    distances = np.empty((constants.shape[1], *grid.shape, 4))
+    first_with: dict[tuple[int, int, int], int] = {}
+    targets = zip(*constants[[TARGET_ROW, TARGET_COLUMN, TARGET_DIRECTIONS]].tolist(), strict=True)
+    for train, (row, column, directions) in enumerate(targets):
+        same = first_with.setdefault((row, column, directions), train)
+        if same < train:
+            distances[train] = distances[same]
+            continue
+        cell = int(grid[row, column])
+        # As flatland does, leave out directions in which no train can be there.
+        arriving = [
+            direction for direction in range(4) if directions >> (3 - direction) & 1 and exits_of(cell, direction)
+        ]
+        rows = [(row, column, direction) for direction in arriving]
+        distances[train] = distances_to(grid, np.array(rows, dtype=np.int64).reshape(-1, 3))
+    return distances

@@ -1,0 +1,356 @@
+"""The tree observation of flatland's ``TreeObsForRailEnv``, compiled, over ``RailState``.
+
+Values equal those of ``TreeObsForRailEnv(max_depth, ShortestPathPredictorForRailEnv(30))`` of flatland-rl 4.3.0 to
+the last bit. There the distance of a predicted conflict is always infinite (a comparison that can never hold), so
+nothing is predicted here unless a ``Forecast`` is given: then that one value is what flatland means to compute, see
+``predicted_conflicts``. numba compiles these functions once with and once without a forecast, and the tests for
+None cost nothing.
+
+Nodes are stored in preorder: the root, then the subtrees left, forward, right and back. Missing nodes are -inf in
+all their values, missing values of a node are +inf.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.observation.predicted_conflicts import Forecast, clear_forecast, is_conflict_predicted, predict_trains
+from utils.simulator.rail_grid import (
+    COLUMN_STEP,
+    DIAMOND_CROSSING,
+    ROW_STEP,
+    count_exits,
+    count_transitions,
+    exits_of,
+    first_exit,
+    has_exit,
+    is_inside,
+)
+from utils.simulator.rail_state import (
+    DENOMINATOR,
+    DIRECTION,
+    INITIAL_COLUMN,
+    INITIAL_ROW,
+    MALFUNCTION_COUNTER,
+    MALFUNCTION_OFF_MAP,
+    SPEED,
+    STATE,
+    TARGET_COLUMN,
+    TARGET_ROW,
+    RailState,
+    configuration_of,
+    mark_trains,
+    unmark_trains,
+)
+from utils.system.compiled import compiled, compiled_helper
+
+# Values of a node, in the order of flatland's Node. Distances are in cells from the observing train.
+(
+    OWN_TARGET,
+    OTHER_TARGET,
+    OTHER_TRAIN,
+    POTENTIAL_CONFLICT,
+    UNUSABLE_SWITCH,
+    NEXT_BRANCH,
+    TO_TARGET,  # from the end of the branch
+    SAME_DIRECTION,  # trains
+    OPPOSITE_DIRECTION,  # trains
+    LONGEST_MALFUNCTION,  # steps
+    SLOWEST_SPEED,  # of the trains in the same direction, cells a step
+    READY_TRAINS,  # trains that will depart from cells where another train is
+) = range(12)
+N_NODE_VALUES = 12
+
+BRANCHES = ("left", "forward", "right", "back")
+
+# How a branch ends: at a switch and in a dead end the tree goes on, elsewhere it does not.
+_SWITCH, _DEAD_END, _CLOSED = range(3)
+
+
+@compiled
+def count_nodes(max_depth: int) -> int:
+    """Nodes of a full tree: 1, 5, 21, 85 at depth 0, 1, 2, 3; 0 below depth 0."""
+    return ((1 << 2 * (max_depth + 1)) - 1) // 3 if max_depth >= 0 else 0
+
+
+class TreeScratch:
+    """Memory that the compiled functions use again and again, for one size of grid and one depth.
+
+    Attributes:
+        waiting: int32 [cells], trains that will depart from a cell; all zero between calls.
+        visited: int64 [cells x 4], the number of the last branch that came through a cell in a direction.
+        n_branches: int64 [1], the branches explored so far; their numbers make clearing ``visited`` needless.
+        stack: int64 [branches, 6], branches still to explore: node, row, column, direction, distance, depth.
+    """
+
+    def __init__(self, n_cells: int, max_depth: int) -> None:
+        self.n_cells = n_cells
+        self.waiting = np.zeros(n_cells, dtype=np.int32)
+        self.visited = np.zeros(n_cells * 4, dtype=np.int64)
+        self.n_branches = np.zeros(1, dtype=np.int64)
+        self.stack = np.empty((3 * max_depth + 4, 6), dtype=np.int64)
+
+
+@compiled_helper
+def mark_waiting_trains(waiting: np.ndarray, width: int, constants: np.ndarray, dynamic: np.ndarray, sign: int) -> None:
+    """Count (sign 1) or uncount (sign -1) the trains off the map at the cells where they will start."""
+    for handle in range(dynamic.shape[1]):
+        if dynamic[STATE, handle] <= MALFUNCTION_OFF_MAP:
+            waiting[constants[INITIAL_ROW, handle] * width + constants[INITIAL_COLUMN, handle]] += sign
+
+
+@compiled_helper
+def _look_at_train(
+    other: int, direction: int, distance: int, constants: np.ndarray, dynamic: np.ndarray, node: np.ndarray
+) -> None:
+    """Enter a train met on a branch, ``distance`` cells away, into the branch's node."""
+    node[OTHER_TRAIN] = min(node[OTHER_TRAIN], distance)
+    node[LONGEST_MALFUNCTION] = max(node[LONGEST_MALFUNCTION], dynamic[MALFUNCTION_COUNTER, other])
+    if dynamic[DIRECTION, other] == direction:
+        node[SAME_DIRECTION] += 1
+        node[SLOWEST_SPEED] = min(node[SLOWEST_SPEED], dynamic[SPEED, other] / constants[DENOMINATOR, other])
+    else:
+        node[OPPOSITE_DIRECTION] += 1
+
+
+@compiled_helper
+def _walk_branch(
+    handle: int,
+    row: int,
+    column: int,
+    direction: int,
+    distance: int,
+    grid: np.ndarray,
+    distance_map: np.ndarray,
+    has_target: np.ndarray,
+    constants: np.ndarray,
+    dynamic: np.ndarray,
+    occupant: np.ndarray,
+    waiting: np.ndarray,
+    visited: np.ndarray,
+    branch_number: int,
+    forecast: Forecast | None,
+    node: np.ndarray,
+) -> tuple[int, int, int, int, int]:
+    """Walk along the track to the branch's end and fill its node.
+
+    Returns how the branch ends, and row, column, direction and distance there. flatland looks for trains and
+    targets before it asks whether it has been in the cell before: a cell met twice counts twice, then ends the
+    branch. The own target ends a branch before a switch does.
+    """
+    height, width = grid.shape
+    node[:] = np.inf
+    node[SAME_DIRECTION : READY_TRAINS + 1] = 0.0
+    node[SLOWEST_SPEED] = 1.0
+    end = _CLOSED
+    while is_inside(height, width, row, column):
+        position = row * width + column
+        # On a level-free crossing flatland sees one of the two trains, the one with the higher handle.
+        other = max(occupant[2 * position], occupant[2 * position + 1]) - 1
+        if other >= 0:
+            _look_at_train(other, direction, distance, constants, dynamic, node)
+            node[READY_TRAINS] += waiting[position]
+        # Distances grow along a branch: the first conflict is the nearest.
+        if (
+            forecast is not None
+            and node[POTENTIAL_CONFLICT] == np.inf
+            and is_conflict_predicted(handle, row, column, direction, distance, grid, constants, forecast)
+        ):
+            node[POTENTIAL_CONFLICT] = distance
+        at_own_target = row == constants[TARGET_ROW, handle] and column == constants[TARGET_COLUMN, handle]
+        if at_own_target:
+            node[OWN_TARGET] = min(node[OWN_TARGET], distance)
+        elif has_target[row, column]:
+            node[OTHER_TARGET] = min(node[OTHER_TARGET], distance)
+        if visited[position * 4 + direction] == branch_number:
+            break
+        visited[position * 4 + direction] = branch_number
+        if at_own_target:
+            node[NEXT_BRANCH] = distance
+            node[TO_TARGET] = 0.0
+            return end, row, column, direction, distance
+
+        cell = int(grid[row, column])
+        exits = exits_of(cell, direction)
+        n_exits = count_exits(exits)
+        n_transitions = count_transitions(cell)
+        if n_transitions > 2 and n_exits < 2 and cell != DIAMOND_CROSSING:
+            node[UNUSABLE_SWITCH] = min(node[UNUSABLE_SWITCH], distance)
+        if n_exits == 0:
+            break
+        if n_exits > 1 or n_transitions == 1:
+            node[NEXT_BRANCH] = distance
+            end = _SWITCH if n_exits > 1 else _DEAD_END
+            break
+        direction = first_exit(exits)
+        row += ROW_STEP[direction]
+        column += COLUMN_STEP[direction]
+        distance += 1
+    if is_inside(height, width, row, column):
+        node[TO_TARGET] = distance_map[handle, row, column, direction]
+    return end, row, column, direction, distance
+
+
+@compiled_helper
+def _push_children(
+    stack: np.ndarray,
+    n_pending: int,
+    exits: int,
+    parent: int,
+    row: int,
+    column: int,
+    orientation: int,
+    distance: int,
+    depth: int,
+    max_depth: int,
+    end: int,
+) -> int:
+    """Put the branches that leave a node at ``depth`` on the stack; returns how many are pending then."""
+    subtree = count_nodes(max_depth - depth - 1)
+    for branch in range(4):
+        direction = (orientation + branch - 1) % 4
+        if end == _DEAD_END:  # the way back is in the forward slot
+            direction = (direction + 2) % 4
+        if has_exit(exits, direction):
+            stack[n_pending, 0] = parent + 1 + branch * subtree
+            stack[n_pending, 1] = row + ROW_STEP[direction]
+            stack[n_pending, 2] = column + COLUMN_STEP[direction]
+            stack[n_pending, 3] = direction
+            stack[n_pending, 4] = distance + 1
+            stack[n_pending, 5] = depth + 1
+            n_pending += 1
+    return n_pending
+
+
+@compiled_helper
+def explore_tree(
+    handle: int,
+    max_depth: int,
+    grid: np.ndarray,
+    distance_map: np.ndarray,
+    has_target: np.ndarray,
+    constants: np.ndarray,
+    dynamic: np.ndarray,
+    occupant: np.ndarray,
+    waiting: np.ndarray,
+    visited: np.ndarray,
+    n_branches: np.ndarray,
+    stack: np.ndarray,
+    forecast: Forecast | None,
+    nodes: np.ndarray,
+) -> None:
+    """Fill ``nodes``, float64 [count_nodes(max_depth), N_NODE_VALUES], with the tree of one train.
+
+    ``occupant``, ``waiting`` and ``forecast`` hold the trains (``mark_trains``, ``mark_waiting_trains``,
+    ``predict_trains``); for the other scratch memory see ``TreeScratch``. Without a forecast no conflict is seen.
+    """
+    nodes[:] = -np.inf
+    row, column, direction = configuration_of(handle, constants, dynamic)
+    root = nodes[0]
+    root[:] = 0.0
+    root[TO_TARGET] = distance_map[handle, row, column, direction]
+    root[LONGEST_MALFUNCTION] = dynamic[MALFUNCTION_COUNTER, handle]
+    root[SLOWEST_SPEED] = dynamic[SPEED, handle] / constants[DENOMINATOR, handle]
+    exits = exits_of(int(grid[row, column]), direction)
+    # Only the root turns its forward branch towards a single way out; it knows no dead ends.
+    orientation = first_exit(exits) if count_exits(exits) == 1 else int(direction)
+    n_pending = 0
+    if max_depth > 0:
+        n_pending = _push_children(stack, 0, exits, 0, row, column, orientation, 0, 0, max_depth, _SWITCH)
+    while n_pending > 0:
+        n_pending -= 1
+        index, depth = stack[n_pending, 0], stack[n_pending, 5]
+        n_branches[0] += 1
+        end, end_row, end_column, end_direction, distance = _walk_branch(
+            handle,
+            stack[n_pending, 1],
+            stack[n_pending, 2],
+            stack[n_pending, 3],
+            stack[n_pending, 4],
+            grid,
+            distance_map,
+            has_target,
+            constants,
+            dynamic,
+            occupant,
+            waiting,
+            visited,
+            n_branches[0],
+            forecast,
+            nodes[index],
+        )
+        if end != _CLOSED and depth < max_depth:
+            exits = exits_of(int(grid[end_row, end_column]), end_direction)
+            n_pending = _push_children(
+                stack, n_pending, exits, index, end_row, end_column, end_direction, distance, depth, max_depth, end
+            )
+
+
+@compiled
+def _explore_trees(
+    max_depth: int,
+    grid: np.ndarray,
+    distance_map: np.ndarray,
+    level_free: np.ndarray,
+    has_target: np.ndarray,
+    constants: np.ndarray,
+    dynamic: np.ndarray,
+    occupant: np.ndarray,
+    waiting: np.ndarray,
+    visited: np.ndarray,
+    n_branches: np.ndarray,
+    stack: np.ndarray,
+    forecast: Forecast | None,
+    nodes: np.ndarray,
+) -> None:
+    mark_trains(occupant, level_free, dynamic)
+    mark_waiting_trains(waiting, grid.shape[1], constants, dynamic, 1)
+    if forecast is not None:
+        predict_trains(grid, distance_map, constants, dynamic, forecast)
+    for handle in range(dynamic.shape[1]):
+        explore_tree(
+            handle,
+            max_depth,
+            grid,
+            distance_map,
+            has_target,
+            constants,
+            dynamic,
+            occupant,
+            waiting,
+            visited,
+            n_branches,
+            stack,
+            forecast,
+            nodes[handle],
+        )
+    if forecast is not None:
+        clear_forecast(forecast)
+    mark_waiting_trains(waiting, grid.shape[1], constants, dynamic, -1)
+    unmark_trains(occupant, level_free, dynamic)
+
+
+def tree_observation(state: RailState, max_depth: int, with_conflicts: bool = False) -> NDArray[np.float64]:
+    """The trees of all trains, float64 [trains, count_nodes(max_depth), N_NODE_VALUES], not normalised.
+
+    For looking at trees and comparing them with flatland's. Training uses ``observation_utils.Observer``, which
+    normalises as it goes and keeps its scratch memory.
+    """
+    scratch = TreeScratch(state.grid.size, max_depth)
+    nodes = np.empty((state.n_trains, count_nodes(max_depth), N_NODE_VALUES), dtype=np.float64)
+    _explore_trees(
+        max_depth,
+        state.grid,
+        state.distance_map,
+        state.level_free,
+        state.has_target,
+        state.constants,
+        state.dynamic,
+        state.occupant,
+        scratch.waiting,
+        scratch.visited,
+        scratch.n_branches,
+        scratch.stack,
+        Forecast.for_state(state) if with_conflicts else None,
+        nodes,
+    )
+    return nodes

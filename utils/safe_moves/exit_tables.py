@@ -1,0 +1,218 @@
+"""What ``ways_out``, ``exit_order`` and ``move_judgement`` know about the trains of one level, as a few tables.
+
+The tables are few because numba hands over every array of a tuple in about ten numbers, and compiles code for each of
+them wherever one function calls another.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.safe_moves.train_sets import words_for
+from utils.simulator.rail_grid import MOVE_LEFT, MOVE_RIGHT, possible_move
+from utils.simulator.rail_state import RailState
+from utils.system.compiled import compiled, compiled_helper
+
+NO_WAY = -1
+OFF_MAP = -1
+
+# Rows of ``trains``.
+(
+    TARGET,  # cell
+    ARRIVES_IN,  # four bits, north lowest: the directions in which it may arrive there
+    AT,  # the key of the train's configuration, or OFF_MAP
+    PLACE,  # where in its known way it is
+    END,  # the length of its known way; 0 if none is known
+    STANDS,  # 1 if it is in the way of a search; the others are taken to have left. Between calls: the stuck ones
+    STUCK,  # 1 if it is on the map and cannot leave
+    MOVED,  # 1 if it is of the party and has moved; all 0 between calls
+    FAILED,  # 1 if it is of the party and there was no way past those that stand
+    WAITING,  # 1 if it is of the party and has not left yet; all 0 between calls
+    LAST_MOVE,  # the number of its last move
+    ASKED,  # and the next three, by direction: the key of a move that was unsafe when it was asked for last, or NO_WAY
+    ASKED_AT,  # and the next three: N_MOVES when a move was asked for last
+    ANSWER,  # and the next three: 4 x its key + what comes of it, true as long as N_MOVES is the same
+    # These are lists of trains.
+    BY_RANK,  # N_LEAVING of them, in the order in which they leave
+    PARTY,  # N_PARTY of them; see exit_order
+    STANDING,  # N_STANDING of them: those of the party that a search has to do with, also those that have moved
+    ARRIVALS,  # N_ARRIVALS of them: those that reach their targets in the step that is being put together
+) = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15, 19, 23, 24, 25, 26)
+_N_TRAIN_ROWS = 27
+
+# Places in ``counts``.
+N_LEAVING, N_STUCK, N_PARTY, N_STANDING, N_MOVES, N_SEARCHES, N_ARRIVALS = range(7)
+_N_COUNTS = 7
+
+# Columns of ``places``, of which there is a row for each configuration: the search goes from row to row.
+(
+    RESOURCE,  # see rail_grid.resource_of
+    ONWARD,  # the key of the configuration that comes next, NO_WAY, or if there is a choice SEVERAL - its fork
+    BACKWARD,  # the key of the configuration that comes before, NO_WAY, or if there are more SEVERAL - its merge
+    VISITED,  # the last search that came by
+    ORIGIN,  # from where the last search came
+    VISITED_BACK,  # the last search that came by on its way back from the target
+    PENDING,  # a list of configurations to look at, as places in ``forks``
+    PENDING_BACK,  # a list of configurations to look at on the way back from the target, as keys
+) = range(8)
+_N_PLACE_COLUMNS = 8
+SEVERAL = -2
+
+# A cut in ``found``: the key of the configuration that is cut off, the number of places, and the places.
+CUT_FROM, N_CUT_PLACES, CUT_PLACES = range(3)
+N_CUTS = 16  # remembered for each train
+CUT_SIZE = 32
+
+# A way in ``found``: how many configurations, and their keys.
+N_WAY_KEYS, WAY_KEYS = range(2)
+N_WAYS = 4  # remembered for each train
+_LONGEST_WAY = 2048
+
+# In ``sets``, after the four directions.
+WAITS_FOR, MET_BACK = 4, 5
+_N_SETS = 6
+
+
+@compiled_helper
+def key_of(cells: np.ndarray, row: int, column: int, direction: int) -> int:
+    """The number of a configuration."""
+    return 4 * int(cells[row, column]) + direction
+
+
+@compiled_helper
+def _link(key: int, side: int, other: int, places: np.ndarray, forks: np.ndarray, n_forks: int) -> int:
+    """Add a neighbour to ``ONWARD`` or ``BACKWARD`` of a configuration; returns how many forks there are then."""
+    known = int(places[key, side])
+    if known == NO_WAY:
+        places[key, side] = other
+        return n_forks
+    if known >= 0:
+        forks[n_forks, 0] = known
+        known = SEVERAL - n_forks
+        places[key, side] = known
+        n_forks += 1
+    place = 1
+    while forks[SEVERAL - known, place] != NO_WAY:
+        place += 1
+    forks[SEVERAL - known, place] = other
+    return n_forks
+
+
+@compiled
+def _lay_tracks(
+    grid: np.ndarray,
+    level_free: np.ndarray,
+    cells: np.ndarray,
+    side: int,
+    places: np.ndarray,
+    forks: np.ndarray,
+    n_forks: int,
+) -> int:
+    """Fill ``RESOURCE`` and one of ``ONWARD`` and ``BACKWARD``; returns how many forks there are then."""
+    for row in range(grid.shape[0]):
+        for column in range(grid.shape[1]):
+            if cells[row, column] < 0:
+                continue
+            for direction in range(4):
+                key = key_of(cells, row, column, direction)
+                axis = direction % 2 if level_free[row, column] else 0
+                places[key, RESOURCE] = 2 * cells[row, column] + axis
+                for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
+                    next_row, next_column, next_direction = possible_move(grid, row, column, direction, action)
+                    if next_row >= 0:
+                        following = key_of(cells, next_row, next_column, next_direction)
+                        first, second = (key, following) if side == ONWARD else (following, key)
+                        n_forks = _link(first, side, second, places, forks, n_forks)
+    return n_forks
+
+
+def _without_trains(state: RailState) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], int]:
+    """``cells``, ``places`` and ``forks`` of ``ExitTables``, and how many of these are no merges."""
+    cells = np.full(state.grid.shape, -1, dtype=np.int32)
+    has_rail = state.grid > 0
+    n_cells = np.count_nonzero(has_rail)
+    cells[has_rail] = np.arange(n_cells)
+    places = np.zeros((4 * n_cells, _N_PLACE_COLUMNS), dtype=np.int32)
+    places[:, [ONWARD, BACKWARD]] = NO_WAY
+    forks = np.full((8 * n_cells, 4), NO_WAY, dtype=np.int32)
+    n_forks = _lay_tracks(state.grid, state.level_free, cells, ONWARD, places, forks, 0)
+    end = _lay_tracks(state.grid, state.level_free, cells, BACKWARD, places, forks, n_forks)
+    return cells, places, forks[:end], n_forks
+
+
+def _distances_behind(forks: NDArray[np.int32], cells: NDArray[np.int32], state: RailState) -> NDArray[np.float64]:
+    """The distance map, float64 [trains, 4 x forks], where one choice at a fork leads."""
+    (cells_of_map,) = np.nonzero(cells.ravel() >= 0)
+    keys_of_map = 4 * cells_of_map[forks // 4] + forks % 4  # of any configuration where there is no choice
+    return np.take(state.distance_map.reshape(state.n_trains, -1), keys_of_map.ravel(), axis=1)
+
+
+class ExitTables(NamedTuple):
+    """Where the trains of one level are, on which ways and in which order they can leave, and memory for the search.
+
+    A configuration is written as one number, its *key*: 4 x cell + direction. Only cells with rails are counted, so
+    that what belongs together is close together in memory.
+
+    Attributes:
+        cells: int32 [height, width], the numbers of the cells, -1 where there are no rails.
+        distance_map: that of the ``RailState``, not copied.
+        forks: int32 [forks + merges, 4], the keys of where a choice leads, and of from where trains come together; the
+            rest of a row is NO_WAY. See ``SEVERAL``.
+        fork_distances: float64 [trains, 4 x forks], the distance map for where choices lead.
+        trains: int64 [rows, trains], see above.
+        counts: int64 [counts], see above.
+        occupant: int32 [2 x cells], handle + 1 of the train that stands there; see ``rail_grid.resource_of``.
+        places: int32 [configurations, columns], see above.
+        keys: int32 [trains, configurations], the known way of each train, which may have begun before it.
+        crossing: int64 [cells, words], the trains, a bit each, whose known way leads on through a cell.
+        sets: int64 [trains, sets, words], sets of trains: by direction, those whose positions made the train's move
+            unsafe (see ``ASKED``); ``WAITS_FOR``, those that the last search for the train has met, unless it has
+            found a way; ``MET_BACK``, those that it has met on its way back from the target.
+        found: int32 [trains, size], what earlier searches have found, see above. First ``N_CUTS`` cuts: as long as
+            other trains stand at all places of a cut there is no way. Then ``N_WAYS`` ways.
+    """
+
+    cells: NDArray[np.int32]
+    distance_map: NDArray[np.float64]
+    forks: NDArray[np.int32]
+    fork_distances: NDArray[np.float64]
+    trains: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    occupant: NDArray[np.int32]
+    places: NDArray[np.int32]
+    keys: NDArray[np.int32]
+    crossing: NDArray[np.int64]
+    sets: NDArray[np.int64]
+    found: NDArray[np.int32]
+
+    @classmethod
+    def for_state(cls, state: RailState) -> "ExitTables":
+        """An empty map of that level."""
+        cells, places, forks, n_forks = _without_trains(state)
+        n_trains, n_cells, n_words = state.n_trains, len(places) // 4, words_for(state.n_trains)
+        trains = np.zeros((_N_TRAIN_ROWS, n_trains), dtype=np.int64)
+        trains[TARGET] = cells[state.target_row, state.target_column]
+        arrives = state.distance_map[np.arange(n_trains), state.target_row, state.target_column] == 0
+        trains[ARRIVES_IN] = arrives @ (1 << np.arange(4))
+        trains[AT] = OFF_MAP
+        trains[ASKED : ASKED + 4] = trains[ANSWER : ANSWER + 4] = NO_WAY
+        way_size = WAY_KEYS + min(4 * n_cells, _LONGEST_WAY)
+        found = np.empty((n_trains, N_CUTS * CUT_SIZE + N_WAYS * way_size), dtype=np.int32)
+        found[:, CUT_FROM : N_CUTS * CUT_SIZE : CUT_SIZE] = NO_WAY
+        found[:, N_CUTS * CUT_SIZE + N_WAY_KEYS :: way_size] = 0
+        return cls(
+            cells=cells,
+            distance_map=state.distance_map,
+            forks=forks,
+            fork_distances=_distances_behind(forks[:n_forks], cells, state),
+            trains=trains,
+            counts=np.zeros(_N_COUNTS, dtype=np.int64),
+            occupant=np.zeros(2 * n_cells, dtype=np.int32),
+            places=places,
+            # a search comes through a configuration once; what no way is long enough to use costs no memory
+            keys=np.empty((n_trains, 4 * n_cells), dtype=np.int32),
+            crossing=np.zeros((n_cells, n_words), dtype=np.int64),
+            found=found,
+            sets=np.zeros((n_trains, _N_SETS, n_words), dtype=np.int64),
+        )

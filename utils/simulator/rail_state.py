@@ -1,0 +1,319 @@
+"""``RailState``: one level and the trains on it as plain arrays.
+
+Observations, action masks and policies only ever see these arrays. Each per-train integer is a row of one of two
+int32 tables of shape [fields, trains]: ``constants`` and ``dynamic``. The names of the rows below are compile-time
+constants inside numba; in Python the rows are the properties of ``RailState``, which are views.
+
+Speeds and distances within a cell are integers in units of 1/denominator of a cell, so that nothing is rounded.
+"""
+
+import math
+import struct
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.simulator.rail_grid import resource_of
+from utils.system.compiled import compiled, compiled_helper
+
+if TYPE_CHECKING:
+    from flatland.envs.rail_env import RailEnv
+
+# The values of flatland's TrainState.
+WAITING, READY_TO_DEPART, MALFUNCTION_OFF_MAP, MOVING, STOPPED, MALFUNCTION, DONE = range(7)
+
+# Rows of ``constants``.
+(
+    INITIAL_ROW,
+    INITIAL_COLUMN,
+    INITIAL_DIRECTION,
+    EARLIEST_DEPARTURE,  # step
+    LATEST_ARRIVAL,  # step; at most NEVER
+    MAX_SPEED,  # cells a step, in units of 1/denominator
+    DENOMINATOR,
+    TARGET_ROW,
+    TARGET_COLUMN,
+    TARGET_DIRECTIONS,  # four bits, north highest: the directions in which the train may arrive
+) = range(10)
+N_CONSTANTS = 10
+
+# Rows of ``dynamic``. -1 stands for flatland's None.
+(
+    STATE,
+    PREVIOUS_STATE,
+    ROW,  # -1 off the map
+    COLUMN,
+    DIRECTION,
+    DISTANCE_IN_CELL,  # in units of 1/denominator
+    SPEED,  # cells a step, in units of 1/denominator; 0 for a standing train
+    MALFUNCTION_COUNTER,  # steps
+    N_MALFUNCTIONS,
+    ARRIVAL_TIME,  # step
+    ARRIVED_ROW,
+    ARRIVED_COLUMN,
+    ARRIVED_DIRECTION,
+) = range(13)
+N_DYNAMIC = 13
+
+# Stands for "no latest arrival", which flatland writes as sys.maxsize; far from the end of int32.
+NEVER = 2**30
+_MAX_DENOMINATOR = 2**20
+_NOWHERE = ((-1, -1), -1)
+
+
+class _TableRow:
+    """A property that is a view, int32 [trains], of one row of a table of ``RailState``."""
+
+    def __init__(self, table: str, row: int) -> None:
+        self._table = table
+        self._row = row
+
+    def __get__(self, state: "RailState", owner: type) -> NDArray[np.int32]:
+        row: NDArray[np.int32] = getattr(state, self._table)[self._row]
+        return row
+
+
+class RailState:
+    """A level and its trains.
+
+    Attributes:
+        grid: uint16 [height, width], flatland's transition bits.
+        distance_map: float64 [trains, height, width, 4], cells to the train's target, inf if unreachable. Shared
+            with the environment, not copied: it is by far the largest array of a level.
+        level_free: bool [height, width], crossings on two levels, which hold one train for each axis.
+        has_target: bool [height, width], cells that are the target of some train.
+        constants: int32 [N_CONSTANTS, trains].
+        dynamic: int32 [N_DYNAMIC, trains].
+        elapsed_steps, max_episode_steps: steps done, and the step at which the episode ends.
+        occupant: int32 [2 x cells], scratch memory of compiled functions; all zero between their calls.
+    """
+
+    initial_row = _TableRow("constants", INITIAL_ROW)
+    initial_column = _TableRow("constants", INITIAL_COLUMN)
+    initial_direction = _TableRow("constants", INITIAL_DIRECTION)
+    earliest_departure = _TableRow("constants", EARLIEST_DEPARTURE)
+    latest_arrival = _TableRow("constants", LATEST_ARRIVAL)
+    max_speed = _TableRow("constants", MAX_SPEED)
+    denominator = _TableRow("constants", DENOMINATOR)
+    target_row = _TableRow("constants", TARGET_ROW)
+    target_column = _TableRow("constants", TARGET_COLUMN)
+    target_directions = _TableRow("constants", TARGET_DIRECTIONS)
+
+    state = _TableRow("dynamic", STATE)
+    previous_state = _TableRow("dynamic", PREVIOUS_STATE)
+    row = _TableRow("dynamic", ROW)
+    column = _TableRow("dynamic", COLUMN)
+    direction = _TableRow("dynamic", DIRECTION)
+    distance_in_cell = _TableRow("dynamic", DISTANCE_IN_CELL)
+    speed = _TableRow("dynamic", SPEED)
+    malfunction = _TableRow("dynamic", MALFUNCTION_COUNTER)
+    n_malfunctions = _TableRow("dynamic", N_MALFUNCTIONS)
+    arrival_time = _TableRow("dynamic", ARRIVAL_TIME)
+    arrived_row = _TableRow("dynamic", ARRIVED_ROW)
+    arrived_column = _TableRow("dynamic", ARRIVED_COLUMN)
+    arrived_direction = _TableRow("dynamic", ARRIVED_DIRECTION)
+
+    def __init__(
+        self,
+        grid: NDArray[np.uint16],
+        distance_map: NDArray[np.float64],
+        level_free: NDArray[np.bool_],
+        has_target: NDArray[np.bool_],
+        constants: NDArray[np.int32],
+        max_episode_steps: int,
+    ) -> None:
+        self.grid = grid
+        self.distance_map = distance_map
+        self.level_free = level_free
+        self.has_target = has_target
+        self.constants = constants
+        self.max_episode_steps = max_episode_steps
+        self.n_trains = constants.shape[1]
+        self.dynamic = np.full((N_DYNAMIC, self.n_trains), -1, dtype=np.int32)
+        self.elapsed_steps = 0
+        self.occupant = np.zeros(2 * grid.size, dtype=np.int32)
+        # update() packs the trains one after the other; the table wants the fields one after the other.
+        self._packed = np.empty((self.n_trains, N_DYNAMIC), dtype=np.int32)
+        self._packed_format = f"={self._packed.size}i"
+        self._denominators: list[int] = self.denominator.tolist()
+
+    @classmethod
+    def from_env(cls, env: "RailEnv") -> "RailState":
+        """The state of an environment that was reset or loaded from a file, at any step.
+
+        Intermediate stops are allowed; nothing here depends on them, and flatland's distance map leads to the
+        last stop.
+
+        Raises:
+            ValueError: a train has targets in more than one cell, or the episode has no last step.
+        """
+        if not env._max_episode_steps:
+            raise ValueError("the environment has no maximum number of steps (_max_episode_steps): reset it first")
+        grid = np.ascontiguousarray(env.rail.grid, dtype=np.uint16)
+        level_free = np.zeros(grid.shape, dtype=np.bool_)
+        for position in env.resource_map.level_free_positions:
+            level_free[tuple(position)] = True
+        has_target = np.zeros(grid.shape, dtype=np.bool_)
+        constants = np.empty((N_CONSTANTS, len(env.agents)), dtype=np.int32)
+        for handle, agent in enumerate(env.agents):
+            constants[:, handle] = _constants_of(agent, _denominator_of(agent, env))
+            has_target[constants[TARGET_ROW, handle], constants[TARGET_COLUMN, handle]] = True
+        distance_map = np.ascontiguousarray(env.distance_map.get(), dtype=np.float64)
+        state = cls(grid, distance_map, level_free, has_target, constants, int(env._max_episode_steps))
+        state.update(env)
+        return state
+
+    def update(self, env: "RailEnv") -> None:
+        """Read the trains of the environment that this state was made from; call it after each ``env.step``.
+
+        Private attributes are read where flatland's properties would double the cost: about 1 us a train.
+        """
+        values: list[int] = []
+        for agent, denominator in zip(env.agents, self._denominators, strict=True):
+            machine = agent.state_machine
+            state = machine._state
+            previous = machine.previous_state
+            (row, column), direction = agent.current_configuration or _NOWHERE
+            counter = agent.speed_counter
+            speed = counter._speed
+            distance = counter._distance
+            handler = agent.malfunction_handler
+            arrival_time = agent.arrival_time
+            (arrived_row, arrived_column), arrived_direction = agent.target_configuration or _NOWHERE
+            values += (
+                state,
+                -1 if previous is None else previous,
+                row,
+                column,
+                direction,
+                # flatland resets the distance to the int 0; later it is a Fraction.
+                0 if type(distance) is int else distance._numerator * denominator // distance._denominator,
+                speed._numerator * denominator // speed._denominator,
+                handler._malfunction_down_counter,
+                handler.num_malfunctions,
+                -1 if arrival_time is None else arrival_time,
+                arrived_row,
+                arrived_column,
+                arrived_direction,
+            )
+        struct.pack_into(self._packed_format, self._packed.data, 0, *values)
+        self.dynamic[:] = self._packed.T
+        self.elapsed_steps = env._elapsed_steps
+
+
+def _denominator_of(agent: Any, env: "RailEnv") -> int:
+    """The smallest unit in which all speeds and distances that the train can come to have are whole numbers."""
+    counter = agent.speed_counter
+    parts = (counter.max_speed, counter.speed, counter.distance, env.acceleration_delta, env.braking_delta)
+    denominator = math.lcm(*(Fraction(part).denominator for part in parts))
+    if denominator > _MAX_DENOMINATOR:
+        raise ValueError(
+            f"train {agent.handle}: speeds in units of 1/{denominator} of a cell are too fine; "
+            f"at most 1/{_MAX_DENOMINATOR} is supported"
+        )
+    return denominator
+
+
+def _constants_of(agent: Any, denominator: int) -> tuple[int, ...]:
+    """One column of ``constants``."""
+    cells = {tuple(position) for position, _ in agent.targets}
+    if len(cells) != 1:
+        raise ValueError(f"train {agent.handle} has targets in {len(cells)} cells; exactly one cell is supported")
+    ((target_row, target_column),) = cells
+    (row, column), direction = agent.initial_configuration
+    return (
+        row,
+        column,
+        int(direction),
+        min(agent.earliest_departure, NEVER),
+        min(agent.latest_arrival, NEVER),
+        int(agent.speed_counter.max_speed * denominator),
+        denominator,
+        target_row,
+        target_column,
+        sum({8 >> int(direction) for _, direction in agent.targets}),
+    )
+
+
+@compiled_helper
+def as_int64(value: int) -> int:
+    """A number of one of the tables: the functions that take it are then compiled for one type only."""
+    return int(np.int64(value))
+
+
+@compiled_helper
+def configuration_of(handle: int, constants: np.ndarray, dynamic: np.ndarray) -> tuple[int, int, int]:
+    """Where a train looks from: row, column and direction, as in flatland's ``virtual_configuration``.
+
+    Off the map that is where it will start, after arrival where it arrived. In files of older versions of
+    flatland the direction of an arrived train is unknown: it is then read as the first that is allowed.
+    """
+    state = dynamic[STATE, handle]
+    table, row, column, heading = dynamic, ROW, COLUMN, DIRECTION
+    if state <= MALFUNCTION_OFF_MAP:
+        table, row, column, heading = constants, INITIAL_ROW, INITIAL_COLUMN, INITIAL_DIRECTION
+    elif state == DONE:
+        row, column, heading = ARRIVED_ROW, ARRIVED_COLUMN, ARRIVED_DIRECTION
+        if dynamic[ARRIVED_ROW, handle] < 0:
+            direction = 0
+            while (constants[TARGET_DIRECTIONS, handle] >> (3 - direction)) & 1 == 0:
+                direction += 1
+            table, row, column = constants, TARGET_ROW, TARGET_COLUMN
+            return as_int64(table[row, handle]), as_int64(table[column, handle]), direction
+    return as_int64(table[row, handle]), as_int64(table[column, handle]), as_int64(table[heading, handle])
+
+
+@compiled_helper
+def travel_time_of(handle: int, distance_map: np.ndarray, constants: np.ndarray, dynamic: np.ndarray) -> float:
+    """Steps at full speed along the shortest path; see ``remaining_travel_time``."""
+    if dynamic[STATE, handle] == DONE:
+        return 0.0
+    row, column, direction = configuration_of(handle, constants, dynamic)
+    cells = distance_map[handle, row, column, direction]
+    if cells == np.inf:
+        return np.inf
+    units = cells * constants[DENOMINATOR, handle]
+    if dynamic[ROW, handle] >= 0:
+        units -= dynamic[DISTANCE_IN_CELL, handle]
+    return max(0.0, np.ceil(units / constants[MAX_SPEED, handle]))
+
+
+@compiled
+def _fill_travel_times(distance_map: np.ndarray, constants: np.ndarray, dynamic: np.ndarray, out: np.ndarray) -> None:
+    for handle in range(out.shape[0]):
+        out[handle] = travel_time_of(handle, distance_map, constants, dynamic)
+
+
+def remaining_travel_time(state: RailState) -> NDArray[np.float64]:
+    """Steps, float64 [trains], that each train still needs at full speed along its shortest path.
+
+    Counted from where the train is, within its cell too, and from its initial configuration if it is off the map
+    (without the step in which it enters the map). 0 after arrival, inf if the target cannot be reached. The rest
+    of a malfunction and other trains in the way are not counted.
+    """
+    out = np.empty(state.n_trains, dtype=np.float64)
+    _fill_travel_times(state.distance_map, state.constants, state.dynamic, out)
+    return out
+
+
+@compiled_helper
+def mark_trains(occupant: np.ndarray, level_free: np.ndarray, dynamic: np.ndarray) -> None:
+    """Write handle + 1 of each train that is on the map at its resource (see ``rail_grid.resource_of``)."""
+    for handle in range(dynamic.shape[1]):
+        row = int(dynamic[ROW, handle])
+        if row >= 0:
+            column, direction = int(dynamic[COLUMN, handle]), int(dynamic[DIRECTION, handle])
+            occupant[resource_of(level_free, row, column, direction)] = handle + 1
+
+
+@compiled_helper
+def unmark_trains(occupant: np.ndarray, level_free: np.ndarray, dynamic: np.ndarray) -> None:
+    """Undo ``mark_trains``: cheaper than clearing the grid."""
+    for handle in range(dynamic.shape[1]):
+        row = dynamic[ROW, handle]
+        if row >= 0:
+            resource = 2 * (row * level_free.shape[1] + dynamic[COLUMN, handle])
+            occupant[resource] = 0
+            occupant[resource + 1] = 0

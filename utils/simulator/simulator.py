@@ -1,0 +1,53 @@
+"""What moves the trains: flatland-rl's own ``RailEnv``, or a compiled twin of it, behind the same two members."""
+
+from typing import Protocol
+
+import numpy as np
+from flatland.envs.rail_env import RailEnv
+from numpy.typing import NDArray
+
+from utils.simulator.rail_state import RailState
+
+
+class Simulator(Protocol):
+    """One level in play."""
+
+    @property
+    def state(self) -> RailState:
+        """The level and its trains as they are now; the same object for the whole episode."""
+        ...
+
+    def step(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.float64], bool]:
+        """Moves all trains by one step.
+
+        Args:
+            actions: ``[trains]``, 0 to 4.
+
+        Returns:
+            The environment's own rewards ``[trains]``, and whether the episode is over.
+        """
+        ...
+
+
+class FlatlandSimulator:
+    """flatland-rl itself.
+
+    Args:
+        env: freshly reset, or loaded from a file.
+    """
+
+    def __init__(self, env: RailEnv) -> None:
+        self.env = env
+        self.state = RailState.from_env(env)
+
+    def step(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.float64], bool]:
+        """See :class:`Simulator`."""
+        # plain integers: RailEnv does nothing, without a word, for types that it does not know
+        rewards, over = self._step_env(dict(enumerate(actions.tolist())))
+        self.state.update(self.env)
+        return np.fromiter(rewards.values(), dtype=np.float64, count=self.state.n_trains), over
+
+    def _step_env(self, actions: dict[int, int]) -> tuple[dict[int, float], bool]:
+        """Rewards by handle, and whether the episode is over."""
+        _, rewards, dones, _ = self.env.step(actions)
+        return rewards, dones["__all__"]
