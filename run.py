@@ -5,8 +5,8 @@
     AICROWD_TESTS_FOLDER=ENVS python run.py
 
 The checkpoint is the one that ships, or the one that FLATLAND_CHECKPOINT or --checkpoint names. With
-FLATLAND_PLAN_SECONDS or --plan_seconds it plans while it plays (``reinforcement_learning/scoring/planning.py``). Redis is
-looked for on port 6379 of the host in the environment variable redis_ip, 127.0.0.1 unless set.
+FLATLAND_PLAN_SECONDS or --plan_seconds it plans while it plays (``reinforcement_learning/scoring/planning.py``).
+Redis is looked for on port 6379 of the host in the environment variable redis_ip, 127.0.0.1 unless set.
 """
 
 import argparse

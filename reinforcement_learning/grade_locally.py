@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it ca
 
 from reinforcement_learning.grading.official_tests import METADATA, write_tests
 from reinforcement_learning.settings.arguments import SentenceParser, at_least
-from reinforcement_learning.settings.config import PROJECT_ROOT
 from utils.levels.env_configs import EnvConfig, EnvConfigError, resolve_env_config
+from utils.system.files import PROJECT_ROOT
 
 REDIS_PORT = 6379  # flatland-rl's client knows no other
 EVALUATORS_SEED = "1001"  # of the malfunctions, in flatland-rl's remote evaluator

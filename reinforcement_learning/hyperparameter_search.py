@@ -31,7 +31,8 @@ from reinforcement_learning.search.results import (
 from reinforcement_learning.search.study import State, Study
 from reinforcement_learning.search.sweep_file import Sweep, read_sweep
 from reinforcement_learning.settings.arguments import SentenceParser, whole_number
-from reinforcement_learning.settings.config import PROJECT_ROOT, ConfigError
+from reinforcement_learning.settings.config import ConfigError
+from utils.system.files import PROJECT_ROOT
 from utils.system.interrupts import Interrupts
 
 PICTURE_FILE = "search.png"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from utils import compile_ahead
+from utils.system.files import PROJECT_ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = """
 import sys
 from utils.compile_ahead import CompileAhead
@@ -38,8 +38,7 @@ print("episodes", trainer.episode)
 
 
 def play(folder: Path, cache: Path) -> list[str]:
-    path = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
-    environment = os.environ | {"PYTHONPATH": path, "NUMBA_CACHE_DIR": str(cache)}
+    environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT), "NUMBA_CACHE_DIR": str(cache)}
     command = [sys.executable, "-c", SCRIPT, str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
@@ -53,8 +52,7 @@ def test_nothing_is_left_to_compile_and_the_second_time_nothing_is_started(tmp_p
 
 
 def test_without_a_place_for_the_cache_nothing_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "file" / "cache"))
-    assert not compile_ahead._is_needed()
     monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "cache"))
     assert compile_ahead._is_needed()
+    monkeypatch.setattr("utils.system.compiled.cache_folder", lambda: None)
+    assert not compile_ahead._is_needed()

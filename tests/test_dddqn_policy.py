@@ -3,7 +3,6 @@
 import copy
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from reinforcement_learning import dddqn_policy
 from reinforcement_learning.dddqn_policy import DDDQNPolicy, random_possible_actions
 from reinforcement_learning.dueling_q_network import DuelingQNetwork
 from reinforcement_learning.learning.replay_buffer import Batch
+from utils.system.files import PROJECT_ROOT
 
 N_FEATURES = 6
 
@@ -386,8 +386,7 @@ print("torch._dynamo" in sys.modules)
 policy.optimizer
 print("torch._dynamo" in sys.modules)
 """
-    root = Path(__file__).resolve().parent.parent
-    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
 
 

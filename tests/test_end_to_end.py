@@ -17,8 +17,9 @@ import torch
 
 from reinforcement_learning.saving.checkpointing import read_checkpoint
 from reinforcement_learning.settings.command_line import build_parser
+from utils.system.files import PROJECT_ROOT
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "reinforcement_learning"
+SCRIPTS = PROJECT_ROOT / "reinforcement_learning"
 TRAIN = str(SCRIPTS / "multi_agent_training.py")
 # What makes a training short; everything else is as shipped.
 SHORT = ["-n", "4", "-t", "Tiny", "-e", "Tiny", "--checkpoint_interval", "2", "--n_evaluation_episodes", "2"]

@@ -1,11 +1,11 @@
 """The README says what the code says."""
 
 import re
-from pathlib import Path
 
 from reinforcement_learning.settings.command_line import options_as_markdown
+from utils.system.files import PROJECT_ROOT
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+README = PROJECT_ROOT / "README.md"
 OPTIONS = re.compile(r"<!-- options -->\n\n(.*)\n<!-- end of options -->", re.DOTALL)
 
 

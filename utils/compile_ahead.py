@@ -5,7 +5,6 @@ imports nothing that takes long, so that the process can be started before the t
 """
 
 import gc
-import os
 import threading
 import warnings
 from collections.abc import Callable
@@ -63,9 +62,7 @@ def _is_needed() -> bool:
     from utils.system.compiled import cache_folder
 
     folder = cache_folder()
-    parent = next(path for path in (folder, *folder.parents) if path.exists())
-    is_compiled = any(folder.glob("**/observation_utils._observe-*.nbi"))
-    return not is_compiled and parent.is_dir() and os.access(parent, os.W_OK)
+    return folder is not None and not any(folder.glob("**/observer._observe-*.nbi"))
 
 
 def _compile_levels_and_safe_moves(messages: Messages, send: Callable[[bytes], None]) -> None:

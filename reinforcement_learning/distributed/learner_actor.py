@@ -29,7 +29,7 @@ class LearnerReport:
 
 
 class LearnerActor:
-    """A :class:`~reinforcement_learning.learning.learner.LocalLearner` that is asked from elsewhere, one call after the other.
+    """A :class:`~.learner.LocalLearner` that is asked from elsewhere, one call after the other.
 
     Args:
         config: the whole configuration.

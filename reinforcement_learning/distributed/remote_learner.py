@@ -181,7 +181,7 @@ class RemoteLearner:
         """Nothing: the actor learns from whatever it gets."""
 
     def fetch(self) -> None:
-        """See :class:`~reinforcement_learning.learning.learner.Learner`; waits until the actor has learned what it was given."""
+        """Waits until the actor has learned what it was given."""
         if not self.is_ready:
             return  # nothing has changed
         try:

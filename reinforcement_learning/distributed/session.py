@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import Any
 
 from reinforcement_learning.learning.replay_buffer import bytes_needed
-from reinforcement_learning.settings.config import PROJECT_ROOT, ConfigError, TrainingConfig
+from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from reinforcement_learning.workers.round_player import TRANSITIONS_IN_ROUND
 from utils.observation.observer import get_feature_set
+from utils.system.files import PROJECT_ROOT
 
 _LEAST_OBJECT_STORE_BYTES = 128 * 1024**2
 _ENVIRONMENT = {

@@ -18,14 +18,14 @@ from reinforcement_learning.dueling_q_network import DuelingQNetwork
 from reinforcement_learning.settings.config import PLACES, ConfigError, TrainingConfig, make_config
 from reinforcement_learning.tracking.metrics import alone_score
 from utils.observation.observer import FeatureSet, Observer, get_feature_set
-from utils.system.files import atomic_write
+from utils.system.files import PROJECT_ROOT, atomic_write
 
 FORMAT_VERSION = 2
 BEST = "best.pt"
 _NEEDED_TO_PLAY = {"config", "feature_set", "policies"}
 _NEEDED_TO_RESUME = _NEEDED_TO_PLAY | {"episode", "next_level", "unfinished", "counters", "smoothed"}
 _EXPORTED = _NEEDED_TO_PLAY | {"episode", "last_evaluation", "versions"}
-_SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints" / "flatland_policy.pt"
+_SHIPPED = PROJECT_ROOT / "checkpoints" / "flatland_policy.pt"
 _SUBMITTED_BY_ENVIRONMENT = "FLATLAND_CHECKPOINT"
 
 

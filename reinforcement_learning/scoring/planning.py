@@ -1,7 +1,7 @@
 """Planning while it plays: tries on the compiled simulator what would come of other plans, and takes the best.
 
 Every few steps the state of the level is copied into a compiled simulator, and *plans* are played there to the end of
-the episode. A plan is a rule (``utils.rules.rule_rollouts``) with some trains held back, given way to, or sent another way;
+the episode. A plan is a rule (``rule_rollouts``) with some trains held back, given way to, or sent another way;
 the first one is the rule as it is. The plan that is followed is changed a little, again and again; a change stays if
 the episode would end better with it. That is asked in the *expected* future first, in which no train breaks down any
 more, and only if it is better there in a few sampled ones: malfunctions drawn from the level's rate and durations,

@@ -12,8 +12,7 @@ from reinforcement_learning.saving.checkpointing import BEST
 from reinforcement_learning.search.study import State, Study, Trial
 from reinforcement_learning.search.sweep_file import PROGRAM, Sweep
 from reinforcement_learning.search.trial_process import METRICS_FILE, MetricFile, trial_name
-from reinforcement_learning.settings.config import PROJECT_ROOT
-from utils.system.files import atomic_write
+from utils.system.files import PROJECT_ROOT, atomic_write
 
 MARKDOWN_FILE, CSV_FILE = "results.md", "results.csv"
 

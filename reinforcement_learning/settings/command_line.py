@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from reinforcement_learning.settings.arguments import SentenceParser, whole_number
-from reinforcement_learning.settings.config import GROUPS, PROJECT_ROOT, TrainingConfig
+from reinforcement_learning.settings.config import GROUPS, TrainingConfig
+from utils.system.files import PROJECT_ROOT
 
 
 def parse_bool(text: str) -> bool:

@@ -14,8 +14,7 @@ from typing import Any, TypeVar
 
 from utils.levels.env_configs import EnvConfigError, SavedEnv, resolve_env_config
 from utils.observation.observer import FEATURE_SETS
-
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
+from utils.system.files import PROJECT_ROOT
 
 T = TypeVar("T")
 

@@ -15,9 +15,9 @@ import pytest
 
 from reinforcement_learning.distributed.session import RaySession
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
+from utils.system.files import PROJECT_ROOT
 
 SECONDS = 300  # for what takes five on a machine that is not busy
-PROJECT = Path(__file__).resolve().parent.parent
 HAS_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed: pip install -r requirements-ray.txt")
 
@@ -49,7 +49,7 @@ def test_address_where_no_cluster_answers(address: str, words: str) -> None:
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    script = PROJECT / "reinforcement_learning" / "multi_agent_training.py"
+    script = PROJECT_ROOT / "reinforcement_learning" / "multi_agent_training.py"
     folders = {name: str(folder / name) for name in ("checkpoint_dir", "replay_buffer_dir", "output_dir")}
     options = [part for name, value in folders.items() for part in (f"--{name}", value)]
     command = [sys.executable, str(script), *options, *arguments]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reinforcement_learning.settings.config import PROJECT_ROOT
+from utils.system.files import PROJECT_ROOT
 
 DOCKERFILE = (PROJECT_ROOT / "Dockerfile").read_text()
 COPIED = [

@@ -12,9 +12,9 @@ import pytest
 
 from reinforcement_learning.grade_locally import redis_server
 from reinforcement_learning.grading.official_tests import write_tests
-from reinforcement_learning.settings.config import PROJECT_ROOT
 from tests.helpers.grading import TIMEOUT, Grading, needs_redis
 from utils.levels.env_configs import ENV_CONFIGS
+from utils.system.files import PROJECT_ROOT
 
 # run.py, but a command comes at a bad moment: the third time that it asks for an environment, or the second step in
 # the second environment.

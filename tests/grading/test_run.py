@@ -14,11 +14,11 @@ from reinforcement_learning.grade_locally import generate_trajectory, redis_serv
 from reinforcement_learning.grading.official_tests import write_tests
 from reinforcement_learning.saving.checkpointing import checkpoint_to_submit, write_checkpoint
 from reinforcement_learning.scoring.scoring import LearnedPlayer, Player, PopulationPlayer, Scorer, Task
-from reinforcement_learning.settings.config import PROJECT_ROOT
 from tests.helpers.grading import RUN, TIMEOUT, Grading, needs_redis
 from tests.helpers.tiny_training import make_trainer
 from utils.levels.env_configs import ENV_CONFIGS, SavedEnv, make_rail_env
 from utils.simulator.simulator import FlatlandSimulator
+from utils.system.files import PROJECT_ROOT
 
 EVALUATORS_SEED = 1001
 # Other numbers of trains and other speeds than those of the training of the checkpoint that ships.

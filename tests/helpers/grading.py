@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from reinforcement_learning.grade_locally import tool
-from reinforcement_learning.settings.config import PROJECT_ROOT
+from utils.system.files import PROJECT_ROOT
 
 RUN = str(PROJECT_ROOT / "run.py")
 TIMEOUT = 120  # seconds

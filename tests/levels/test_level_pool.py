@@ -28,6 +28,7 @@ from utils.levels.level_pool import (
 )
 from utils.simulator.compiled_simulator import CompiledSimulator, UnsupportedLevel
 from utils.system import child_process
+from utils.system.files import PROJECT_ROOT
 
 TINY = ENV_CONFIGS["Tiny"]
 TEST_0 = ENV_CONFIGS["Test_0"]
@@ -264,8 +265,7 @@ print(*pool.pids, flush=True)
 time.sleep(60)
 """
         command = [sys.executable, "-c", script, moment]
-        root = Path(level_pool.__file__).parent.parent
-        with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as parent:
+        with subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True) as parent:
             assert parent.stdout is not None
             pids = [int(pid) for pid in parent.stdout.readline().split()]
             assert len(pids) == 2

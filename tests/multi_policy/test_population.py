@@ -26,16 +26,13 @@ def wrong_later(request: Any) -> list[int]:
     return [0] * (request.n_trains - (request.episode == 5))
 
 
-@pytest.fixture(autouse=True)
-def _mappings_of_this_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-
-
 class TestOnePolicy:
     def test_is_the_same_training_beside_policies_that_never_drive(self, tmp_path: Path) -> None:
         options = FIVE_TRAINS | {"n_episodes": 7, "seed": 3}
         alone, _ = run(tmp_path / "alone", **options)
-        among, _ = run(tmp_path / "among", num_policies=3, policy_mapping="test_population:to_first", **options)
+        among, _ = run(
+            tmp_path / "among", num_policies=3, policy_mapping="tests.multi_policy.test_population:to_first", **options
+        )
         first, *others = among.population.learners
         assert first.policy.learning_steps > 20
         wanted = alone.population.learners[0]
@@ -149,7 +146,11 @@ def test_with_a_single_train_policies_take_turns_and_their_schedules_count_their
 
 def test_mapping_that_breaks_in_mid_training_costs_nothing_that_was_learned(tmp_path: Path) -> None:
     trainer, _ = make_trainer(
-        tmp_path, n_episodes=9, num_policies=2, policy_mapping="test_population:wrong_later", checkpoint_interval=9
+        tmp_path,
+        n_episodes=9,
+        num_policies=2,
+        policy_mapping="tests.multi_policy.test_population:wrong_later",
+        checkpoint_interval=9,
     )
     with pytest.raises(MappingError, match="gave 1 policies"):
         trainer.run()

@@ -33,6 +33,7 @@ from tests.helpers.tiny_training import make_trainer
 from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
 from utils.observation.observer import FEATURE_SETS, FeatureSet
 from utils.simulator.simulator import FlatlandSimulator
+from utils.system.files import PROJECT_ROOT
 
 
 def content_of(trainer_folder: Path) -> dict[str, Any]:
@@ -231,7 +232,7 @@ for episode in range(1, 100_000):
 class TestKillInMidSave:
     def write(self, folder: Path, fatal_call: str = "", seconds: float = 60.0) -> int:
         """Lets a process write checkpoints until it is killed; returns the last that it says it has written."""
-        project = str(Path(__file__).resolve().parent.parent)
+        project = str(PROJECT_ROOT)
         script = WRITER.format(project=project, folder=str(folder), fatal_call=fatal_call)
         with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout is not None

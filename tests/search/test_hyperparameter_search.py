@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from reinforcement_learning.hyperparameter_search import main
-from reinforcement_learning.settings.config import PROJECT_ROOT
 from tests.helpers.searches import METRIC, SMALL, write_sweep
+from utils.system.files import PROJECT_ROOT
 
 SEARCH = str(PROJECT_ROOT / "reinforcement_learning" / "hyperparameter_search.py")
 TIMEOUT = 150  # seconds; none of these takes a third of it

@@ -8,8 +8,9 @@ import pytest
 from reinforcement_learning.search.early_stopping import Hyperband
 from reinforcement_learning.search.sweep_file import SweepError, read_sweep
 from reinforcement_learning.settings.command_line import given_options
-from reinforcement_learning.settings.config import PROJECT_ROOT, make_config
+from reinforcement_learning.settings.config import make_config
 from tests.helpers.searches import METRIC, make_sweep, write_sweep
+from utils.system.files import PROJECT_ROOT
 
 HIDDEN = {"hidden_size": {"values": [128, 256]}}
 

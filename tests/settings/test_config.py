@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from reinforcement_learning.settings.config import PROJECT_ROOT, ConfigError, TrainingConfig, make_config
+from reinforcement_learning.settings.config import ConfigError, TrainingConfig, make_config
+from utils.system.files import PROJECT_ROOT
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,17 @@
 """``@compiled``: where the compiled code is kept."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numba
+import pytest
 
-import utils.system.compiled as compiled_module
-from utils.system.compiled import compiled
+from utils.system import compiled as compiled_module
+from utils.system.compiled import cache_folder, compiled, digest_of_sources
+from utils.system.files import PROJECT_ROOT
 
 
 def plus_one(number: int) -> int:
@@ -15,36 +21,93 @@ def plus_one(number: int) -> int:
 def test_the_cache_lies_beside_the_sources_and_is_named_after_them() -> None:
     function = compiled(plus_one)
     assert function(2) == 3
-    package = Path(compiled_module.__file__).parent
-    folder = package / "__pycache__" / f"numba-{compiled_module._digest_of_sources()}"
+    utils = PROJECT_ROOT / "utils"
+    folder = utils / "__pycache__" / f"numba-{digest_of_sources(utils)}"
+    assert cache_folder() == folder
     assert Path(function.stats.cache_path).is_relative_to(folder)
     assert numba.config.CACHE_DIR == ""
 
 
-def test_a_change_of_any_compiled_source_makes_another_cache(tmp_path, monkeypatch) -> None:
-    (tmp_path / "helper.py").write_text("@compiled\n")
-    (tmp_path / "unrelated.py").write_text("\n")
-    monkeypatch.setattr(compiled_module, "_PACKAGE", tmp_path)
-    before = compiled_module._digest_of_sources()
-    (tmp_path / "unrelated.py").write_text("pass\n")
-    assert compiled_module._digest_of_sources() == before
-    (tmp_path / "helper.py").write_text("@compiled  # changed\n")
-    assert compiled_module._digest_of_sources() != before
+def test_a_change_of_any_file_below_makes_another_cache(tmp_path) -> None:
+    (tmp_path / "wing").mkdir()
+    (tmp_path / "wing" / "helper.py").write_text("A = 1\n")
+    before = digest_of_sources(tmp_path)
+    assert digest_of_sources(tmp_path) == before
+    (tmp_path / "wing" / "helper.py").write_text("A = 2\n")
+    assert digest_of_sources(tmp_path) != before
 
 
-def test_the_users_cache_folder_is_respected(tmp_path, monkeypatch) -> None:
+def test_the_users_cache_folder_is_respected_and_told_apart_by_sources_too(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    assert Path(compiled(plus_one).stats.cache_path).is_relative_to(tmp_path)
+    folder = tmp_path / f"numba-{digest_of_sources(PROJECT_ROOT / 'utils')}"
+    assert Path(compiled(plus_one).stats.cache_path).is_relative_to(folder)
 
 
-def test_functions_compile_where_nothing_can_be_written(monkeypatch) -> None:
-    njit = numba.njit
+@pytest.fixture
+def copied_project(tmp_path) -> Path:
+    """What a compiled function needs of the project, in a folder that may be changed."""
+    for name in ("__init__.py", "compiled.py", "files.py"):
+        place = tmp_path / "project" / "utils" / "system" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PROJECT_ROOT / "utils" / "system" / name, place)
+    (tmp_path / "project" / "utils" / "helper.py").write_text(HELPER)
+    (tmp_path / "project" / "utils" / "caller.py").write_text(CALLER)
+    return tmp_path / "project"
 
-    def njit_that_cannot_write(*, cache=False, **options):
-        def refuse(_):
-            raise RuntimeError("cannot cache function: no locator available")
 
-        return refuse if cache else njit(**options)
+HELPER = """
+from utils.system.compiled import compiled_helper
 
-    monkeypatch.setattr(numba, "njit", njit_that_cannot_write)
-    assert compiled(plus_one)(2) == 3
+@compiled_helper
+def step():
+    return 1
+"""
+CALLER = """
+from utils.helper import step
+from utils.system.compiled import cache_folder, compiled, digest_of_sources
+
+@compiled
+def run():
+    return step()
+"""
+
+
+@pytest.mark.parametrize("place", ["beside the sources", "NUMBA_CACHE_DIR", "home folder"])
+def test_a_changed_helper_is_never_run_from_an_old_cache(copied_project, tmp_path, place) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(copied_project), "HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    if place == "NUMBA_CACHE_DIR":
+        environment["NUMBA_CACHE_DIR"] = str(tmp_path / "cache")
+    elif place == "home folder":  # a file where the cache folder should be: even root cannot write there
+        (copied_project / "utils" / "__pycache__").touch()
+
+    def run() -> str:
+        code = "from utils.caller import run; print(run(), sum(run.stats.cache_misses.values()), run.stats.cache_path)"
+        command = [sys.executable, "-B", "-c", code]
+        return subprocess.run(
+            command, cwd=copied_project, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert run().startswith("1 1 ")  # compiled
+    assert run().startswith("1 0 ")  # from the cache
+    helper = copied_project / "utils" / "helper.py"
+    helper.write_text(helper.read_text().replace("return 1", "return 2"))
+    assert run().startswith("2 1 ")
+
+
+def test_functions_compile_where_nothing_can_be_written(tmp_path, monkeypatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(compiled_module, "cache_folder", lambda: None)
+    function = compiled(plus_one)
+    assert function(2) == 3
+    assert function.stats.cache_path is None
+
+
+def test_what_cannot_be_written_is_no_cache_folder(tmp_path, monkeypatch) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setattr(compiled_module, "PROJECT_ROOT", file)
+    monkeypatch.setenv("HOME", str(file))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(file))
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(file))
+    assert cache_folder() is None

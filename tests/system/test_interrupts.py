@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from utils.system.files import PROJECT_ROOT
 from utils.system.interrupts import Interrupts
 
-PROJECT = str(Path(__file__).resolve().parent.parent)
+PROJECT = str(PROJECT_ROOT)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

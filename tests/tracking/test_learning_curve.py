@@ -12,8 +12,7 @@ from PIL import Image
 from reinforcement_learning.tracking.learning_curve import draw_learning_curve
 from reinforcement_learning.tracking.metrics import JsonLinesSink
 from reinforcement_learning.tracking.wandb_sink import learning_curve
-
-REPOSITORY = Path(__file__).resolve().parent.parent
+from utils.system.files import PROJECT_ROOT
 
 
 def training_row(episode: int, score: float, epsilon: float = 0.5) -> dict:
@@ -139,4 +138,4 @@ def test_drawing_leaves_pyplot_alone(tmp_path):
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     arguments = [sys.executable, "-c", code, str(tmp_path / "m.jsonl"), str(tmp_path / "c.png")]
-    subprocess.run(arguments, cwd=REPOSITORY, check=True)
+    subprocess.run(arguments, cwd=PROJECT_ROOT, check=True)

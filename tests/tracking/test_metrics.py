@@ -22,8 +22,8 @@ from reinforcement_learning.tracking.metrics import (
     TensorBoardSink,
     format_evaluation,
 )
+from utils.system.files import PROJECT_ROOT
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 EVALUATION = {
     "evaluation/scores_mean": -0.271,
     "evaluation/scores_std": 0.08,
@@ -157,8 +157,9 @@ def test_full_disk_does_not_stop_training(capsys, tmp_path):
 
 
 def test_importing_metrics_imports_neither_wandb_nor_torch():
-    code = "import sys, reinforcement_learning.tracking.metrics; print(*({'wandb', 'torch', 'tensorboard'} & set(sys.modules)))"
-    result = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    module = "reinforcement_learning.tracking.metrics"
+    code = f"import sys, {module}; print(*({{'wandb', 'torch', 'tensorboard'}} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
 
 

@@ -11,8 +11,9 @@ import yaml
 
 from reinforcement_learning.saving.checkpointing import read_checkpoint
 from reinforcement_learning.settings.command_line import given_options
-from reinforcement_learning.settings.config import PROJECT_ROOT, TrainingConfig, make_config
+from reinforcement_learning.settings.config import TrainingConfig, make_config
 from tests.helpers.wandb_server import ENTITY, SWEEP, WandbServer
+from utils.system.files import PROJECT_ROOT
 
 SWEEP_FILE = PROJECT_ROOT / "sweep.yaml"
 METRIC = "evaluation/smoothed_score"

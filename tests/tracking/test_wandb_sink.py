@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from utils.system.files import PROJECT_ROOT
+
 FAKE_KEY = "0123456789" * 4
 
 SCRIPT = """
@@ -35,7 +36,7 @@ print("RESULT" + json.dumps(result))
 def run_script(folder: Path, script: str = SCRIPT, sink: dict | None = None, **environment: str) -> dict[str, Any]:
     """Runs a script in a clean environment; its result and what it said on standard error."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_") and "proxy" not in k.lower()}
-    clean.update(HOME=str(folder), PYTHONPATH=str(REPOSITORY), NETRC=str(folder / "netrc"), **environment)
+    clean.update(HOME=str(folder), PYTHONPATH=str(PROJECT_ROOT), NETRC=str(folder / "netrc"), **environment)
     done = subprocess.run(
         [sys.executable, "-c", script, json.dumps(sink or {})],
         cwd=folder,

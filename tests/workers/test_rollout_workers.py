@@ -24,6 +24,7 @@ from reinforcement_learning.workers.rollout_workers import (
 )
 from tests.helpers.tiny_training import UNGUIDED, MemorySink, buffer_rows, make_trainer, stop_after
 from utils.system import child_process
+from utils.system.files import PROJECT_ROOT
 
 # Without exploration and learning steps a transition depends on the level alone.
 GREEDY: dict[str, Any] = {"eps_start": 0.0, "eps_end": 0.0, "buffer_size": 5000, "buffer_min_size": 5000} | UNGUIDED
@@ -252,10 +253,8 @@ while sys.argv[2] == "playing" and not trainer.population.learners[0].buffer.n_a
 print(*trainer.experience.pids, flush=True)
 time.sleep(60)
 """
-        tests = Path(__file__).parent
-        path = os.pathsep.join([str(tests), str(tests.parent)])
         command = [sys.executable, "-c", script, str(tmp_path), moment]
-        environment = os.environ | {"PYTHONPATH": path}
+        environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT)}
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as learner:
             assert learner.stdout is not None
             pids = [int(pid) for pid in learner.stdout.readline().split()]

@@ -137,11 +137,8 @@ class TestTraining:
             assert [d % 3 for d in drivers] == trainer.population.mapping.drivers(level, state).tolist()
 
 
-def test_mapping_that_breaks_in_a_worker_is_told_as_in_one_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    name = "test_several_policies_with_workers:wrong_later"
+def test_mapping_that_breaks_in_a_worker_is_told_as_in_one_process(tmp_path: Path) -> None:
+    name = "tests.workers.test_several_policies_with_workers:wrong_later"
     trainer, _ = make_trainer(tmp_path, n_episodes=9, num_policies=2, num_workers=1, policy_mapping=name)
     with pytest.raises(MappingError, match=r"in episode 5 the mapping .* gave 1 policies") as error_info:
         trainer.run()

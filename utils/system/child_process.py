@@ -12,8 +12,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO
+
+from utils.system.files import PROJECT_ROOT
 
 LENGTH = struct.Struct("<Q")  # of the message that follows, in bytes
 
@@ -26,7 +27,6 @@ from {module} import main
 main()
 """
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
-_PROJECT_ROOT = str(Path(__file__).resolve().parent.parent)
 
 
 class ChildProcess:
@@ -45,7 +45,7 @@ class ChildProcess:
 
     def __init__(self, module: str, received: Callable[[bytes | None], None]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", BOOTSTRAP.format(module=module), _PROJECT_ROOT],
+            [sys.executable, "-c", BOOTSTRAP.format(module=module), str(PROJECT_ROOT)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **_ONE_THREAD},

@@ -2,7 +2,7 @@
 
 numba keys its cache on the file of the decorated function alone. A function that calls a compiled helper of
 another file would go on running the old helper after that file was changed, for example by ``git pull``. Here
-the name of the cache folder is a digest of all files of this package that hold compiled functions.
+the name of the cache folder is a digest of all files in ``utils``, wherever the folder lies.
 
 What Python calls is ``@compiled``; what only compiled functions call is ``@compiled_helper``. numba links every
 function into those that call it, and LLVM optimises it again in each of them: small functions cost least, and large
@@ -10,49 +10,65 @@ ones are best called from as few layers as possible. Every array of a tuple coun
 """
 
 import hashlib
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
 import numba
+from numba.misc.appdirs import AppDirs
+
+from utils.system.files import PROJECT_ROOT
 
 F = TypeVar("F", bound=Callable)
 
-_PACKAGE = Path(__file__).parent
 
-
-def _digest_of_sources() -> str:
-    """Twelve hex digits over the sources of this package that use ``@compiled``."""
+def digest_of_sources(folder: Path) -> str:
+    """Twelve hex digits over all Python files below a folder and numba's version."""
     digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted(_PACKAGE.glob("*.py")):
-        source = path.read_bytes()
-        if b"@compiled" in source:
-            digest.update(path.name.encode() + source)
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 
 
-_CACHE_DIR = str(_PACKAGE / "__pycache__" / f"numba-{_digest_of_sources()}")
+def cache_folder() -> Path | None:
+    """Where compiled functions are kept; None where no folder can be written, as in some graders' containers.
+
+    It is the first that can be written of: the folder in ``NUMBA_CACHE_DIR`` if it is set, ``utils/__pycache__``, and
+    numba's folder in the user's home.
+    """
+    return _first_writable(numba.config.CACHE_DIR)
 
 
-def cache_folder() -> Path:
-    """Where compiled functions are kept, if it can be written."""
-    return Path(numba.config.CACHE_DIR or _CACHE_DIR)
+@cache
+def _first_writable(users_choice: str) -> Path | None:
+    utils = PROJECT_ROOT / "utils"
+    parents = [utils / "__pycache__", Path(AppDirs("numba", False).user_cache_dir)]
+    if users_choice:
+        parents.insert(0, Path(users_choice))
+    name = f"numba-{digest_of_sources(utils)}"
+    for folder in (parent / name for parent in parents):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError:
+            continue
+        return folder
+    return None
 
 
 def compiled(function: F) -> F:
-    """Compile ``function`` at its first call and keep the result on disk for later processes.
-
-    A cache folder that the user sets (``NUMBA_CACHE_DIR``) is respected. Where no folder can be written, as in
-    some graders' containers, the function is compiled anew by each process.
-    """
-    cache_dir = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = cache_dir or _CACHE_DIR
+    """Compile ``function`` at its first call and keep the result on disk for later processes, see ``cache_folder``."""
+    folder = cache_folder()
+    if folder is None:
+        return numba.njit(no_cfunc_wrapper=True)(function)
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(folder)
     try:
         return numba.njit(cache=True, no_cfunc_wrapper=True)(function)
-    except RuntimeError:  # "cannot cache function: no locator available"
-        return numba.njit(no_cfunc_wrapper=True)(function)
     finally:
-        numba.config.CACHE_DIR = cache_dir
+        numba.config.CACHE_DIR = before
 
 
 def allocating_helper(function: F) -> F:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, flushed to the disk, then renamed."""
+"""Where the project lies, and files that are whole or absent: written beside their place, then renamed."""
 
 import contextlib
 import os
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+PROJECT_ROOT = Path(__file__).resolve().parent.parent.parent
 TEMPORARY_SUFFIX = ".tmp"
 
 
