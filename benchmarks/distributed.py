@@ -187,7 +187,7 @@ def some_transitions(n_features: int) -> Transitions:
         discounts=np.ones(n, dtype=np.float32),
         next_observations=random.random((n, n_features), dtype=np.float32),
         next_action_masks=np.ones((n, 5), dtype=bool),
-        drivers=np.zeros(n, dtype=np.int64),
+        policy_of_train=np.zeros(n, dtype=np.int64),
     )
 
 

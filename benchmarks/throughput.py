@@ -37,7 +37,7 @@ from reinforcement_learning.dddqn_policy import DDDQNPolicy  # noqa: E402
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer, bytes_needed  # noqa: E402
 from reinforcement_learning.playing.reward_shaping import RewardShaping  # noqa: E402
 from reinforcement_learning.playing.rollout import Learning, Rollout  # noqa: E402
-from reinforcement_learning.playing.train_settings import Crew  # noqa: E402
+from reinforcement_learning.playing.train_settings import TrainSettings  # noqa: E402
 from reinforcement_learning.playing.transitions import Transitions  # noqa: E402
 from reinforcement_learning.settings.config import TrainingConfig  # noqa: E402
 from utils.levels.env_configs import make_rail_env, resolve_env_config  # noqa: E402
@@ -180,9 +180,9 @@ def _play(policy: DDDQNPolicy, buffer: ReplayBuffer, epsilon: float, update_ever
     n_steps, due = 0, 0
     learning = Learning(buffer, RewardShaping(0.99))
     started = time.process_time()
-    rollout = Rollout(Observer(FEATURES), [policy], N_TRAINS, n_envs=N_ENVS, learning=learning)
+    rollout = Rollout(Observer(FEATURES), [policy], N_TRAINS, n_slots=N_ENVS, learning=learning)
     for env, simulator in enumerate(simulators):
-        rollout.start(env, simulator, Crew(epsilon))
+        rollout.start(env, simulator, TrainSettings(epsilon))
     while rollout.playing:
         n_steps += len(rollout.playing)
         added = buffer.n_added
@@ -237,8 +237,8 @@ def _random_transitions(n: int) -> Transitions:
     random = np.random.default_rng(0)
     wide, mask = random.random((n, FEATURES.n_features), dtype=np.float32), np.ones((n, 5), dtype=bool)
     narrow = random.random(n, dtype=np.float32)
-    drivers = np.zeros(n, dtype=np.int64)
-    return Transitions(wide, mask, random.integers(5, size=n), narrow, narrow, wide, mask, drivers)
+    policy_of_train = np.zeros(n, dtype=np.int64)
+    return Transitions(wide, mask, random.integers(5, size=n), narrow, narrow, wide, mask, policy_of_train)
 
 
 def _limits() -> dict[str, float]:

@@ -198,9 +198,11 @@ def test_several_policies(tmp_path: Path, num_workers: str) -> None:
     out, _ = place.train(*SHORT, *arguments)
     assert "2 policies on cpu" in out
     (run,) = place.base.glob("output_dir/*")
-    drivers = [json.loads(line)["drivers"] for line in (run / "policy_mapping.jsonl").read_text().splitlines()]
-    assert len(drivers) == 4
-    assert all(sorted(of_episode) == [0, 1] for of_episode in drivers)  # two trains
+    policy_of_train = [
+        json.loads(line)["policy_of_train"] for line in (run / "policy_mapping.jsonl").read_text().splitlines()
+    ]
+    assert len(policy_of_train) == 4
+    assert all(sorted(of_episode) == [0, 1] for of_episode in policy_of_train)  # two trains
     table = json.loads((run / "cross_play.json").read_text())
     assert len(table) == 4
     assert all(line["who"] in out for line in table)

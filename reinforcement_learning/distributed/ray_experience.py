@@ -110,14 +110,14 @@ class RayExperience:
 
     def unfinished(self) -> list[UnfinishedEpisode]:
         """See :class:`~reinforcement_learning.playing.experience.Experience`; the actions are not known here."""
-        in_play = [level for rollout in self._rollouts for level in rollout.levels]
+        in_play = [number for rollout in self._rollouts for number in rollout.levels]
         # what has not been handed out has not been counted either
-        levels = sorted([*self._queue.lost, *in_play, *(episode.level for episode in self._finished)])
-        return [UnfinishedEpisode(env, level) for env, level in enumerate(levels)]
+        levels = sorted([*self._queue.lost, *in_play, *(episode.level_number for episode in self._finished)])
+        return [UnfinishedEpisode(slot, level_number) for slot, level_number in enumerate(levels)]
 
     def resume(self, next_level: int, unfinished: Sequence[UnfinishedEpisode]) -> None:
         """See :class:`~reinforcement_learning.playing.experience.Experience`."""
-        self._queue.resume(next_level, (episode.level for episode in unfinished))
+        self._queue.resume(next_level, (episode.level_number for episode in unfinished))
 
     def close(self) -> None:
         """Ends all actors, those that learn included."""
@@ -208,7 +208,7 @@ class RayExperience:
         def take_over(report: RoundReport) -> None:
             if rollout not in self._rollouts:
                 return  # it was replaced, and its levels are begun again
-            rollout.played([episode.level for episode in report.finished])
+            rollout.played([episode.level_number for episode in report.finished])
             for p, n in enumerate(report.n_transitions):
                 if n:
                     self._learners[p].take(parts[p], ages[p])

@@ -48,7 +48,7 @@ class RemoteRollout:
         """
         news = self._listener.news()
         copies = news.past_selves
-        request = Play(list(levels), news.terms, list(news.weights), None if copies is None else len(copies))
+        request = Play(list(levels), news.hyperparameters, list(news.weights), None if copies is None else len(copies))
         play = self.actor.play.options(num_returns=1 + self._n_policies)
         report, *parts = play.remote(request, *news.weights.values(), *(copies or []))
         self.levels += levels
@@ -59,8 +59,8 @@ class RemoteRollout:
         """A round is here, in which these levels were finished."""
         self.asked.popleft()
         self.n_ended = -1  # its end would be the first in a row
-        for level in finished:
-            self.levels.remove(level)
+        for level_number in finished:
+            self.levels.remove(level_number)
 
     def end(self) -> None:
         """Ends the actor."""

@@ -19,7 +19,7 @@ class Play:
     """What a rollout actor is told for a round, but for the weights, which come by reference."""
 
     levels: Sequence[int]  # more levels to play
-    terms: Sequence[Hyperparameters] | None  # None: as before
+    hyperparameters: Sequence[Hyperparameters] | None  # None: as before
     policies: Sequence[int]  # whose new weights come with it
     n_past_selves: int | None  # how many weights of older copies come behind them; None: they stay as they are
 
@@ -59,14 +59,14 @@ class RolloutActor:
         n_new = len(request.policies)
         news = News(
             dict(zip(request.policies, weights[:n_new], strict=True)),
-            request.terms,
+            request.hyperparameters,
             None if request.n_past_selves is None else weights[n_new:],
         )
-        done = self._player.play(RoundRequest([(level, None) for level in request.levels], news))
+        done = self._player.play(RoundRequest([(level_number, None) for level_number in request.levels], news))
         parts: list[Transitions | None] = [None] * self._n_policies
         if done.transitions is not None:
-            drivers = np.unique(done.transitions.drivers).tolist()
-            for p in (p for p in drivers if p < self._n_policies):
-                parts[p] = done.transitions if len(drivers) == 1 else done.transitions.of_driver(p)
+            policy_of_train = np.unique(done.transitions.policy_of_train).tolist()
+            for p in (p for p in policy_of_train if p < self._n_policies):
+                parts[p] = done.transitions if len(policy_of_train) == 1 else done.transitions.of_policy(p)
         counts = [0 if part is None else len(part) for part in parts]
         return RoundReport(counts, done.finished, done.seconds, done.said), *parts

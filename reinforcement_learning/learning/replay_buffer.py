@@ -150,7 +150,7 @@ class ReplayBuffer:
         self.size = self.n_added = 0
         oldest_first = (n_added + np.arange(size)) % size if size == saved_capacity else np.arange(size)
         rows = {name: saved[name][oldest_first] for name in self._arrays}
-        self.add(Transitions(**rows, drivers=np.zeros(size, dtype=np.int64)))
+        self.add(Transitions(**rows, policy_of_train=np.zeros(size, dtype=np.int64)))
 
     def _check(self, path: str | Path, saved: dict[str, npt.NDArray[Any]]) -> None:
         header = {"format_version", "feature_set", "feature_set_version", "capacity", "n_added"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reinforcement_learning.multi_policy.mapping import Drivers
+from reinforcement_learning.multi_policy.mapping import PolicyOfTrain
 from reinforcement_learning.playing.play_levels import mean_and_standard_error, play_levels_together
 from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.rollout import EpisodeResult
@@ -28,32 +28,32 @@ class Line:
     completion_error: float
 
 
-def half_and_half(first: int, second: int) -> Callable[[int, RailState], Drivers]:
+def half_and_half(first: int, second: int) -> Callable[[int, RailState], PolicyOfTrain]:
     """Every other train to each of two policies; who begins changes from level to level."""
 
-    def drivers(number: int, level: RailState) -> Drivers:
-        return np.where((np.arange(level.n_trains) + number) % 2 == 0, first, second).astype(np.int64)
+    def policy_of_train(number: int, state: RailState) -> PolicyOfTrain:
+        return np.where((np.arange(state.n_trains) + number) % 2 == 0, first, second).astype(np.int64)
 
-    return drivers
+    return policy_of_train
 
 
 def cross_play(
     policies: Sequence[Policy],
-    mapping: Callable[[int, RailState], Drivers],
+    mapping: Callable[[int, RailState], PolicyOfTrain],
     levels: Callable[[], Iterable[Simulator]],
     observer: Observer,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Line]:
     """Plays the same levels in every line-up, greedily; ends early, with fewer lines, when ``should_stop`` says so."""
-    line_ups: list[tuple[str, Callable[[int, RailState], Drivers]]] = [
+    line_ups: list[tuple[str, Callable[[int, RailState], PolicyOfTrain]]] = [
         (f"policy {p} alone", half_and_half(p, p)) for p in range(len(policies))
     ]
     pairs = itertools.combinations(range(len(policies)), 2)
     line_ups += [(f"policies {p} and {q}, half and half", half_and_half(p, q)) for p, q in pairs]
     line_ups.append(("training mapping", mapping))
     lines = []
-    for who, drivers in line_ups:
-        results = play_levels_together(levels(), observer, policies, drivers, should_stop=should_stop)
+    for who, policy_of_train in line_ups:
+        results = play_levels_together(levels(), observer, policies, policy_of_train, should_stop=should_stop)
         if should_stop():
             break
         lines.append(_line(who, results))

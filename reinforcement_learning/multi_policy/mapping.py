@@ -4,20 +4,18 @@ A mapping is a function of the training's seed and the number of the episode alo
 plays the episode, and a resumed training needs no memory of earlier ones.
 """
 
-import importlib
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from reinforcement_learning.settings.extensions import ExtensionError, find_callable
 from utils.simulator.rail_state import RailState
 from utils.system.seeds import Stream, generator
 
-Drivers = npt.NDArray[np.int64]  # [trains], the number of each train's policy
+PolicyOfTrain = npt.NDArray[np.int64]  # [trains], the number of each train's policy
 
 
 class MappingError(ValueError):
@@ -34,7 +32,7 @@ class MappingError(ValueError):
 class MappingRequest:
     """What a rule is told about the episode whose trains need policies."""
 
-    level: RailState  # the level and its trains as they are at the start; to be read only
+    state: RailState  # the level and its trains as they are at the start; to be read only
     environment: int  # which of the environments side by side: the episode's number modulo their number
     episode: int  # number of the training episode, from 0 on
     draw: int  # number of this mapping: it stays for --resample_policies_every episodes of an environment
@@ -46,9 +44,9 @@ class MappingRequest:
     @property
     def n_trains(self) -> int:
         """How many trains need a policy."""
-        return self.level.n_trains
+        return self.state.n_trains
 
-    def turns(self, count: int) -> Drivers:
+    def turns(self, count: int) -> PolicyOfTrain:
         """The next ``count`` policies of a queue in which nobody starves: each comes once in ``n_policies`` turns.
 
         The order within such a round is random. Draw ``d`` gets the turns from ``d * count`` on, so a rule should
@@ -71,7 +69,7 @@ class MappingRule(Protocol):
         ...
 
 
-def random_mapping(request: MappingRequest) -> Drivers:
+def random_mapping(request: MappingRequest) -> PolicyOfTrain:
     """Every train gets a random policy, each policy as many trains as any other.
 
     Trains that cannot be shared out evenly go to the policies whose turn it is.
@@ -79,11 +77,11 @@ def random_mapping(request: MappingRequest) -> Drivers:
     if not request.mixed:
         return np.repeat(request.turns(1), request.n_trains)
     each, rest = divmod(request.n_trains, request.n_policies)
-    drivers = np.concatenate([np.tile(np.arange(request.n_policies), each), request.turns(rest)])
-    return request.random.permutation(drivers)
+    policy_of_train = np.concatenate([np.tile(np.arange(request.n_policies), each), request.turns(rest)])
+    return request.random.permutation(policy_of_train)
 
 
-def round_robin(request: MappingRequest) -> Drivers:
+def round_robin(request: MappingRequest) -> PolicyOfTrain:
     """The policies in turn: train by train, on from where the last mapping ended, or env by env."""
     if not request.mixed:
         return shared(request)
@@ -91,38 +89,38 @@ def round_robin(request: MappingRequest) -> Drivers:
     return (first + np.arange(request.n_trains)) % request.n_policies
 
 
-def by_handle(request: MappingRequest) -> Drivers:
+def by_handle(request: MappingRequest) -> PolicyOfTrain:
     """The trains in the order of their handles, cut into equal parts: the first part to policy 0, and so on."""
     return _equal_parts(np.arange(request.n_trains), request)
 
 
-def by_speed(request: MappingRequest) -> Drivers:
+def by_speed(request: MappingRequest) -> PolicyOfTrain:
     """The trains in the order of their speeds, cut into equal parts: the slowest to policy 0, the fastest to the last.
 
     Trains of the same speed stand in the order of their handles.
     """
-    speeds = request.level.max_speed / request.level.denominator
+    speeds = request.state.max_speed / request.state.denominator
     return _equal_parts(np.argsort(speeds, kind="stable"), request)
 
 
-def shared(request: MappingRequest) -> Drivers:
+def shared(request: MappingRequest) -> PolicyOfTrain:
     """All trains of an environment share one policy; the policies take turns."""
     return np.full(request.n_trains, request.draw % request.n_policies)
 
 
-def synchronous(request: MappingRequest) -> Drivers:
+def synchronous(request: MappingRequest) -> PolicyOfTrain:
     """Environment e belongs to policy e modulo the number of policies, always."""
     return np.full(request.n_trains, request.environment % request.n_policies)
 
 
-def _equal_parts(order: npt.NDArray[np.intp], request: MappingRequest) -> Drivers:
+def _equal_parts(order: npt.NDArray[np.intp], request: MappingRequest) -> PolicyOfTrain:
     """Cuts trains into one part per policy; where they do not go up evenly, the larger parts move from draw to draw."""
     n_trains, n_policies = len(order), request.n_policies
     # over n_policies draws the part of each policy has n_trains trains in all
     ends = (np.arange(1, n_policies + 1) * n_trains + request.draw % n_policies) // n_policies
-    drivers = np.empty(n_trains, dtype=np.int64)
-    drivers[order] = np.searchsorted(ends, np.arange(n_trains), side="right")
-    return drivers
+    policy_of_train = np.empty(n_trains, dtype=np.int64)
+    policy_of_train[order] = np.searchsorted(ends, np.arange(n_trains), side="right")
+    return policy_of_train
 
 
 RULES: dict[str, MappingRule] = {
@@ -141,23 +139,10 @@ def find_rule(name: str) -> MappingRule:
     Raises:
         MappingError: there is no such rule, or no such callable.
     """
-    if name in RULES:
-        return RULES[name]
-    module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise MappingError(f"there is no mapping {name!r}: give one of {', '.join(RULES)}, or package.module:callable.")
-    if os.getcwd() not in sys.path:  # as python -m does: a script's own folder alone is searched otherwise
-        sys.path.append(os.getcwd())
     try:
-        found: Any = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except Exception as error:  # a module may raise anything while it is imported
-        raise MappingError(f"the mapping {name!r} cannot be imported ({type(error).__name__}: {error}).") from error
-    if not callable(found):
-        raise MappingError(f"the mapping {name!r} is a {type(found).__name__}, but must be a callable.")
-    rule: MappingRule = found
-    return rule
+        return find_callable(name, "mapping", RULES)
+    except ExtensionError as error:
+        raise MappingError(str(error)) from error
 
 
 class PolicyMapping:
@@ -189,18 +174,18 @@ class PolicyMapping:
         self._rule, self._name = rule, name
         self._resample_every, self._n_environments, self._seed = resample_every, n_environments, seed
 
-    def drivers(self, episode: int, level: RailState) -> Drivers:
+    def policy_of_train(self, episode: int, state: RailState) -> PolicyOfTrain:
         """The policy of each train ``[trains]`` in an episode.
 
         Raises:
             MappingError: a user's rule fails, or gives something else than a policy for each train.
         """
         if self.n_policies == 1:
-            return np.zeros(level.n_trains, dtype=np.int64)
+            return np.zeros(state.n_trains, dtype=np.int64)
         environment = episode % self._n_environments
         draw = episode // (self._n_environments * self._resample_every) * self._n_environments + environment
         request = MappingRequest(
-            level,
+            state,
             environment,
             episode,
             draw,
@@ -217,26 +202,26 @@ class PolicyMapping:
             ) from error
         return self._checked(given, request)
 
-    def _checked(self, given: npt.ArrayLike, request: MappingRequest) -> Drivers:
+    def _checked(self, given: npt.ArrayLike, request: MappingRequest) -> PolicyOfTrain:
         found = f"in episode {request.episode} the mapping {self._name!r} gave"
         wanted = f"but must give a whole number from 0 to {self.n_policies - 1} for each of {request.n_trains} trains."
         try:
-            drivers = np.asarray(given)
+            policy_of_train = np.asarray(given)
         except ValueError:
             raise MappingError(f"{found} {given!r}, {wanted}") from None
-        if drivers.ndim != 1 or drivers.dtype.kind not in "iu":
+        if policy_of_train.ndim != 1 or policy_of_train.dtype.kind not in "iu":
             raise MappingError(f"{found} {_short(given)}, {wanted}")
-        if len(drivers) != request.n_trains:
-            raise MappingError(f"{found} {len(drivers)} policies, {wanted}")
-        wrong = drivers[(drivers < 0) | (drivers >= self.n_policies)]
+        if len(policy_of_train) != request.n_trains:
+            raise MappingError(f"{found} {len(policy_of_train)} policies, {wanted}")
+        wrong = policy_of_train[(policy_of_train < 0) | (policy_of_train >= self.n_policies)]
         if len(wrong):
             raise MappingError(f"{found} policy {wrong[0]}, {wanted}")
-        if not self.mixed and len(np.unique(drivers)) > 1:
+        if not self.mixed and len(np.unique(policy_of_train)) > 1:
             raise MappingError(
                 f"{found} several policies in one environment, but --mix_policies_in_one_env is False: "
                 "all trains must get the same."
             )
-        return drivers.astype(np.int64)
+        return policy_of_train.astype(np.int64)
 
 
 def _short(value: object) -> str:
@@ -244,10 +229,10 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def batched(n_environments: int) -> Callable[[MappingRequest], Drivers]:
+def batched(n_environments: int) -> Callable[[MappingRequest], PolicyOfTrain]:
     """A rule: neighbouring environments form one group per policy; the groups change hands from draw to draw."""
 
-    def rule(request: MappingRequest) -> Drivers:
+    def rule(request: MappingRequest) -> PolicyOfTrain:
         group = request.environment * request.n_policies // n_environments
         turn = request.draw // n_environments
         return np.full(request.n_trains, (group + turn) % request.n_policies)

@@ -1,9 +1,12 @@
-"""A file that tells who has driven which train: ``{"episode": 7, "level": 8, "drivers": [0, 2, 1]}`` and so on."""
+"""A file that tells which policy has driven which train, an episode a line.
+
+``{"episode": 7, "level_number": 8, "policy_of_train": [0, 2, 1]}``
+"""
 
 import json
 from pathlib import Path
 
-from reinforcement_learning.multi_policy.mapping import Drivers
+from reinforcement_learning.multi_policy.mapping import PolicyOfTrain
 from reinforcement_learning.tracking.metrics import drop_rows_after
 
 MAPPING_FILE = "policy_mapping.jsonl"
@@ -24,12 +27,14 @@ class MappingLog:
         elif self.path.exists():
             drop_rows_after(self.path, resume_episode)
 
-    def add(self, episode: int, level: int, drivers: Drivers) -> None:
+    def add(self, episode: int, level_number: int, policy_of_train: PolicyOfTrain) -> None:
         """Writes one line: the policy of each train, numbers behind those of the policies being older copies.
 
         Raises:
             OSError: the disk is full or gone.
         """
-        line = json.dumps({"episode": episode, "level": level, "drivers": drivers.tolist()})
+        line = json.dumps(
+            {"episode": episode, "level_number": level_number, "policy_of_train": policy_of_train.tolist()}
+        )
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")

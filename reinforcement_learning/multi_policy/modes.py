@@ -73,7 +73,7 @@ def check_mapping(config: TrainingConfig) -> None:
     mapping = make_mapping(config)
     if config.num_policies > 1 and config.policy_mapping not in RULES:
         levels = TrainingLevels(resolve_env_config(config.training_env_config), config.seed)
-        mapping.drivers(0, RailState.from_env(levels.make(0)))
+        mapping.policy_of_train(0, RailState.from_env(levels.make(0)))
 
 
 def check_sharing(config: TrainingConfig) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils import parameters_to_vector
 
 from reinforcement_learning.dddqn_policy import DDDQNPolicy, GreedyPolicy
-from reinforcement_learning.multi_policy.mapping import Drivers
+from reinforcement_learning.multi_policy.mapping import PolicyOfTrain
 from utils.system.seeds import Stream, generator
 
 COPIES_KEPT = 4  # of each policy, the newest
@@ -39,15 +39,15 @@ class PastSelves:
         self.n_taken = 0
         self.policies: list[GreedyPolicy] = []
 
-    def replace_some(self, episode: int, drivers: Drivers, n_policies: int) -> Drivers:
-        """Puts an older copy of its policy in the place of some drivers of a training episode."""
+    def replace_some(self, episode: int, policy_of_train: PolicyOfTrain, n_policies: int) -> PolicyOfTrain:
+        """Puts an older copy of its policy in the place of some policies of a training episode."""
         n_copies = len(self.policies) // n_policies
         if self._probability == 0.0 or n_copies == 0:
-            return drivers
+            return policy_of_train
         random = generator(self._seed, Stream.PAST_SELVES, episode)
-        replaced = random.random(len(drivers)) < self._probability
-        copies = random.integers(n_copies, size=len(drivers))
-        return np.where(replaced, (1 + copies) * n_policies + drivers, drivers)
+        replaced = random.random(len(policy_of_train)) < self._probability
+        copies = random.integers(n_copies, size=len(policy_of_train))
+        return np.where(replaced, (1 + copies) * n_policies + policy_of_train, policy_of_train)
 
     def is_due(self, episode: int) -> bool:
         """Whether copies are to be taken after so many finished episodes."""

@@ -13,10 +13,10 @@ import torch
 from reinforcement_learning.dddqn_policy import GreedyPolicy
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.learner import Learner, LocalLearner
-from reinforcement_learning.multi_policy.assignment import Crews
+from reinforcement_learning.multi_policy.assignment import Assignment
 from reinforcement_learning.multi_policy.exchange import CONTROL, KEPT, REPLACED, choose_fates, perturbed
 from reinforcement_learning.playing.policy import Policy
-from reinforcement_learning.playing.train_settings import Crew
+from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.playing.transitions import Transitions
 from reinforcement_learning.settings.config import TrainingConfig
 from utils.observation.observer import FeatureSet
@@ -42,8 +42,8 @@ class Population:
         make_learner: Callable[[TrainingConfig, FeatureSet, int, str | torch.device], Learner] = LocalLearner,
     ) -> None:
         self.config = config
-        self.crews = Crews(config)
-        self.mapping, self.past_selves = self.crews.mapping, self.crews.past_selves
+        self.assignment = Assignment(config)
+        self.mapping, self.past_selves = self.assignment.mapping, self.assignment.past_selves
         self.learners = [
             make_learner(config, feature_set, index, device)
             for index, device in enumerate(devices or ["cpu"] * config.num_policies)
@@ -57,35 +57,35 @@ class Population:
         return len(self.learners)
 
     @property
-    def terms(self) -> list[Hyperparameters]:
+    def hyperparameters(self) -> list[Hyperparameters]:
         """How each policy learns and explores now."""
         return [learner.hyperparameters for learner in self.learners]
 
     # --- playing -------------------------------------------------------------------------------------------------
 
-    def crew(self, episode: int, level: RailState) -> Crew:
-        """Who drives the trains of a training episode, and on what terms.
+    def train_settings(self, episode: int, state: RailState) -> TrainSettings:
+        """Which policy drives which train of a training episode, and with what settings.
 
         Raises:
             MappingError: a user's mapping gives something that is none.
         """
-        return self.crews.crew(episode, level, self.terms)
+        return self.assignment.train_settings(episode, state, self.hyperparameters)
 
     def epsilon(self, policy: int, episode: int, n_trains: int) -> float:
         """The share of random actions of a policy in a training episode."""
-        return self.crews.epsilon(self.learners[policy].hyperparameters, episode, n_trains)
+        return self.assignment.epsilon(self.learners[policy].hyperparameters, episode, n_trains)
 
     # --- learning ------------------------------------------------------------------------------------------------
 
     def add(self, transitions: Transitions) -> None:
         """Hands every transition to the learner whose policy has acted; those of older copies to nobody."""
-        present = np.unique(transitions.drivers).tolist()
+        present = np.unique(transitions.policy_of_train).tolist()
         for p in (p for p in present if p < len(self)):
-            self.learners[p].add(transitions if len(present) == 1 else transitions.of_driver(p))
+            self.learners[p].add(transitions if len(present) == 1 else transitions.of_policy(p))
 
-    def after_episode(self, episode: int, drivers: npt.NDArray[np.int64]) -> None:
+    def after_episode(self, episode: int, policy_of_train: npt.NDArray[np.int64]) -> None:
         """Books who has driven the trains of an episode, the ``episode``-th that is finished."""
-        self.trains_driven += np.bincount(drivers, minlength=len(self))[: len(self)]
+        self.trains_driven += np.bincount(policy_of_train, minlength=len(self))[: len(self)]
         self.set_progress(episode)
         if self.past_selves.is_due(episode):
             self.fetch()
@@ -121,7 +121,7 @@ class Population:
         config = self.config
         random = generator(config.seed, Stream.EXCHANGE, len(self.exchanges))
         fates = choose_fates(scores, config.pbt_share, config.pbt_min_gap, random)
-        before = self.terms
+        before = self.hyperparameters
         for p, (learner, fate) in enumerate(zip(self.learners, fates, strict=True)):
             if fate.kind == REPLACED:  # its source is one of those that are kept
                 learner.take_over(self.learners[fate.source])

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.rollout import EpisodeResult, Learning, Rollout, Stopwatch
-from reinforcement_learning.playing.train_settings import Crew
+from reinforcement_learning.playing.train_settings import TrainSettings
 from utils.levels.level_pool import LevelPool
 from utils.levels.packed_level import UnpackableLevelError, unpack_level
 from utils.observation.observer import Observer
@@ -26,7 +26,7 @@ from utils.simulator.simulator import FlatlandSimulator, Simulator
 class FinishedEpisode:
     """A training level that has been played to its end."""
 
-    level: int
+    level_number: int
     result: EpisodeResult
 
 
@@ -34,10 +34,10 @@ class FinishedEpisode:
 class UnfinishedEpisode:
     """A training level that has been begun and not finished, with what is needed to come back to where it is."""
 
-    env: int
-    level: int
+    slot: int
+    level_number: int
     actions: Sequence[npt.NDArray[np.int8]] = field(default_factory=list)  # all so far, [trains] for each step
-    crew: Crew | None = None  # None: of an episode that begins again, with whoever is due then
+    train_settings: TrainSettings | None = None  # None: of an episode that begins again, with whoever is due then
 
 
 class ExperienceError(RuntimeError):
@@ -100,23 +100,23 @@ class PlayableLevels:
         self._warn = warn
         self._fell_back = False
 
-    def simulator(self, level: int, packed: bytes | None = None) -> Simulator:
+    def simulator(self, level_number: int, packed: bytes | None = None) -> Simulator:
         """A level, ready to play; ``packed`` is what another process's ``packed`` has given, if anything."""
         if packed is not None:
             return unpack_level(packed)
         if self._compiled:
             try:
-                return self.pool.simulator(level)
+                return self.pool.simulator(level_number)
             except UnsupportedLevel as error:
                 self._say_fallback(error)
-        return FlatlandSimulator(self.pool.levels.make(level))
+        return FlatlandSimulator(self.pool.levels.make(level_number))
 
-    def packed(self, level: int) -> bytes | None:
+    def packed(self, level_number: int) -> bytes | None:
         """A level for another process to play; None where that has to make it itself."""
         if not self._compiled:
             return None
         try:
-            return self.pool.packed(level)
+            return self.pool.packed(level_number)
         except UnsupportedLevel as error:
             self._say_fallback(error)
         except UnpackableLevelError:
@@ -134,7 +134,7 @@ class PlayableLevels:
 
 
 class LocalExperience:
-    """Plays in this process, ``n_envs`` levels side by side; see :class:`Experience`.
+    """Plays in this process, ``n_slots`` levels side by side; see :class:`Experience`.
 
     ``play`` is one step of every environment. An unfinished episode is resumed where it was, by its actions.
 
@@ -142,8 +142,8 @@ class LocalExperience:
         levels: what is played.
         n_levels: levels from this number on are not played.
         observer, policies, learning, stopwatch: see ``Rollout``.
-        crew: who drives the trains of a level, by its number and its state at the start.
-        n_envs: environments side by side.
+        train_settings: who drives the trains of a level, by its number and its state at the start.
+        n_slots: environments side by side.
     """
 
     def __init__(
@@ -153,17 +153,22 @@ class LocalExperience:
         observer: Observer,
         policies: Sequence[Policy],
         learning: Learning,
-        crew: Callable[[int, RailState], Crew],
+        train_settings: Callable[[int, RailState], TrainSettings],
         *,
-        n_envs: int,
+        n_slots: int,
         stopwatch: Stopwatch,
     ) -> None:
         self.next_level = 0
         self._levels, self._n_levels = levels, n_levels
-        self._observer, self._policies, self._learning, self._crew = observer, policies, learning, crew
-        self._n_envs = n_envs
+        self._observer, self._policies, self._learning, self._train_settings = (
+            observer,
+            policies,
+            learning,
+            train_settings,
+        )
+        self._n_slots = n_slots
         self._stopwatch = stopwatch
-        self._in_play: dict[int, tuple[int, Crew]] = {}  # levels by environment
+        self._in_play: dict[int, tuple[int, TrainSettings]] = {}  # level numbers and settings by slot
         self._resumed: list[UnfinishedEpisode] = []  # until the first step
         self._rollout: Rollout | None = None
 
@@ -173,11 +178,11 @@ class LocalExperience:
             self._rollout = self._make_rollout()
         rollout = self._rollout
         # a training resumed with a smaller number has more in play until enough of them are over
-        n_to_start = min(self._n_envs - len(rollout.playing), self._n_levels - self.next_level)
-        for env in rollout.free[: max(n_to_start, 0)]:
-            self._start_level(rollout, env, self.next_level)
+        n_to_start = min(self._n_slots - len(rollout.playing), self._n_levels - self.next_level)
+        for slot in rollout.free[: max(n_to_start, 0)]:
+            self._start_level(rollout, slot, self.next_level)
             self.next_level += 1
-        return [FinishedEpisode(self._in_play.pop(env)[0], result) for env, result in rollout.step()]
+        return [FinishedEpisode(self._in_play.pop(slot)[0], result) for slot, result in rollout.step()]
 
     def go_on(self) -> None:
         """Nobody plays elsewhere."""
@@ -192,7 +197,10 @@ class LocalExperience:
         if rollout is None:
             return list(self._resumed)
         in_play = self._in_play.items()
-        return [UnfinishedEpisode(env, level, rollout.history(env), crew) for env, (level, crew) in in_play]
+        return [
+            UnfinishedEpisode(slot, level_number, rollout.history(slot), train_settings)
+            for slot, (level_number, train_settings) in in_play
+        ]
 
     def resume(self, next_level: int, unfinished: Sequence[UnfinishedEpisode]) -> None:
         """See :class:`Experience`."""
@@ -208,24 +216,24 @@ class LocalExperience:
             self._observer,
             self._policies,
             self._levels.n_trains(),
-            n_envs=max([self._n_envs, *(episode.env + 1 for episode in self._resumed)]),
+            n_slots=max([self._n_slots, *(episode.slot + 1 for episode in self._resumed)]),
             learning=self._learning,
             stopwatch=self._stopwatch,
         )
         begun = {}
         for episode in self._resumed:
-            simulator = self._levels.simulator(episode.level)
-            crew = episode.crew or self._crew(episode.level, simulator.state)
-            begun[episode.env] = simulator, crew, episode.actions
-            self._in_play[episode.env] = episode.level, crew
+            simulator = self._levels.simulator(episode.level_number)
+            train_settings = episode.train_settings or self._train_settings(episode.level_number, simulator.state)
+            begun[episode.slot] = simulator, train_settings, episode.actions
+            self._in_play[episode.slot] = episode.level_number, train_settings
         rollout.replay(begun)
         self._resumed = []
         return rollout
 
-    def _start_level(self, rollout: Rollout, env: int, level: int) -> None:
+    def _start_level(self, rollout: Rollout, slot: int, level_number: int) -> None:
         self._stopwatch.start()
-        simulator = self._levels.simulator(level)
+        simulator = self._levels.simulator(level_number)
         self._stopwatch.lap("reset")
-        crew = self._crew(level, simulator.state)
-        self._in_play[env] = level, crew
-        rollout.start(env, simulator, crew)
+        train_settings = self._train_settings(level_number, simulator.state)
+        self._in_play[slot] = level_number, train_settings
+        rollout.start(slot, simulator, train_settings)

@@ -10,7 +10,7 @@ from flatland.envs.rail_env import RailEnv
 from reinforcement_learning.dueling_q_network import N_ACTIONS
 from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.rollout import EpisodeResult, Rollout, Stopwatch
-from reinforcement_learning.playing.train_settings import Crew
+from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.scoring.heuristics import Rule, ShortestPath
 from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
 from utils.levels.level_snapshot import LevelSnapshot
@@ -50,7 +50,7 @@ def play_levels(
         levels,
         observer,
         [policy],
-        lambda number, level: np.zeros(level.n_trains, dtype=np.int64),
+        lambda number, state: np.zeros(state.n_trains, dtype=np.int64),
         stopwatch=stopwatch,
         should_stop=should_stop,
     )
@@ -60,12 +60,12 @@ def play_levels_together(
     levels: Iterable[Simulator],
     observer: Observer,
     policies: Sequence[Policy],
-    drivers: Callable[[int, RailState], npt.NDArray[np.int64]],
+    policy_of_train: Callable[[int, RailState], npt.NDArray[np.int64]],
     *,
     stopwatch: Stopwatch | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[EpisodeResult]:
-    """As :func:`play_levels`, with several policies; ``drivers`` names the one of each train of a level.
+    """As :func:`play_levels`, with several policies; ``policy_of_train`` names the one of each train of a level.
 
     It is asked with the number of the level, from 0 on, and with its state at the start.
     """
@@ -80,10 +80,10 @@ def play_levels_together(
                 break
             if rollout is None:
                 n_trains = simulator.state.n_trains
-                rollout = Rollout(observer, policies, n_trains, n_envs=LEVELS_AT_A_TIME, stopwatch=stopwatch)
+                rollout = Rollout(observer, policies, n_trains, n_slots=LEVELS_AT_A_TIME, stopwatch=stopwatch)
             place = rollout.free[0]
             numbers[place] = number
-            rollout.start(place, simulator, Crew(drivers=drivers(number, simulator.state)))
+            rollout.start(place, simulator, TrainSettings(policy_of_train=policy_of_train(number, simulator.state)))
         if rollout is None or not rollout.playing:
             break
         for place, result in rollout.step():

@@ -31,16 +31,16 @@ class LearningRewards:
 
     Args:
         shaping: the weights, unless an episode brings its own.
-        n_envs, n_trains: shape of all arrays.
+        n_slots, n_trains: shape of all arrays.
         team_reward: weight of each other train's rewards, so that it pays to let others pass.
     """
 
-    def __init__(self, shaping: RewardShaping, n_envs: int, n_trains: int, team_reward: float = 0.0) -> None:
+    def __init__(self, shaping: RewardShaping, n_slots: int, n_trains: int, team_reward: float = 0.0) -> None:
         self._default = shaping
         self._team_reward = team_reward
-        shape = (n_envs, n_trains)
+        shape = (n_slots, n_trains)
         self._gamma, self._shaping, self._arrival_reward, self._deadlock_penalty = (np.zeros(shape) for _ in range(4))
-        self._scale = np.zeros((n_envs, 1))
+        self._scale = np.zeros((n_slots, 1))
         self._potential = np.zeros(shape)
 
     def start(

@@ -14,7 +14,7 @@ from flatland.envs.step_utils.states import TrainState
 from reinforcement_learning.dueling_q_network import N_ACTIONS
 from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.reward_shaping import LearningRewards, RewardShaping
-from reinforcement_learning.playing.train_settings import Crew
+from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.playing.transitions import TransitionCollector, Transitions
 from utils.observation.observer import Observer
 from utils.simulator.action_mask import NOTHING_TO_DECIDE
@@ -22,7 +22,7 @@ from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_state import remaining_travel_time
 from utils.simulator.simulator import Simulator
 
-ALONE = Crew()  # all trains driven by the only policy, greedily
+ALONE = TrainSettings()  # all trains driven by the only policy, greedily
 
 
 class TransitionSink(Protocol):
@@ -46,7 +46,7 @@ class EpisodeResult:
     n_decisions: int
     action_counts: npt.NDArray[np.int64]  # [5], chosen at decisions
     # [trains] each, or empty where trains are not told apart
-    drivers: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # numbers of policies
+    policy_of_train: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # numbers of policies
     train_scores: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # their mean is the score
     train_arrived: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
 
@@ -56,8 +56,8 @@ class Learning:
     """What a rollout needs beyond playing: where transitions go and what rewards they carry."""
 
     sink: TransitionSink
-    shaping: RewardShaping  # unless an episode's crew brings its own
-    n_step: int = 1  # the same; a crew's are no larger
+    shaping: RewardShaping  # unless an episode's settings bring their own
+    n_step: int = 1  # the same; theirs are no larger
     team_reward: float = 0.0  # see LearningRewards
 
 
@@ -100,16 +100,16 @@ class _Episode:
 
 
 class Rollout:
-    """Up to ``n_envs`` episodes side by side: each step asks each policy once for all its trains that have a choice.
+    """Up to ``n_slots`` episodes side by side: each step asks each policy once for all its trains that have a choice.
 
-    Arrays have a place for every train of every environment, ``[n_envs, n_trains]``; an environment without an
-    episode has nothing to decide.
+    Each episode plays in a slot. Arrays are ``[n_slots, n_trains]``; in a slot without an episode there is nothing to
+    decide.
 
     Args:
         observer: makes observations and action masks.
-        policies: choose the actions of trains that have a choice; crews name them by their numbers.
+        policies: choose the actions of trains that have a choice; train settings name them by their numbers.
         n_trains: most trains in a level.
-        n_envs: most episodes at a time.
+        n_slots: most episodes at a time.
         learning: where transitions go; None, as in an evaluation, leaves no way to write any.
         stopwatch: books the seconds of the parts.
     """
@@ -120,7 +120,7 @@ class Rollout:
         policies: Sequence[Policy],
         n_trains: int,
         *,
-        n_envs: int = 1,
+        n_slots: int = 1,
         learning: Learning | None = None,
         stopwatch: Stopwatch | None = None,
     ) -> None:
@@ -128,86 +128,94 @@ class Rollout:
         self.policies = policies
         self.n_trains = n_trains
         self.stopwatch = stopwatch or Stopwatch()
-        self._episodes: list[_Episode | None] = [None] * n_envs
-        shape, n_features = (n_envs, n_trains), observer.feature_set.n_features
+        self._episodes: list[_Episode | None] = [None] * n_slots
+        shape, n_features = (n_slots, n_trains), observer.feature_set.n_features
         self._observations = np.zeros((*shape, n_features), dtype=np.float32)
         self._action_mask = np.broadcast_to(NOTHING_TO_DECIDE, (*shape, N_ACTIONS)).copy()
         self._epsilon = np.zeros(shape)
-        self._drivers = np.zeros(shape, dtype=np.int64)
+        self._policy_of_train = np.zeros(shape, dtype=np.int64)
         self._train_rewards = np.zeros(shape)  # since the episode's beginning
         self._rewards = np.zeros(shape)
         self._remaining = np.zeros(shape)  # travel time in steps
         self.arrived = np.zeros(shape, dtype=bool)
         self.departed = np.zeros(shape, dtype=bool)
         self.deadlocked = np.zeros(shape, dtype=bool)
-        self._action_counts = np.zeros((n_envs, N_ACTIONS), dtype=np.int64)
+        self._action_counts = np.zeros((n_slots, N_ACTIONS), dtype=np.int64)
         self._learning = learning
         if learning is not None:
-            n_places = n_envs * n_trains
-            self._collector = TransitionCollector(n_places, n_features, learning.shaping.gamma, learning.n_step)
-            self._learning_rewards = LearningRewards(learning.shaping, n_envs, n_trains, learning.team_reward)
+            self._collector = TransitionCollector(
+                n_slots * n_trains, n_features, learning.shaping.gamma, learning.n_step
+            )
+            self._learning_rewards = LearningRewards(learning.shaping, n_slots, n_trains, learning.team_reward)
 
     @property
     def playing(self) -> list[int]:
-        """The environments with an episode under way."""
-        return [env for env, episode in enumerate(self._episodes) if episode is not None]
+        """The slots with an episode under way."""
+        return [slot for slot, episode in enumerate(self._episodes) if episode is not None]
 
     @property
     def free(self) -> list[int]:
-        """The environments that wait for a level."""
-        return [env for env, episode in enumerate(self._episodes) if episode is None]
+        """The slots that wait for a level."""
+        return [slot for slot, episode in enumerate(self._episodes) if episode is None]
 
-    def history(self, env: int) -> list[npt.NDArray[np.int8]]:
+    def history(self, slot: int) -> list[npt.NDArray[np.int8]]:
         """All actions of the running episode, int8 ``[trains]`` for each step."""
-        return self._episode(env).history
+        return self._episode(slot).history
 
-    def start(self, env: int, simulator: Simulator, crew: Crew = ALONE) -> None:
-        """Begins an episode in a free environment.
+    def start(self, slot: int, simulator: Simulator, train_settings: TrainSettings = ALONE) -> None:
+        """Begins an episode in a free slot.
 
         Raises:
-            ValueError: the environment plays already, or the level has more trains than there are places.
+            ValueError: the slot is not free, or the level has more trains than the arrays.
         """
         state = simulator.state
-        if self._episodes[env] is not None:
-            raise ValueError(f"environment {env} has an episode under way")
+        if self._episodes[slot] is not None:
+            raise ValueError(f"slot {slot} has an episode under way")
         if state.n_trains > self.n_trains:
-            raise ValueError(f"the level has {state.n_trains} trains, but there are places for {self.n_trains} only")
-        self._episodes[env] = _Episode(simulator)
-        crew = self._spread(crew, state.n_trains)
-        self._epsilon[env] = crew.epsilon
-        self._drivers[env] = crew.drivers
+            raise ValueError(f"the level has {state.n_trains} trains, but there is room for {self.n_trains} only")
+        self._episodes[slot] = _Episode(simulator)
+        train_settings = self._spread(train_settings, state.n_trains)
+        self._epsilon[slot] = train_settings.epsilon
+        self._policy_of_train[slot] = train_settings.policy_of_train
         for array in (self.arrived, self.departed, self.deadlocked):
-            array[env] = False
+            array[slot] = False
         for array in (self._remaining, self._rewards, self._train_rewards):
-            array[env] = 0.0
-        self._action_counts[env] = 0
+            array[slot] = 0.0
+        self._action_counts[slot] = 0
         if self._learning is not None:
-            self._remaining[env, : state.n_trains] = remaining_travel_time(state)
-            self._learning_rewards.start(env, state.max_episode_steps, self._remaining[env], crew.shaping)
-            places = np.arange(env * self.n_trains, (env + 1) * self.n_trains)
-            gamma = None if crew.shaping is None else crew.shaping.gamma
-            self._collector.begin(places, crew.drivers, gamma, crew.n_step)
-        self._observe(env)
+            self._remaining[slot, : state.n_trains] = remaining_travel_time(state)
+            self._learning_rewards.start(slot, state.max_episode_steps, self._remaining[slot], train_settings.shaping)
+            trains = np.arange(slot * self.n_trains, (slot + 1) * self.n_trains)
+            gamma = None if train_settings.shaping is None else train_settings.shaping.gamma
+            self._collector.begin(trains, train_settings.policy_of_train, gamma, train_settings.n_step)
+        self._observe(slot)
 
-    def _spread(self, crew: Crew, n_trains: int) -> Crew:
-        """A crew with a value for every place, those included that a small level leaves empty."""
+    def _spread(self, train_settings: TrainSettings, n_trains: int) -> TrainSettings:
+        """Settings with a value for every train of the arrays, those included that a small level does not have."""
         if n_trains == self.n_trains:
-            return crew
+            return train_settings
 
         def spread(value: Any) -> Any:
             return value if np.ndim(value) == 0 else np.pad(value, (0, self.n_trains - n_trains), mode="edge")
 
-        shaping = crew.shaping
+        shaping = train_settings.shaping
         if shaping is not None:
             shaping = RewardShaping(**{name: spread(value) for name, value in vars(shaping).items()})
-        return Crew(spread(crew.epsilon), spread(crew.drivers), shaping, spread(crew.n_step))
+        return TrainSettings(
+            spread(train_settings.epsilon),
+            spread(train_settings.policy_of_train),
+            shaping,
+            spread(train_settings.n_step),
+        )
 
     def step(self) -> list[tuple[int, EpisodeResult]]:
-        """One step of all episodes; returns those that are over, with their environments, which are free again."""
+        """One step of all episodes; returns those that are over, with their slots, which are free again."""
         return self._step(None)
 
-    def replay(self, interrupted: Mapping[int, tuple[Simulator, Crew, Sequence[npt.NDArray[np.int8]]]]) -> None:
-        """Comes back to the middle of interrupted episodes: by environment the level, crew and all actions so far.
+    def replay(
+        self, interrupted: Mapping[int, tuple[Simulator, TrainSettings, Sequence[npt.NDArray[np.int8]]]]
+    ) -> None:
+        """Comes back to the middle of interrupted episodes: by slot the level, settings and all actions so far.
 
         Each is begun as many steps before the end as it has played, so they run side by side as they did. Their
         transitions, stored then, are dropped now.
@@ -216,16 +224,18 @@ class Rollout:
         if learning is not None:
             self._learning = dataclasses.replace(learning, sink=_Discard())
         for left in range(max((len(history) for *_, history in interrupted.values()), default=0), -1, -1):
-            for env, (simulator, crew, history) in interrupted.items():
+            for slot, (simulator, train_settings, history) in interrupted.items():
                 if len(history) == left:
-                    self.start(env, simulator, crew)
+                    self.start(slot, simulator, train_settings)
             if left:
-                self._step({env: history[-left] for env, (*_, history) in interrupted.items() if len(history) >= left})
+                self._step(
+                    {slot: history[-left] for slot, (*_, history) in interrupted.items() if len(history) >= left}
+                )
         self._learning = learning
 
-    def _episode(self, env: int) -> _Episode:
-        episode = self._episodes[env]
-        assert episode is not None, f"environment {env} has no episode"
+    def _episode(self, slot: int) -> _Episode:
+        episode = self._episodes[slot]
+        assert episode is not None, f"slot {slot} has no episode"
         return episode
 
     def _step(self, recorded: Mapping[int, npt.NDArray[np.int8]] | None) -> list[tuple[int, EpisodeResult]]:
@@ -234,28 +244,28 @@ class Rollout:
         self.stopwatch.lap("inference")
         over = np.zeros(len(self._episodes), dtype=bool)
         playing = self.playing
-        for env in playing:
-            episode = self._episode(env)
+        for slot in playing:
+            episode = self._episode(slot)
             state = episode.simulator.state
-            chosen = actions[env, : state.n_trains]
+            chosen = actions[slot, : state.n_trains]
             episode.history.append(chosen.astype(np.int8))
             # who must wait after all belongs to the environment: what is learned from is what was chosen
             self.observer.settle(state, chosen)
-            self._rewards[env, : state.n_trains], over[env] = episode.simulator.step(chosen)
+            self._rewards[slot, : state.n_trains], over[slot] = episode.simulator.step(chosen)
         self.stopwatch.lap("step")
         self._after_step(playing, over)
         finished = []
-        for env in playing:
-            if over[env]:
-                finished.append((env, self._result(env)))
-                self._leave(env)
+        for slot in playing:
+            if over[slot]:
+                finished.append((slot, self._result(slot)))
+                self._leave(slot)
             else:
-                self._observe(env)
+                self._observe(slot)
         self.stopwatch.lap("observation")
         return finished
 
     def _choose(self, recorded: Mapping[int, npt.NDArray[np.int8]] | None) -> npt.NDArray[np.int64]:
-        """Actions ``[n_envs, n_trains]``: the only possible one, or where there are several the driver's."""
+        """Actions ``[n_slots, n_trains]``: the only possible one, or where there are several the policy's."""
         actions = self._action_mask.argmax(axis=2)
         deciding = np.flatnonzero(np.count_nonzero(self._action_mask, axis=2) > 1)
         if len(deciding) == 0:
@@ -264,11 +274,11 @@ class Rollout:
         masks = self._action_mask.reshape(-1, N_ACTIONS)[deciding]
         if recorded is None:
             chosen = act_together(
-                self.policies, self._drivers.flat[deciding], observations, masks, self._epsilon.flat[deciding]
+                self.policies, self._policy_of_train.flat[deciding], observations, masks, self._epsilon.flat[deciding]
             )
         else:
-            for env, done_then in recorded.items():
-                actions[env, : len(done_then)] = done_then
+            for slot, done_then in recorded.items():
+                actions[slot, : len(done_then)] = done_then
             chosen = actions.flat[deciding]
         actions.flat[deciding] = chosen
         np.add.at(self._action_counts, (deciding // self.n_trains, chosen), 1)
@@ -279,22 +289,22 @@ class Rollout:
     def _after_step(self, playing: list[int], over: npt.NDArray[np.bool_]) -> None:
         """Books rewards, arrivals and deadlocks."""
         arrived, stuck = self.arrived.copy(), self.deadlocked.copy()
-        for env in playing:
-            episode = self._episode(env)
+        for slot in playing:
+            episode = self._episode(slot)
             state = episode.simulator.state
             n_trains = state.n_trains
             episode.n_steps += 1
-            arrived[env, :n_trains] = state.state == TrainState.DONE.value
-            self.departed[env, :n_trains] |= state.row >= 0
-            stuck[env, :n_trains] |= deadlocked(state)
+            arrived[slot, :n_trains] = state.state == TrainState.DONE.value
+            self.departed[slot, :n_trains] |= state.row >= 0
+            stuck[slot, :n_trains] |= deadlocked(state)
             if self._learning is not None:
-                self._remaining[env, :n_trains] = remaining_travel_time(state)
+                self._remaining[slot, :n_trains] = remaining_travel_time(state)
         self.departed |= arrived
         newly_arrived, newly_stuck = arrived & ~self.arrived, stuck & ~self.deadlocked
         self.arrived, self.deadlocked = arrived, stuck
         self._train_rewards += self._rewards
-        for env, total in zip(playing, self._rewards[playing].sum(axis=1).tolist(), strict=True):
-            self._episode(env).total_reward += total
+        for slot, total in zip(playing, self._rewards[playing].sum(axis=1).tolist(), strict=True):
+            self._episode(slot).total_reward += total
         if self._learning is None:
             return
         rewards = self._learning_rewards.step(self._rewards, self._remaining, newly_arrived, newly_stuck, over)
@@ -305,57 +315,57 @@ class Rollout:
         if len(ended):
             self._learning.sink.add(self._collector.finish(ended))
 
-    def _observe(self, env: int) -> None:
-        state, n_trains = self._episode(env).simulator.state, self._episode(env).simulator.state.n_trains
-        mask = self._action_mask[env, :n_trains]
+    def _observe(self, slot: int) -> None:
+        state, n_trains = self._episode(slot).simulator.state, self._episode(slot).simulator.state.n_trains
+        mask = self._action_mask[slot, :n_trains]
         if (
-            self.deadlocked[env, :n_trains] | self.arrived[env, :n_trains]
+            self.deadlocked[slot, :n_trains] | self.arrived[slot, :n_trains]
         ).all():  # the rest of the episode needs no observations
             mask[:] = NOTHING_TO_DECIDE
             return
-        self.observer.observe(state, self._observations[env, :n_trains], mask, deciding_only=True)
+        self.observer.observe(state, self._observations[slot, :n_trains], mask, deciding_only=True)
         # nothing that a deadlocked train does matters any more; its last decision stays open until the episode ends
-        mask[self.deadlocked[env, :n_trains]] = NOTHING_TO_DECIDE
+        mask[self.deadlocked[slot, :n_trains]] = NOTHING_TO_DECIDE
 
-    def _leave(self, env: int) -> None:
-        """Makes an environment free again, with nothing to decide."""
-        self._episodes[env] = None
-        self._action_mask[env] = NOTHING_TO_DECIDE
-        self._rewards[env] = 0.0
+    def _leave(self, slot: int) -> None:
+        """Makes a slot free again, with nothing to decide."""
+        self._episodes[slot] = None
+        self._action_mask[slot] = NOTHING_TO_DECIDE
+        self._rewards[slot] = 0.0
 
-    def _result(self, env: int) -> EpisodeResult:
+    def _result(self, slot: int) -> EpisodeResult:
         """What has come of an episode."""
-        episode = self._episode(env)
+        episode = self._episode(slot)
         state = episode.simulator.state
         n_trains = state.n_trains
         return EpisodeResult(
             score=episode.total_reward / (state.max_episode_steps * n_trains),
-            completion=float(self.arrived[env, :n_trains].mean()),
-            deadlocked=float(self.deadlocked[env, :n_trains].mean()),
-            never_departed=float((~self.departed[env, :n_trains]).mean()),
+            completion=float(self.arrived[slot, :n_trains].mean()),
+            deadlocked=float(self.deadlocked[slot, :n_trains].mean()),
+            never_departed=float((~self.departed[slot, :n_trains]).mean()),
             n_steps=episode.n_steps,
             n_trains=n_trains,
-            n_decisions=int(self._action_counts[env].sum()),
-            action_counts=self._action_counts[env].copy(),
-            drivers=self._drivers[env, :n_trains].copy(),
-            train_scores=self._train_rewards[env, :n_trains] / state.max_episode_steps,
-            train_arrived=self.arrived[env, :n_trains].copy(),
+            n_decisions=int(self._action_counts[slot].sum()),
+            action_counts=self._action_counts[slot].copy(),
+            policy_of_train=self._policy_of_train[slot, :n_trains].copy(),
+            train_scores=self._train_rewards[slot, :n_trains] / state.max_episode_steps,
+            train_arrived=self.arrived[slot, :n_trains].copy(),
         )
 
 
 def act_together(
     policies: Sequence[Policy],
-    drivers: npt.NDArray[np.int64],
+    policy_of_train: npt.NDArray[np.int64],
     observations: npt.NDArray[np.float32],
     action_mask: npt.NDArray[np.bool_],
     epsilon: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.int64]:
-    """Actions ``[batch]`` of trains with different drivers: one batch for each policy, not one call for each train."""
+    """Actions ``[batch]``; each policy is asked once, for all trains that it drives."""
     if len(policies) == 1:
         return policies[0].act(observations, action_mask, epsilon)
-    actions = np.empty(len(drivers), dtype=np.int64)
-    by_driver = np.argsort(drivers, kind="stable")
-    for rows in np.split(by_driver, np.flatnonzero(np.diff(drivers[by_driver])) + 1):
-        policy = policies[drivers[rows[0]]]
+    actions = np.empty(len(policy_of_train), dtype=np.int64)
+    by_policy = np.argsort(policy_of_train, kind="stable")
+    for rows in np.split(by_policy, np.flatnonzero(np.diff(policy_of_train[by_policy])) + 1):
+        policy = policies[policy_of_train[rows[0]]]
         actions[rows] = policy.act(observations[rows], action_mask[rows], epsilon[rows])
     return actions

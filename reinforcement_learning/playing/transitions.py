@@ -27,25 +27,25 @@ class Transitions:
     discounts: npt.NDArray[np.float32]  # [k]
     next_observations: npt.NDArray[np.float32]  # [k, features]
     next_action_masks: npt.NDArray[np.bool_]  # [k, 5]
-    drivers: npt.NDArray[np.int64]  # [k], the number of the policy that acted
+    policy_of_train: npt.NDArray[np.int64]  # [k], the number of the policy that acted
 
     def __len__(self) -> int:
         return len(self.actions)
 
-    def of_driver(self, driver: int) -> "Transitions":
+    def of_policy(self, policy: int) -> "Transitions":
         """Those of one policy."""
-        rows = self.drivers == driver
+        rows = self.policy_of_train == policy
         return Transitions(**{name: array[rows] for name, array in vars(self).items()})
 
 
 class TransitionCollector:
-    """Open decisions of the trains of one environment, with up to ``n_step`` of them per train.
+    """Open decisions of trains, up to ``n_step`` of them per train.
 
     Call :meth:`decide` before a step for the trains that choose an action, :meth:`reward` after it for all trains,
     :meth:`finish` for trains whose task is over. Finished transitions come back from ``decide`` and ``finish``.
 
     Args:
-        n_trains: places for trains.
+        n_trains: how many trains there can be, of all slots of a rollout.
         n_features: size of an observation.
         gamma: discount of a step, unless an episode brings its own.
         n_step: decisions between a state and its bootstrap state, at most; an episode may bring a smaller number.
@@ -53,12 +53,12 @@ class TransitionCollector:
 
     def __init__(self, n_trains: int, n_features: int, gamma: Weight, n_step: int = 1) -> None:
         self._default = (gamma, n_step)
-        self._drivers = np.zeros(n_trains, dtype=np.int64)
+        self._policy_of_train = np.zeros(n_trains, dtype=np.int64)
         self._gamma = np.full(n_trains, gamma)
         self._n_step = np.full(n_trains, n_step)
-        # slot s of train t is open where open[s, t]; the slots of a train form a ring
+        # decision d of train t is open where open[d, t]; the decisions of a train form a ring
         self._open = np.zeros((n_step, n_trains), dtype=bool)
-        self._next_slot = np.zeros(n_trains, dtype=np.int64)
+        self._next_decision = np.zeros(n_trains, dtype=np.int64)
         self._observations = np.zeros((n_step, n_trains, n_features), dtype=np.float32)
         self._action_masks = np.zeros((n_step, n_trains, N_ACTIONS), dtype=bool)
         self._actions = np.zeros((n_step, n_trains), dtype=np.int64)
@@ -69,19 +69,19 @@ class TransitionCollector:
     def begin(
         self,
         trains: npt.NDArray[np.intp],
-        drivers: int | npt.NDArray[np.int64] = 0,
+        policy_of_train: int | npt.NDArray[np.int64] = 0,
         gamma: Weight | None = None,
         n_step: int | npt.NDArray[np.int64] | None = None,
     ) -> None:
-        """Makes the places of ``trains`` fit for a new episode; numbers hold for all of them, arrays for each.
+        """Begins a new episode for ``trains``; numbers hold for all of them, arrays for each.
 
         Where a train's decisions lie must not depend on earlier episodes: a resumed training has not seen them.
         """
-        self._drivers[trains] = drivers
+        self._policy_of_train[trains] = policy_of_train
         self._gamma[trains] = self._default[0] if gamma is None else gamma
         self._n_step[trains] = self._default[1] if n_step is None else n_step
         self._open[:, trains] = False
-        self._next_slot[trains] = 0
+        self._next_decision[trains] = 0
 
     def decide(
         self,
@@ -94,16 +94,16 @@ class TransitionCollector:
 
         ``observations`` ``[k, features]``, ``action_masks`` ``[k, 5]`` and ``actions`` ``[k]`` belong to the trains.
         """
-        slots = self._next_slot[trains]
-        closing = self._open[slots, trains]
-        closed = self._close(slots[closing], trains[closing], observations[closing], action_masks[closing])
-        self._open[slots, trains] = True
-        self._observations[slots, trains] = observations
-        self._action_masks[slots, trains] = action_masks
-        self._actions[slots, trains] = actions
-        self._returns[slots, trains] = 0.0
-        self._discounts[slots, trains] = 1.0
-        self._next_slot[trains] = (slots + 1) % self._n_step[trains]
+        decisions = self._next_decision[trains]
+        closing = self._open[decisions, trains]
+        closed = self._close(decisions[closing], trains[closing], observations[closing], action_masks[closing])
+        self._open[decisions, trains] = True
+        self._observations[decisions, trains] = observations
+        self._action_masks[decisions, trains] = action_masks
+        self._actions[decisions, trains] = actions
+        self._returns[decisions, trains] = 0.0
+        self._discounts[decisions, trains] = 1.0
+        self._next_decision[trains] = (decisions + 1) % self._n_step[trains]
         return closed
 
     def reward(self, rewards: npt.NDArray[np.float64]) -> None:
@@ -113,27 +113,29 @@ class TransitionCollector:
 
     def finish(self, trains: npt.NDArray[np.intp]) -> Transitions:
         """Closes all open decisions of trains that have arrived or whose episode is over: nothing follows."""
-        slots, columns = np.nonzero(self._open[:, trains])
+        decisions, columns = np.nonzero(self._open[:, trains])
         finished = trains[columns]
-        self._discounts[slots, finished] = 0.0
+        self._discounts[decisions, finished] = 0.0
         n, n_features = len(finished), self._observations.shape[2]
-        return self._close(slots, finished, np.zeros((n, n_features), np.float32), np.ones((n, N_ACTIONS), dtype=bool))
+        return self._close(
+            decisions, finished, np.zeros((n, n_features), np.float32), np.ones((n, N_ACTIONS), dtype=bool)
+        )
 
     def _close(
         self,
-        slots: npt.NDArray[np.intp],
+        decisions: npt.NDArray[np.intp],
         trains: npt.NDArray[np.intp],
         next_observations: npt.NDArray[np.float32],
         next_action_masks: npt.NDArray[np.bool_],
     ) -> Transitions:
-        self._open[slots, trains] = False
+        self._open[decisions, trains] = False
         return Transitions(
-            self._observations[slots, trains],
-            self._action_masks[slots, trains],
-            self._actions[slots, trains],
-            self._returns[slots, trains].astype(np.float32),
-            self._discounts[slots, trains].astype(np.float32),
+            self._observations[decisions, trains],
+            self._action_masks[decisions, trains],
+            self._actions[decisions, trains],
+            self._returns[decisions, trains].astype(np.float32),
+            self._discounts[decisions, trains].astype(np.float32),
             next_observations,
             next_action_masks,
-            self._drivers[trains],
+            self._policy_of_train[trains],
         )

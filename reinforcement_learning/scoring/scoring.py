@@ -113,10 +113,10 @@ class PopulationPlayer:
     def play(self, simulator: FlatlandSimulator, seed: int, stopwatch: Stopwatch | None = None) -> EpisodeResult:
         """See :class:`Player`."""
 
-        def drivers(number: int, level: RailState) -> npt.NDArray[np.int64]:
-            return self.mapping.drivers(seed, level)
+        def policy_of_train(number: int, state: RailState) -> npt.NDArray[np.int64]:
+            return self.mapping.policy_of_train(seed, state)
 
-        return play_levels_together([simulator], self.observer, self.policies, drivers, stopwatch=stopwatch)[0]
+        return play_levels_together([simulator], self.observer, self.policies, policy_of_train, stopwatch=stopwatch)[0]
 
 
 def with_planned(names: Sequence[str]) -> list[str]:

@@ -57,6 +57,6 @@ def score_population(
             return None
     if len(policies) == 1:
         return PopulationScores(alone[0], alone)
-    drivers = population.mapping.drivers
-    together = play_levels_together(levels(), observer, policies, drivers, should_stop=should_stop)
+    policy_of_train = population.mapping.policy_of_train
+    together = play_levels_together(levels(), observer, policies, policy_of_train, should_stop=should_stop)
     return PopulationScores(together, alone) if len(together) == n_levels else None

@@ -37,7 +37,7 @@ def _report_cross_play(trainer: Trainer, path: Path) -> list[str]:
     population = trainer.population
     table = cross_play(
         population.evaluation_policies(),
-        population.mapping.drivers,
+        population.mapping.policy_of_train,
         trainer.levels_to_evaluate,
         trainer.observer,
         trainer.stop_requested,

@@ -27,7 +27,7 @@ from reinforcement_learning.playing.experience import (
 )
 from reinforcement_learning.playing.play_levels import play_levels_together
 from reinforcement_learning.playing.rollout import Stopwatch
-from reinforcement_learning.playing.train_settings import Crew
+from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.saving.checkpointing import (
     BEST,
     numbered_checkpoint,
@@ -138,8 +138,8 @@ class Trainer:
             self.observer,
             population.policies,
             learning_of(config, population),
-            population.crew,
-            n_envs=config.num_envs,
+            population.train_settings,
+            n_slots=config.num_envs,
             stopwatch=self.stopwatch,
         )
 
@@ -168,7 +168,7 @@ class Trainer:
         for episode in finished:
             self.episode += 1
             self.train_steps += episode.result.n_steps * episode.result.n_trains
-            self.population.after_episode(self.episode, episode.result.drivers)
+            self.population.after_episode(self.episode, episode.result.policy_of_train)
             self._log_training(episode)
             self._log_mapping(episode)
         if finished:
@@ -226,8 +226,8 @@ class Trainer:
         """Films the first evaluation level."""
         env = self.evaluation_levels.make(0)
         recorder = EpisodeRecorder(env)
-        policies, drivers = self.population.evaluation_policies(), self.population.mapping.drivers
-        play_levels_together([RecordedSimulator(env, recorder)], self.observer, policies, drivers)
+        policies, policy_of_train = self.population.evaluation_policies(), self.population.mapping.policy_of_train
+        play_levels_together([RecordedSimulator(env, recorder)], self.observer, policies, policy_of_train)
         path = self.folders.output / f"episode_{self.episode:07d}.gif"
         try:
             recorder.save(path)
@@ -294,9 +294,9 @@ class Trainer:
             # which levels, in which environments, and all actions so far: enough to come back to where they are
             "unfinished": [
                 {
-                    "env": episode.env,
-                    "level": episode.level,
-                    "crew": episode.crew and episode.crew.state_dict(),
+                    "slot": episode.slot,
+                    "level_number": episode.level_number,
+                    "train_settings": episode.train_settings and episode.train_settings.state_dict(),
                     "actions": torch.from_numpy(np.array(episode.actions, dtype=np.int8)),
                 }
                 for episode in self.experience.unfinished()
@@ -322,18 +322,7 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a checkpoint's content; the replay buffer is restored apart from it."""
         self.episode = state["episode"]
-        self.experience.resume(
-            state["next_level"],
-            [
-                UnfinishedEpisode(
-                    level["env"],
-                    level["level"],
-                    list(level["actions"].numpy()),
-                    level["crew"] and Crew.from_state(level["crew"]),
-                )
-                for level in state["unfinished"]
-            ],
-        )
+        self.experience.resume(state["next_level"], [_unfinished(episode) for episode in state["unfinished"]])
         self.population.load_state_dict(state)
         self.population.set_progress(self.episode)
         counters = state["counters"]
@@ -361,7 +350,7 @@ class Trainer:
         return self.seconds + time.perf_counter() - self._started
 
     def _log_training(self, episode: FinishedEpisode) -> None:
-        row = self.training_metrics.of_episode(episode.level, episode.result)
+        row = self.training_metrics.of_episode(episode.level_number, episode.result)
         seconds = self.stopwatch.seconds
         parts = ("reset", "step", "observation", "inference", "learn", "evaluation")
         row |= {f"timer/{part}": seconds[part] for part in parts}
@@ -376,7 +365,7 @@ class Trainer:
         if self.mapping_log is None:
             return
         try:
-            self.mapping_log.add(self.episode, episode.level, episode.result.drivers)
+            self.mapping_log.add(self.episode, episode.level_number, episode.result.policy_of_train)
         except OSError as error:
             self._warn(f"{self.mapping_log.path} could not be written ({error.strerror}); training goes on without it.")
             self.mapping_log = None
@@ -389,3 +378,16 @@ class Trainer:
 
     def _warn(self, text: str) -> None:
         self.metrics.message(f"warning: {text}")
+
+
+def _unfinished(stored: dict[str, Any]) -> UnfinishedEpisode:
+    """An episode under way of a checkpoint; one of an earlier version, with other names, begins again."""
+    if "level_number" not in stored:
+        return UnfinishedEpisode(stored["env"], stored["level"])
+    settings = stored["train_settings"]
+    return UnfinishedEpisode(
+        stored["slot"],
+        stored["level_number"],
+        list(stored["actions"].numpy()),
+        settings and TrainSettings.from_state(settings),
+    )

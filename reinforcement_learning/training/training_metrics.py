@@ -65,7 +65,7 @@ class TrainingMetrics:
             "training/learning_steps": learner.learning_steps,
             "training/trains_driven": int(self._population.trains_driven[policy]),
         }
-        own = result.drivers == policy
+        own = result.policy_of_train == policy
         if own.any():
             for name, values in (("score", result.train_scores), ("completion", result.train_arrived)):
                 value = float(np.mean(values[own]))

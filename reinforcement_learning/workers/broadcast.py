@@ -20,7 +20,7 @@ class News:
     """What a player is told before it plays on; what is left out stays as it was."""
 
     weights: Mapping[int, Sent] = field(default_factory=dict)  # by policy
-    terms: Sequence[Hyperparameters] | None = None  # of each policy
+    hyperparameters: Sequence[Hyperparameters] | None = None  # of each policy
     past_selves: Sequence[Sent] | None = None  # of all older copies, see ``PastSelves``
 
 
@@ -44,7 +44,7 @@ class Broadcast:
         self._copies: list[Sent] = []
 
     @property
-    def terms(self) -> list[Hyperparameters]:
+    def hyperparameters(self) -> list[Hyperparameters]:
         """How each policy learns and explores."""
         return [learner.hyperparameters for learner in self._learners]
 
@@ -72,17 +72,17 @@ class Listener:
     def __init__(self, broadcast: Broadcast) -> None:
         self._broadcast = broadcast
         self._weights: dict[int, Sent] = {}
-        self._terms: list[Hyperparameters] | None = None
+        self._hyperparameters: list[Hyperparameters] | None = None
         self._n_taken = 0
 
     def news(self) -> News:
         """What the player has not been told yet; from now on it has."""
-        newest, terms = self._broadcast.weights, self._broadcast.terms
+        newest, hyperparameters = self._broadcast.weights, self._broadcast.hyperparameters
         n_taken, copies = self._broadcast.past_selves
         news = News(
             {p: weights for p, weights in enumerate(newest) if weights is not self._weights.get(p)},
-            None if terms == self._terms else terms,
+            None if hyperparameters == self._hyperparameters else hyperparameters,
             None if n_taken == self._n_taken else copies,
         )
-        self._weights, self._terms, self._n_taken = dict(enumerate(newest)), terms, n_taken
+        self._weights, self._hyperparameters, self._n_taken = dict(enumerate(newest)), hyperparameters, n_taken
         return news

@@ -95,7 +95,7 @@ class RolloutWorkers:
             return []
         self._ended = 0
         for episode in done.finished:
-            worker.levels.remove(episode.level)
+            worker.levels.remove(episode.level_number)
         self._turns.popleft()
         if worker.levels or self._queue.n_left:
             self._ask(worker)  # at once: it plays on while the learner learns from what it has sent
@@ -117,12 +117,12 @@ class RolloutWorkers:
 
     def unfinished(self) -> list[UnfinishedEpisode]:
         """See :class:`~.experience.Experience`; the actions are not known here."""
-        levels = sorted([*self._queue.lost, *(level for worker in self._turns for level in worker.levels)])
-        return [UnfinishedEpisode(env, level) for env, level in enumerate(levels)]
+        levels = sorted([*self._queue.lost, *(number for worker in self._turns for number in worker.levels)])
+        return [UnfinishedEpisode(slot, level_number) for slot, level_number in enumerate(levels)]
 
     def resume(self, next_level: int, unfinished: Sequence[UnfinishedEpisode]) -> None:
         """See :class:`~.experience.Experience`."""
-        self._queue.resume(next_level, (episode.level for episode in unfinished))
+        self._queue.resume(next_level, (episode.level_number for episode in unfinished))
 
     def close(self) -> None:
         """Ends all processes."""
@@ -150,7 +150,7 @@ class RolloutWorkers:
         # enough for a round, which is the longer the more policies there are
         levels = self._queue.take(n_envs + n_policies * (n_envs // 2 + 1) - len(worker.levels))
         worker.levels += levels
-        worker.ask([(level, self._levels.packed(level)) for level in levels])
+        worker.ask([(level_number, self._levels.packed(level_number)) for level_number in levels])
 
     def _round_of(self, worker: "_Worker") -> Round | None:
         """The round that a process was asked for; None where it has not come soon, or some process has ended."""

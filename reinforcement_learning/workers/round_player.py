@@ -8,7 +8,7 @@ import numpy as np
 
 from reinforcement_learning.dddqn_policy import DDDQNPolicy, GreedyPolicy
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
-from reinforcement_learning.multi_policy.assignment import Crews, learning_of
+from reinforcement_learning.multi_policy.assignment import Assignment, learning_of
 from reinforcement_learning.playing.experience import FinishedEpisode, PlayableLevels
 from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.rollout import Rollout, Stopwatch
@@ -66,8 +66,8 @@ class RoundPlayer:
         for p, policy in enumerate(self._learning):
             policy.exploration = generator(config.seed, Stream.EXPLORATION, task.index * config.num_policies + p)
         self._policies: list[Policy] = list(self._learning)  # and behind them older copies
-        self._crews = Crews(config)
-        self._terms: Sequence[Hyperparameters] = [Hyperparameters.of(config)] * config.num_policies
+        self._assignment = Assignment(config)
+        self._hyperparameters: Sequence[Hyperparameters] = [Hyperparameters.of(config)] * config.num_policies
         self._said: list[str] = []
         environment = resolve_env_config(config.training_env_config)
         self._pool = LevelPool(environment, config.seed, task.level_workers, warn=self._said.append)
@@ -77,12 +77,12 @@ class RoundPlayer:
             Observer(feature_set, config.action_mask, config.decision_points, config.safe_moves),
             self._policies,
             task.n_trains,
-            n_envs=config.num_envs,
+            n_slots=config.num_envs,
             learning=learning_of(config, self),
             stopwatch=self._stopwatch,
         )
         self._waiting: deque[tuple[int, bytes | None]] = deque()
-        self._in_play: dict[int, int] = {}  # levels by environment
+        self._in_play: dict[int, int] = {}  # level numbers by slot
         self._collected: list[Transitions] = []
 
     def _new_policy(self) -> DDDQNPolicy:
@@ -103,14 +103,14 @@ class RoundPlayer:
         self._take_over(request.news)
         self._waiting.extend(request.levels)
         if request.levels:
-            self._pool.expect([level for level, packed in self._waiting if packed is None])
+            self._pool.expect([level_number for level_number, packed in self._waiting if packed is None])
         finished: list[FinishedEpisode] = []
         n_policies = len(self._learning)
         for _ in range(MAX_STEPS_IN_ROUND * n_policies):
             self._begin_levels()
             if not self._in_play or sum(map(len, self._collected)) >= TRANSITIONS_IN_ROUND * n_policies:
                 break
-            finished += [FinishedEpisode(self._in_play.pop(env), result) for env, result in self._rollout.step()]
+            finished += [FinishedEpisode(self._in_play.pop(slot), result) for slot, result in self._rollout.step()]
         done = Round(_joined(self._collected), finished, dict(self._stopwatch.seconds), tuple(self._said))
         self._collected.clear()
         self._stopwatch.seconds.clear()
@@ -120,23 +120,25 @@ class RoundPlayer:
     def _take_over(self, news: News) -> None:
         for p, weights in news.weights.items():
             self._learning[p].set_acting_weights(weights)
-        if news.terms is not None:
-            self._terms = news.terms
+        if news.hyperparameters is not None:
+            self._hyperparameters = news.hyperparameters
         if news.past_selves is not None:
             copies = [self._new_policy() for _ in news.past_selves]
             for copy, weights in zip(copies, news.past_selves, strict=True):
                 copy.set_acting_weights(weights)
-            self._crews.past_selves.policies[:] = [GreedyPolicy(copy.q_network, copy.device) for copy in copies]
-            self._policies[len(self._learning) :] = self._crews.past_selves.policies
+            self._assignment.past_selves.policies[:] = [GreedyPolicy(copy.q_network, copy.device) for copy in copies]
+            self._policies[len(self._learning) :] = self._assignment.past_selves.policies
 
     def _begin_levels(self) -> None:
-        for env in self._rollout.free[: len(self._waiting)]:
-            level, packed = self._waiting.popleft()
+        for slot in self._rollout.free[: len(self._waiting)]:
+            level_number, packed = self._waiting.popleft()
             self._stopwatch.start()
-            simulator = self._levels.simulator(level, packed)
+            simulator = self._levels.simulator(level_number, packed)
             self._stopwatch.lap("reset")
-            self._in_play[env] = level
-            self._rollout.start(env, simulator, self._crews.crew(level, simulator.state, self._terms))
+            self._in_play[slot] = level_number
+            self._rollout.start(
+                slot, simulator, self._assignment.train_settings(level_number, simulator.state, self._hyperparameters)
+            )
 
 
 def _joined(parts: Sequence[Transitions]) -> Transitions | None:

@@ -203,8 +203,8 @@ class TestCheckpoints:
         level = FlatlandSimulator(make_rail_env(ENV_CONFIGS["Test_0"], 3))
         *alone, together = players
         assert isinstance(together, PopulationPlayer)
-        drivers = together.play(level, 0).drivers
-        assert sorted(set(drivers.tolist())) == [0, 1]
+        policy_of_train = together.play(level, 0).policy_of_train
+        assert sorted(set(policy_of_train.tolist())) == [0, 1]
         assert all(isinstance(player, LearnedPlayer) for player in alone)
         first, second, best = (next(player.policy.network.parameters()) for player in alone)  # type: ignore[attr-defined]
         assert best.equal(second)

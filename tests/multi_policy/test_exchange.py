@@ -189,15 +189,15 @@ class TestTraining:
         add = trainer.population.add
 
         def watched(transitions: Any) -> None:
-            sink_rows.extend(transitions.drivers.tolist())
+            sink_rows.extend(transitions.policy_of_train.tolist())
             add(transitions)
 
         trainer.population.add = watched  # type: ignore[method-assign]
         trainer.run()
-        drivers = np.array(sink_rows)
-        assert (drivers >= 4).any()
-        assert drivers.max() < len(trainer.population.policies) == 4 + 4 * 4
-        counted = [int(np.count_nonzero(drivers == p)) for p in range(4)]
+        policy_of_train = np.array(sink_rows)
+        assert (policy_of_train >= 4).any()
+        assert policy_of_train.max() < len(trainer.population.policies) == 4 + 4 * 4
+        counted = [int(np.count_nonzero(policy_of_train == p)) for p in range(4)]
         assert [learner.buffer.n_added for learner in trainer.population.learners] == counted
 
 
@@ -205,15 +205,15 @@ def test_past_selves_drive_their_share() -> None:
     from reinforcement_learning.multi_policy.past_selves import PastSelves
 
     past = PastSelves(0.25, 100, seed=1)
-    drivers = np.arange(1000) % 3
-    assert past.replace_some(0, drivers, 3) is drivers  # there is none yet
+    policy_of_train = np.arange(1000) % 3
+    assert past.replace_some(0, policy_of_train, 3) is policy_of_train  # there is none yet
     past.policies = [None] * 6  # type: ignore[list-item]
-    replaced = past.replace_some(7, drivers, 3)
+    replaced = past.replace_some(7, policy_of_train, 3)
     older = replaced >= 3
     assert older.mean() == pytest.approx(0.25, abs=0.07)  # five standard deviations
-    assert (replaced % 3 == drivers).all()  # an older self of the same policy
+    assert (replaced % 3 == policy_of_train).all()  # an older self of the same policy
     assert set(replaced[older] // 3) == {1, 2}
-    assert np.array_equal(past.replace_some(7, drivers, 3), replaced)
+    assert np.array_equal(past.replace_some(7, policy_of_train, 3), replaced)
 
 
 class TestLineage:

@@ -55,5 +55,7 @@ def test_environments_are_mixed_unless_something_says_otherwise(options: dict[st
 def test_in_modes_with_a_mapping_of_their_own_nobody_starves_either(mode: str, n_policies: int) -> None:
     mapping = make_mapping(TrainingConfig(num_policies=n_policies, num_envs=8, policy_mode=mode))
     level = RailState.from_env(make_rail_env(ENV_CONFIGS["Tiny"], 0))
-    drivers = np.concatenate([mapping.drivers(k, level) for k in range(1000)])
-    assert np.bincount(drivers) * n_policies / len(drivers) == pytest.approx(np.ones(n_policies), abs=0.1)
+    policy_of_train = np.concatenate([mapping.policy_of_train(k, level) for k in range(1000)])
+    assert np.bincount(policy_of_train) * n_policies / len(policy_of_train) == pytest.approx(
+        np.ones(n_policies), abs=0.1
+    )

@@ -37,21 +37,21 @@ def test_a_train_is_driven_by_its_policy_or_a_copy_of_it(n_policies, n_taken, ep
     policies = make_policies(n_policies)
     for _ in range(n_taken):
         past.take(policies)
-    drivers = np.arange(60) % n_policies
-    found = past.replace_some(episode, drivers, n_policies)
-    assert (found % n_policies == drivers).all()
+    policy_of_train = np.arange(60) % n_policies
+    found = past.replace_some(episode, policy_of_train, n_policies)
+    assert (found % n_policies == policy_of_train).all()
     assert found.max() < n_policies * (1 + min(n_taken, COPIES_KEPT))
     assert len(past.policies) == n_policies * min(n_taken, COPIES_KEPT)
-    assert (found == past.replace_some(episode, drivers, n_policies)).all()
-    assert (found != drivers).any() == (n_taken > 0)
+    assert (found == past.replace_some(episode, policy_of_train, n_policies)).all()
+    assert (found != policy_of_train).any() == (n_taken > 0)
 
 
 def test_share_of_replaced_trains_is_the_probability_and_all_copies_get_their_turn():
     past = PastSelves(0.3, 10, seed=0)
     for _ in range(COPIES_KEPT):
         past.take(make_policies(2))
-    drivers = np.arange(20) % 2
-    found = np.concatenate([past.replace_some(episode, drivers, 2) for episode in range(500)])
+    policy_of_train = np.arange(20) % 2
+    found = np.concatenate([past.replace_some(episode, policy_of_train, 2) for episode in range(500)])
     assert np.mean(found >= 2) == pytest.approx(0.3, abs=0.02)
     counts = np.bincount(found[found >= 2], minlength=2 * (1 + COPIES_KEPT))[2:]
     assert counts.min() > 0.8 * counts.mean()

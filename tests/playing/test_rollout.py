@@ -10,7 +10,7 @@ from flatland.envs.step_utils.states import TrainState
 
 from reinforcement_learning.playing.reward_shaping import RewardShaping
 from reinforcement_learning.playing.rollout import EpisodeResult, Learning, Rollout
-from reinforcement_learning.playing.train_settings import Crew
+from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.playing.transitions import Transitions
 from tests.helpers.playing import (
     TIMETABLE,
@@ -184,7 +184,7 @@ MOST_TRAINS = 10
 def play_side_by_side(n_envs: int, learning: Learning | None) -> list[EpisodeResult]:
     """Plays all levels on their shortest paths, the next one wherever an environment is free."""
     policy, observer = GreedyDistancePolicy(), Observer(TIMETABLE)
-    rollout = Rollout(observer, [policy], MOST_TRAINS, n_envs=n_envs, learning=learning)
+    rollout = Rollout(observer, [policy], MOST_TRAINS, n_slots=n_envs, learning=learning)
     waiting, results, numbers = list(enumerate(LEVELS)), {}, {}
     while waiting or rollout.playing:
         for env in rollout.free[: len(waiting)]:
@@ -233,7 +233,7 @@ class TestSideBySide:
 
     def test_one_call_of_the_policy_for_all_of_them(self) -> None:
         policy = Recording(0)
-        rollout = Rollout(Observer(), [policy], 5, n_envs=4)
+        rollout = Rollout(Observer(), [policy], 5, n_slots=4)
         for env in range(4):
             rollout.start(env, FlatlandSimulator(make_env(env)))
         results = play_out(rollout)
@@ -249,14 +249,14 @@ class TestSideBySide:
                 seen.update(epsilon.tolist())
                 return super().act(observations, action_mask)
 
-        rollout = Rollout(Observer(), [Asked(0)], 5, n_envs=3)
+        rollout = Rollout(Observer(), [Asked(0)], 5, n_slots=3)
         for env, epsilon in ((0, 0.25), (2, 0.75)):
-            rollout.start(env, FlatlandSimulator(make_env(env)), Crew(epsilon))
+            rollout.start(env, FlatlandSimulator(make_env(env)), TrainSettings(epsilon))
         results = play_out(rollout)
         assert seen == {0.25: results[0].n_decisions, 0.75: results[2].n_decisions}
 
     def test_too_many_trains_are_refused(self) -> None:
-        rollout = Rollout(Observer(), [RandomPolicy(0)], 4, n_envs=2)
+        rollout = Rollout(Observer(), [RandomPolicy(0)], 4, n_slots=2)
         with pytest.raises(ValueError, match="5 trains, but there are places for 4"):
             rollout.start(1, FlatlandSimulator(make_env(1)))
         assert rollout.free == [0, 1]
@@ -265,7 +265,7 @@ class TestSideBySide:
 
 class TestReplay:
     def rollout(self, policy: RandomPolicy, sink: ListSink | None, n_step: int, n_envs: int) -> Rollout:
-        return Rollout(Observer(), [policy], 5, n_envs=n_envs, learning=sink and Learning(sink, SHAPING, n_step))
+        return Rollout(Observer(), [policy], 5, n_slots=n_envs, learning=sink and Learning(sink, SHAPING, n_step))
 
     def assert_goes_on(self, begins: Sequence[int | None], steps: int, n_step: int, *, learning: bool = True) -> None:
         """Interrupts episodes after ``steps``; each was begun at its step, where there was None it is never.
@@ -289,7 +289,10 @@ class TestReplay:
         resumed = self.rollout(policy, later if learning else None, n_step, n_envs)
         random_state = policy._random.bit_generator.state
         resumed.replay(
-            {env: (FlatlandSimulator(make_env(env + 6)), Crew(), history) for env, history in histories.items()}
+            {
+                env: (FlatlandSimulator(make_env(env + 6)), TrainSettings(), history)
+                for env, history in histories.items()
+            }
         )
         assert later.received == []
         assert policy._random.bit_generator.state == random_state

@@ -1,4 +1,4 @@
-"""Trains of one environment with different drivers, each on its own terms."""
+"""Trains of one environment with different policy_of_train, each on its own terms."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from reinforcement_learning.playing.reward_shaping import LearningRewards, RewardShaping
 from reinforcement_learning.playing.rollout import Learning, Rollout, act_together
-from reinforcement_learning.playing.train_settings import Crew
+from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.playing.transitions import TransitionCollector
 from tests.helpers.playing import ListSink, RandomPolicy, play_out
 from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
@@ -31,31 +31,31 @@ class Named:
         return np.full(len(observations), self.number)
 
 
-@given(drivers=st.lists(st.integers(0, 4), min_size=1, max_size=30))
-def test_each_driver_gets_one_batch_with_all_its_trains_and_no_others(drivers: list[int]) -> None:
+@given(policy_of_train=st.lists(st.integers(0, 4), min_size=1, max_size=30))
+def test_each_driver_gets_one_batch_with_all_its_trains_and_no_others(policy_of_train: list[int]) -> None:
     policies = [Named(number) for number in range(5)]
-    ids = np.arange(len(drivers), dtype=np.float32)
-    mask = np.ones((len(drivers), 5), dtype=bool)
-    actions = act_together(policies, np.array(drivers), ids[:, np.newaxis], mask, ids / 100)
-    assert actions.tolist() == drivers
+    ids = np.arange(len(policy_of_train), dtype=np.float32)
+    mask = np.ones((len(policy_of_train), 5), dtype=bool)
+    actions = act_together(policies, np.array(policy_of_train), ids[:, np.newaxis], mask, ids / 100)
+    assert actions.tolist() == policy_of_train
     for policy in policies:
-        own = [i for i, driver in enumerate(drivers) if driver == policy.number]
+        own = [i for i, number in enumerate(policy_of_train) if number == policy.number]
         assert [batch.tolist() for batch in policy.batches] == ([own] if own else [])
         assert policy.epsilons == pytest.approx([i / 100 for i in own])
 
 
 def test_transitions_know_who_acted_and_results_who_drove() -> None:
     sink, policies = ListSink(), [RandomPolicy(1), RandomPolicy(2), RandomPolicy(3)]
-    rollout = Rollout(Observer(), policies, 7, n_envs=2, learning=Learning(sink, SHAPING, 3))
-    crews = [np.array([2, 0, 0, 2, 2]), np.array([0, 2, 2, 2, 2])]
-    for env, drivers in enumerate(crews):
-        crew = Crew(drivers=drivers, n_step=np.array([1, 2, 3, 1, 2]))
-        rollout.start(env, FlatlandSimulator(make_rail_env(ENV_CONFIGS["Test_0"], env)), crew)
+    rollout = Rollout(Observer(), policies, 7, n_slots=2, learning=Learning(sink, SHAPING, 3))
+    mappings = [np.array([2, 0, 0, 2, 2]), np.array([0, 2, 2, 2, 2])]
+    for env, policy_of_train in enumerate(mappings):
+        train_settings = TrainSettings(policy_of_train=policy_of_train, n_step=np.array([1, 2, 3, 1, 2]))
+        rollout.start(env, FlatlandSimulator(make_rail_env(ENV_CONFIGS["Test_0"], env)), train_settings)
     results = play_out(rollout)
-    assert set(sink.all("drivers")) == {0, 2}
-    for env, drivers in enumerate(crews):
+    assert set(sink.all("policy_of_train")) == {0, 2}
+    for env, policy_of_train in enumerate(mappings):
         result = results[env]
-        assert result.drivers.tolist() == drivers.tolist()
+        assert result.policy_of_train.tolist() == policy_of_train.tolist()
         assert result.train_scores.mean() == pytest.approx(result.score)
         assert result.train_arrived.mean() == result.completion
 
@@ -77,7 +77,7 @@ def test_terms_of_each_train_are_as_if_it_had_a_collector_of_its_own(seed: int, 
 
     def keep_together(closed: object) -> None:
         for train in range(n_trains):
-            keep(n_trains + train, closed.of_driver(train + 5))  # type: ignore[attr-defined]
+            keep(n_trains + train, closed.of_policy(train + 5))  # type: ignore[attr-defined]
 
     mask = np.ones((1, 5), dtype=bool)
     for step in range(15):
@@ -116,14 +116,14 @@ def test_shaping_of_each_train_is_as_if_all_had_it() -> None:
 
 
 def test_crew_survives_a_checkpoint() -> None:
-    drivers = np.array([1, 0])
+    policy_of_train = np.array([1, 0])
     shaping = RewardShaping(np.array([0.9, 0.99]), np.array([1.0, 2.0]), np.array([0.0, 1.0]), np.array([0.5, 0.25]))
-    crew = Crew(np.array([0.1, 0.2]), drivers, shaping, np.array([3, 1]))
-    again = Crew.from_state(crew.state_dict())
+    train_settings = TrainSettings(np.array([0.1, 0.2]), policy_of_train, shaping, np.array([3, 1]))
+    again = TrainSettings.from_state(train_settings.state_dict())
     assert again.shaping is not None
     for found, wanted in zip(
-        (again.epsilon, again.drivers, again.n_step, *vars(again.shaping).values()),
-        (crew.epsilon, crew.drivers, crew.n_step, *vars(shaping).values()),
+        (again.epsilon, again.policy_of_train, again.n_step, *vars(again.shaping).values()),
+        (train_settings.epsilon, train_settings.policy_of_train, train_settings.n_step, *vars(shaping).values()),
         strict=True,
     ):
         np.testing.assert_array_equal(found, wanted)

@@ -44,7 +44,7 @@ def test_together_follows_the_mapping(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(trainer.population, "evaluation_policies", lambda: [ForwardPolicy(), ForwardPolicy()])
     found = score(trainer)
     assert found is not None
-    assert all(sorted(result.drivers.tolist()) == [0, 1] for result in found.together)  # two trains
+    assert all(sorted(result.policy_of_train.tolist()) == [0, 1] for result in found.together)  # two trains
     # the same policy twice: whoever drives, the levels come out the same
     assert [r.score for r in found.together] == [r.score for r in found.alone[0]] == [r.score for r in found.alone[1]]
 

@@ -19,12 +19,12 @@ def make_population(folder: Path, n_policies: int) -> Any:
     return trainer.population
 
 
-def result(drivers: list[int], scores: list[float], arrived: list[bool]) -> EpisodeResult:
-    n = len(drivers)
+def result(policy_of_train: list[int], scores: list[float], arrived: list[bool]) -> EpisodeResult:
+    n = len(policy_of_train)
     counts = np.array([1, 0, 6, 2, 1])
     return EpisodeResult(
         float(np.mean(scores)), float(np.mean(arrived)), 0.25, 0.5, 30, n, 10, counts,
-        np.array(drivers), np.array(scores), np.array(arrived),
+        np.array(policy_of_train), np.array(scores), np.array(arrived),
     )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ def test_a_new_player_is_told_everything_once(tmp_path: Path) -> None:
         news = listener.news()
         for p, learner in enumerate(population.learners):
             np.testing.assert_array_equal(news.weights[p], learner.policy.acting_weights())
-        assert news.terms == population.terms
+        assert news.hyperparameters == population.hyperparameters
         assert news.past_selves is not None
         assert len(news.past_selves) == 3
         assert listener.news() == NOTHING
@@ -51,7 +51,7 @@ def test_weights_of_those_only_that_have_learned(tmp_path: Path) -> None:
     news = listener.news()
     assert list(news.weights) == [1]
     np.testing.assert_array_equal(news.weights[1], population.learners[1].policy.acting_weights())
-    assert (news.terms, news.past_selves) == (None, None)
+    assert (news.hyperparameters, news.past_selves) == (None, None)
 
 
 def test_weights_taken_over_after_as_many_steps_are_new(tmp_path: Path) -> None:
@@ -74,10 +74,10 @@ def test_terms_and_older_copies_when_they_change(tmp_path: Path) -> None:
     listener.news()
     learner = population.learners[1]
     learner.hyperparameters = dataclasses.replace(learner.hyperparameters, epsilon_scale=0.5)
-    assert listener.news() == News({}, population.terms, None)
+    assert listener.news() == News({}, population.hyperparameters, None)
     population.past_selves.take([learner.policy for learner in population.learners])
     news = listener.news()
-    assert (news.weights, news.terms) == ({}, None)
+    assert (news.weights, news.hyperparameters) == ({}, None)
     for copy, sent in zip(population.past_selves.weights(), news.past_selves or [], strict=True):
         np.testing.assert_array_equal(copy, sent)
     assert listener.news() == NOTHING

@@ -29,7 +29,7 @@ def states() -> list[RailState]:
     return [RailState.from_env(levels.make(k)) for k in range(N_EPISODES)]
 
 
-def drivers_by_level(config: TrainingConfig, n_players: int) -> dict[int, list[int]]:
+def policies_by_level(config: TrainingConfig, n_players: int) -> dict[int, list[int]]:
     """Plays all levels, each player every so-manieth of them."""
     found = {}
     for player in range(n_players):
@@ -40,7 +40,7 @@ def drivers_by_level(config: TrainingConfig, n_players: int) -> dict[int, list[i
         while n_left:
             finished = rounds.play(request).finished
             request = RoundRequest([], News())
-            found |= {episode.level: episode.result.drivers.tolist() for episode in finished}
+            found |= {episode.level_number: episode.result.policy_of_train.tolist() for episode in finished}
             n_left -= len(finished)
     return found
 
@@ -62,6 +62,6 @@ def drivers_by_level(config: TrainingConfig, n_players: int) -> dict[int, list[i
 def test_mapping_is_the_same_for_any_number_of_players(states: list[RailState], options: dict[str, Any]) -> None:
     config = make_config(**options)
     mapping = make_mapping(config)
-    wanted = {k: mapping.drivers(k, state).tolist() for k, state in enumerate(states)}
-    assert drivers_by_level(config, 1) == drivers_by_level(config, 3) == wanted
-    assert len({tuple(drivers) for drivers in wanted.values()}) > 1
+    wanted = {k: mapping.policy_of_train(k, state).tolist() for k, state in enumerate(states)}
+    assert policies_by_level(config, 1) == policies_by_level(config, 3) == wanted
+    assert len({tuple(policy_of_train) for policy_of_train in wanted.values()}) > 1

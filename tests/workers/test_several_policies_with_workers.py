@@ -17,7 +17,8 @@ from tests.helpers.tiny_training import UNGUIDED, MemorySink, buffer_rows, make_
 from tests.helpers.trainings import assert_same, resume, run, state_of
 from utils.simulator.rail_state import RailState
 
-# Test_0 has five trains. Without exploration and learning steps a transition depends on the level and its crew alone.
+# Test_0 has five trains. Without exploration and learning steps a transition depends on the level and its
+# policies alone.
 GREEDY: dict[str, Any] = {"eps_start": 0.0, "eps_end": 0.0, "buffer_size": 5000, "buffer_min_size": 5000} | UNGUIDED
 THREE: dict[str, Any] = {"training_env_config": "Test_0", "num_policies": 3, "num_envs": 3, "seed": 4}
 
@@ -32,11 +33,11 @@ def logged(trainer: Trainer) -> Trainer:
     return trainer
 
 
-def drivers_by_level(*folders: Path) -> dict[int, list[int]]:
+def policies_by_level(*folders: Path) -> dict[int, list[int]]:
     lines = [line for folder in folders for line in (folder / "output/policy_mapping.jsonl").read_text().splitlines()]
     rows = [json.loads(line) for line in lines]
     assert len({row["level"] for row in rows}) == len(rows)  # none is played twice
-    return {row["level"]: row["drivers"] for row in rows}
+    return {row["level"]: row["policy_of_train"] for row in rows}
 
 
 def transitions_of(trainer: Trainer) -> list[set[bytes]]:
@@ -63,7 +64,7 @@ def test_same_mapping_and_transitions_whatever_the_number_of_workers_and_whoever
     assert all(trainer.run() for trainer in trainers)
     assert killed
     local, apart = trainers
-    assert drivers_by_level(tmp_path / "2") == drivers_by_level(tmp_path / "0")
+    assert policies_by_level(tmp_path / "2") == policies_by_level(tmp_path / "0")
     # what the one that was killed had sent of its episodes comes a second time
     assert transitions_of(apart) == transitions_of(local)
     assert apart.population.trains_driven.tolist() == local.population.trains_driven.tolist()
@@ -101,9 +102,11 @@ class TestTraining:
             assert learner.buffer.n_added > 300
             # the round in which a buffer became large enough has brought some too many
             assert due - 60 < learner.replay_ratio * due <= due * 1.01
-        drivers = [d for of_level in drivers_by_level(finished[0].folders.output.parent).values() for d in of_level]
-        assert max(drivers) >= 3  # older copies drive, too
-        assert len(drivers) == 30 * 5
+        policy_of_train = [
+            d for of_level in policies_by_level(finished[0].folders.output.parent).values() for d in of_level
+        ]
+        assert max(policy_of_train) >= 3  # older copies drive, too
+        assert len(policy_of_train) == 30 * 5
 
     def test_same_seed_same_training(self, tmp_path: Path, finished: tuple[Trainer, MemorySink]) -> None:
         again, sink = run(tmp_path, **self.OPTIONS)
@@ -130,11 +133,11 @@ class TestTraining:
             done = logged(trainer).run()
             assert done == (folder == folders[-1])
             checkpoint = numbered_checkpoint(trainer.folders.checkpoints, trainer.episode)
-        found = drivers_by_level(*folders)
+        found = policies_by_level(*folders)
         assert sorted(found) == list(range(30))
-        for level, drivers in found.items():
+        for level, policy_of_train in found.items():
             state = RailState.from_env(trainer.level_pool.levels.make(level))
-            assert [d % 3 for d in drivers] == trainer.population.mapping.drivers(level, state).tolist()
+            assert [d % 3 for d in policy_of_train] == trainer.population.mapping.policy_of_train(level, state).tolist()
 
 
 def test_mapping_that_breaks_in_a_worker_is_told_as_in_one_process(tmp_path: Path) -> None:
