@@ -36,8 +36,6 @@ def prepare_run_folders(config: TrainingConfig, *, resumed: bool) -> RunFolders:
     parents = [Path(config.checkpoint_dir), Path(config.replay_buffer_dir), Path(config.output_dir)]
     for option, parent in zip(("checkpoint_dir", "replay_buffer_dir", "output_dir"), parents, strict=True):
         check_writable(option, parent)
-    if config.level_cache:
-        check_writable("level_cache", Path(config.level_cache))
     name = config.run_name or _free_name(config, parents)
     checkpoints, replay_buffers, output = (parent / name for parent in parents)
     for folder in (checkpoints, output, *([replay_buffers] if config.save_replay_buffer else [])):

@@ -220,9 +220,6 @@ class TrainingConfig:
     save_replay_buffer: bool = option(_FILES, False, "save the replay buffer with each checkpoint", _BOOL)
     restore_replay_buffer: str = option(_FILES, "", "saved replay buffer (.npz) to start with")
     output_dir: str = option(_FILES, str(PROJECT_ROOT / "runs"), "folder for metrics and pictures", _FOLDER)
-    level_cache: str = option(
-        _FILES, "", "folder that keeps training levels, so that another run with the same seed need not make them"
-    )
 
     progress_bar: bool = option(_TRACK, True, "a progress bar where there is a terminal; False: plain lines", _BOOL)
     jsonl: bool = option(_TRACK, True, "metrics as JSON lines: metrics.jsonl", _BOOL)
@@ -348,8 +345,7 @@ def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -
     # files and folders are found again by a resumed training that is started from another folder
     absolute: dict[str, Any] = {
         name: str(Path(getattr(config, name)).resolve())
-        for name in ("checkpoint_dir", "replay_buffer_dir", "output_dir", "level_cache")
-        if getattr(config, name)
+        for name in ("checkpoint_dir", "replay_buffer_dir", "output_dir")
     }
     for name in ("training_env_config", "evaluation_env_config"):
         environment = resolve_env_config(getattr(config, name))

@@ -81,7 +81,6 @@ class Trainer:
             config.level_workers,
             end=config.n_episodes,
             n_ahead=max(LEVELS_AHEAD, 2 * config.num_envs),
-            cache_folder=Path(config.level_cache) if config.level_cache else None,
             warn=self._warn,
         )
         self.evaluation_levels = EvaluationLevels(

@@ -18,10 +18,8 @@ def flatland_trees(env: RailEnv, builder: TreeObsForRailEnv) -> dict[int, Node]:
     return builder.get_many(list(range(len(env.agents))))
 
 
-def flatland_tree_builder(
-    env: RailEnv, max_depth: int, builder_class: type[TreeObsForRailEnv] = TreeObsForRailEnv
-) -> TreeObsForRailEnv:
-    builder = builder_class(max_depth, ShortestPathPredictorForRailEnv(30))
+def flatland_tree_builder(env: RailEnv, max_depth: int) -> TreeObsForRailEnv:
+    builder = TreeObsForRailEnv(max_depth, ShortestPathPredictorForRailEnv(30))
     builder.reset(env)
     return builder
 
@@ -66,19 +64,11 @@ def classic_normalization(tree: Node, max_depth: int, radius: int) -> np.ndarray
     return np.concatenate((data, distance, agent_data))
 
 
-def assert_trees_equal(
-    env: RailEnv,
-    seed: int,
-    random_share: float,
-    max_depth: int,
-    every: int,
-    builder_class: type[TreeObsForRailEnv] = TreeObsForRailEnv,
-    with_conflicts: bool = False,
-) -> np.ndarray:
+def assert_trees_equal(env: RailEnv, seed: int, random_share: float, max_depth: int, every: int) -> np.ndarray:
     """Plays an episode, comparing all trees at every so many steps; returns all trees."""
     state = RailState.from_env(env)
-    builder = flatland_tree_builder(env, max_depth, builder_class)
-    observer = Observer(FeatureSet("test", 1, max_depth, with_conflicts=with_conflicts))
+    builder = flatland_tree_builder(env, max_depth)
+    observer = Observer(FeatureSet("test", 1, max_depth))
     compared = []
     for step, _ in enumerate(play(env, seed, random_share)):
         if step % every:
@@ -86,7 +76,7 @@ def assert_trees_equal(
         state.update(env)
         trees = flatland_trees(env, builder)
         expected = np.array([values_in_preorder(trees[handle], 0, max_depth) for handle in trees])
-        nodes = tree_observation(state, max_depth, with_conflicts)
+        nodes = tree_observation(state, max_depth)
         np.testing.assert_array_equal(nodes, expected)
         features, _ = observer.observe(state)
         classic = np.array([classic_normalization(trees[handle], max_depth, 10) for handle in trees])

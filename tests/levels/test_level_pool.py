@@ -298,35 +298,3 @@ time.sleep(60)
                     sizes.append([process.memory_info().rss for process in both])
         growth = np.subtract(sizes[1], sizes[0])
         assert (growth < 20e6).all()  # flatland alone would grow by about 200 MB
-
-
-class TestCacheOfThePool:
-    @pytest.mark.parametrize("n_workers", [0, 1])
-    def test_second_run_makes_nothing(self, tmp_path: Path, n_workers: int) -> None:
-        with Pool(TEST_0, n_workers=n_workers, cache_folder=tmp_path, end=8) as first:
-            first.start()
-            first.check(*range(1, 8))
-        with Pool(TEST_0, cache_folder=tmp_path, end=8) as second:
-            second.check(*range(8))
-            assert second.made_here == []
-            assert second.pool.pids == []
-
-    def test_damaged_file_is_made_anew(self, tmp_path: Path) -> None:
-        for n_warnings in (0, 1, 0):
-            with Pool(TINY, n_workers=0, cache_folder=tmp_path) as pool:
-                pool.check(0, 1, 2)
-                assert len(pool.warnings) == n_warnings
-            (path,) = tmp_path.glob("*/*.npz")
-            if n_warnings == 0:
-                path.write_bytes(path.read_bytes()[:-100])
-
-    def test_level_that_cannot_be_unpacked_is_made_anew(self, tmp_path: Path) -> None:
-        with Pool(TINY, n_workers=0, cache_folder=tmp_path) as pool:
-            pool.check(0)
-            assert pool.pool._cache is not None
-            pool.pool._cache.put(0, b"of an older kit")
-            pool.check(0)
-            assert pool.warnings[0].startswith("level 0 of the cache is made anew")
-        with Pool(TINY, n_workers=0, cache_folder=tmp_path) as pool:
-            pool.check(0)
-            assert (pool.made_here, pool.warnings) == ([], [])

@@ -176,7 +176,7 @@ def test_names_and_sizes_of_the_feature_sets() -> None:
 
 
 def test_unknown_and_impossible_feature_sets_are_refused() -> None:
-    with pytest.raises(ValueError, match="no feature set 'trees'; there are tree, tree_timetable, tree_conflicts"):
+    with pytest.raises(ValueError, match="no feature set 'trees'; there are tree, tree_timetable, tree_routes"):
         get_feature_set("trees")
     with pytest.raises(ValueError, match="depth of the tree is 0"):
         get_feature_set("tree", max_depth=0)

@@ -139,6 +139,8 @@ class TestFeatureSet:
         [
             ({"name": "tree", "version": 7}, r"tree version 7.*version 1"),
             ({"name": "forest", "version": 1}, r"forest version 1.*tree"),
+            # earlier versions had it
+            ({"name": "tree_conflicts", "version": 1}, r"tree_conflicts version 1: .*tree_routes"),
         ],
     )
     def test_another_one_is_named_beside_ours(

@@ -90,8 +90,9 @@ class TestMakeConfig:
         config = make_config({"gamma": 0.8}, {"gamma": 0.9, "tau": 0.5})
         assert (config.gamma, config.tau, config.batch_size) == (0.8, 0.5, TrainingConfig.batch_size)
 
-    def test_stored_options_that_no_longer_exist_are_left_out(self) -> None:
-        assert make_config({}, {"option_of_long_ago": 1}) == make_config({})
+    @pytest.mark.parametrize("stored", [{"option_of_long_ago": 1}, {"level_cache": "/tmp/levels"}])
+    def test_stored_options_that_no_longer_exist_are_left_out(self, stored: dict[str, Any]) -> None:
+        assert make_config({}, stored) == make_config({})
 
     @pytest.mark.parametrize(("name", "stored", "given"), [("seed", 1, 2), ("hidden_size", 64, 32)])
     def test_fixed_options_cannot_change(self, name: str, stored: int, given: int) -> None:

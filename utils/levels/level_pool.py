@@ -1,20 +1,17 @@
 """Where levels come from: an endless stream for training, made ahead by other processes, a fixed set for evaluation."""
 
-import contextlib
 import queue
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from flatland.envs.rail_env import RailEnv
 
 from utils.levels.env_configs import EnvConfig, SavedEnv, make_rail_env
 from utils.levels.fast_reset import make_rail_env_fast
 from utils.levels.flatland_workarounds import clear_flatland_caches
-from utils.levels.level_cache import LevelCache
 from utils.levels.level_process import Answer, Kind, LevelProcess
 from utils.levels.level_snapshot import LevelSnapshot
-from utils.levels.packed_level import UnpackableLevelError, pack_level, unpack_level
+from utils.levels.packed_level import pack_level, unpack_level
 from utils.simulator.compiled_simulator import CompiledSimulator, UnsupportedLevel
 from utils.system.seeds import Stream, level_seed
 
@@ -112,8 +109,8 @@ class LevelPool:
     Each is the same, to the bit, whoever made it. While the processes start, which takes seconds, and whenever they
     cannot deliver, levels are made here, in the process that asks; nothing ever depends on them but time.
 
-    The processes start when a level is first asked for that is not in the cache. ``close`` ends them; a pool that
-    is asked again afterwards starts new ones.
+    The processes start when a level is first asked for. ``close`` ends them; a pool that is asked again afterwards
+    starts new ones.
 
     Args:
         config: the distribution of levels; with a saved environment only the malfunctions differ.
@@ -121,7 +118,6 @@ class LevelPool:
         n_workers: how many processes; with 0 all levels are made here.
         end: levels from this number on are not made ahead.
         n_ahead: how many levels to keep ready, at least 1. They are small.
-        cache_folder: where to keep levels for other trainings with the same configuration and seed, if anywhere.
         warn: gets a sentence about what goes wrong but does not matter in the end.
     """
 
@@ -133,15 +129,12 @@ class LevelPool:
         *,
         end: int | None = None,
         n_ahead: int = LEVELS_AHEAD,
-        cache_folder: Path | None = None,
         warn: Callable[[str], None] = warnings.warn,
     ) -> None:
         self.levels = TrainingLevels(config, seed)
-        self._cache = None if cache_folder is None else LevelCache(cache_folder, config, seed, warn)
         self._workers = _Workers(config, seed, n_workers, warn)
         self._end = end
         self._n_ahead = n_ahead
-        self._warn = warn
         self._ready: dict[int, bytes | UnsupportedLevel | None] = {}  # None: it must be made here
         self._expected: list[int] | None = None  # None: those that follow
 
@@ -165,12 +158,7 @@ class LevelPool:
         packed = self._packed(k)
         if isinstance(packed, UnsupportedLevel):
             raise packed
-        if packed is not None:
-            try:
-                return unpack_level(packed)
-            except UnpackableLevelError as error:
-                self._warn(f"level {k} of the cache is made anew: {error}.")
-        return self._make_here(k)
+        return self._make_here(k) if packed is None else unpack_level(packed)
 
     def packed(self, k: int) -> bytes:
         """Level ``k`` as ``pack_level`` gives it, for another process.
@@ -195,11 +183,9 @@ class LevelPool:
             self._take(self._workers.next_answer(SECONDS_FOR_A_LEVEL))
 
     def close(self) -> None:
-        """Ends all processes and writes the cache; what they have made but not handed out is forgotten."""
+        """Ends all processes; what they have made but not handed out is forgotten."""
         self._workers.end()
         self._ready.clear()
-        if self._cache is not None:
-            self._cache.flush()
 
     def _packed(self, k: int) -> bytes | UnsupportedLevel | None:
         """A level that was made already or is being made; None if it must be made here."""
@@ -208,9 +194,6 @@ class LevelPool:
         if self._expected is not None and k in self._expected:
             self._expected.remove(k)
         self._make_ahead(k + 1)
-        cached = self._cache.get(k) if self._cache is not None else None
-        if cached is not None:
-            return cached
         while k not in self._ready and self._workers.is_making(k):
             answer = self._workers.next_answer(SECONDS_FOR_A_LEVEL)
             if answer is None:
@@ -229,7 +212,7 @@ class LevelPool:
         for k in [k for k in self._ready if k != first - 1 and k not in wanted]:
             del self._ready[k]
         for k in wanted:
-            if k not in self._ready and (self._cache is None or k not in self._cache):
+            if k not in self._ready:
                 self._workers.ask(k)
 
     def _take(self, answer: Answer | None) -> None:
@@ -238,19 +221,13 @@ class LevelPool:
             return
         if answer.kind is Kind.LEVEL:
             self._ready[answer.number] = answer.content
-            if self._cache is not None:
-                self._cache.put(answer.number, answer.content)
         elif answer.kind is Kind.UNSUPPORTED:
             self._ready[answer.number] = UnsupportedLevel(answer.content.decode())
         elif answer.kind is Kind.FAILED:
             self._ready[answer.number] = None
 
     def _make_here(self, k: int) -> CompiledSimulator:
-        simulator = CompiledSimulator.from_env(self.levels.make(k))
-        if self._cache is not None:
-            with contextlib.suppress(UnpackableLevelError):  # it is only not kept
-                self._cache.put(k, pack_level(simulator))
-        return simulator
+        return CompiledSimulator.from_env(self.levels.make(k))
 
 
 class _Workers:

@@ -14,8 +14,7 @@ class CompiledTreeObservation(ObservationBuilder):
 
     ``RailEnv(..., obs_builder_object=CompiledTreeObservation())`` gives each train a float32 vector of length
     ``feature_set.n_features``. With the feature set "tree" its values equal those of
-    ``TreeObsForRailEnv(max_depth, ShortestPathPredictorForRailEnv(30))`` and ``normalize_observation``; with
-    "tree_conflicts" they tell predicted conflicts too, whose distances flatland leaves infinite.
+    ``TreeObsForRailEnv(max_depth, ShortestPathPredictorForRailEnv(30))`` and ``normalize_observation``.
     """
 
     def __init__(self, feature_set: FeatureSet = DEFAULT_FEATURE_SET) -> None:

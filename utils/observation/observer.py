@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.observation.predicted_conflicts import Forecast, clear_forecast, predict_trains
 from utils.observation.route_features import N_ROUTE_FEATURES, ROUTE_FEATURE_NAMES, RouteSearch, fill_route_features
 from utils.observation.timetable_features import (
     N_TIMETABLE_FEATURES,
@@ -49,7 +48,7 @@ _LARGEST_SCALE = 1000
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """A named, versioned way to turn a ``RailState`` into numbers. Checkpoints store all of its fields.
+    """A named, versioned way to turn a ``RailState`` into numbers. Checkpoints store its name and version.
 
     Attributes:
         name, version: which features, in which order; a change of either makes other inputs of a network.
@@ -57,8 +56,6 @@ class FeatureSet:
         radius: cells at which the tree's distances are clipped, from 1.
         with_timetable: whether ``TIMETABLE_FEATURE_NAMES`` follow the tree's features.
         with_routes: whether ``ROUTE_FEATURE_NAMES`` come last.
-        with_conflicts: whether the tree tells the distances of predicted conflicts, see ``predicted_conflicts``;
-            flatland's tree has a place for them, where it never finds one.
     """
 
     name: str
@@ -66,7 +63,6 @@ class FeatureSet:
     max_depth: int = 2
     radius: int = 10
     with_timetable: bool = False
-    with_conflicts: bool = False
     with_routes: bool = False
 
     def __post_init__(self) -> None:
@@ -121,7 +117,6 @@ FEATURE_SETS = {
     for feature_set in (
         FeatureSet("tree", 1),
         FeatureSet("tree_timetable", 1, with_timetable=True),
-        FeatureSet("tree_conflicts", 1, with_conflicts=True),
         FeatureSet("tree_routes", 1, with_timetable=True, with_routes=True),
     )
 }
@@ -196,15 +191,12 @@ def _observe(
     visited: np.ndarray,
     n_branches: np.ndarray,
     stack: np.ndarray,
-    forecast: Forecast | None,
     nodes: np.ndarray,
     mask: np.ndarray,
     features: np.ndarray,
 ) -> None:
     mark_trains(occupant, level_free, dynamic)
     mark_waiting_trains(waiting, grid.shape[1], constants, dynamic, 1)
-    if forecast is not None:
-        predict_trains(grid, distance_map, constants, dynamic, forecast)
     n_tree_features = nodes.shape[0] * FEATURES_PER_NODE
     on_map, arrived = shares_of_trains(dynamic)
     for handle in range(dynamic.shape[1]):
@@ -223,7 +215,6 @@ def _observe(
             visited,
             n_branches,
             stack,
-            forecast,
             nodes,
         )
         normalize_tree(nodes, radius, features[handle, :n_tree_features])
@@ -242,8 +233,6 @@ def _observe(
                 occupant,
                 features[handle, n_tree_features : n_tree_features + N_TIMETABLE_FEATURES],
             )
-    if forecast is not None:
-        clear_forecast(forecast)
     mark_waiting_trains(waiting, grid.shape[1], constants, dynamic, -1)
     unmark_trains(occupant, level_free, dynamic)
 
@@ -275,7 +264,6 @@ class Observer:
         self._n_features = feature_set.n_features
         self._nodes = np.empty((count_nodes(feature_set.max_depth), N_NODE_VALUES), dtype=np.float64)
         self._scratch = TreeScratch(0, feature_set.max_depth)
-        self._forecast: Forecast | None = None
         self._routes: RouteSearch | None = None
         self._safe_moves = SafeMoves(safe_moves)
 
@@ -303,8 +291,6 @@ class Observer:
         if self._scratch.n_cells != state.grid.size:
             self._scratch = TreeScratch(state.grid.size, self.feature_set.max_depth)
         scratch = self._scratch
-        if self.feature_set.with_conflicts and (self._forecast is None or not self._forecast.fits(state)):
-            self._forecast = Forecast.for_state(state)
         grid, constants, dynamic = state.grid, state.constants, state.dynamic
         fill_masks(self._all_actions, self._stop_everywhere, grid, constants, dynamic, mask)
         if self._safe_moves.enabled or self.feature_set.with_routes:
@@ -327,7 +313,6 @@ class Observer:
             scratch.visited,
             scratch.n_branches,
             scratch.stack,
-            self._forecast,
             self._nodes,
             mask,
             features,

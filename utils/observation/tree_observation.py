@@ -2,9 +2,7 @@
 
 Values equal those of ``TreeObsForRailEnv(max_depth, ShortestPathPredictorForRailEnv(30))`` of flatland-rl 4.3.0 to
 the last bit. There the distance of a predicted conflict is always infinite (a comparison that can never hold), so
-nothing is predicted here unless a ``Forecast`` is given: then that one value is what flatland means to compute, see
-``predicted_conflicts``. numba compiles these functions once with and once without a forecast, and the tests for
-None cost nothing.
+nothing is predicted here.
 
 Nodes are stored in preorder: the root, then the subtrees left, forward, right and back. Missing nodes are -inf in
 all their values, missing values of a node are +inf.
@@ -13,7 +11,6 @@ all their values, missing values of a node are +inf.
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.observation.predicted_conflicts import Forecast, clear_forecast, is_conflict_predicted, predict_trains
 from utils.simulator.rail_grid import (
     COLUMN_STEP,
     DIAMOND_CROSSING,
@@ -48,7 +45,7 @@ from utils.system.compiled import compiled, compiled_helper
     OWN_TARGET,
     OTHER_TARGET,
     OTHER_TRAIN,
-    POTENTIAL_CONFLICT,
+    POTENTIAL_CONFLICT,  # always infinite
     UNUSABLE_SWITCH,
     NEXT_BRANCH,
     TO_TARGET,  # from the end of the branch
@@ -128,7 +125,6 @@ def _walk_branch(
     waiting: np.ndarray,
     visited: np.ndarray,
     branch_number: int,
-    forecast: Forecast | None,
     node: np.ndarray,
 ) -> tuple[int, int, int, int, int]:
     """Walk along the track to the branch's end and fill its node.
@@ -149,13 +145,6 @@ def _walk_branch(
         if other >= 0:
             _look_at_train(other, direction, distance, constants, dynamic, node)
             node[READY_TRAINS] += waiting[position]
-        # Distances grow along a branch: the first conflict is the nearest.
-        if (
-            forecast is not None
-            and node[POTENTIAL_CONFLICT] == np.inf
-            and is_conflict_predicted(handle, row, column, direction, distance, grid, constants, forecast)
-        ):
-            node[POTENTIAL_CONFLICT] = distance
         at_own_target = row == constants[TARGET_ROW, handle] and column == constants[TARGET_COLUMN, handle]
         if at_own_target:
             node[OWN_TARGET] = min(node[OWN_TARGET], distance)
@@ -235,13 +224,12 @@ def explore_tree(
     visited: np.ndarray,
     n_branches: np.ndarray,
     stack: np.ndarray,
-    forecast: Forecast | None,
     nodes: np.ndarray,
 ) -> None:
     """Fill ``nodes``, float64 [count_nodes(max_depth), N_NODE_VALUES], with the tree of one train.
 
-    ``occupant``, ``waiting`` and ``forecast`` hold the trains (``mark_trains``, ``mark_waiting_trains``,
-    ``predict_trains``); for the other scratch memory see ``TreeScratch``. Without a forecast no conflict is seen.
+    ``occupant`` and ``waiting`` hold the trains (``mark_trains``, ``mark_waiting_trains``); for the other scratch
+    memory see ``TreeScratch``.
     """
     nodes[:] = -np.inf
     row, column, direction = configuration_of(handle, constants, dynamic)
@@ -275,7 +263,6 @@ def explore_tree(
             waiting,
             visited,
             n_branches[0],
-            forecast,
             nodes[index],
         )
         if end != _CLOSED and depth < max_depth:
@@ -299,13 +286,10 @@ def _explore_trees(
     visited: np.ndarray,
     n_branches: np.ndarray,
     stack: np.ndarray,
-    forecast: Forecast | None,
     nodes: np.ndarray,
 ) -> None:
     mark_trains(occupant, level_free, dynamic)
     mark_waiting_trains(waiting, grid.shape[1], constants, dynamic, 1)
-    if forecast is not None:
-        predict_trains(grid, distance_map, constants, dynamic, forecast)
     for handle in range(dynamic.shape[1]):
         explore_tree(
             handle,
@@ -320,16 +304,13 @@ def _explore_trees(
             visited,
             n_branches,
             stack,
-            forecast,
             nodes[handle],
         )
-    if forecast is not None:
-        clear_forecast(forecast)
     mark_waiting_trains(waiting, grid.shape[1], constants, dynamic, -1)
     unmark_trains(occupant, level_free, dynamic)
 
 
-def tree_observation(state: RailState, max_depth: int, with_conflicts: bool = False) -> NDArray[np.float64]:
+def tree_observation(state: RailState, max_depth: int) -> NDArray[np.float64]:
     """The trees of all trains, float64 [trains, count_nodes(max_depth), N_NODE_VALUES], not normalised.
 
     For looking at trees and comparing them with flatland's. Training uses ``observation_utils.Observer``, which
@@ -350,7 +331,6 @@ def tree_observation(state: RailState, max_depth: int, with_conflicts: bool = Fa
         scratch.visited,
         scratch.n_branches,
         scratch.stack,
-        Forecast.for_state(state) if with_conflicts else None,
         nodes,
     )
     return nodes
