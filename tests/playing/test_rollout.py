@@ -257,7 +257,7 @@ class TestSideBySide:
 
     def test_too_many_trains_are_refused(self) -> None:
         rollout = Rollout(Observer(), [RandomPolicy(0)], 4, n_slots=2)
-        with pytest.raises(ValueError, match="5 trains, but there are places for 4"):
+        with pytest.raises(ValueError, match="5 trains, but there is room for 4"):
             rollout.start(1, FlatlandSimulator(make_env(1)))
         assert rollout.free == [0, 1]
         assert rollout.step() == []
