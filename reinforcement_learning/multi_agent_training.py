@@ -41,7 +41,7 @@ from reinforcement_learning.saving.checkpointing import (
 )
 from reinforcement_learning.saving.run_folders import RunFolders, prepare_run_folders, warn_about_sizes
 from reinforcement_learning.settings.command_line import given_options
-from reinforcement_learning.settings.config import ConfigError, TrainingConfig, make_config
+from reinforcement_learning.settings.config import ConfigError, TrainingConfig, make_config, options_to_repeat
 from reinforcement_learning.settings.devices import DeviceError, available_gpus, describe, place_policies
 from reinforcement_learning.tracking.learning_curve import draw_learning_curve
 from reinforcement_learning.tracking.metrics import (
@@ -244,7 +244,8 @@ def _close(config: TrainingConfig, folders: RunFolders, trainer: Trainer, finish
         )
     newest = newest_first(folders.checkpoints, "episode_*.pt")
     if not finished and newest:  # by its path: the latest of all may be that of a training that runs beside this one
-        lines.append("To go on: " + shlex.join(["python", str(script), "--resume", str(newest[0])]))
+        resume = ["python", str(script), "--resume", str(newest[0]), *options_to_repeat(config)]
+        lines.append("To go on: " + shlex.join(resume))
     metrics.message("\n".join(lines))
 
 

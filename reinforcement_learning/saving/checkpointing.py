@@ -160,19 +160,28 @@ def load_policy(
 
 
 def load_policies(
-    path: str | Path, device: str | torch.device = "cpu"
+    path: str | Path, policy_mapping: str | None = None, device: str | torch.device = "cpu"
 ) -> tuple[list[GreedyPolicy], Observer, TrainingConfig]:
     """All policies of a checkpoint, the observer that goes with them, and the configuration, which maps them.
 
+    Args:
+        path: a checkpoint of a training, or an exported one.
+        policy_mapping: what maps the policies; None: what did in training.
+        device: where the networks are to live.
+
     Raises:
-        CheckpointError: the checkpoint cannot be used.
+        CheckpointError: the checkpoint cannot be used, or names a mapping that is not on board and none is given.
     """
     content = read_checkpoint(path, to_resume=False)
     policies = [_policy_of(content, path, device, index) for index in range(len(content["policies"]))]
+    # where it was trained does not matter here, and may be a file to unpickle
+    given = {name: getattr(TrainingConfig, name) for name in ("training_env_config", "evaluation_env_config")}
+    if policy_mapping is not None:
+        given["policy_mapping"] = policy_mapping
     try:
-        config = make_config({}, content["config"])
+        config = make_config(given, content["config"])
     except ConfigError as error:
-        raise CheckpointError(f"{path} has a configuration that this version refuses: {error}") from error
+        raise CheckpointError(f"{path} cannot be played as in training: {error}") from error
     return policies, _observer_of(content, path), config
 
 

@@ -11,7 +11,7 @@ import psutil
 
 from reinforcement_learning.learning.replay_buffer import bytes_needed
 from reinforcement_learning.saving.checkpointing import newest_first
-from reinforcement_learning.settings.config import ConfigError, TrainingConfig
+from reinforcement_learning.settings.config import ConfigError, TrainingConfig, options_to_repeat
 from utils.levels.env_configs import resolve_env_config
 from utils.observation.observer import get_feature_set
 from utils.system.files import remove_unfinished
@@ -45,7 +45,7 @@ def prepare_run_folders(config: TrainingConfig, *, resumed: bool) -> RunFolders:
     if there and not resumed:
         raise ConfigError(
             f"--run_name {name!r} already has checkpoints in {checkpoints}: choose another name, or go on with "
-            f"--resume {shlex.quote(str(there[0]))}."
+            f"{shlex.join(['--resume', str(there[0]), *options_to_repeat(config)])}."
         )
     return RunFolders(name, checkpoints, replay_buffers, output)
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from utils.levels.env_configs import EnvConfigError, SavedEnv, resolve_env_config
+from reinforcement_learning.settings.extensions import ExtensionError, named_by_user
+from utils.levels.env_configs import SAVED_ENV_SUFFIX, EnvConfigError, SavedEnv, resolve_env_config
 from utils.observation.observer import FEATURE_SETS
 from utils.system.files import PROJECT_ROOT
 
@@ -62,11 +63,40 @@ _BOOL = Accepts("", lambda value: True)
 _FOLDER = Accepts("a path", bool)  # "" would be the working directory
 
 
+def _is_callable_name(value: Any) -> bool:
+    return ":" in str(value)  # package.module:callable
+
+
+def _is_saved_env(value: Any) -> bool:
+    return Path(str(value).strip()).suffix == SAVED_ENV_SUFFIX
+
+
 def option(
-    group: str, default: T, help_text: str, accepts: Accepts = _ANY, *, short: str | None = None, fixed: bool = False
+    group: str,
+    default: T,
+    help_text: str,
+    accepts: Accepts = _ANY,
+    *,
+    short: str | None = None,
+    fixed: bool = False,
+    runs_code: Callable[[Any], bool] = lambda value: False,
 ) -> T:
-    """A row of the table. ``fixed`` options cannot be changed when a training is resumed."""
-    metadata = {"group": group, "help": help_text, "accepts": accepts, "short": short, "fixed": fixed}
+    """A row of the table.
+
+    Args:
+        group, default, help_text, accepts, short: what the table shows.
+        fixed: it cannot be changed when a training is resumed.
+        runs_code: whether a value names code, or a file to unpickle; a checkpoint's is not used unless the command
+            line gives it, too.
+    """
+    metadata = {
+        "group": group,
+        "help": help_text,
+        "accepts": accepts,
+        "short": short,
+        "fixed": fixed,
+        "runs_code": runs_code,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -95,10 +125,18 @@ class TrainingConfig:
         _RUN, 2500, "episodes of the whole training, those before a resume included", _at_least(1), short="n"
     )
     training_env_config: str = option(
-        _RUN, "0", "environment to train on: 0, 1 or 2, a name, or a saved environment (.pkl)", short="t"
+        _RUN,
+        "0",
+        "environment to train on: 0, 1 or 2, a name, or a saved environment (.pkl)",
+        short="t",
+        runs_code=_is_saved_env,
     )
     evaluation_env_config: str = option(
-        _RUN, "0", "environment to evaluate on: 0, 1 or 2, a name, or a saved environment (.pkl)", short="e"
+        _RUN,
+        "0",
+        "environment to evaluate on: 0, 1 or 2, a name, or a saved environment (.pkl)",
+        short="e",
+        runs_code=_is_saved_env,
     )
     n_evaluation_episodes: int = option(_RUN, 25, "fixed levels that each evaluation plays", _whole(1, 100_000))
     checkpoint_interval: int = option(_RUN, 100, "episodes between evaluations, each with a checkpoint", _at_least(1))
@@ -174,6 +212,7 @@ class TrainingConfig:
         "random",
         "which policy drives which train: random, round_robin, by_handle, by_speed, shared, or a rule of your own as "
         "package.module:callable",
+        runs_code=_is_callable_name,
     )
     mix_policies_in_one_env: bool = option(
         _POLICIES,
@@ -331,7 +370,8 @@ def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -
     """The configuration of a run: defaults, then what a checkpoint holds, then the options that were given.
 
     Raises:
-        ConfigError: a value is not accepted, or a resumed training would change an option that is fixed.
+        ConfigError: a value is not accepted, a resumed training would change an option that is fixed, or the checkpoint
+            names code or a file to unpickle that the options do not name.
     """
     stored = {name: value for name, value in (stored or {}).items() if name in _FIELD_NAMES}
     for row in dataclasses.fields(TrainingConfig):
@@ -341,6 +381,11 @@ def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -
                 f"--{name} is {options[name]!r}, but the checkpoint was trained with {stored[name]!r}, "
                 "which cannot change when a training is resumed."
             )
+        if name in stored and row.metadata["runs_code"](stored[name]):
+            try:
+                named_by_user(name, stored[name], options.get(name))
+            except ExtensionError as error:
+                raise ConfigError(str(error)) from error
     config = TrainingConfig(**{**stored, **options})
     # files and folders are found again by a resumed training that is started from another folder
     absolute: dict[str, Any] = {
@@ -352,6 +397,16 @@ def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -
         if isinstance(environment, SavedEnv):
             absolute[name] = str(environment.path.resolve())
     return dataclasses.replace(config, **absolute)
+
+
+def options_to_repeat(config: TrainingConfig) -> list[str]:
+    """What a command line that resumes a training must say again: options whose values run code."""
+    repeated = []
+    for row in dataclasses.fields(config):
+        value = getattr(config, row.name)
+        if row.metadata["runs_code"](value):
+            repeated += [f"--{row.name}", value]
+    return repeated
 
 
 _FIELD_NAMES = {row.name for row in dataclasses.fields(TrainingConfig)}

@@ -41,3 +41,24 @@ def find_callable(name: str, what: str, on_board: Mapping[str, Callable[..., Any
     if not callable(found):
         raise ExtensionError(f"the {what} {name!r} is a {type(found).__name__}, but must be a callable.")
     return found
+
+
+def named_by_user(option: str, stored: str, given: str | None) -> str:
+    """What to act on where a checkpoint names code, or a file that runs code when it is read: what the user names.
+
+    A checkpoint may come from anyone, and must not choose what runs on the machine of who plays or resumes it.
+
+    Args:
+        option: of the command line, without its dashes.
+        stored: what the checkpoint names.
+        given: what the command line names; None: nothing.
+
+    Raises:
+        ExtensionError: nothing was given.
+    """
+    if given is None:
+        raise ExtensionError(
+            f"the checkpoint names --{option} {stored!r}, which can run code and is not used unless the command line "
+            f"names it, too: if you trust it, add --{option} {stored}."
+        )
+    return given
