@@ -26,6 +26,7 @@ if __name__ == "__main__":
 
 import torch
 
+from reinforcement_learning.learning.networks import check_networks, make_network
 from reinforcement_learning.learning.replay_buffer import ReplayBufferError
 from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.multi_policy.mapping_log import MappingLog
@@ -35,6 +36,7 @@ from reinforcement_learning.saving.checkpointing import (
     BEST,
     CheckpointError,
     latest_checkpoint,
+    load_weights,
     newest_first,
     read_checkpoint,
     stored_feature_set,
@@ -55,6 +57,7 @@ from reinforcement_learning.tracking.metrics import (
 from reinforcement_learning.training.reports import report_several_policies
 from reinforcement_learning.training.trainer import Trainer
 from utils.levels.env_configs import resolve_env_config
+from utils.observation.observer import get_feature_set
 from utils.simulator.compiled_simulator import warn_if_flatland_is_unproven
 from utils.system.interrupts import Interrupts
 
@@ -82,6 +85,7 @@ def _train(options: dict[str, Any]) -> int:
     checkpoint_path, checkpoint = _find_checkpoint(options)
     config = make_config(options, checkpoint["config"] if checkpoint else None)
     check_mapping(config)  # before any folder is made
+    _check_networks(config, checkpoint_path, checkpoint)
     with _where_it_runs(config) as n_gpus:
         devices = _choose_devices(config, n_gpus)
         torch.set_num_threads(config.num_threads)
@@ -133,6 +137,15 @@ def _find_checkpoint(options: dict[str, Any]) -> tuple[Path | None, dict[str, An
     checkpoint = read_checkpoint(path)
     stored_feature_set(checkpoint, path)
     return path, checkpoint
+
+
+def _check_networks(config: TrainingConfig, path: Path | None, checkpoint: dict[str, Any] | None) -> None:
+    """Whether the networks can be trained, and a checkpoint's weights fit into them."""
+    feature_set = get_feature_set(config.feature_set)
+    check_networks(config, feature_set)
+    if path is not None and checkpoint is not None:
+        for index in range(config.num_policies):
+            load_weights(make_network(config, feature_set, index), checkpoint, path, index)
 
 
 def _choose_devices(config: TrainingConfig, n_gpus: int) -> list[str]:

@@ -1,7 +1,6 @@
 """Replay buffer: a ring of preallocated arrays. No Python object is touched when it is filled or sampled."""
 
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 import torch
-from torch import Tensor
 
+from reinforcement_learning.dddqn_policy import Batch
 from reinforcement_learning.learning.device_mirror import DeviceMirror
 from reinforcement_learning.playing.transitions import Transitions
 from utils.observation.observer import FeatureSet
@@ -22,19 +21,6 @@ FORMAT_VERSION = 1
 
 class ReplayBufferError(ValueError):
     """A saved replay buffer cannot be used; the message is one sentence."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Transitions to learn from, as tensors on the learner's device; the leading axis is the batch."""
-
-    observations: Tensor  # float32 [batch, features]
-    action_masks: Tensor  # bool [batch, 5]
-    actions: Tensor  # int64 [batch]
-    rewards: Tensor  # float32 [batch], summed and discounted up to the next decision
-    discounts: Tensor  # float32 [batch], gamma**steps, 0 where nothing follows
-    next_observations: Tensor  # float32 [batch, features]
-    next_action_masks: Tensor  # bool [batch, 5]
 
 
 class ReplayBuffer:

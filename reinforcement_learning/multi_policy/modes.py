@@ -1,6 +1,7 @@
 """How policies share the environments: the modes, and which of them go together with what."""
 
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
+from reinforcement_learning.learning.networks import network_names
 from reinforcement_learning.multi_policy.exchange import out_of_bounds
 from reinforcement_learning.multi_policy.mapping import (
     NEEDS_MIXING,
@@ -22,12 +23,16 @@ def check_exchange(config: TrainingConfig) -> None:
     """Refuses population-based training where it cannot begin.
 
     Raises:
-        ConfigError: there is nobody to exchange with, or nowhere to search.
+        ConfigError: there is nobody to exchange with, nothing that fits, or nowhere to search.
     """
     if not config.with_pbt:
         return
     if config.num_policies < 2:
         raise ConfigError("--with_pbt compares policies, but --num_policies is 1; give at least 2.")
+    if len(set(network_names(config))) > 1:
+        raise ConfigError(
+            f"--with_pbt copies weights between policies, but --network names different networks: {config.network}."
+        )
     if wrong := out_of_bounds(Hyperparameters.of(config), with_gamma=config.pbt_gamma):
         raise ConfigError(wrong[0])
 

@@ -7,14 +7,15 @@ beside its place and renamed, so a kill at any moment leaves the checkpoints tha
 import io
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from reinforcement_learning.dddqn_policy import GreedyPolicy
-from reinforcement_learning.dueling_q_network import DuelingQNetwork
+from reinforcement_learning.learning.networks import DUELING, make_network
 from reinforcement_learning.settings.config import PLACES, ConfigError, TrainingConfig, make_config
 from reinforcement_learning.tracking.metrics import alone_score
 from utils.observation.observer import FeatureSet, Observer, get_feature_set
@@ -27,6 +28,10 @@ _NEEDED_TO_RESUME = _NEEDED_TO_PLAY | {"episode", "next_level", "unfinished", "c
 _EXPORTED = _NEEDED_TO_PLAY | {"episode", "last_evaluation", "versions"}
 _SHIPPED = PROJECT_ROOT / "checkpoints" / "flatland_policy.pt"
 _SUBMITTED_BY_ENVIRONMENT = "FLATLAND_CHECKPOINT"
+
+Named = Mapping[str, Sequence[str]]
+"""Code of the user's own that the command line names, by option."""
+_NOTHING: Named = {}
 
 
 class CheckpointError(ValueError):
@@ -135,7 +140,10 @@ def stored_feature_set(content: dict[str, Any], path: str | Path) -> FeatureSet:
 
 
 def load_policy(
-    path: str | Path, policy_index: int | None = None, device: str | torch.device = "cpu"
+    path: str | Path,
+    policy_index: int | None = None,
+    device: str | torch.device = "cpu",
+    named: Named = _NOTHING,
 ) -> tuple[GreedyPolicy, Observer]:
     """A trained policy and the observer that goes with it, ready to play.
 
@@ -143,9 +151,11 @@ def load_policy(
         path: a checkpoint of a training, or an exported one.
         policy_index: which of the checkpoint's policies, from 0 on; None: the one with the best newest evaluation.
         device: where the network is to live.
+        named: code of the user's own that the command line names.
 
     Raises:
-        CheckpointError: the checkpoint cannot be used, or has no policy of that number.
+        CheckpointError: the checkpoint cannot be used, has no policy of that number, or names code that ``named`` does
+            not name.
     """
     content = read_checkpoint(path, to_resume=False)
     n_policies = len(content["policies"])
@@ -156,11 +166,16 @@ def load_policy(
     if not 0 <= policy_index < n_policies:
         held = f"policies 0 to {n_policies - 1}" if n_policies > 1 else "one policy, number 0"
         raise CheckpointError(f"{path} holds {held}, but --policy_index is {policy_index}.")
-    return _policy_of(content, path, device, policy_index), _observer_of(content, path)
+    # it is not mapped to trains
+    config = _config_to_play(content, path, named, policy_mapping=TrainingConfig.policy_mapping)
+    return _policy_of(content, path, config, device, policy_index), _observer_of(content, path)
 
 
 def load_policies(
-    path: str | Path, policy_mapping: str | None = None, device: str | torch.device = "cpu"
+    path: str | Path,
+    policy_mapping: str | None = None,
+    device: str | torch.device = "cpu",
+    named: Named = _NOTHING,
 ) -> tuple[list[GreedyPolicy], Observer, TrainingConfig]:
     """All policies of a checkpoint, the observer that goes with them, and the configuration, which maps them.
 
@@ -168,31 +183,59 @@ def load_policies(
         path: a checkpoint of a training, or an exported one.
         policy_mapping: what maps the policies; None: what did in training.
         device: where the networks are to live.
+        named: code of the user's own that the command line names.
 
     Raises:
-        CheckpointError: the checkpoint cannot be used, or names a mapping that is not on board and none is given.
+        CheckpointError: the checkpoint cannot be used, or names code, such as a mapping that is not on board, that was
+            not given.
     """
     content = read_checkpoint(path, to_resume=False)
-    policies = [_policy_of(content, path, device, index) for index in range(len(content["policies"]))]
-    # where it was trained does not matter here, and may be a file to unpickle
-    given = {name: getattr(TrainingConfig, name) for name in ("training_env_config", "evaluation_env_config")}
-    if policy_mapping is not None:
-        given["policy_mapping"] = policy_mapping
-    try:
-        config = make_config(given, content["config"])
-    except ConfigError as error:
-        raise CheckpointError(f"{path} cannot be played as in training: {error}") from error
+    given = {} if policy_mapping is None else {"policy_mapping": policy_mapping}
+    config = _config_to_play(content, path, named, **given)
+    policies = [_policy_of(content, path, config, device, index) for index in range(len(content["policies"]))]
     return policies, _observer_of(content, path), config
 
 
-def _policy_of(content: dict[str, Any], path: str | Path, device: str | torch.device, index: int) -> GreedyPolicy:
-    n_features = stored_feature_set(content, path).n_features
-    network = DuelingQNetwork(n_features, content["config"]["hidden_size"]).to(device)
+def _config_to_play(content: dict[str, Any], path: str | Path, named: Named, **given: str) -> TrainingConfig:
+    """The configuration of a training whose policies are to be played.
+
+    Of several names on the command line those count that the checkpoint has: it may be there for other checkpoints.
+    """
+    stored = content["config"]
+    # where it was trained does not matter here, and may be a file to unpickle
+    given |= {name: getattr(TrainingConfig, name) for name in ("training_env_config", "evaluation_env_config")}
+    for option, names in named.items():
+        wanted = stored.get(option, getattr(TrainingConfig, option))
+        if names:
+            given[option] = wanted if set(wanted.split(",")) <= set(names) else ",".join(names)
+    try:
+        return make_config(given, stored)
+    except ConfigError as error:
+        raise CheckpointError(f"{path} cannot be played as in training: {error}") from error
+
+
+def _policy_of(
+    content: dict[str, Any], path: str | Path, config: TrainingConfig, device: str | torch.device, index: int
+) -> GreedyPolicy:
+    try:
+        network = make_network(config, stored_feature_set(content, path), index).to(device)
+    except ConfigError as error:
+        raise CheckpointError(f"{path} cannot be played: {error}") from error
+    load_weights(network, content, path, index)
+    return GreedyPolicy(network, torch.device(device))
+
+
+def load_weights(network: nn.Module, content: dict[str, Any], path: str | Path, index: int) -> None:
+    """Fills a network with the averaged weights of a checkpoint's policy.
+
+    Raises:
+        CheckpointError: they do not fit.
+    """
     try:
         network.load_state_dict(content["policies"][index]["average_network"])
     except (RuntimeError, KeyError) as error:
-        raise CheckpointError(f"{path} holds a network of another shape than its configuration says.") from error
-    return GreedyPolicy(network, torch.device(device))
+        name = content["config"].get("network", DUELING)
+        raise CheckpointError(f"{path} holds weights of another shape than its network {name!r} has now.") from error
 
 
 def _observer_of(content: dict[str, Any], path: str | Path) -> Observer:
@@ -208,8 +251,9 @@ def export_checkpoint(source: str | Path, target: str | Path) -> None:
         CheckpointError: ``source`` cannot be used.
         OSError: ``target`` cannot be written.
     """
-    load_policy(source)  # whatever is wrong with it is said now
     content = read_checkpoint(source, to_resume=False)
+    if not all("average_network" in policy for policy in content["policies"]):
+        raise CheckpointError(f"{source} is not a whole checkpoint: it lacks networks.")
     kept = {name: content[name] for name in _EXPORTED if name in content}
     kept["config"] = {name: value for name, value in content["config"].items() if name not in PLACES}
     kept["policies"] = [{"average_network": policy["average_network"]} for policy in content["policies"]]
