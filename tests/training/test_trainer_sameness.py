@@ -132,7 +132,7 @@ class TestResume:
         stopped.run()
         content = read_checkpoint(numbered_checkpoint(stopped.folders.checkpoints, stopped.episode))
         (unfinished,) = content["unfinished"]
-        assert (unfinished["env"], unfinished["level"], content["next_level"]) == (0, 0, 1)
+        assert (unfinished["slot"], unfinished["level_number"], content["next_level"]) == (0, 0, 1)
         assert unfinished["actions"].shape == (29, 2)
 
     def test_evaluation_that_was_cut_short_is_done_again(self, tmp_path: Path) -> None:

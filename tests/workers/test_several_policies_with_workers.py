@@ -36,8 +36,8 @@ def logged(trainer: Trainer) -> Trainer:
 def policies_by_level(*folders: Path) -> dict[int, list[int]]:
     lines = [line for folder in folders for line in (folder / "output/policy_mapping.jsonl").read_text().splitlines()]
     rows = [json.loads(line) for line in lines]
-    assert len({row["level"] for row in rows}) == len(rows)  # none is played twice
-    return {row["level"]: row["policy_of_train"] for row in rows}
+    assert len({row["level_number"] for row in rows}) == len(rows)  # none is played twice
+    return {row["level_number"]: row["policy_of_train"] for row in rows}
 
 
 def transitions_of(trainer: Trainer) -> list[set[bytes]]:
