@@ -14,15 +14,12 @@ class DuelingQNetwork(nn.Module):
     Args:
         n_features: size of an observation.
         hidden_size: width of the hidden layers.
-        n_actions: number of actions.
         reluctance_to_wait: by what a new network values waiting less than going, in units of the reward for an
             arrival. Without it two trainings in three begin with trains that wait, which advantage learning makes
             firm: none departs for hundreds of episodes.
     """
 
-    def __init__(
-        self, n_features: int, hidden_size: int, n_actions: int = N_ACTIONS, reluctance_to_wait: float = 0.3
-    ) -> None:
+    def __init__(self, n_features: int, hidden_size: int, reluctance_to_wait: float = 0.3) -> None:
         super().__init__()
         self.trunk = nn.Sequential(
             nn.Linear(n_features, hidden_size),
@@ -31,7 +28,7 @@ class DuelingQNetwork(nn.Module):
             nn.ReLU(),
         )
         self.value = nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, 1))
-        hidden, last = nn.Linear(hidden_size, hidden_size), nn.Linear(hidden_size, n_actions)
+        hidden, last = nn.Linear(hidden_size, hidden_size), nn.Linear(hidden_size, N_ACTIONS)
         self.advantage = nn.Sequential(hidden, nn.ReLU(), last)
         with torch.no_grad():
             last.bias[[DO_NOTHING, STOP_MOVING]] -= reluctance_to_wait

@@ -28,7 +28,6 @@ import torch
 
 from reinforcement_learning.learning.networks import check_networks, make_network
 from reinforcement_learning.learning.replay_buffer import ReplayBufferError
-from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.multi_policy.modes import check_mapping
 from reinforcement_learning.playing.experience import ExperienceError
@@ -45,6 +44,7 @@ from reinforcement_learning.saving.run_folders import RunFolders, prepare_run_fo
 from reinforcement_learning.settings.command_line import given_options
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig, make_config, options_to_repeat
 from reinforcement_learning.settings.devices import DeviceError, available_gpus, describe, place_policies
+from reinforcement_learning.settings.features import check_features, feature_set_of
 from reinforcement_learning.tracking.learning_curve import draw_learning_curve
 from reinforcement_learning.tracking.metrics import (
     ConsoleSink,
@@ -57,9 +57,9 @@ from reinforcement_learning.tracking.metrics import (
 from reinforcement_learning.training.reports import report_several_policies
 from reinforcement_learning.training.trainer import Trainer
 from utils.levels.env_configs import resolve_env_config
-from utils.observation.observer import get_feature_set
 from utils.simulator.compiled_simulator import warn_if_flatland_is_unproven
 from utils.system.interrupts import Interrupts
+from utils.system.users_code import UsersCodeError
 
 METRICS_FILE, CURVE_FILE = "metrics.jsonl", "learning_curve.png"
 
@@ -72,10 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, CheckpointError, ReplayBufferError, DeviceError) as error:
         print(f"multi_agent_training.py: error: {error}", file=sys.stderr)
         return 2
-    except (ExperienceError, MappingError) as error:
+    except (ExperienceError, UsersCodeError) as error:
         saved = " A checkpoint was saved." if error.saved else ""
         print(f"multi_agent_training.py: error: {error}{saved}", file=sys.stderr)
-        return 2 if isinstance(error, MappingError) else 1
+        return 2 if isinstance(error, UsersCodeError) else 1
     except KeyboardInterrupt:  # of a training signals are handled by Interrupts
         print("multi_agent_training.py: interrupted before the training began.", file=sys.stderr)
         return 130
@@ -85,7 +85,7 @@ def _train(options: dict[str, Any]) -> int:
     checkpoint_path, checkpoint = _find_checkpoint(options)
     config = make_config(options, checkpoint["config"] if checkpoint else None)
     check_mapping(config)  # before any folder is made
-    _check_networks(config, checkpoint_path, checkpoint)
+    _check_networks_and_features(config, checkpoint_path, checkpoint)
     with _where_it_runs(config) as n_gpus:
         devices = _choose_devices(config, n_gpus)
         torch.set_num_threads(config.num_threads)
@@ -135,13 +135,15 @@ def _find_checkpoint(options: dict[str, Any]) -> tuple[Path | None, dict[str, An
     folder = Path(options.get("checkpoint_dir", TrainingConfig.checkpoint_dir))
     path = latest_checkpoint(folder, _warn) if resume == "latest" else Path(resume)
     checkpoint = read_checkpoint(path)
-    stored_feature_set(checkpoint, path)
     return path, checkpoint
 
 
-def _check_networks(config: TrainingConfig, path: Path | None, checkpoint: dict[str, Any] | None) -> None:
-    """Whether the networks can be trained, and a checkpoint's weights fit into them."""
-    feature_set = get_feature_set(config.feature_set)
+def _check_networks_and_features(config: TrainingConfig, path: Path | None, checkpoint: dict[str, Any] | None) -> None:
+    """Whether they work, and are those of the checkpoint."""
+    feature_set = feature_set_of(config)
+    if path is not None and checkpoint is not None:
+        stored_feature_set(checkpoint, path, config.features)
+    check_features(config, feature_set)
     check_networks(config, feature_set)
     if path is not None and checkpoint is not None:
         for index in range(config.num_policies):

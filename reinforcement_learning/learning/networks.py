@@ -42,7 +42,7 @@ def make_network(config: TrainingConfig, feature_set: FeatureSet, index: int) ->
     """
 
     def dueling(features: FeatureSet, n_actions: int) -> nn.Module:
-        return DuelingQNetwork(features.n_features, config.hidden_size, n_actions)
+        return DuelingQNetwork(features.n_features, config.hidden_size)
 
     names = network_names(config)
     name = names[index] if len(names) > 1 else names[0]

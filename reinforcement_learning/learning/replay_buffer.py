@@ -110,6 +110,8 @@ class ReplayBuffer:
             "capacity": self.capacity,
             "n_added": self.n_added,
         }
+        if more := self.feature_set.more:
+            header["more_features"] = f"{more.name} version {more.version}"
         rows = {name: array[: self.size] for name, array in self._arrays.items()}
         # what np.savez does, which on a full disk would leave its archive open to complain later
         with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
@@ -150,9 +152,11 @@ class ReplayBuffer:
                 f"{path} has replay buffer format {saved['format_version']}, but this version reads {FORMAT_VERSION}."
             )
         found = f"{saved['feature_set']} version {saved['feature_set_version']}"
-        wanted = f"{self.feature_set.name} version {self.feature_set.version}"
-        if found != wanted:
-            raise ReplayBufferError(f"{path} holds observations of feature set {found}, but this run uses {wanted}.")
+        found += f" with {saved['more_features']}" if "more_features" in saved else ""
+        if found != self.feature_set.label:
+            raise ReplayBufferError(
+                f"{path} holds observations of feature set {found}, but this run uses {self.feature_set.label}."
+            )
         size = len(saved["actions"])
         for name, array in self._arrays.items():
             shape, dtype = saved[name].shape, saved[name].dtype

@@ -14,18 +14,13 @@ import numpy.typing as npt
 from reinforcement_learning.settings.extensions import ExtensionError, find_callable
 from utils.simulator.rail_state import RailState
 from utils.system.seeds import Stream, generator
+from utils.system.users_code import UsersCodeError
 
 PolicyOfTrain = npt.NDArray[np.int64]  # [trains], the number of each train's policy
 
 
-class MappingError(ValueError):
-    """A mapping cannot be used; the message is one sentence.
-
-    Attributes:
-        saved: whether a checkpoint was saved then.
-    """
-
-    saved = False
+class MappingError(UsersCodeError):
+    """A mapping cannot be used; the message is one sentence."""
 
 
 @dataclass(frozen=True)

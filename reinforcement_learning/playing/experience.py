@@ -125,9 +125,10 @@ class PlayableLevels:
             pass  # it can be played all the same
         return None
 
+    @property
     def n_trains(self) -> int:
         """The number of trains in a level."""
-        return self.pool.levels.make(0).get_num_agents()
+        return self.pool.levels.config.n_agents
 
     def _say_fallback(self, error: UnsupportedLevel) -> None:
         if not self._fell_back:
@@ -198,9 +199,10 @@ class LocalExperience:
         rollout = self._rollout
         if rollout is None:
             return list(self._resumed)
-        in_play = self._in_play.items()
+        in_play, playing = self._in_play.items(), rollout.playing
         return [
-            UnfinishedEpisode(slot, level_number, rollout.history(slot), train_settings)
+            # one that was over when something broke, before anybody got its result, begins again
+            UnfinishedEpisode(slot, level_number, rollout.history(slot) if slot in playing else [], train_settings)
             for slot, (level_number, train_settings) in in_play
         ]
 
@@ -217,7 +219,7 @@ class LocalExperience:
         rollout = Rollout(
             self._observer,
             self._policies,
-            self._levels.n_trains(),
+            self._levels.n_trains,
             n_slots=max([self._n_slots, *(episode.slot + 1 for episode in self._resumed)]),
             learning=self._learning,
             stopwatch=self._stopwatch,
@@ -237,5 +239,5 @@ class LocalExperience:
         simulator = self._levels.simulator(level_number)
         self._stopwatch.lap("reset")
         train_settings = self._train_settings(level_number, simulator.state)
-        self._in_play[slot] = level_number, train_settings
         rollout.start(slot, simulator, train_settings)
+        self._in_play[slot] = level_number, train_settings

@@ -17,6 +17,7 @@ from torch import nn
 from reinforcement_learning.dddqn_policy import GreedyPolicy
 from reinforcement_learning.learning.networks import DUELING, make_network
 from reinforcement_learning.settings.config import PLACES, ConfigError, TrainingConfig, make_config
+from reinforcement_learning.settings.features import NO_FEATURES, with_more_features
 from reinforcement_learning.tracking.metrics import alone_score
 from utils.observation.observer import FeatureSet, Observer, get_feature_set
 from utils.system.files import PROJECT_ROOT, atomic_write
@@ -121,13 +122,26 @@ def remove_all_but_newest(folder: Path, pattern: str, keep: int) -> None:
         path.unlink(missing_ok=True)
 
 
-def stored_feature_set(content: dict[str, Any], path: str | Path) -> FeatureSet:
+def stored_form(feature_set: FeatureSet) -> dict[str, Any]:
+    """What a checkpoint keeps of a feature set; of the user's features it is what they call themselves."""
+    more = feature_set.more
+    of_user = {"more": {"name": more.name, "version": more.version, "n_features": more.n_features}} if more else {}
+    return {"name": feature_set.name, "version": feature_set.version, **of_user}
+
+
+def stored_feature_set(content: dict[str, Any], path: str | Path, features: str = NO_FEATURES) -> FeatureSet:
     """The feature set that a checkpoint was trained with.
 
+    Args:
+        content: of the checkpoint.
+        path: where it is.
+        features: the user's features, as the command line names them.
+
     Raises:
-        CheckpointError: this version of the kit does not have it; the sentence names both.
+        CheckpointError: it is not there any more, or has another version; the sentence names both.
     """
-    name, version = content["feature_set"]["name"], content["feature_set"]["version"]
+    stored = content["feature_set"]
+    name, version = stored["name"], stored["version"]
     try:
         known = get_feature_set(name)
     except ValueError as error:
@@ -136,21 +150,34 @@ def stored_feature_set(content: dict[str, Any], path: str | Path) -> FeatureSet:
         raise CheckpointError(
             f"{path} was trained on feature set {name} version {version}, but this kit has version {known.version}."
         )
+    try:
+        known = with_more_features(known, features)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    _check_more_features(stored.get("more"), stored_form(known).get("more"), path)
     return known
 
 
+def _check_more_features(stored: dict[str, Any] | None, found: dict[str, Any] | None, path: str | Path) -> None:
+    if stored == found:
+        return
+    labels = ["none" if more is None else f"{more['name']} version {more['version']}" for more in (stored, found)]
+    if stored and found and labels[0] == labels[1]:
+        raise CheckpointError(
+            f"features {labels[1]} has {found['n_features']} numbers, but {path} was trained with {labels[0]} with "
+            f"{stored['n_features']}: give it a new version."
+        )
+    raise CheckpointError(f"{path} was trained with more features: {labels[0]}, but --features gives {labels[1]}.")
+
+
 def load_policy(
-    path: str | Path,
-    policy_index: int | None = None,
-    device: str | torch.device = "cpu",
-    named: Named = _NOTHING,
+    path: str | Path, policy_index: int | None = None, named: Named = _NOTHING
 ) -> tuple[GreedyPolicy, Observer]:
-    """A trained policy and the observer that goes with it, ready to play.
+    """A trained policy and the observer that goes with it, ready to play on the CPU.
 
     Args:
         path: a checkpoint of a training, or an exported one.
         policy_index: which of the checkpoint's policies, from 0 on; None: the one with the best newest evaluation.
-        device: where the network is to live.
         named: code of the user's own that the command line names.
 
     Raises:
@@ -168,21 +195,18 @@ def load_policy(
         raise CheckpointError(f"{path} holds {held}, but --policy_index is {policy_index}.")
     # it is not mapped to trains
     config = _config_to_play(content, path, named, policy_mapping=TrainingConfig.policy_mapping)
-    return _policy_of(content, path, config, device, policy_index), _observer_of(content, path)
+    feature_set = stored_feature_set(content, path, config.features)
+    return _policy_of(content, path, config, feature_set, policy_index), _observer_of(content, feature_set)
 
 
 def load_policies(
-    path: str | Path,
-    policy_mapping: str | None = None,
-    device: str | torch.device = "cpu",
-    named: Named = _NOTHING,
+    path: str | Path, policy_mapping: str | None = None, named: Named = _NOTHING
 ) -> tuple[list[GreedyPolicy], Observer, TrainingConfig]:
     """All policies of a checkpoint, the observer that goes with them, and the configuration, which maps them.
 
     Args:
         path: a checkpoint of a training, or an exported one.
         policy_mapping: what maps the policies; None: what did in training.
-        device: where the networks are to live.
         named: code of the user's own that the command line names.
 
     Raises:
@@ -192,8 +216,10 @@ def load_policies(
     content = read_checkpoint(path, to_resume=False)
     given = {} if policy_mapping is None else {"policy_mapping": policy_mapping}
     config = _config_to_play(content, path, named, **given)
-    policies = [_policy_of(content, path, config, device, index) for index in range(len(content["policies"]))]
-    return policies, _observer_of(content, path), config
+    feature_set = stored_feature_set(content, path, config.features)
+    n_policies = len(content["policies"])
+    policies = [_policy_of(content, path, config, feature_set, index) for index in range(n_policies)]
+    return policies, _observer_of(content, feature_set), config
 
 
 def _config_to_play(content: dict[str, Any], path: str | Path, named: Named, **given: str) -> TrainingConfig:
@@ -215,14 +241,14 @@ def _config_to_play(content: dict[str, Any], path: str | Path, named: Named, **g
 
 
 def _policy_of(
-    content: dict[str, Any], path: str | Path, config: TrainingConfig, device: str | torch.device, index: int
+    content: dict[str, Any], path: str | Path, config: TrainingConfig, feature_set: FeatureSet, index: int
 ) -> GreedyPolicy:
     try:
-        network = make_network(config, stored_feature_set(content, path), index).to(device)
+        network = make_network(config, feature_set, index)
     except ConfigError as error:
         raise CheckpointError(f"{path} cannot be played: {error}") from error
     load_weights(network, content, path, index)
-    return GreedyPolicy(network, torch.device(device))
+    return GreedyPolicy(network, torch.device("cpu"))
 
 
 def load_weights(network: nn.Module, content: dict[str, Any], path: str | Path, index: int) -> None:
@@ -238,10 +264,10 @@ def load_weights(network: nn.Module, content: dict[str, Any], path: str | Path, 
         raise CheckpointError(f"{path} holds weights of another shape than its network {name!r} has now.") from error
 
 
-def _observer_of(content: dict[str, Any], path: str | Path) -> Observer:
+def _observer_of(content: dict[str, Any], feature_set: FeatureSet) -> Observer:
     config = content["config"]
     safe_moves = config.get("safe_moves", False)  # checkpoints from before it was there
-    return Observer(stored_feature_set(content, path), config["action_mask"], config["decision_points"], safe_moves)
+    return Observer(feature_set, config["action_mask"], config["decision_points"], safe_moves)
 
 
 def export_checkpoint(source: str | Path, target: str | Path) -> None:

@@ -210,6 +210,14 @@ class TrainingConfig:
     )
 
     feature_set: str = option(_INPUT, "tree_routes", "what a train observes", _one_of(*FEATURE_SETS), fixed=True)
+    features: str = option(
+        _INPUT,
+        "none",
+        "more features of a train, which follow those of the feature set: none, or your own as package.module:callable",
+        _NAMES,
+        fixed=True,
+        runs_code=_is_callable_name,
+    )
     action_mask: bool = option(_INPUT, True, "choose among the possible actions only", _BOOL)
     decision_points: str = option(
         _INPUT,

@@ -14,7 +14,6 @@ import psutil
 import torch
 
 from reinforcement_learning.multi_policy.assignment import learning_of
-from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.playing.experience import (
@@ -31,20 +30,23 @@ from reinforcement_learning.saving.checkpointing import (
     BEST,
     numbered_checkpoint,
     remove_all_but_newest,
+    stored_form,
     write_checkpoint,
 )
 from reinforcement_learning.saving.run_folders import RunFolders
 from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.settings.features import feature_set_of
 from reinforcement_learning.tracking.metrics import MetricsWriter
 from reinforcement_learning.training.population_scores import score_population
 from reinforcement_learning.training.training_metrics import TrainingMetrics, exchange_lines, exchange_row
 from reinforcement_learning.workers.rollout_workers import RolloutWorkers
 from utils.levels.env_configs import resolve_env_config
 from utils.levels.level_pool import LEVELS_AHEAD, EvaluationLevels, LevelPool
-from utils.observation.observer import Observer, get_feature_set
+from utils.observation.observer import Observer
 from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.stopwatch import Stopwatch
+from utils.system.users_code import UsersCodeError
 
 
 class Trainer:
@@ -72,7 +74,7 @@ class Trainer:
         self.stop_requested = stop_requested
         self.mapping_log: MappingLog | None = None
         self.wandb_run_id: str | None = None  # kept in checkpoints: a resumed training continues its run there
-        self.feature_set = get_feature_set(config.feature_set)
+        self.feature_set = feature_set_of(config)
         self.observer = Observer(self.feature_set, config.action_mask, config.decision_points, config.safe_moves)
         self.stopwatch = Stopwatch()
         self.level_pool = LevelPool(
@@ -104,7 +106,7 @@ class Trainer:
 
         Raises:
             ExperienceError: the processes or actors that play cannot go on; that leaves a checkpoint, too.
-            MappingError: a user's mapping breaks; so does that.
+            UsersCodeError: a user's mapping or features break; so does that.
         """
         # processes end with the training, however that ends
         with self.level_pool, closing(self.experience):
@@ -115,7 +117,7 @@ class Trainer:
                     self._fetch_and_save()
                     error.saved = True
                 raise
-            except MappingError as error:
+            except UsersCodeError as error:
                 self._fetch_and_save()
                 error.saved = True
                 raise
@@ -303,7 +305,7 @@ class Trainer:
             # a resumed training starts from this checkpoint's own buffer, not again from the one given at the beginning
             "config": self.config.as_dict()
             | {"run_name": self.folders.name, "resume": "", "restore_replay_buffer": ""},
-            "feature_set": {"name": self.feature_set.name, "version": self.feature_set.version},
+            "feature_set": stored_form(self.feature_set),
             **self.population.state_dict(),
             "counters": {"train_steps": self.train_steps, "evaluated_episode": self.evaluated_episode},
             "smoothed": {name: value.state_dict() for name, value in self.training_metrics.smoothed.items()},

@@ -13,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.playing.experience import (
     ExperienceError,
@@ -27,6 +26,7 @@ from reinforcement_learning.workers.level_queue import LevelQueue
 from reinforcement_learning.workers.round_player import Round, RoundRequest, Task
 from utils.system.child_process import ChildProcess
 from utils.system.stopwatch import Stopwatch
+from utils.system.users_code import UsersCodeError
 
 MAX_ENDED_WORKERS = 3  # in a row, without a round between them
 SECONDS_FOR_A_ROUND = 300  # for each policy; a worker that takes longer is taken for dead
@@ -75,17 +75,12 @@ class RolloutWorkers:
         """See :class:`~.experience.Experience`."""
         return self._queue.next_level
 
-    @property
-    def pids(self) -> list[int]:
-        """The numbers of the processes."""
-        return [worker.process.pid for worker in self._turns]
-
     def play(self) -> list[FinishedEpisode]:
         """See :class:`~.experience.Experience`.
 
         Raises:
             RolloutWorkerError: the processes cannot be started, or end again and again.
-            MappingError: a user's mapping gives something that is none.
+            UsersCodeError: a user's mapping or features give something that cannot be used.
         """
         if not self._turns:
             self._start()
@@ -136,7 +131,7 @@ class RolloutWorkers:
     def _new_worker(self) -> "_Worker":
         # a resumed training counts on from its level, or its workers would draw the same random numbers again
         self._n_started += 1
-        task = Task(self._config, self._levels.n_trains(), self.next_level + self._n_started)
+        task = Task(self._config, self._levels.n_trains, self.next_level + self._n_started)
         try:
             worker = _Worker(task, Listener(self._broadcast), self._answers)
         except OSError as error:
@@ -166,8 +161,8 @@ class RolloutWorkers:
             elif sender in self._turns:  # the others were ended here
                 self._replace(sender)
                 return None
-        done: Round | MappingError = pickle.loads(worker.answer)
-        if isinstance(done, MappingError):
+        done: Round | UsersCodeError = pickle.loads(worker.answer)
+        if isinstance(done, UsersCodeError):
             raise done
         worker.answer = None
         return done

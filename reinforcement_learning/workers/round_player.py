@@ -15,10 +15,11 @@ from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.rollout import Rollout
 from reinforcement_learning.playing.transitions import Transitions
 from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.settings.features import feature_set_of
 from reinforcement_learning.workers.broadcast import News
 from utils.levels.env_configs import resolve_env_config
 from utils.levels.level_pool import LevelPool
-from utils.observation.observer import Observer, get_feature_set
+from utils.observation.observer import Observer
 from utils.system.seeds import Stream, generator
 from utils.system.stopwatch import Stopwatch
 
@@ -63,7 +64,7 @@ class RoundPlayer:
 
     def __init__(self, task: Task) -> None:
         self._config = config = task.config
-        feature_set = get_feature_set(config.feature_set)
+        feature_set = feature_set_of(config)
         self._feature_set = feature_set
         self._learning = [self._new_policy(p) for p in range(config.num_policies)]
         for p, policy in enumerate(self._learning):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.observation.more_features import MoreFeatures, checked_features
 from utils.observation.route_features import N_ROUTE_FEATURES, ROUTE_FEATURE_NAMES, RouteSearch, fill_route_features
 from utils.observation.timetable_features import (
     N_TIMETABLE_FEATURES,
@@ -12,6 +13,7 @@ from utils.observation.timetable_features import (
     fill_timetable_features,
     shares_of_trains,
 )
+from utils.observation.tree_layout import TreeLayout, tree_layout
 from utils.observation.tree_observation import (
     BRANCHES,
     N_NODE_VALUES,
@@ -55,7 +57,8 @@ class FeatureSet:
         max_depth: depth of the tree, from 1.
         radius: cells at which the tree's distances are clipped, from 1.
         with_timetable: whether ``TIMETABLE_FEATURE_NAMES`` follow the tree's features.
-        with_routes: whether ``ROUTE_FEATURE_NAMES`` come last.
+        with_routes: whether ``ROUTE_FEATURE_NAMES`` come next.
+        more: features of the user's own, which come last; None: there are none.
     """
 
     name: str
@@ -64,6 +67,7 @@ class FeatureSet:
     radius: int = 10
     with_timetable: bool = False
     with_routes: bool = False
+    more: MoreFeatures | None = None
 
     def __post_init__(self) -> None:
         if self.max_depth < 1:
@@ -84,14 +88,18 @@ class FeatureSet:
     @property
     def _more_names(self) -> tuple[str, ...]:
         """Names of the features behind the tree."""
-        return (TIMETABLE_FEATURE_NAMES if self.with_timetable else ()) + (
-            ROUTE_FEATURE_NAMES if self.with_routes else ()
+        more = self.more
+        return (
+            (TIMETABLE_FEATURE_NAMES if self.with_timetable else ())
+            + (ROUTE_FEATURE_NAMES if self.with_routes else ())
+            + (tuple(f"{more.name}.{k}" for k in range(more.n_features)) if more else ())
         )
 
     @property
     def route_features(self) -> slice | None:
         """Where ``ROUTE_FEATURE_NAMES`` stand in an observation; None if there are none."""
-        return slice(self.n_features - N_ROUTE_FEATURES, self.n_features) if self.with_routes else None
+        end = self.n_features - (self.more.n_features if self.more else 0)
+        return slice(end - N_ROUTE_FEATURES, end) if self.with_routes else None
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -101,6 +109,17 @@ class FeatureSet:
         names += [f"{node}.to_target" for node in nodes]
         names += [f"{node}.{name}" for node in nodes for name in _COUNT_NAMES]
         return tuple(names) + self._more_names
+
+    @property
+    def tree(self) -> TreeLayout:
+        """Where the nodes of the tree stand in an observation."""
+        return tree_layout(self.feature_names, self.n_tree_features)
+
+    @property
+    def label(self) -> str:
+        """Name and version, those of the user's features included."""
+        more = self.more
+        return f"{self.name} version {self.version}" + (f" with {more.name} version {more.version}" if more else "")
 
 
 def _node_names(max_depth: int, node: str = "root", depth: int = 0) -> list[str]:
@@ -277,7 +296,11 @@ class Observer:
         """Features, float32 [trains, n_features], and action mask, bool [trains, 5].
 
         Both are new arrays, unless C-contiguous arrays of those shapes are given to be filled. With ``deciding_only``
-        the features of trains without a choice are left as they are, which in most steps saves most of the work.
+        the kit's features of trains without a choice are left as they are, which in most steps saves most of the work.
+
+        Raises:
+            ValueError: the arrays have other shapes.
+            FeaturesError: features of the user's own cannot be used.
         """
         if features is None:
             features = np.empty((state.n_trains, self._n_features), dtype=np.float32)
@@ -319,6 +342,8 @@ class Observer:
         )
         if self.feature_set.route_features:
             self.fill_routes(state, safe, deciding_only, mask, features[:, self.feature_set.route_features])
+        if more := self.feature_set.more:
+            features[:, -more.n_features :] = checked_features(more, state)
         return features, mask
 
     def fill_routes(
