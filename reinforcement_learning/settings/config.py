@@ -63,8 +63,8 @@ _BOOL = Accepts("", lambda value: True)
 _FOLDER = Accepts("a path", bool)  # "" would be the working directory
 
 
-def _is_callable_name(value: Any) -> bool:
-    return ":" in str(value)  # package.module:callable
+def _has_colon(value: Any) -> bool:
+    return ":" in str(value)  # package.module:callable, or the host:port of machines that could send any code
 
 
 def _is_saved_env(value: Any) -> bool:
@@ -86,8 +86,8 @@ def option(
     Args:
         group, default, help_text, accepts, short: what the table shows.
         fixed: it cannot be changed when a training is resumed.
-        runs_code: whether a value names code, or a file to unpickle; a checkpoint's is not used unless the command
-            line gives it, too.
+        runs_code: whether a value names code, or a file or machine that it may come from; a checkpoint's value is not
+            used unless the command line gives it, too.
     """
     metadata = {
         "group": group,
@@ -212,7 +212,7 @@ class TrainingConfig:
         "random",
         "which policy drives which train: random, round_robin, by_handle, by_speed, shared, or a rule of your own as "
         "package.module:callable",
-        runs_code=_is_callable_name,
+        runs_code=_has_colon,
     )
     mix_policies_in_one_env: bool = option(
         _POLICIES,
@@ -292,6 +292,7 @@ class TrainingConfig:
         "",
         "a running Ray cluster for --async_rl, such as 10.0.0.5:6379, or auto for the one of this machine; without it "
         "one is started here and ended with the training",
+        runs_code=_has_colon,
     )
     broadcast_every: int = option(
         _MACHINE,
