@@ -134,15 +134,12 @@ def stored_feature_set(content: dict[str, Any], path: str | Path) -> FeatureSet:
     return known
 
 
-def load_policy(
-    path: str | Path, policy_index: int | None = None, device: str | torch.device = "cpu"
-) -> tuple[GreedyPolicy, Observer]:
-    """A trained policy and the observer that goes with it, ready to play.
+def load_policy(path: str | Path, policy_index: int | None = None) -> tuple[GreedyPolicy, Observer]:
+    """A trained policy and the observer that goes with it, ready to play on the CPU.
 
     Args:
         path: a checkpoint of a training, or an exported one.
         policy_index: which of the checkpoint's policies, from 0 on; None: the one with the best newest evaluation.
-        device: where the network is to live.
 
     Raises:
         CheckpointError: the checkpoint cannot be used, or has no policy of that number.
@@ -156,24 +153,23 @@ def load_policy(
     if not 0 <= policy_index < n_policies:
         held = f"policies 0 to {n_policies - 1}" if n_policies > 1 else "one policy, number 0"
         raise CheckpointError(f"{path} holds {held}, but --policy_index is {policy_index}.")
-    return _policy_of(content, path, device, policy_index), _observer_of(content, path)
+    return _policy_of(content, path, policy_index), _observer_of(content, path)
 
 
 def load_policies(
-    path: str | Path, policy_mapping: str | None = None, device: str | torch.device = "cpu"
+    path: str | Path, policy_mapping: str | None = None
 ) -> tuple[list[GreedyPolicy], Observer, TrainingConfig]:
     """All policies of a checkpoint, the observer that goes with them, and the configuration, which maps them.
 
     Args:
         path: a checkpoint of a training, or an exported one.
         policy_mapping: what maps the policies; None: what did in training.
-        device: where the networks are to live.
 
     Raises:
         CheckpointError: the checkpoint cannot be used, or names a mapping that is not on board and none is given.
     """
     content = read_checkpoint(path, to_resume=False)
-    policies = [_policy_of(content, path, device, index) for index in range(len(content["policies"]))]
+    policies = [_policy_of(content, path, index) for index in range(len(content["policies"]))]
     # where it was trained does not matter here, and may be a file to unpickle
     given = {name: getattr(TrainingConfig, name) for name in ("training_env_config", "evaluation_env_config")}
     if policy_mapping is not None:
@@ -185,14 +181,14 @@ def load_policies(
     return policies, _observer_of(content, path), config
 
 
-def _policy_of(content: dict[str, Any], path: str | Path, device: str | torch.device, index: int) -> GreedyPolicy:
+def _policy_of(content: dict[str, Any], path: str | Path, index: int) -> GreedyPolicy:
     n_features = stored_feature_set(content, path).n_features
-    network = DuelingQNetwork(n_features, content["config"]["hidden_size"]).to(device)
+    network = DuelingQNetwork(n_features, content["config"]["hidden_size"])
     try:
         network.load_state_dict(content["policies"][index]["average_network"])
     except (RuntimeError, KeyError) as error:
         raise CheckpointError(f"{path} holds a network of another shape than its configuration says.") from error
-    return GreedyPolicy(network, torch.device(device))
+    return GreedyPolicy(network, torch.device("cpu"))
 
 
 def _observer_of(content: dict[str, Any], path: str | Path) -> Observer:

@@ -19,6 +19,9 @@ from utils.system.files import atomic_write
 
 __all__ = ["ConsoleSink", "JsonLinesSink", "MetricsWriter", "Sink", "Smoothed", "TensorBoardSink", "WandbSink"]
 
+_SECONDS_BETWEEN_LINES = 20.0  # of training on the console, where there is no bar
+_WEIGHT_OF_THE_PAST = 0.9  # in smoothed values
+
 
 def of_policy(policy: int, name: str) -> str:
     """The name of a metric that belongs to one of several policies."""
@@ -59,11 +62,6 @@ class MetricsWriter:
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = list(sinks)
         self._closed = False
-
-    @property
-    def sinks(self) -> tuple[Sink, ...]:
-        """The sinks that still work."""
-        return tuple(self._sinks)
 
     def log(self, episode: int, metrics: Mapping[str, float]) -> None:
         """Logs one row. Values are anything that ``float()`` takes (numpy scalars, one-element tensors).
@@ -193,20 +191,12 @@ class ConsoleSink:
     Args:
         total_episodes: the episode number at which training ends.
         start_episode: the episodes already behind us when resuming; they do not count towards the rate.
-        seconds_between_lines: without a bar, training prints no more than one line in that many seconds.
         progress_bar: False prints plain lines on a terminal, too.
     """
 
-    def __init__(
-        self,
-        total_episodes: int,
-        start_episode: int = 0,
-        seconds_between_lines: float = 20.0,
-        progress_bar: bool = True,
-    ) -> None:
+    def __init__(self, total_episodes: int, start_episode: int = 0, progress_bar: bool = True) -> None:
         self._total = total_episodes
         self._start = start_episode
-        self._interval = seconds_between_lines
         self._started_at = time.monotonic()
         self._last_line_at = self._started_at
         self._bar: Any = None
@@ -227,7 +217,7 @@ class ConsoleSink:
             # tqdm draws ten times a second at most, whatever the number of updates.
             self._bar.set_postfix_str(format_training(metrics), refresh=False)
             self._bar.update(max(0, episode - self._bar.n))
-        elif episode >= self._total or time.monotonic() - self._last_line_at >= self._interval:
+        elif episode >= self._total or time.monotonic() - self._last_line_at >= _SECONDS_BETWEEN_LINES:
             self._last_line_at = time.monotonic()
             self.message(f"episode {episode}/{self._total}: {format_training(metrics)}, {self._rate(episode)}")
 
@@ -260,16 +250,9 @@ class ConsoleSink:
 
 
 class Smoothed:
-    """Exponential smoothing as in the classic starter kit: ``0.9 * smoothed + 0.1 * value``, from the first value on.
+    """The classic kit's exponential smoothing: ``0.9 * smoothed + 0.1 * value``, from the first value on."""
 
-    Args:
-        factor: the weight of the past, in [0, 1).
-    """
-
-    def __init__(self, factor: float = 0.9) -> None:
-        if not 0.0 <= factor < 1.0:
-            raise ValueError(f"factor must lie in [0, 1), got {factor}")
-        self._factor = factor
+    def __init__(self) -> None:
         self._value: float | None = None
 
     @property
@@ -281,19 +264,16 @@ class Smoothed:
         """Takes a value and returns the smoothed one. A NaN (nothing measured) leaves the smoothed value alone."""
         if not math.isnan(value):
             past = float(value) if self._value is None else self._value
-            self._value = self._factor * past + (1.0 - self._factor) * float(value)
+            self._value = _WEIGHT_OF_THE_PAST * past + (1.0 - _WEIGHT_OF_THE_PAST) * float(value)
         return self.value
 
     def state_dict(self) -> dict[str, float | None]:
         """The state for a checkpoint."""
-        return {"factor": self._factor, "value": self._value}
+        return {"value": self._value}
 
     def load_state_dict(self, state: Mapping[str, float | None]) -> None:
-        """Takes up the state of a checkpoint, the factor included."""
-        factor, value = state["factor"], state["value"]
-        if factor is None:
-            raise ValueError("the state of a Smoothed has no factor")
-        self._factor = float(factor)
+        """Takes up the state of a checkpoint."""
+        value = state["value"]
         self._value = None if value is None else float(value)
 
 

@@ -29,7 +29,7 @@ class TrainingMetrics:
         names = list(_SMOOTHED)
         if len(population) > 1:
             names += [of_policy(p, name) for p in range(len(population)) for name in _SMOOTHED_OF_POLICY]
-        self.smoothed = {name: Smoothed(0.9) for name in names}
+        self.smoothed = {name: Smoothed() for name in names}
 
     def of_episode(self, level: int, result: EpisodeResult) -> dict[str, float]:
         """The row of a finished training episode."""

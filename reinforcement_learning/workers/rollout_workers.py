@@ -75,11 +75,6 @@ class RolloutWorkers:
         """See :class:`~.experience.Experience`."""
         return self._queue.next_level
 
-    @property
-    def pids(self) -> list[int]:
-        """The numbers of the processes."""
-        return [worker.process.pid for worker in self._turns]
-
     def play(self) -> list[FinishedEpisode]:
         """See :class:`~.experience.Experience`.
 
@@ -136,7 +131,7 @@ class RolloutWorkers:
     def _new_worker(self) -> "_Worker":
         # a resumed training counts on from its level, or its workers would draw the same random numbers again
         self._n_started += 1
-        task = Task(self._config, self._levels.n_trains(), self.next_level + self._n_started)
+        task = Task(self._config, self._levels.n_trains, self.next_level + self._n_started)
         try:
             worker = _Worker(task, Listener(self._broadcast), self._answers)
         except OSError as error:

@@ -15,6 +15,7 @@ from reinforcement_learning.saving.checkpointing import load_policies, numbered_
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.tracking.dashboard import layout
 from reinforcement_learning.training.trainer import Trainer
+from tests.helpers.processes import pids_of
 from tests.helpers.tiny_training import UNGUIDED, MemorySink, make_trainer, stop_after
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
@@ -77,11 +78,6 @@ def saved_transitions(trainer: Trainer) -> list[list[bytes]]:
             arrays = [saved[name] for name in ("observations", "actions", "rewards", "discounts", "next_observations")]
         buffers.append(sorted(b"".join(row.tobytes() for row in rows) for rows in zip(*arrays, strict=True)))
     return buffers
-
-
-def pids_of(kind: str) -> list[int]:
-    children = psutil.Process().children(recursive=True)
-    return [process.pid for process in children if any(kind in part for part in process.cmdline())]
 
 
 class Stop:

@@ -12,7 +12,7 @@ from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.saving.checkpointing import numbered_checkpoint, read_checkpoint
 from reinforcement_learning.training.trainer import Trainer
-from reinforcement_learning.workers.rollout_workers import RolloutWorkers
+from tests.helpers.processes import ROLLOUT_WORKER, pids_of
 from tests.helpers.tiny_training import UNGUIDED, MemorySink, buffer_rows, make_trainer, stop_after
 from tests.helpers.trainings import assert_same, resume, run, state_of
 from utils.simulator.rail_state import RailState
@@ -36,8 +36,8 @@ def logged(trainer: Trainer) -> Trainer:
 def policies_by_level(*folders: Path) -> dict[int, list[int]]:
     lines = [line for folder in folders for line in (folder / "output/policy_mapping.jsonl").read_text().splitlines()]
     rows = [json.loads(line) for line in lines]
-    assert len({row["level"] for row in rows}) == len(rows)  # none is played twice
-    return {row["level"]: row["policy_of_train"] for row in rows}
+    assert len({row["level_number"] for row in rows}) == len(rows)  # none is played twice
+    return {row["level_number"]: row["policy_of_train"] for row in rows}
 
 
 def transitions_of(trainer: Trainer) -> list[set[bytes]]:
@@ -51,8 +51,7 @@ def test_same_mapping_and_transitions_whatever_the_number_of_workers_and_whoever
 
     def kill_one() -> bool:
         if not killed and trainers[1].episode > 3:
-            assert isinstance(trainers[1].experience, RolloutWorkers)
-            killed.append(trainers[1].experience.pids[0])
+            killed.append(pids_of(ROLLOUT_WORKER)[0])
             os.kill(killed[0], signal.SIGKILL)
         return False
 
