@@ -22,6 +22,9 @@ class TreeAttention(nn.Module):
         n_actions: number of actions.
     """
 
+    nodes: Tensor
+    others: Tensor
+
     def __init__(self, feature_set: FeatureSet, n_actions: int) -> None:
         super().__init__()
         tree = feature_set.tree

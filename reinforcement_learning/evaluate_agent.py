@@ -1,4 +1,4 @@
-"""Scores checkpoints and rule-based policies on levels that anyone can make again; see --help.
+"""Scores checkpoints, rules and policies of your own on levels that anyone can make again; see --help.
 
     python reinforcement_learning/evaluate_agent.py --policy shortest_path --policy checkpoints/RUN/best.pt -e 1
 
@@ -20,33 +20,21 @@ if __name__ == "__main__":
 
 import torch
 
-from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.saving.checkpointing import CheckpointError
 from reinforcement_learning.saving.run_folders import check_writable
 from reinforcement_learning.scoring.heuristics import MissingPackageError
-from reinforcement_learning.scoring.scoring import (
-    CEILING,
-    NAMES,
-    Played,
-    Scored,
-    Scorer,
-    Task,
-    table,
-    with_planned,
-)
-from reinforcement_learning.settings.arguments import (
-    BEST_POLICY,
-    MAPPING,
-    SentenceParser,
-    at_least,
-    policy_choice,
-    seconds_to_plan,
-)
+from reinforcement_learning.scoring.planning import seconds_to_plan
+from reinforcement_learning.scoring.players import BEST_POLICY, CEILING, MAPPING, NAMES, policy_choice, with_planned
+from reinforcement_learning.scoring.score_table import Played, Scored, table
+from reinforcement_learning.scoring.scoring import Scorer, Task
+from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from reinforcement_learning.settings.config import ConfigError
+from reinforcement_learning.settings.named_code import add_code_options, named_on_command_line
 from utils.levels.env_configs import EnvConfig, EnvConfigError, SavedEnv, resolve_env_config
 from utils.pictures.rendering import FILM_SUFFIXES
 from utils.system.files import atomic_write
 from utils.system.seeds import MAX_USER_SEED
+from utils.system.users_code import UsersCodeError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,13 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if path := getattr(options, name):
                 check_writable(name, Path(path).parent)
         names = with_planned(options.policy) if options.plan_seconds > 0 else options.policy
-        scorer = Scorer(names, options.policy_index, options.num_workers, options.plan_seconds)
+        named = named_on_command_line(options)
+        scorer = Scorer(names, options.policy_index, options.num_workers, options.plan_seconds, named)
     except (CheckpointError, ConfigError, EnvConfigError, MissingPackageError, ValueError) as error:
         print(f"evaluate_agent.py: error: {error}", file=sys.stderr)
         return 2
     try:
         rows = _score(scorer, names, configs, options)
-    except MappingError as error:
+    except UsersCodeError as error:
         print(f"evaluate_agent.py: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -88,7 +77,8 @@ def _parser() -> SentenceParser:
         action="append",
         required=True,
         metavar="CHECKPOINT|NAME",
-        help=f"repeatable; names: {', '.join(NAMES)}",
+        help="repeatable; a checkpoint, a rule or policy of your own as package.module:callable, or one of "
+        f"{', '.join(NAMES)}",
     )
     parser.add_argument(
         "-e",
@@ -114,6 +104,7 @@ def _parser() -> SentenceParser:
         help="which policy of checkpoints that hold several: its number, the one that was best in the newest "
         "evaluation, or all as they were mapped in training (default: best)",
     )
+    add_code_options(parser)
     parser.add_argument(
         "--plan_seconds",
         type=seconds_to_plan,

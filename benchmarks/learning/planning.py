@@ -18,7 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 import torch
 
 from benchmarks.learning.programs import ROOT, machine
-from reinforcement_learning.scoring.scoring import Scored, Scorer, Task, table, with_planned
+from reinforcement_learning.scoring.players import with_planned
+from reinforcement_learning.scoring.score_table import Scored, table
+from reinforcement_learning.scoring.scoring import Scorer, Task
 from utils.levels.env_configs import resolve_env_config
 
 HERE = Path(__file__).resolve().parent

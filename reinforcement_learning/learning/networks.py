@@ -25,6 +25,7 @@ from reinforcement_learning.settings.extensions import ExtensionError, find_call
 from utils.observation.observer import FeatureSet
 from utils.simulator.rail_grid import N_ACTIONS
 from utils.system.seeds import Stream, seed_sequence
+from utils.system.users_code import describe
 
 DUELING = TrainingConfig.network
 
@@ -55,7 +56,7 @@ def make_network(config: TrainingConfig, feature_set: FeatureSet, index: int) ->
         try:
             return make(feature_set, N_ACTIONS)
         except Exception as error:  # whatever a user's code raises
-            raise _refused(name, f"cannot be made ({_in_words(error)})") from error
+            raise _refused(name, f"cannot be made ({describe(error)})") from error
 
 
 def check_networks(config: TrainingConfig, feature_set: FeatureSet) -> None:
@@ -110,7 +111,7 @@ def _values(compute: Callable[[Tensor], Any], network: nn.Module, name: str, obs
         copy.deepcopy(network)  # there will be copies of it
         values = compute(observations)
     except Exception as error:  # whatever a user's code raises
-        raise _refused(name, f"fails on observations {list(observations.shape)} ({_in_words(error)})") from error
+        raise _refused(name, f"fails on observations {list(observations.shape)} ({describe(error)})") from error
     found = f"{values.dtype} {list(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
     wanted = f"torch.float32 {[len(observations), N_ACTIONS]}"
     if found != wanted:
@@ -120,12 +121,6 @@ def _values(compute: Callable[[Tensor], Any], network: nn.Module, name: str, obs
     if not values.requires_grad:
         raise _refused(name, "gives values without a gradient, so it could not learn")
     return values
-
-
-def _in_words(error: Exception) -> str:
-    """What an error says, as part of a sentence; PyTorch's go on for many lines."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _refused(name: str, what: str) -> ConfigError:

@@ -11,10 +11,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from reinforcement_learning.settings.extensions import ExtensionError, find_callable
+from reinforcement_learning.settings.extensions import ExtensionError, find_callable, whole_numbers
 from utils.simulator.rail_state import RailState
 from utils.system.seeds import Stream, generator
-from utils.system.users_code import UsersCodeError
+from utils.system.users_code import UsersCodeError, describe
 
 PolicyOfTrain = npt.NDArray[np.int64]  # [trains], the number of each train's policy
 
@@ -193,35 +193,22 @@ class PolicyMapping:
             given = self._rule(request)
         except Exception as error:  # whatever a user's rule raises
             raise MappingError(
-                f"the mapping {self._name!r} failed in episode {episode} ({type(error).__name__}: {error})."
+                f"the mapping {self._name!r} failed in episode {episode} ({describe(error)})."
             ) from error
         return self._checked(given, request)
 
     def _checked(self, given: npt.ArrayLike, request: MappingRequest) -> PolicyOfTrain:
-        found = f"in episode {request.episode} the mapping {self._name!r} gave"
-        wanted = f"but must give a whole number from 0 to {self.n_policies - 1} for each of {request.n_trains} trains."
+        who = f"in episode {request.episode} the mapping {self._name!r}"
         try:
-            policy_of_train = np.asarray(given)
-        except ValueError:
-            raise MappingError(f"{found} {given!r}, {wanted}") from None
-        if policy_of_train.ndim != 1 or policy_of_train.dtype.kind not in "iu":
-            raise MappingError(f"{found} {_short(given)}, {wanted}")
-        if len(policy_of_train) != request.n_trains:
-            raise MappingError(f"{found} {len(policy_of_train)} policies, {wanted}")
-        wrong = policy_of_train[(policy_of_train < 0) | (policy_of_train >= self.n_policies)]
-        if len(wrong):
-            raise MappingError(f"{found} policy {wrong[0]}, {wanted}")
+            policy_of_train = whole_numbers(given, request.n_trains, self.n_policies, who)
+        except ExtensionError as error:
+            raise MappingError(str(error)) from error
         if not self.mixed and len(np.unique(policy_of_train)) > 1:
             raise MappingError(
-                f"{found} several policies in one environment, but --mix_policies_in_one_env is False: "
+                f"{who} gave several policies in one environment, but --mix_policies_in_one_env is False: "
                 "all trains must get the same."
             )
-        return policy_of_train.astype(np.int64)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+        return policy_of_train
 
 
 def batched(n_environments: int) -> Callable[[MappingRequest], PolicyOfTrain]:

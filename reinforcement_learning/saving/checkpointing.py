@@ -7,7 +7,8 @@ beside its place and renamed, so a kill at any moment leaves the checkpoints tha
 import io
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from reinforcement_learning.dddqn_policy import GreedyPolicy
 from reinforcement_learning.learning.networks import DUELING, make_network
 from reinforcement_learning.settings.config import PLACES, ConfigError, TrainingConfig, make_config
 from reinforcement_learning.settings.features import NO_FEATURES, with_more_features
+from reinforcement_learning.settings.named_code import NOTHING_NAMED, NamedCode
 from reinforcement_learning.tracking.metrics import alone_score
 from utils.observation.observer import FeatureSet, Observer, get_feature_set
 from utils.system.files import PROJECT_ROOT, atomic_write
@@ -29,10 +31,6 @@ _NEEDED_TO_RESUME = _NEEDED_TO_PLAY | {"episode", "next_level", "unfinished", "c
 _EXPORTED = _NEEDED_TO_PLAY | {"episode", "last_evaluation", "versions"}
 _SHIPPED = PROJECT_ROOT / "checkpoints" / "flatland_policy.pt"
 _SUBMITTED_BY_ENVIRONMENT = "FLATLAND_CHECKPOINT"
-
-Named = Mapping[str, Sequence[str]]
-"""Code of the user's own that the command line names, by option."""
-_NOTHING: Named = {}
 
 
 class CheckpointError(ValueError):
@@ -171,7 +169,7 @@ def _check_more_features(stored: dict[str, Any] | None, found: dict[str, Any] | 
 
 
 def load_policy(
-    path: str | Path, policy_index: int | None = None, named: Named = _NOTHING
+    path: str | Path, policy_index: int | None = None, named: NamedCode = NOTHING_NAMED
 ) -> tuple[GreedyPolicy, Observer]:
     """A trained policy and the observer that goes with it, ready to play on the CPU.
 
@@ -193,20 +191,19 @@ def load_policy(
     if not 0 <= policy_index < n_policies:
         held = f"policies 0 to {n_policies - 1}" if n_policies > 1 else "one policy, number 0"
         raise CheckpointError(f"{path} holds {held}, but --policy_index is {policy_index}.")
-    # it is not mapped to trains
-    config = _config_to_play(content, path, named, policy_mapping=TrainingConfig.policy_mapping)
+    named = replace(named, policy_mapping=(TrainingConfig.policy_mapping,))  # it is not mapped to trains
+    config = _config_to_play(content, path, named)
     feature_set = stored_feature_set(content, path, config.features)
     return _policy_of(content, path, config, feature_set, policy_index), _observer_of(content, feature_set)
 
 
 def load_policies(
-    path: str | Path, policy_mapping: str | None = None, named: Named = _NOTHING
+    path: str | Path, named: NamedCode = NOTHING_NAMED
 ) -> tuple[list[GreedyPolicy], Observer, TrainingConfig]:
     """All policies of a checkpoint, the observer that goes with them, and the configuration, which maps them.
 
     Args:
         path: a checkpoint of a training, or an exported one.
-        policy_mapping: what maps the policies; None: what did in training.
         named: code of the user's own that the command line names.
 
     Raises:
@@ -214,28 +211,20 @@ def load_policies(
             not given.
     """
     content = read_checkpoint(path, to_resume=False)
-    given = {} if policy_mapping is None else {"policy_mapping": policy_mapping}
-    config = _config_to_play(content, path, named, **given)
+    config = _config_to_play(content, path, named)
     feature_set = stored_feature_set(content, path, config.features)
     n_policies = len(content["policies"])
     policies = [_policy_of(content, path, config, feature_set, index) for index in range(n_policies)]
     return policies, _observer_of(content, feature_set), config
 
 
-def _config_to_play(content: dict[str, Any], path: str | Path, named: Named, **given: str) -> TrainingConfig:
-    """The configuration of a training whose policies are to be played.
-
-    Of several names on the command line those count that the checkpoint has: it may be there for other checkpoints.
-    """
+def _config_to_play(content: dict[str, Any], path: str | Path, named: NamedCode) -> TrainingConfig:
+    """The configuration of a training whose policies are to be played."""
     stored = content["config"]
     # where it was trained does not matter here, and may be a file to unpickle
-    given |= {name: getattr(TrainingConfig, name) for name in ("training_env_config", "evaluation_env_config")}
-    for option, names in named.items():
-        wanted = stored.get(option, getattr(TrainingConfig, option))
-        if names:
-            given[option] = wanted if set(wanted.split(",")) <= set(names) else ",".join(names)
+    elsewhere = {name: getattr(TrainingConfig, name) for name in ("training_env_config", "evaluation_env_config")}
     try:
-        return make_config(given, stored)
+        return make_config(elsewhere | named.options_for(stored), stored)
     except ConfigError as error:
         raise CheckpointError(f"{path} cannot be played as in training: {error}") from error
 

@@ -4,11 +4,15 @@ A learned policy sees observations and masks. A rule sees the whole level, and d
 end: a new one is made for each level.
 """
 
+import inspect
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from flatland.envs.rail_env import RailEnv
+from flatland.envs.rail_env_action import RailEnvActions
+from flatland.envs.rail_env_policy import RailEnvPolicy
 
 from utils.observation.observer import Observer, get_feature_set
 from utils.observation.route_features import least_detour_actions
@@ -84,37 +88,68 @@ class LeastDetour:
         return actions
 
 
-class DeadlockAvoidance:
+class RailEnvPolicyRule:
+    """A policy of flatland's own kind, which gets an observation of each train and gives an action for each.
+
+    Args:
+        policy: its attribute ``observation_builder``, if it has one, is an ``ObservationBuilder`` of flatland or the
+            class of one, and makes the observations; without it each train's observation is the ``RailEnv``.
+    """
+
+    def __init__(self, policy: RailEnvPolicy) -> None:
+        self._policy = policy
+        builder = getattr(policy, "observation_builder", None)
+        self._builder = builder() if isinstance(builder, type) else builder
+        self._begun = False
+
+    def act(self, simulator: FlatlandSimulator) -> Actions:
+        """See :class:`Rule`. Trains that get no action do nothing, as in flatland."""
+        handles = list(range(simulator.state.n_trains))
+        chosen = self._policy.act_many(handles, self._observe(simulator.env, handles))
+        return np.array([_value(chosen.get(handle, DO_NOTHING)) for handle in handles])
+
+    def _observe(self, env: RailEnv, handles: list[int]) -> list[Any]:
+        if self._builder is None:
+            return [env] * len(handles)
+        if not self._begun:
+            self._builder.reset(env)
+            self._begun = True
+        observations = self._builder.get_many(handles)
+        return [observations[handle] for handle in handles]
+
+
+def _value(action: Any) -> Any:
+    return action.value if isinstance(action, RailEnvActions) else action
+
+
+def deadlock_avoidance() -> Rule:
     """The heuristic of the package flatland-baselines: trains enter a section only where they can get out of it.
 
     Raises:
         MissingPackageError: the package is not installed.
     """
-
-    def __init__(self) -> None:
-        try:
-            from flatland_baselines.deadlock_avoidance_heuristic.policy.deadlock_avoidance_policy import (
-                DeadLockAvoidancePolicy,
-            )
-        except ImportError as error:
-            raise MissingPackageError(
-                "dla needs the package flatland-baselines: pip install flatland-baselines==4.3.0"
-            ) from error
-        self._policy = DeadLockAvoidancePolicy()
-
-    def act(self, simulator: FlatlandSimulator) -> Actions:
-        """See :class:`Rule`."""
-        handles = list(range(simulator.state.n_trains))
-        chosen = self._policy.act_many(handles, [simulator.env] * len(handles))
-        return np.array([chosen[handle].value for handle in handles], dtype=np.int64)
+    try:
+        from flatland_baselines.deadlock_avoidance_heuristic.policy.deadlock_avoidance_policy import (
+            DeadLockAvoidancePolicy,
+        )
+    except ImportError as error:
+        raise MissingPackageError(
+            "dla needs the package flatland-baselines: pip install flatland-baselines==4.3.0"
+        ) from error
+    return RailEnvPolicyRule(DeadLockAvoidancePolicy())
 
 
-RULES: dict[str, Callable[[int], Rule]] = {
+RULES: dict[str, Callable[..., Rule]] = {
     "random": RandomRule,
-    "do_nothing": lambda seed: DoNothing(),
-    "forward": lambda seed: Forward(),
-    "shortest_path": lambda seed: ShortestPath(),
-    "least_detour": lambda seed: LeastDetour(),
-    "dla": lambda seed: DeadlockAvoidance(),
+    "do_nothing": DoNothing,
+    "forward": Forward,
+    "shortest_path": ShortestPath,
+    "least_detour": LeastDetour,
+    "dla": deadlock_avoidance,
 }
-"""By name, what makes a rule for a level from the level's seed."""
+"""By name, what makes a rule for a level; see :func:`make_anew`."""
+
+
+def make_anew(make: Callable[..., Any], seed: int) -> Any:
+    """What ``make`` makes for a level; it gets the level's seed if it has a parameter of the name ``seed``."""
+    return make(seed=seed) if "seed" in inspect.signature(make).parameters else make()

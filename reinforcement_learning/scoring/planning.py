@@ -16,6 +16,7 @@ certainty equivalence, Bertsekas, Dynamic Programming and Optimal Control, secti
 """
 
 import argparse
+import math
 import os
 import time
 from collections.abc import Callable
@@ -28,7 +29,6 @@ from flatland.envs.rail_env import RailEnv
 from numpy.typing import NDArray
 
 from reinforcement_learning.playing.policy import Policy, drive
-from reinforcement_learning.settings.arguments import seconds_to_plan
 from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
 from utils.observation.observer import Observer
 from utils.rules.rule_rollouts import (
@@ -78,6 +78,21 @@ class PlanningOptions:
     def of_seconds(cls, seconds: float) -> "PlanningOptions | None":
         """The usual options with that many seconds a step; None, no planning, for 0."""
         return cls(seconds) if seconds > 0 else None
+
+
+def seconds_to_plan(text: str) -> float:
+    """What ``--plan_seconds`` and FLATLAND_PLAN_SECONDS may be.
+
+    Raises:
+        argparse.ArgumentTypeError: it is something else.
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 on")
+    return seconds
 
 
 def planning_to_submit() -> "PlanningOptions | None":

@@ -1,12 +1,8 @@
 """How all commands read their arguments: one sentence and exit code 2 for what cannot be used."""
 
 import argparse
-import math
 from collections.abc import Callable
 from typing import Any, NoReturn
-
-BEST_POLICY, MAPPING = "best", "mapping"
-"""What ``--policy_index`` takes besides numbers."""
 
 
 class SentenceParser(argparse.ArgumentParser):
@@ -46,31 +42,3 @@ def at_least(low: int) -> Callable[[str], int]:
         return number
 
     return whole_number_at_least
-
-
-def policy_choice(text: str) -> int | str:
-    """What ``--policy_index`` may be: a number, ``best`` or ``mapping``.
-
-    Raises:
-        argparse.ArgumentTypeError: it is something else.
-    """
-    if text in (BEST_POLICY, MAPPING):
-        return text
-    if text.isdecimal():
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 0 on nor {BEST_POLICY} nor {MAPPING}")
-
-
-def seconds_to_plan(text: str) -> float:
-    """What ``--plan_seconds`` and FLATLAND_PLAN_SECONDS may be.
-
-    Raises:
-        argparse.ArgumentTypeError: it is something else.
-    """
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 on")
-    return seconds

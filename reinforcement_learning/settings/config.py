@@ -64,8 +64,8 @@ _FOLDER = Accepts("a path", bool)  # "" would be the working directory
 _NAMES = Accepts("", lambda value: isinstance(value, str))
 
 
-def _is_callable_name(value: Any) -> bool:
-    return ":" in str(value)  # package.module:callable
+def _has_colon(value: Any) -> bool:
+    return ":" in str(value)  # package.module:callable, or the host:port of machines that could send any code
 
 
 def _is_saved_env(value: Any) -> bool:
@@ -89,8 +89,8 @@ def option(
         group, default, help_text, accepts, short: what the table shows.
         fixed: it cannot be changed when a training is resumed.
         repeatable: it may be given several times; the value is what was given, joined by commas.
-        runs_code: whether a value names code, or a file to unpickle; a checkpoint's is not used unless the command
-            line gives it, too.
+        runs_code: whether a value names code, or a file or machine that it may come from; a checkpoint's value is not
+            used unless the command line gives it, too.
     """
     metadata = {
         "group": group,
@@ -191,7 +191,7 @@ class TrainingConfig:
         _NAMES,
         fixed=True,
         repeatable=True,
-        runs_code=_is_callable_name,
+        runs_code=_has_colon,
     )
     hidden_size: int = option(
         _LEARN, 128, "width of the hidden layers of the network dueling", _whole(1, 16_384), fixed=True
@@ -216,7 +216,7 @@ class TrainingConfig:
         "more features of a train, which follow those of the feature set: none, or your own as package.module:callable",
         _NAMES,
         fixed=True,
-        runs_code=_is_callable_name,
+        runs_code=_has_colon,
     )
     action_mask: bool = option(_INPUT, True, "choose among the possible actions only", _BOOL)
     decision_points: str = option(
@@ -236,7 +236,7 @@ class TrainingConfig:
         "random",
         "which policy drives which train: random, round_robin, by_handle, by_speed, shared, or a rule of your own as "
         "package.module:callable",
-        runs_code=_is_callable_name,
+        runs_code=_has_colon,
     )
     mix_policies_in_one_env: bool = option(
         _POLICIES,
@@ -316,6 +316,7 @@ class TrainingConfig:
         "",
         "a running Ray cluster for --async_rl, such as 10.0.0.5:6379, or auto for the one of this machine; without it "
         "one is started here and ended with the training",
+        runs_code=_has_colon,
     )
     broadcast_every: int = option(
         _MACHINE,

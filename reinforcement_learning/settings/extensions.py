@@ -6,9 +6,14 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 
-class ExtensionError(ValueError):
-    """There is nothing usable under a name; the message is one sentence."""
+from utils.system.users_code import UsersCodeError, describe
+
+
+class ExtensionError(UsersCodeError):
+    """What a user put in place cannot be used; the message is one sentence."""
 
 
 def find_callable(name: str, what: str, on_board: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
@@ -37,10 +42,42 @@ def find_callable(name: str, what: str, on_board: Mapping[str, Callable[..., Any
         for part in attribute.split("."):
             found = getattr(found, part)
     except Exception as error:  # a module may raise anything while it is imported
-        raise ExtensionError(f"the {what} {name!r} cannot be imported ({type(error).__name__}: {error}).") from error
+        raise ExtensionError(f"the {what} {name!r} cannot be imported ({describe(error)}).") from error
     if not callable(found):
         raise ExtensionError(f"the {what} {name!r} is a {type(found).__name__}, but must be a callable.")
     return found
+
+
+def whole_numbers(given: npt.ArrayLike, n_trains: int, n_choices: int, who: str) -> npt.NDArray[np.int64]:
+    """What a user's code chose for each train, int64 ``[n_trains]``, from 0 to ``n_choices - 1``.
+
+    Args:
+        given: as it came.
+        n_trains: how many choices there must be.
+        n_choices: how many there are to choose from.
+        who: gave it, for the sentence that refuses it.
+
+    Raises:
+        ExtensionError: it is something else.
+    """
+    wanted = f"but must give a whole number from 0 to {n_choices - 1} for each of {n_trains} trains."
+    try:
+        numbers = np.asarray(given)
+    except ValueError:  # ragged
+        raise ExtensionError(f"{who} gave {_short(given)}, {wanted}") from None
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
+        raise ExtensionError(f"{who} gave {_short(given)}, {wanted}")
+    if len(numbers) != n_trains:
+        raise ExtensionError(f"{who} gave {len(numbers)} numbers, {wanted}")
+    wrong = numbers[(numbers < 0) | (numbers >= n_choices)]
+    if len(wrong):
+        raise ExtensionError(f"{who} gave {wrong[0]}, {wanted}")
+    return numbers.astype(np.int64)
+
+
+def _short(value: object) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def named_by_user(option: str, stored: str, given: str | None) -> str:

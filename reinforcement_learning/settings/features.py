@@ -10,6 +10,7 @@ from utils.levels.level_pool import TrainingLevels
 from utils.observation.more_features import checked_features
 from utils.observation.observer import FeatureSet, get_feature_set
 from utils.simulator.rail_state import RailState
+from utils.system.users_code import describe
 
 NO_FEATURES = TrainingConfig.features
 
@@ -36,9 +37,7 @@ def with_more_features(feature_set: FeatureSet, name: str) -> FeatureSet:
     except ExtensionError as error:
         raise ConfigError(f"--features: {error}") from error
     except Exception as error:  # whatever a user's code raises
-        raise ConfigError(
-            f"--features: the features {name!r} cannot be made ({type(error).__name__}: {error})."
-        ) from error
+        raise ConfigError(f"--features: the features {name!r} cannot be made ({describe(error)}).") from error
     _check_attributes(more, name)
     return replace(feature_set, more=more)
 

@@ -12,8 +12,10 @@ import pytest
 import run
 from reinforcement_learning.grade_locally import generate_trajectory, redis_server
 from reinforcement_learning.grading.official_tests import write_tests
+from reinforcement_learning.grading.remote_play import Episode
 from reinforcement_learning.saving.checkpointing import checkpoint_to_submit, write_checkpoint
-from reinforcement_learning.scoring.scoring import LearnedPlayer, Player, PopulationPlayer, Scorer, Task
+from reinforcement_learning.scoring.players import LearnedPlayer, Player, PopulationPlayer
+from reinforcement_learning.scoring.scoring import Scorer, Task
 from tests.helpers.grading import RUN, TIMEOUT, Grading, needs_redis
 from tests.helpers.tiny_training import make_trainer
 from utils.levels.env_configs import ENV_CONFIGS, SavedEnv, make_rail_env
@@ -192,12 +194,12 @@ class TestCheckpoints:
         write_checkpoint(path, trainer.state_dict() | {"last_evaluation": last_evaluation})
         players: list[Player] = []
 
-        def seen(evaluation: object, player: Player) -> list[run.Episode]:
+        def seen(evaluation: object, player: Player) -> list[Episode]:
             players.append(player)
             return []
 
         monkeypatch.setattr(run, "RemoteEvaluation", lambda wait: SimpleNamespace(submit=lambda: {}))
-        monkeypatch.setattr(run, "_play", seen)
+        monkeypatch.setattr(run, "play_all", seen)
         for choice in ("0", "1", "best", "mapping"):
             assert run.main(["--checkpoint", str(path), "--policy_index", choice]) == 0
         level = FlatlandSimulator(make_rail_env(ENV_CONFIGS["Test_0"], 3))

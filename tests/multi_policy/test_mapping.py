@@ -160,9 +160,9 @@ class TestUsersRules:
     @pytest.mark.parametrize(
         ("given", "words"),
         [
-            ([0, 1], "2 policies"),
-            ([0, 1, 2], "policy 2"),
-            ([0, -1, 0], "policy -1"),
+            ([0, 1], "gave 2 numbers"),
+            ([0, 1, 2], "gave 2,"),
+            ([0, -1, 0], "gave -1,"),
             ([0.0, 1.0, 0.0], r"\[0.0, 1.0, 0.0\]"),
             ([0, "1", 0], "'1'"),
             ([[0], [1, 0], 1], r"\[1, 0\]"),

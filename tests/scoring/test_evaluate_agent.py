@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from reinforcement_learning.evaluate_agent import main
-from reinforcement_learning.playing.play_levels import play_by_rule
 from reinforcement_learning.saving.checkpointing import BEST, read_checkpoint, write_checkpoint
 from reinforcement_learning.scoring.heuristics import ShortestPath
+from reinforcement_learning.scoring.play_by_rule import play_by_rule
 from tests.helpers.tiny_training import make_trainer
 from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
 from utils.simulator.simulator import FlatlandSimulator

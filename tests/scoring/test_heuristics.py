@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 
 from reinforcement_learning.playing.episode_result import EpisodeResult
-from reinforcement_learning.playing.play_levels import play_by_rule
-from reinforcement_learning.scoring.heuristics import RULES, MissingPackageError
+from reinforcement_learning.scoring.heuristics import RULES, MissingPackageError, make_anew
+from reinforcement_learning.scoring.play_by_rule import play_by_rule
 from tests.helpers.rail_envs import sparse_env
 from utils.simulator.simulator import FlatlandSimulator
 
 
 def play(name: str, seed: int = 3, n_trains: int = 5) -> EpisodeResult:
-    return play_by_rule(FlatlandSimulator(sparse_env(seed, n_agents=n_trains)), RULES[name](seed))
+    return play_by_rule(FlatlandSimulator(sparse_env(seed, n_agents=n_trains)), make_anew(RULES[name], seed))
 
 
 def test_random_takes_all_actions_alike_and_follows_its_seed() -> None:
     simulator = FlatlandSimulator(sparse_env(1, n_agents=5))
     actions = []
     for seed in (1, 1, 2):
-        rule = RULES["random"](seed)
+        rule = make_anew(RULES["random"], seed)
         actions.append([rule.act(simulator).tolist() for _ in range(400)])
     assert actions[0] == actions[1] != actions[2]
     assert np.bincount(np.ravel(actions[0]), minlength=5) == pytest.approx([400] * 5, rel=0.2)
@@ -64,4 +64,4 @@ def test_deadlock_avoidance_says_what_to_install(monkeypatch: pytest.MonkeyPatch
         raising=False,
     )
     with pytest.raises(MissingPackageError, match="pip install flatland-baselines"):
-        RULES["dla"](0)
+        make_anew(RULES["dla"], 0)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from reinforcement_learning.playing.episode_result import EpisodeResult
-from reinforcement_learning.playing.play_levels import play_by_rule, play_levels
+from reinforcement_learning.playing.play_levels import play_levels
 from reinforcement_learning.playing.policy import drive
 from reinforcement_learning.scoring import planning
 from reinforcement_learning.scoring.planning import Planner, PlanningOptions, planning_to_submit
+from reinforcement_learning.scoring.play_by_rule import play_by_rule
 from tests.helpers.rail_envs import ONE_SPEED, sparse_env
 from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
 from utils.observation.observer import Observer, get_feature_set

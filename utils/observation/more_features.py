@@ -17,7 +17,7 @@ import numpy.typing as npt
 from numpy.typing import NDArray
 
 from utils.simulator.rail_state import RailState
-from utils.system.users_code import UsersCodeError
+from utils.system.users_code import UsersCodeError, describe
 
 
 class FeaturesError(UsersCodeError):
@@ -57,7 +57,7 @@ def checked_features(more: MoreFeatures, state: RailState) -> NDArray[np.float32
     try:
         given = np.asarray(more(state))
     except Exception as error:  # whatever a user's code raises
-        raise FeaturesError(f"{who} failed ({type(error).__name__}: {error}).") from error
+        raise FeaturesError(f"{who} failed ({describe(error)}).") from error
     wanted = (state.n_trains, more.n_features)
     if given.shape != wanted or given.dtype.kind not in "biuf":
         raise FeaturesError(

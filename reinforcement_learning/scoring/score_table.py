@@ -1,0 +1,99 @@
+"""What players reached, summed up for people and for files."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reinforcement_learning.playing.episode_result import EpisodeResult, mean_and_standard_error
+
+
+@dataclass(frozen=True)
+class Played:
+    """One episode, and the seconds that an average step of it took, simulator included."""
+
+    seed: int
+    result: EpisodeResult
+    seconds_per_step: float
+
+
+@dataclass
+class Scored:
+    """A player's episodes on one environment."""
+
+    policy: str
+    config: str
+    first_seed: int
+    played: list[Played] = field(default_factory=list)
+
+    def values(self, measure: str) -> list[float]:
+        """A field of :class:`EpisodeResult`, episode by episode."""
+        return [float(getattr(played.result, measure)) for played in self.played]
+
+    @property
+    def seconds_per_step(self) -> float:
+        """The median over episodes; the first one also loads compiled code."""
+        return statistics.median(played.seconds_per_step for played in self.played)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row of the JSON file; standard errors are null for a single episode."""
+        score, score_error = mean_and_standard_error(self.values("score"))
+        completion, completion_error = mean_and_standard_error(self.values("completion"))
+        n = len(self.played)
+        return {
+            "policy": self.policy,
+            "config": self.config,
+            "episodes": n,
+            "first_seed": self.first_seed,
+            "score_mean": score,
+            "score_se": score_error if n > 1 else None,
+            "completion_mean": completion,
+            "completion_se": completion_error if n > 1 else None,
+            "deadlock_mean": statistics.fmean(self.values("deadlocked")),
+            "never_departed_mean": statistics.fmean(self.values("never_departed")),
+            "seconds_per_step": self.seconds_per_step,
+            "per_episode": [
+                {
+                    "seed": played.seed,
+                    "score": played.result.score,
+                    "completion": played.result.completion,
+                    "deadlocked": played.result.deadlocked,
+                    "never_departed": played.result.never_departed,
+                    "steps": played.result.n_steps,
+                }
+                for played in self.played
+            ],
+        }
+
+
+def table(rows: Sequence[Scored]) -> str:
+    """The rows of one environment for people, below them paired differences to the first policy.
+
+    Differences are taken level by level: what makes a level hard or easy cancels out, so their standard errors are
+    smaller than those of the rows.
+    """
+    width = max(len(row.policy) for row in rows)
+    n, first = len(rows[0].played), rows[0].first_seed
+    levels = f"{n} levels, seeds {first} to {first + n - 1}" if n > 1 else f"1 level, seed {first}"
+    lines = [f"{rows[0].config}, {levels}"]
+    lines.append(f"{'policy':{width}}  {'score':>15}  {'completion':>15}  deadlocked  never departed  ms/step")
+    for row in rows:
+        lines.append(
+            f"{row.policy:{width}}  {_with_error(row.values('score'))}  {_with_error(row.values('completion'))}  "
+            f"{statistics.fmean(row.values('deadlocked')):10.3f}  "
+            f"{statistics.fmean(row.values('never_departed')):14.3f}  {1000 * row.seconds_per_step:7.2f}"
+        )
+    if len(rows) > 1:
+        lines.append(f"difference to {rows[0].policy}, level by level")
+    for row in rows[1:]:
+        differences = [
+            _with_error([own - other for own, other in zip(row.values(measure), rows[0].values(measure), strict=True)])
+            for measure in ("score", "completion")
+        ]
+        lines.append(f"{row.policy:{width}}  {'  '.join(differences)}")
+    return "\n".join(lines)
+
+
+def _with_error(values: Sequence[float]) -> str:
+    mean, error = mean_and_standard_error(values)
+    return f"{mean:7.3f} ± {error:.3f}" if len(values) > 1 else f"{mean:15.3f}"
