@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.observation.observer import FeatureSet
+from utils.simulator.rail_grid import DO_NOTHING, STOP_MOVING
 
 WIDTH, N_HEADS, N_LAYERS = 64, 4, 2
 
@@ -38,7 +39,10 @@ class TreeAttention(nn.Module):
         # dropout would draw random numbers, which a network must not
         layer = nn.TransformerEncoderLayer(WIDTH, N_HEADS, 2 * WIDTH, dropout=0.0, batch_first=True, norm_first=True)
         self.attention = nn.TransformerEncoder(layer, N_LAYERS, enable_nested_tensor=False)
-        self.values = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, n_actions))
+        last = nn.Linear(WIDTH, n_actions)
+        with torch.no_grad():  # trains that wait from the beginning learn nothing
+            last.bias[[DO_NOTHING, STOP_MOVING]] -= 0.3
+        self.values = nn.Sequential(nn.LayerNorm(WIDTH), last)
 
     def forward(self, observations: Tensor) -> Tensor:
         """The first token, that of the train, gives the values."""

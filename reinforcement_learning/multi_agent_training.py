@@ -45,6 +45,7 @@ from reinforcement_learning.settings.command_line import given_options
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig, make_config, options_to_repeat
 from reinforcement_learning.settings.devices import DeviceError, available_gpus, describe, place_policies
 from reinforcement_learning.settings.features import check_features, feature_set_of
+from reinforcement_learning.settings.named_code import options_to_play
 from reinforcement_learning.tracking.learning_curve import draw_learning_curve
 from reinforcement_learning.tracking.metrics import (
     ConsoleSink,
@@ -254,9 +255,8 @@ def _close(config: TrainingConfig, folders: RunFolders, trainer: Trainer, finish
     script = Path(__file__).resolve()
     if finished and best.exists():
         evaluate = script.with_name("evaluate_agent.py")
-        lines.append(
-            "Next: " + shlex.join(["python", str(evaluate), "--policy", str(best), "-e", config.training_env_config])
-        )
+        play = ["python", str(evaluate), "--policy", str(best), "-e", config.training_env_config]
+        lines.append("Next: " + shlex.join([*play, *options_to_play(config)]))
     newest = newest_first(folders.checkpoints, "episode_*.pt")
     if not finished and newest:  # by its path: the latest of all may be that of a training that runs beside this one
         resume = ["python", str(script), "--resume", str(newest[0]), *options_to_repeat(config)]

@@ -11,16 +11,35 @@ from utils.system.files import PROJECT_ROOT
 
 TIMEOUT = 180  # seconds
 EVALUATE = "reinforcement_learning/evaluate_agent.py"
+TRAIN = "reinforcement_learning/multi_agent_training.py"
+SHORT = "-t Tiny -e Tiny --run_name run --checkpoint_interval 2 --n_evaluation_episodes 2 --buffer_min_size 50 "
+SHORT += "--buffer_size 2000 --batch_size 16 --num_envs 2 --wandb False --tensorboard False --learning_curve False"
+FOLDERS = "--checkpoint_dir {folder}/c --replay_buffer_dir {folder}/r --output_dir {folder}/o"
+
+
+def trained_resumed_and_evaluated(named: str) -> str:
+    """A few episodes with what an example adds to a training, with a process that plays."""
+    return (
+        f"{TRAIN} -n 2 {SHORT} {FOLDERS} --num_workers 1 {named} && "
+        f"{TRAIN} -n 4 --resume latest {FOLDERS} {named} && "
+        f"{EVALUATE} -e Tiny -n 1 --policy {{folder}}/c/run/best.pt {named}"
+    )
+
+
+# several commands in a row where there is a &&
 COMMANDS = {
     "own_policy": f"{EVALUATE} -e Tiny -n 2 --policy examples.own_policy:OneAfterTheOther "
     "--policy examples.own_policy:Hasty",
+    "tree_attention": trained_resumed_and_evaluated("--network examples.tree_attention:TreeAttention"),
+    "more_features": trained_resumed_and_evaluated("--features examples.more_features:Order"),
 }
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
 def test_example_runs(command: str, tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(tmp_path)}
-    whole = [sys.executable, *command.split()]
-    done = subprocess.run(whole, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    for part in command.format(folder=tmp_path).split(" && "):
+        whole = [sys.executable, *part.split()]
+        done = subprocess.run(whole, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr

@@ -46,6 +46,13 @@ class NamedCode:
 NOTHING_NAMED = NamedCode()
 
 
+def options_to_play(config: TrainingConfig) -> list[str]:
+    """What a command line that plays one of a training's policies must say."""
+    values = {name: getattr(config, name) for name in _VARIABLES}
+    named = {name: value for name, value in values.items() if value != getattr(TrainingConfig, name)}
+    return [part for name, value in named.items() for part in (f"--{name}", value)]
+
+
 def add_code_options(parser: argparse.ArgumentParser, *, variables: bool = False) -> None:
     """Gives a parser the options; ``variables`` says that environment variables stand in for those not given."""
     for name, meaning in _MEANINGS.items():
