@@ -118,7 +118,12 @@ class Trainer:
                     error.saved = True
                 raise
             except UsersCodeError as error:
-                self._fetch_and_save()
+                fetched = False
+                while not fetched:
+                    with suppress(UsersCodeError):  # others that play may say the same
+                        self.population.fetch()
+                        fetched = True
+                self._save_checkpoint()
                 error.saved = True
                 raise
 

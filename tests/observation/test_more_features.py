@@ -138,13 +138,29 @@ class TestTraining:
         whole = run(tmp_path / "whole", **self.OPTIONS)
         assert_equals_uninterrupted(tmp_path / "parts", whole, 40, self.OPTIONS)
 
-    @pytest.mark.parametrize("calls", [0, 2, 5, 41, 82, 83, 84])
+    def calls_before_an_end(self, base: Path) -> int:
+        """How often features are asked for before the step in which the first episode ends."""
+        before: list[tuple[int, float]] = []
+        trainer, _ = make_trainer(base, **self.OPTIONS)
+
+        def count() -> bool:
+            before.append((trainer.episode, 10**6 - Handles.calls_left))
+            return trainer.episode > 0
+
+        trainer.stop_requested = count
+        Handles.calls_left = 10**6
+        trainer.run()
+        return int(max(calls for episode, calls in before if episode == 0))
+
+    @pytest.mark.parametrize("place", ["first level", "third level", "in play", "as an episode ends"])
     def test_that_breaks_leaves_a_checkpoint_that_goes_on_when_they_are_mended(
-        self, tmp_path: Path, calls: int
+        self, tmp_path: Path, place: str
     ) -> None:
-        """Whether a level begins, goes on or has just ended: in the end all are played."""
+        """Whatever was in play then: in the end every level is."""
         trainer, _ = make_trainer(tmp_path, **self.OPTIONS)
-        Handles.calls_left = calls
+        an_end = self.calls_before_an_end(tmp_path / "before")
+        calls = {"first level": 0, "third level": 2, "in play": 10, "as an episode ends": an_end}
+        Handles.calls_left = calls[place]
         with pytest.raises(FeaturesError, match="gave nan") as error_info:
             trainer.run()
         assert error_info.value.saved
