@@ -15,7 +15,8 @@ from reinforcement_learning.search.early_stopping import Hyperband
 from reinforcement_learning.search.parameters import Parameter, ParameterError, Value, read_parameter
 from reinforcement_learning.settings.command_line import given_options
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
-from utils.levels.env_configs import EnvConfigError, resolve_env_config
+from utils.levels.env_configs import resolve_env_config
+from utils.levels.saved_levels import EnvConfigError
 
 METHODS = ("bayes", "random", "grid")
 GOALS = ("maximize", "minimize")
