@@ -14,15 +14,15 @@ import psutil
 import pytest
 from flatland.envs.persistence import RailEnvPersister
 from flatland.envs.rail_env import RailEnv
-from utils.levels.level_streams import TrainingLevels
-from utils.levels.rail_envs import make_rail_env
-from utils.levels.saved_levels import EnvConfigError
 
 from reinforcement_learning.playing.rollout import Rollout
 from reinforcement_learning.settings.config import TrainingConfig
 from tests.helpers.playing import RandomPolicy
 from tests.helpers.rail_envs import sparse_env
 from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.level_streams import TrainingLevels
+from utils.levels.rail_envs import make_rail_env
+from utils.levels.saved_levels import EnvConfigError
 from utils.observation.observer import FEATURE_SETS, Observer, get_feature_set
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.deadlock_check import deadlocked

@@ -3,6 +3,7 @@
 It is for training with other libraries, or with a loop of one's own. It needs ``requirements-pettingzoo.txt``.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -112,7 +113,7 @@ class FlatlandParallelEnv(ParallelEnv, EzPickle):
         self._next_level = 0
         self.simulator: CompiledSimulator
         self.agents: list[AgentID] = []
-        self.possible_agents = [f"train_{handle}" for handle in range(_n_trains(self.config))]
+        self.possible_agents = [f"train_{handle}" for handle in range(self.config.n_agents)]
         self._handles = {agent: handle for handle, agent in enumerate(self.possible_agents)}
         self._rows = np.arange(len(self.possible_agents))
         self._mask = np.zeros((len(self._rows), N_ACTIONS), dtype=np.bool_)  # of the last observation
@@ -182,7 +183,9 @@ class FlatlandParallelEnv(ParallelEnv, EzPickle):
             raise RuntimeError("no episode is under way: call reset first")
         self.simulator.step(self._moves(actions))
         observations, infos = self._observe()
-        all_dones, all_rewards = self.simulator.dones.tolist(), self.simulator.rewards.tolist()
+        # as flatland-rl says it: with the episode all trains are done, those that have not arrived too
+        all_dones = ((self.simulator.state.state == DONE) | self.simulator.done).tolist()
+        all_rewards = self.simulator.rewards.tolist()
         rewards = {agent: all_rewards[self._handles[agent]] for agent in self.agents}
         terminations = {agent: all_dones[self._handles[agent]] for agent in self.agents}
         truncations = dict.fromkeys(self.agents, False)
@@ -198,7 +201,7 @@ class FlatlandParallelEnv(ParallelEnv, EzPickle):
         if seed < 0:
             raise ValueError(f"seed is {seed}; it must be a whole number of at least 0")
         self.close()
-        self._levels = LevelPool(self.config, seed, self._level_workers)
+        self._levels = LevelPool(self.config, seed, self._level_workers, warn=warnings.warn)
         self._next_level = 0
 
     def _make_next_level(self) -> CompiledSimulator:
@@ -240,8 +243,3 @@ class FlatlandParallelEnv(ParallelEnv, EzPickle):
                 observations[agent] = {"observation": row, "action_mask": mask}
                 infos[agent] = {"action_mask": mask, "arrived": has_arrived}
         return observations, infos
-
-
-def _n_trains(config: EnvConfig | SavedEnv) -> int:
-    """How many trains each level has."""
-    return config.n_agents if isinstance(config, EnvConfig) else make_rail_env(config, 0).get_num_agents()
