@@ -43,15 +43,12 @@ from reinforcement_learning.saving.run_folders import RunFolders, prepare_run_fo
 from reinforcement_learning.settings.command_line import given_options
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig, make_config
 from reinforcement_learning.settings.devices import DeviceError, available_gpus, describe, place_policies
+from reinforcement_learning.tracking.console_sink import ConsoleSink
+from reinforcement_learning.tracking.json_lines_sink import JsonLinesSink
 from reinforcement_learning.tracking.learning_curve import draw_learning_curve
-from reinforcement_learning.tracking.metrics import (
-    ConsoleSink,
-    JsonLinesSink,
-    MetricsWriter,
-    Sink,
-    TensorBoardSink,
-    WandbSink,
-)
+from reinforcement_learning.tracking.metrics import MetricsWriter, Sink
+from reinforcement_learning.tracking.tensorboard_sink import TensorBoardSink
+from reinforcement_learning.tracking.wandb_sink import WandbSink
 from reinforcement_learning.training.reports import report_several_policies
 from reinforcement_learning.training.trainer import Trainer
 from utils.levels.env_configs import resolve_env_config

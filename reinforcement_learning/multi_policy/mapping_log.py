@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from reinforcement_learning.multi_policy.mapping import PolicyOfTrain
-from reinforcement_learning.tracking.metrics import drop_rows_after
+from reinforcement_learning.tracking.json_lines_sink import drop_rows_after
 
 MAPPING_FILE = "policy_mapping.jsonl"
 

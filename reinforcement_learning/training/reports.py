@@ -1,19 +1,49 @@
-"""What is told at the end of a training of several policies: who gets along with whom, and who descends from whom."""
+"""What people are told of several policies: each exchange, and at the end how they play together and descend."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from reinforcement_learning.multi_policy.cross_play import as_json, as_text, cross_play
+from reinforcement_learning.multi_policy.exchange import KEPT, REPLACED
 from reinforcement_learning.multi_policy.lineage import draw_lineage
-from reinforcement_learning.training.trainer import Trainer
+from reinforcement_learning.tracking.metrics import of_policy
 from utils.system.files import atomic_write
+
+if TYPE_CHECKING:
+    from reinforcement_learning.training.trainer import Trainer
 
 CROSS_PLAY_FILE, LINEAGE_FILE = "cross_play.json", "lineage.png"
 
 
+def exchange_row(exchange: dict[str, Any]) -> dict[str, float]:
+    """The row of a step of population-based training: hyper-parameters from here on, and whose weights each has."""
+    row: dict[str, float] = {}
+    for p, values in enumerate(exchange["hyperparameters"]):
+        row |= {of_policy(p, f"pbt/{name}"): value for name, value in values.items()}
+        row[of_policy(p, "pbt/source")] = exchange["sources"][p]
+    return row
+
+
+def exchange_lines(exchange: dict[str, Any]) -> list[str]:
+    """The same for people: a line for each policy that has changed, or one that says that none has."""
+    lines = []
+    for p, (kind, source) in enumerate(zip(exchange["kinds"], exchange["sources"], strict=True)):
+        scores = exchange["scores"]
+        if kind == KEPT:
+            continue
+        if kind == REPLACED:
+            what = f"takes over from policy {source} (score {scores[p]:.3f} against {scores[source]:.3f})"
+        else:
+            what = f"learns on (score {scores[p]:.3f})"
+        values = ", ".join(f"{name} {value:.3g}" for name, value in exchange["hyperparameters"][p].items())
+        lines.append(f"exchange at episode {exchange['episode']}: policy {p} {what} with {values}")
+    return lines or [f"exchange at episode {exchange['episode']}: all policies go on as they are"]
+
+
 def report_several_policies(
-    trainer: Trainer, folder: Path, *, finished: bool, warn: Callable[[str], None]
+    trainer: "Trainer", folder: Path, *, finished: bool, warn: Callable[[str], None]
 ) -> list[str]:
     """Writes the cross-play table and the lineage picture, where there is something to tell; returns lines for people.
 
@@ -33,7 +63,7 @@ def report_several_policies(
     return lines
 
 
-def _report_cross_play(trainer: Trainer, path: Path) -> list[str]:
+def _report_cross_play(trainer: "Trainer", path: Path) -> list[str]:
     population = trainer.population
     table = cross_play(
         population.evaluation_policies(),

@@ -38,7 +38,8 @@ from reinforcement_learning.saving.run_folders import RunFolders
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.tracking.metrics import MetricsWriter
 from reinforcement_learning.training.population_scores import score_population
-from reinforcement_learning.training.training_metrics import TrainingMetrics, exchange_lines, exchange_row
+from reinforcement_learning.training.reports import exchange_lines, exchange_row
+from reinforcement_learning.training.training_metrics import TrainingMetrics
 from reinforcement_learning.workers.rollout_workers import RolloutWorkers
 from utils.levels.env_configs import resolve_env_config
 from utils.levels.level_pool import LEVELS_AHEAD, EvaluationLevels, LevelPool

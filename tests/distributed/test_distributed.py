@@ -13,7 +13,7 @@ import pytest
 
 from reinforcement_learning.saving.checkpointing import load_policies, numbered_checkpoint, read_checkpoint
 from reinforcement_learning.settings.config import TrainingConfig
-from reinforcement_learning.tracking.dashboard import layout
+from reinforcement_learning.tracking.tensorboard_sink import layout
 from reinforcement_learning.training.trainer import Trainer
 from tests.helpers.tiny_training import UNGUIDED, MemorySink, make_trainer, stop_after
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from reinforcement_learning.search.trial_process import MetricFile
-from reinforcement_learning.tracking.metrics import JsonLinesSink
+from reinforcement_learning.tracking.json_lines_sink import JsonLinesSink
 
 METRIC = "evaluation/smoothed_score"
 

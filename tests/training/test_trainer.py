@@ -12,7 +12,6 @@ import pytest
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer
 from reinforcement_learning.playing.play_levels import evaluation_metrics, play_levels
 from reinforcement_learning.saving.checkpointing import BEST, numbered_checkpoint, read_checkpoint
-from reinforcement_learning.tracking.metrics import MetricsWriter
 from reinforcement_learning.training import trainer as trainer_module
 from reinforcement_learning.training.population_scores import PopulationScores, score_population
 from tests.helpers.playing import RandomPolicy
@@ -28,8 +27,7 @@ class TestRows:
             def log(self, episode: int, metrics: Any) -> None:
                 names.update(metrics)
 
-        trainer, _ = make_trainer(tmp_path, n_episodes=3)
-        trainer.metrics = MetricsWriter([Names()])
+        trainer, _ = make_trainer(tmp_path, sinks=[Names()], n_episodes=3)
         trainer.run()
         statistics = ("min", "max", "mean", "std")
         wanted = {f"evaluation/{what}_{s}" for what in ("scores", "completions", "nb_steps") for s in statistics}
