@@ -23,7 +23,7 @@ if __name__ == "__main__":
 import torch
 
 from reinforcement_learning.grading.remote_evaluation import EpisodeTimedOut, EvaluatorError, RemoteEvaluation
-from reinforcement_learning.playing.rollout import EpisodeResult, Stopwatch
+from reinforcement_learning.playing.episode_result import EpisodeResult
 from reinforcement_learning.saving.checkpointing import CheckpointError, checkpoint_to_submit
 from reinforcement_learning.scoring.planning import PlanningOptions, planning_to_submit
 from reinforcement_learning.scoring.scoring import Player, load_player, planning_player
@@ -36,6 +36,7 @@ from reinforcement_learning.settings.arguments import (
     seconds_to_plan,
 )
 from reinforcement_learning.submission import load_warmed_up
+from utils.system.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)

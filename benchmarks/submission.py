@@ -24,11 +24,12 @@ from flatland.envs.rail_env import RailEnv
 
 from benchmarks.machine import processor
 from benchmarks.scoring_cost import CONFIG, SEEDS, Cost
-from reinforcement_learning.playing.rollout import Rollout, Stopwatch
+from reinforcement_learning.playing.rollout import Rollout
 from reinforcement_learning.saving.checkpointing import checkpoint_to_submit
 from reinforcement_learning.submission import load_warmed_up
 from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
 from utils.simulator.simulator import FlatlandSimulator
+from utils.system.stopwatch import Stopwatch
 
 HERE = Path(__file__).resolve().parent
 LARGEST = ENV_CONFIGS["Round2_Test_14"]

@@ -35,7 +35,7 @@ from benchmarks.limits import (  # noqa: E402
 from benchmarks.machine import processor  # noqa: E402
 from reinforcement_learning.dddqn_policy import DDDQNPolicy  # noqa: E402
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer, bytes_needed  # noqa: E402
-from reinforcement_learning.playing.reward_shaping import RewardShaping  # noqa: E402
+from reinforcement_learning.playing.reward_shaping import RewardWeights  # noqa: E402
 from reinforcement_learning.playing.rollout import Learning, Rollout  # noqa: E402
 from reinforcement_learning.playing.train_settings import TrainSettings  # noqa: E402
 from reinforcement_learning.playing.transitions import Transitions  # noqa: E402
@@ -178,7 +178,7 @@ def _play(policy: DDDQNPolicy, buffer: ReplayBuffer, epsilon: float, update_ever
     """Microseconds per step of one environment, with eight of them side by side until all are through; and steps."""
     simulators = [CompiledSimulator.from_env(make_rail_env(CONFIG, 10 + i)) for i in range(N_ENVS)]
     n_steps, due = 0, 0
-    learning = Learning(buffer, RewardShaping(0.99))
+    learning = Learning(buffer, RewardWeights(0.99))
     started = time.process_time()
     rollout = Rollout(Observer(FEATURES), [policy], N_TRAINS, n_slots=N_ENVS, learning=learning)
     for env, simulator in enumerate(simulators):

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 from torch.nn.utils import parameters_to_vector
 
-from reinforcement_learning.dueling_q_network import N_ACTIONS, DuelingQNetwork, polyak_update
+from reinforcement_learning.dueling_q_network import DuelingQNetwork, polyak_update
 from reinforcement_learning.learning.replay_buffer import Batch
 from utils.observation.route_features import least_detour_actions
-from utils.simulator.rail_grid import DO_NOTHING, STOP_MOVING
+from utils.simulator.rail_grid import DO_NOTHING, N_ACTIONS, STOP_MOVING
 from utils.system.seeds import Stream, generator, seed_sequence
 
 _WAITING_ACTIONS = [DO_NOTHING, STOP_MOVING]

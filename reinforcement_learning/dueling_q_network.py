@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-N_ACTIONS = 5
+from utils.simulator.rail_grid import N_ACTIONS
 
 
 class DuelingQNetwork(nn.Module):

@@ -8,8 +8,7 @@ the environment variable FLATLAND_CHECKPOINT names; ``run.py`` plays with the sa
 plans while it plays, for at most S seconds a step (``planning.py``).
 """
 
-from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,12 +22,10 @@ from numpy.typing import NDArray
 
 from reinforcement_learning.dddqn_policy import GreedyPolicy
 from reinforcement_learning.playing.play_levels import warm_up
+from reinforcement_learning.playing.policy import drive
 from reinforcement_learning.saving.checkpointing import checkpoint_to_submit, load_policy
-from reinforcement_learning.scoring.planning import Planner, PlanningOptions, planning_to_submit, warm_up_planning
+from reinforcement_learning.scoring.planning import Planner, planning_to_submit, warm_up_planning
 from utils.observation.observer import Observer
-from utils.simulator.action_mask import NOTHING_TO_DECIDE
-from utils.simulator.deadlock_check import deadlocked
-from utils.simulator.rail_grid import DO_NOTHING
 from utils.simulator.rail_state import RailState
 
 
@@ -53,21 +50,20 @@ class LiveLevel(NamedTuple):
 
 
 class TrainObservation(NamedTuple):
-    """What :class:`ObservationBuilder` hands to :class:`Policy` for one train."""
+    """What :class:`ObservationBuilder` hands to :class:`Policy` for one train.
+
+    It is the level itself: the policy observes all trains in one go.
+    """
 
     handle: int
-    features: NDArray[np.float32]  # [features]
-    action_mask: NDArray[np.bool_]  # [5]
-    settle: Callable[[NDArray[np.int64]], None]  # see ``Observer.settle``; for the actions of all trains of the level
     live: LiveLevel
 
 
 class ObservationBuilder(FlatlandObservationBuilder):
-    """Each train's observation, its action mask, and the way back to the level for what concerns all its trains."""
+    """Keeps the state of the level up to date for :class:`Policy`."""
 
     def __init__(self) -> None:
         super().__init__()
-        _, self._observer = load_warmed_up(checkpoint_to_submit())
         self._live: LiveLevel | None = None
 
     def reset(self, env: RailEnv) -> None:
@@ -76,19 +72,14 @@ class ObservationBuilder(FlatlandObservationBuilder):
         self._live = LiveLevel(env, RailState.from_env(env))
 
     def get_many(self, handles: list[int] | None = None) -> dict[int, TrainObservation]:
-        """The observations of all trains in one go, by handle."""
-        live = self._live
-        if live is None:
+        """The observations of all trains, by handle."""
+        if self._live is None:
             raise RuntimeError("reset() must be called before observations are taken")
-        state = live.state
-        state.update(live.env)
-        features, mask = self._observer.observe(state)
-        mask[deadlocked(state)] = NOTHING_TO_DECIDE
-        settle = partial(self._observer.settle, state)
-        return {h: TrainObservation(h, features[h], mask[h], settle, live) for h in handles or []}
+        self._live.state.update(self._live.env)
+        return {handle: TrainObservation(handle, self._live) for handle in handles or []}
 
     def get(self, handle: int = 0) -> TrainObservation:
-        """The observation of one train. Costs as much as those of all trains: prefer ``get_many``."""
+        """The observation of one train."""
         return self.get_many([handle])[handle]
 
 
@@ -106,38 +97,23 @@ class Policy(RailEnvPolicy):
     def act_many(
         self, handles: list[int], observations: list[TrainObservation], **kwargs: object
     ) -> dict[int, RailEnvActions]:
-        """An action for each handle; ``observations`` are those of :class:`ObservationBuilder`, in the same order.
-
-        Trains that are not asked for are taken to stay where they are.
-        """
+        """An action for each handle; ``observations`` are those of :class:`ObservationBuilder`, in the same order."""
         if not handles:
             return {}
-        live = observations[0].live
-        actions = self._choose(observations) if self._planning is None else self._plan(live, self._planning)
+        actions = self._drive(observations[0].live)
         return {
             handle: RailEnvActions.from_value(int(actions[observation.handle]))
             for handle, observation in zip(handles, observations, strict=True)
         }
 
-    def _choose(self, observations: list[TrainObservation]) -> NDArray[np.int64]:
+    def _drive(self, live: LiveLevel) -> NDArray[np.int64]:
         """Actions ``[trains]`` of the whole level."""
-        mask = np.stack([observation.action_mask for observation in observations])
-        chosen = mask.argmax(axis=1)
-        deciding = np.flatnonzero(mask.sum(axis=1) > 1)
-        if len(deciding):
-            features = np.stack([observations[i].features for i in deciding])
-            chosen[deciding] = self._policy.act(features, mask[deciding])
-        actions = np.full(observations[0].live.state.n_trains, DO_NOTHING, dtype=np.int64)
-        actions[[observation.handle for observation in observations]] = chosen
-        observations[0].settle(actions)
-        return actions
-
-    def _plan(self, live: LiveLevel, options: PlanningOptions) -> NDArray[np.int64]:
-        """Actions ``[trains]`` of the whole level."""
+        if self._planning is None:
+            return drive(self._policy, self._observer, live.state)
         if self._planner is None or self._planner[0] is not live:
-            self._planner = live, Planner(self._policy, self._observer, options)
+            self._planner = live, Planner(self._policy, self._observer, self._planning)
         return self._planner[1].act(live)
 
     def act(self, observation: TrainObservation, **kwargs: object) -> RailEnvActions:
-        """The action of one train."""
+        """The action of one train. It costs as much as the actions of all trains: prefer ``act_many``."""
         return self.act_many([observation.handle], [observation])[observation.handle]

@@ -22,11 +22,11 @@ from reinforcement_learning.distributed.session import n_rollout_actors
 from reinforcement_learning.distributed.watch import ProgressWatch
 from reinforcement_learning.multi_policy.past_selves import PastSelves
 from reinforcement_learning.playing.experience import FinishedEpisode, UnfinishedEpisode
-from reinforcement_learning.playing.rollout import Stopwatch
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.workers.broadcast import Broadcast, Listener
 from reinforcement_learning.workers.level_queue import LevelQueue
 from reinforcement_learning.workers.round_player import Task
+from utils.system.stopwatch import Stopwatch
 
 MAX_ENDED = 3  # rollout actors in a row, none of which has played a round
 SECONDS_FOR_A_ROUND = 300  # a rollout actor that takes longer is taken for dead

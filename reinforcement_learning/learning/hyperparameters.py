@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from reinforcement_learning.playing.reward_shaping import RewardWeights
 from reinforcement_learning.settings.config import TrainingConfig
 
 
@@ -31,3 +32,8 @@ class Hyperparameters:
             arrival_reward=config.arrival_reward,
             deadlock_penalty=config.deadlock_penalty,
         )
+
+    @property
+    def reward_weights(self) -> RewardWeights:
+        """What the rewards that are learned from are made of."""
+        return RewardWeights(self.gamma, self.shaping, self.arrival_reward, self.deadlock_penalty)

@@ -11,10 +11,10 @@ import psutil
 import torch
 from torch import Tensor
 
-from reinforcement_learning.dueling_q_network import N_ACTIONS
 from reinforcement_learning.learning.device_mirror import DeviceMirror
 from reinforcement_learning.playing.transitions import Transitions
 from utils.observation.observer import FeatureSet
+from utils.simulator.rail_grid import N_ACTIONS
 from utils.system.files import atomic_write
 
 FORMAT_VERSION = 1

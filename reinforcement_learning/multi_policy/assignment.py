@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.multi_policy.exchange import BOUNDS
 from reinforcement_learning.multi_policy.exploration import EpsilonSchedule
 from reinforcement_learning.multi_policy.modes import make_mapping
 from reinforcement_learning.multi_policy.past_selves import PastSelves
-from reinforcement_learning.playing.reward_shaping import RewardShaping
-from reinforcement_learning.playing.rollout import Learning, TransitionSink
+from reinforcement_learning.playing.reward_shaping import RewardWeights
+from reinforcement_learning.playing.rollout import Learning
 from reinforcement_learning.playing.train_settings import TrainSettings
+from reinforcement_learning.playing.transitions import TransitionSink
 from reinforcement_learning.settings.config import TrainingConfig
 from utils.simulator.rail_state import RailState
 
@@ -48,21 +48,13 @@ class Assignment:
         """
         n_policies = self.mapping.n_policies
         policy_of_train = self.mapping.policy_of_train(episode, state)
-        epsilons = [self.epsilon(hyperparameters[p], episode, state.n_trains) for p in range(n_policies)]
-
-        def of_trains(values: list[float]) -> npt.NDArray[np.float64]:
-            return np.array(values, dtype=np.float64)[policy_of_train]
-
+        epsilons = [self.epsilon(own, episode, state.n_trains) for own in hyperparameters]
+        n_steps = [own.n_step for own in hyperparameters]
         return TrainSettings(
-            epsilon=of_trains(epsilons),
+            epsilon=np.array(epsilons, dtype=np.float64)[policy_of_train],
             policy_of_train=self.past_selves.replace_some(episode, policy_of_train, n_policies),
-            shaping=RewardShaping(
-                gamma=of_trains([own.gamma for own in hyperparameters]),
-                shaping=of_trains([own.shaping for own in hyperparameters]),
-                arrival_reward=of_trains([own.arrival_reward for own in hyperparameters]),
-                deadlock_penalty=of_trains([own.deadlock_penalty for own in hyperparameters]),
-            ),
-            n_step=np.array([own.n_step for own in hyperparameters], dtype=np.int64)[policy_of_train],
+            reward_weights=RewardWeights.of_trains([own.reward_weights for own in hyperparameters], policy_of_train),
+            n_step=np.array(n_steps, dtype=np.int64)[policy_of_train],
         )
 
     def epsilon(self, hyperparameters: Hyperparameters, episode: int, n_trains: int) -> float:
@@ -79,6 +71,5 @@ class Assignment:
 
 def learning_of(config: TrainingConfig, sink: TransitionSink) -> Learning:
     """What a rollout that is learned from needs; no train will ever have a larger ``n_step``."""
-    shaping = RewardShaping(config.gamma, config.shaping, config.arrival_reward, config.deadlock_penalty)
     n_step = max(config.n_step, int(BOUNDS["n_step"][1]) if config.with_pbt else 1)
-    return Learning(sink, shaping, n_step, config.team_reward)
+    return Learning(sink, Hyperparameters.of(config).reward_weights, n_step, config.team_reward)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from reinforcement_learning.multi_policy.mapping import PolicyOfTrain
-from reinforcement_learning.playing.play_levels import mean_and_standard_error, play_levels_together
+from reinforcement_learning.playing.episode_result import EpisodeResult, mean_and_standard_error
+from reinforcement_learning.playing.play_levels import play_levels_together
 from reinforcement_learning.playing.policy import Policy
-from reinforcement_learning.playing.rollout import EpisodeResult
 from utils.observation.observer import Observer
 from utils.simulator.rail_state import RailState
 from utils.simulator.simulator import Simulator

@@ -11,8 +11,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from reinforcement_learning.playing.episode_result import EpisodeResult
 from reinforcement_learning.playing.policy import Policy
-from reinforcement_learning.playing.rollout import EpisodeResult, Learning, Rollout, Stopwatch
+from reinforcement_learning.playing.rollout import Learning, Rollout
 from reinforcement_learning.playing.train_settings import TrainSettings
 from utils.levels.level_pool import LevelPool
 from utils.levels.packed_level import UnpackableLevelError, unpack_level
@@ -20,6 +21,7 @@ from utils.observation.observer import Observer
 from utils.simulator.compiled_simulator import UnsupportedLevel
 from utils.simulator.rail_state import RailState
 from utils.simulator.simulator import FlatlandSimulator, Simulator
+from utils.system.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,24 @@
 """Scores a policy on levels, greedily; nothing here can reach a replay buffer."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from flatland.envs.rail_env import RailEnv
 
-from reinforcement_learning.dueling_q_network import N_ACTIONS
+from reinforcement_learning.playing.episode_result import EpisodeResult
 from reinforcement_learning.playing.policy import Policy
-from reinforcement_learning.playing.rollout import EpisodeResult, Rollout, Stopwatch
+from reinforcement_learning.playing.rollout import Rollout
 from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.scoring.heuristics import Rule, ShortestPath
 from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
 from utils.levels.level_snapshot import LevelSnapshot
 from utils.observation.observer import Observer
 from utils.simulator.deadlock_check import deadlocked
-from utils.simulator.rail_grid import DO_NOTHING
+from utils.simulator.rail_grid import DO_NOTHING, N_ACTIONS
 from utils.simulator.rail_state import DONE, MALFUNCTION_OFF_MAP, RailState
 from utils.simulator.simulator import FlatlandSimulator, Simulator
+from utils.system.stopwatch import Stopwatch
 
 # Each RailEnv in play holds a million malfunction draws, 9 MB; more at a time would hardly be faster.
 LEVELS_AT_A_TIME = 4
@@ -71,7 +71,7 @@ def play_levels_together(
     """
     waiting = enumerate(levels)
     results: dict[int, EpisodeResult] = {}
-    numbers: dict[int, int] = {}  # of the level that an environment plays
+    numbers: dict[int, int] = {}  # of the level that plays in a slot
     rollout: Rollout | None = None
     while not should_stop():
         while rollout is None or rollout.free:
@@ -81,13 +81,13 @@ def play_levels_together(
             if rollout is None:
                 n_trains = simulator.state.n_trains
                 rollout = Rollout(observer, policies, n_trains, n_slots=LEVELS_AT_A_TIME, stopwatch=stopwatch)
-            place = rollout.free[0]
-            numbers[place] = number
-            rollout.start(place, simulator, TrainSettings(policy_of_train=policy_of_train(number, simulator.state)))
+            slot = rollout.free[0]
+            numbers[slot] = number
+            rollout.start(slot, simulator, TrainSettings(policy_of_train=policy_of_train(number, simulator.state)))
         if rollout is None or not rollout.playing:
             break
-        for place, result in rollout.step():
-            results[numbers.pop(place)] = result
+        for slot, result in rollout.step():
+            results[numbers.pop(slot)] = result
     return [results[number] for number in sorted(results)]
 
 
@@ -105,15 +105,14 @@ def play_by_rule(simulator: FlatlandSimulator, rule: Rule, *, stopwatch: Stopwat
         total_reward += float(rewards.sum())
         action_counts += np.bincount(actions, minlength=N_ACTIONS)
         n_steps += 1
-    return EpisodeResult(
-        score=total_reward / (state.max_episode_steps * state.n_trains),
-        completion=float((state.state == DONE).mean()),
-        deadlocked=float(deadlocked(state).mean()),
+    return EpisodeResult.of_trains(
+        total_reward,
+        state.max_episode_steps,
+        arrived=state.state == DONE,
         # no train ever leaves the map but by arriving
-        never_departed=float((state.state <= MALFUNCTION_OFF_MAP).mean()),
+        departed=state.state > MALFUNCTION_OFF_MAP,
+        deadlocked=deadlocked(state),
         n_steps=n_steps,
-        n_trains=state.n_trains,
-        n_decisions=int(action_counts.sum()),
         action_counts=action_counts,
     )
 
@@ -130,7 +129,8 @@ def play_each_train_alone(env: RailEnv) -> EpisodeResult:
     """
     snapshot, shortest_path = LevelSnapshot.take(env), ShortestPath()
     n_trains = env.get_num_agents()
-    total_reward, arrived, departed, n_steps = 0.0, 0, 0, 0
+    total_reward, n_steps = 0.0, 0
+    arrived, departed = np.zeros(n_trains, dtype=bool), np.zeros(n_trains, dtype=bool)
     action_counts = np.zeros(N_ACTIONS, dtype=np.int64)
     for handle in range(n_trains):
         env = snapshot.restore(malfunctions_of=env)
@@ -141,42 +141,15 @@ def play_each_train_alone(env: RailEnv) -> EpisodeResult:
             action_counts[actions[handle]] += 1
             rewards, over = simulator.step(actions)
             total_reward += float(rewards[handle])
-        arrived += int(simulator.state.state[handle] == DONE)
-        departed += int(simulator.state.state[handle] > MALFUNCTION_OFF_MAP)
+        arrived[handle] = simulator.state.state[handle] == DONE
+        departed[handle] = simulator.state.state[handle] > MALFUNCTION_OFF_MAP
         n_steps += simulator.state.elapsed_steps
-    return EpisodeResult(
-        score=total_reward / (simulator.state.max_episode_steps * n_trains),
-        completion=arrived / n_trains,
-        deadlocked=0.0,
-        never_departed=1 - departed / n_trains,
+    return EpisodeResult.of_trains(
+        total_reward,
+        simulator.state.max_episode_steps,
+        arrived=arrived,
+        departed=departed,
+        deadlocked=np.zeros(n_trains, dtype=bool),
         n_steps=n_steps,
-        n_trains=n_trains,
-        n_decisions=n_steps,
         action_counts=action_counts,
     )
-
-
-def evaluation_metrics(results: Sequence[EpisodeResult]) -> dict[str, float]:
-    """Minimum, maximum, mean and standard deviation of scores, completions and steps, and what became of the rest."""
-    metrics: dict[str, float] = {}
-    measured: dict[str, list[float]] = {
-        "scores": [result.score for result in results],
-        "completions": [result.completion for result in results],
-        "nb_steps": [result.n_steps for result in results],
-    }
-    for name, values in measured.items():
-        metrics[f"evaluation/{name}_min"] = float(np.min(values))
-        metrics[f"evaluation/{name}_max"] = float(np.max(values))
-        metrics[f"evaluation/{name}_mean"] = float(np.mean(values))
-        metrics[f"evaluation/{name}_std"] = float(np.std(values))
-    metrics["evaluation/nb_episodes"] = len(results)
-    metrics["evaluation/deadlocked"] = float(np.mean([result.deadlocked for result in results]))
-    metrics["evaluation/never_departed"] = float(np.mean([result.never_departed for result in results]))
-    return metrics
-
-
-def mean_and_standard_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard error; the error of a single value is not known (nan)."""
-    n = len(values)
-    error = float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-    return float(np.mean(values)), error

@@ -1,54 +1,26 @@
 """Plays levels side by side, step by step. Evaluation is the same rollout without a collector."""
 
 import dataclasses
-import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from flatland.envs.step_utils.states import TrainState
 
-from reinforcement_learning.dueling_q_network import N_ACTIONS
-from reinforcement_learning.playing.policy import Policy
-from reinforcement_learning.playing.reward_shaping import LearningRewards, RewardShaping
+from reinforcement_learning.playing.episode_result import EpisodeResult
+from reinforcement_learning.playing.policy import Policy, act_with_each, choose_actions
+from reinforcement_learning.playing.reward_shaping import LearningRewards, RewardWeights
 from reinforcement_learning.playing.train_settings import TrainSettings
-from reinforcement_learning.playing.transitions import TransitionCollector, Transitions
+from reinforcement_learning.playing.transitions import TransitionCollector, Transitions, TransitionSink
 from utils.observation.observer import Observer
 from utils.simulator.action_mask import NOTHING_TO_DECIDE
 from utils.simulator.deadlock_check import deadlocked
-from utils.simulator.rail_state import remaining_travel_time
+from utils.simulator.rail_grid import N_ACTIONS
+from utils.simulator.rail_state import DONE, remaining_travel_time
 from utils.simulator.simulator import Simulator
+from utils.system.stopwatch import Stopwatch
 
 ALONE = TrainSettings()  # all trains driven by the only policy, greedily
-
-
-class TransitionSink(Protocol):
-    """Takes finished transitions; a replay buffer is one."""
-
-    def add(self, transitions: Transitions) -> None:
-        """Takes over some transitions."""
-        ...
-
-
-@dataclass(frozen=True)
-class EpisodeResult:
-    """What came of one episode; shares are of all trains."""
-
-    score: float  # the environment's own: sum of rewards / (max_episode_steps * trains)
-    completion: float  # share of trains that arrived
-    deadlocked: float  # share of trains that could never move again
-    never_departed: float  # share of trains that never entered the map
-    n_steps: int
-    n_trains: int
-    n_decisions: int
-    action_counts: npt.NDArray[np.int64]  # [5], chosen at decisions
-    # [trains] each, or empty where trains are not told apart
-    policy_of_train: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # numbers of policies
-    train_scores: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # their mean is the score
-    train_arrived: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
 
 
 @dataclass(frozen=True)
@@ -56,31 +28,9 @@ class Learning:
     """What a rollout needs beyond playing: where transitions go and what rewards they carry."""
 
     sink: TransitionSink
-    shaping: RewardShaping  # unless an episode's settings bring their own
+    reward_weights: RewardWeights  # unless an episode's settings bring their own
     n_step: int = 1  # the same; theirs are no larger
     team_reward: float = 0.0  # see LearningRewards
-
-
-@dataclass
-class Stopwatch:
-    """Seconds spent, by part of the work; of the wall clock unless another clock is given."""
-
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    clock: Callable[[], float] = time.perf_counter
-    _last: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.start()
-
-    def start(self) -> None:
-        """From here on time counts."""
-        self._last = self.clock()
-
-    def lap(self, part: str) -> None:
-        """Books the time since the last lap or start."""
-        now = self.clock()
-        self.seconds[part] += now - self._last
-        self._last = now
 
 
 class _Discard:
@@ -144,9 +94,9 @@ class Rollout:
         self._learning = learning
         if learning is not None:
             self._collector = TransitionCollector(
-                n_slots * n_trains, n_features, learning.shaping.gamma, learning.n_step
+                n_slots * n_trains, n_features, learning.reward_weights.gamma, learning.n_step
             )
-            self._learning_rewards = LearningRewards(learning.shaping, n_slots, n_trains, learning.team_reward)
+            self._learning_rewards = LearningRewards(learning.reward_weights, n_slots, n_trains, learning.team_reward)
 
     @property
     def playing(self) -> list[int]:
@@ -174,7 +124,7 @@ class Rollout:
         if state.n_trains > self.n_trains:
             raise ValueError(f"the level has {state.n_trains} trains, but there is room for {self.n_trains} only")
         self._episodes[slot] = _Episode(simulator)
-        train_settings = self._spread(train_settings, state.n_trains)
+        train_settings = train_settings.padded(state.n_trains, self.n_trains)
         self._epsilon[slot] = train_settings.epsilon
         self._policy_of_train[slot] = train_settings.policy_of_train
         for array in (self.arrived, self.departed, self.deadlocked):
@@ -184,29 +134,14 @@ class Rollout:
         self._action_counts[slot] = 0
         if self._learning is not None:
             self._remaining[slot, : state.n_trains] = remaining_travel_time(state)
-            self._learning_rewards.start(slot, state.max_episode_steps, self._remaining[slot], train_settings.shaping)
+            self._learning_rewards.start(
+                slot, state.max_episode_steps, self._remaining[slot], train_settings.reward_weights
+            )
             trains = np.arange(slot * self.n_trains, (slot + 1) * self.n_trains)
-            gamma = None if train_settings.shaping is None else train_settings.shaping.gamma
+            weights = train_settings.reward_weights
+            gamma = None if weights is None else weights.gamma
             self._collector.begin(trains, train_settings.policy_of_train, gamma, train_settings.n_step)
         self._observe(slot)
-
-    def _spread(self, train_settings: TrainSettings, n_trains: int) -> TrainSettings:
-        """Settings with a value for every train of the arrays, those included that a small level does not have."""
-        if n_trains == self.n_trains:
-            return train_settings
-
-        def spread(value: Any) -> Any:
-            return value if np.ndim(value) == 0 else np.pad(value, (0, self.n_trains - n_trains), mode="edge")
-
-        shaping = train_settings.shaping
-        if shaping is not None:
-            shaping = RewardShaping(**{name: spread(value) for name, value in vars(shaping).items()})
-        return TrainSettings(
-            spread(train_settings.epsilon),
-            spread(train_settings.policy_of_train),
-            shaping,
-            spread(train_settings.n_step),
-        )
 
     def step(self) -> list[tuple[int, EpisodeResult]]:
         """One step of all episodes; returns those that are over, with their slots, which are free again."""
@@ -265,26 +200,29 @@ class Rollout:
         return finished
 
     def _choose(self, recorded: Mapping[int, npt.NDArray[np.int8]] | None) -> npt.NDArray[np.int64]:
-        """Actions ``[n_slots, n_trains]``: the only possible one, or where there are several the policy's."""
-        actions = self._action_mask.argmax(axis=2)
-        deciding = np.flatnonzero(np.count_nonzero(self._action_mask, axis=2) > 1)
-        if len(deciding) == 0:
-            return actions
-        observations = self._observations.reshape(-1, self._observations.shape[2])[deciding]
-        masks = self._action_mask.reshape(-1, N_ACTIONS)[deciding]
-        if recorded is None:
-            chosen = act_together(
-                self.policies, self._policy_of_train.flat[deciding], observations, masks, self._epsilon.flat[deciding]
-            )
-        else:
-            for slot, done_then in recorded.items():
-                actions[slot, : len(done_then)] = done_then
-            chosen = actions.flat[deciding]
-        actions.flat[deciding] = chosen
-        np.add.at(self._action_counts, (deciding // self.n_trains, chosen), 1)
-        if self._learning is not None:
-            self._learning.sink.add(self._collector.decide(deciding, observations, masks, chosen))
-        return actions
+        """Actions ``[n_slots, n_trains]``: the only possible one, or where there are several the policy's.
+
+        Of trains whose actions are ``recorded``, those are taken.
+        """
+        mask = self._action_mask.reshape(-1, N_ACTIONS)
+        observations = self._observations.reshape(len(mask), -1)
+        done_then = np.zeros(self._policy_of_train.shape, dtype=np.int64)
+        for slot, actions in (recorded or {}).items():
+            done_then[slot, : len(actions)] = actions
+
+        def choose(deciding: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
+            seen, possible = observations[deciding], mask[deciding]
+            if recorded is None:
+                policy_of_train, epsilon = self._policy_of_train.flat[deciding], self._epsilon.flat[deciding]
+                chosen = act_with_each(self.policies, policy_of_train, seen, possible, epsilon)
+            else:
+                chosen = done_then.flat[deciding]
+            np.add.at(self._action_counts, (deciding // self.n_trains, chosen), 1)
+            if self._learning is not None:
+                self._learning.sink.add(self._collector.decide(deciding, seen, possible, chosen))
+            return chosen
+
+        return choose_actions(mask, choose).reshape(self._policy_of_train.shape)
 
     def _after_step(self, playing: list[int], over: npt.NDArray[np.bool_]) -> None:
         """Books rewards, arrivals and deadlocks."""
@@ -294,7 +232,7 @@ class Rollout:
             state = episode.simulator.state
             n_trains = state.n_trains
             episode.n_steps += 1
-            arrived[slot, :n_trains] = state.state == TrainState.DONE.value
+            arrived[slot, :n_trains] = state.state == DONE
             self.departed[slot, :n_trains] |= state.row >= 0
             stuck[slot, :n_trains] |= deadlocked(state)
             if self._learning is not None:
@@ -338,34 +276,14 @@ class Rollout:
         episode = self._episode(slot)
         state = episode.simulator.state
         n_trains = state.n_trains
-        return EpisodeResult(
-            score=episode.total_reward / (state.max_episode_steps * n_trains),
-            completion=float(self.arrived[slot, :n_trains].mean()),
-            deadlocked=float(self.deadlocked[slot, :n_trains].mean()),
-            never_departed=float((~self.departed[slot, :n_trains]).mean()),
+        return EpisodeResult.of_trains(
+            episode.total_reward,
+            state.max_episode_steps,
+            arrived=self.arrived[slot, :n_trains].copy(),
+            departed=self.departed[slot, :n_trains],
+            deadlocked=self.deadlocked[slot, :n_trains],
             n_steps=episode.n_steps,
-            n_trains=n_trains,
-            n_decisions=int(self._action_counts[slot].sum()),
             action_counts=self._action_counts[slot].copy(),
             policy_of_train=self._policy_of_train[slot, :n_trains].copy(),
-            train_scores=self._train_rewards[slot, :n_trains] / state.max_episode_steps,
-            train_arrived=self.arrived[slot, :n_trains].copy(),
+            train_rewards=self._train_rewards[slot, :n_trains],
         )
-
-
-def act_together(
-    policies: Sequence[Policy],
-    policy_of_train: npt.NDArray[np.int64],
-    observations: npt.NDArray[np.float32],
-    action_mask: npt.NDArray[np.bool_],
-    epsilon: npt.NDArray[np.float64],
-) -> npt.NDArray[np.int64]:
-    """Actions ``[batch]``; each policy is asked once, for all trains that it drives."""
-    if len(policies) == 1:
-        return policies[0].act(observations, action_mask, epsilon)
-    actions = np.empty(len(policy_of_train), dtype=np.int64)
-    by_policy = np.argsort(policy_of_train, kind="stable")
-    for rows in np.split(by_policy, np.flatnonzero(np.diff(policy_of_train[by_policy])) + 1):
-        policy = policies[policy_of_train[rows[0]]]
-        actions[rows] = policy.act(observations[rows], action_mask[rows], epsilon[rows])
-    return actions

@@ -7,9 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reinforcement_learning.playing.reward_shaping import RewardShaping
-
-_FLOATS = ("epsilon", "gamma", "shaping", "arrival_reward", "deadlock_penalty")
+from reinforcement_learning.playing.reward_shaping import RewardWeights, for_each
 
 
 @dataclass(frozen=True)
@@ -22,14 +20,25 @@ class TrainSettings:
 
     epsilon: float | npt.NDArray[np.float64] = 0.0
     policy_of_train: int | npt.NDArray[np.int64] = 0  # which of the rollout's policies
-    shaping: RewardShaping | None = None  # None: what the rollout was made with
+    reward_weights: RewardWeights | None = None  # None: what the rollout was made with
     n_step: int | npt.NDArray[np.int64] | None = None  # None: what the rollout was made with, the largest possible
+
+    def padded(self, n_trains: int, n_places: int) -> "TrainSettings":
+        """Settings for ``n_places`` trains, of which only the first ``n_trains`` are there."""
+        if n_trains == n_places:
+            return self
+
+        def pad(value: Any) -> Any:
+            return value if np.ndim(value) == 0 else np.pad(value, (0, n_places - n_trains), mode="edge")
+
+        weights = self.reward_weights and for_each(pad, self.reward_weights)
+        return TrainSettings(pad(self.epsilon), pad(self.policy_of_train), weights, pad(self.n_step))
 
     def state_dict(self) -> dict[str, Any]:
         """The state for a checkpoint, of settings that leave nothing to the rollout."""
-        assert self.shaping is not None
-        values = {name: getattr(self.shaping, name) for name in _FLOATS[1:]} | {"epsilon": self.epsilon}
-        state: dict[str, Any] = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in values.items()}
+        assert self.reward_weights is not None
+        floats = {"epsilon": self.epsilon, **vars(self.reward_weights)}
+        state: dict[str, Any] = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in floats.items()}
         whole = {"policy_of_train": self.policy_of_train, "n_step": self.n_step}
         return state | {name: torch.as_tensor(value, dtype=torch.int64) for name, value in whole.items()}
 
@@ -37,5 +46,5 @@ class TrainSettings:
     def from_state(cls, state: dict[str, Any]) -> "TrainSettings":
         """The settings whose ``state_dict`` this is."""
         arrays = {name: tensor.numpy() for name, tensor in state.items()}
-        shaping = RewardShaping(**{name: arrays[name] for name in _FLOATS[1:]})
-        return cls(arrays["epsilon"], arrays["policy_of_train"], shaping, arrays["n_step"])
+        own = {name: arrays.pop(name) for name in ("epsilon", "policy_of_train", "n_step")}
+        return cls(reward_weights=RewardWeights(**arrays), **own)

@@ -8,12 +8,13 @@ the remaining time is part of the task, so nothing is bootstrapped beyond it.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from reinforcement_learning.dueling_q_network import N_ACTIONS
 from reinforcement_learning.playing.reward_shaping import Weight
+from utils.simulator.rail_grid import N_ACTIONS
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,14 @@ class Transitions:
         """Those of one policy."""
         rows = self.policy_of_train == policy
         return Transitions(**{name: array[rows] for name, array in vars(self).items()})
+
+
+class TransitionSink(Protocol):
+    """Takes finished transitions; a replay buffer is one."""
+
+    def add(self, transitions: Transitions) -> None:
+        """Takes over some transitions."""
+        ...
 
 
 class TransitionCollector:

@@ -27,7 +27,7 @@ import numpy as np
 from flatland.envs.rail_env import RailEnv
 from numpy.typing import NDArray
 
-from reinforcement_learning.playing.policy import Policy
+from reinforcement_learning.playing.policy import Policy, drive
 from reinforcement_learning.settings.arguments import seconds_to_plan
 from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
 from utils.observation.observer import Observer
@@ -44,9 +44,7 @@ from utils.rules.rule_rollouts import (
     roll_out,
     worth,
 )
-from utils.simulator.action_mask import NOTHING_TO_DECIDE
 from utils.simulator.compiled_simulator import CompiledSimulator, UnsupportedLevel, malfunction_chance
-from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_state import DONE, READY_TO_DEPART, ROW, RailState
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.seeds import Stream, generator
@@ -145,11 +143,11 @@ class Planner:
             self._begun = True
             self._search = _Search.of_level(simulator, self._options, self._clock)
         if self._search is None:
-            return policy_actions(self._policy, self._observer, state)
+            return drive(self._policy, self._observer, state)
         if state.elapsed_steps >= self._next_search and _has_something_to_plan(state):
             self._plan(self._search, state)
         if self.variation is None:
-            return policy_actions(self._policy, self._observer, state)
+            return drive(self._policy, self._observer, state)
         return self._search.actions(state, self.variation)
 
     def _plan(self, search: "_Search", state: RailState) -> None:
@@ -162,18 +160,6 @@ class Planner:
 
 def _has_something_to_plan(state: RailState) -> bool:
     return bool(((state.row >= 0) | (state.state == READY_TO_DEPART)).any())
-
-
-def policy_actions(policy: Policy, observer: Observer, state: RailState) -> NDArray[np.int64]:
-    """The actions, int64 ``[trains]``, of a policy that drives all trains of a level, as in a rollout."""
-    features, mask = observer.observe(state)
-    mask[deadlocked(state)] = NOTHING_TO_DECIDE
-    actions: NDArray[np.int64] = mask.argmax(axis=1)
-    deciding = np.flatnonzero(np.count_nonzero(mask, axis=1) > 1)
-    if len(deciding):
-        actions[deciding] = policy.act(features[deciding], mask[deciding])
-    observer.settle(state, actions)
-    return actions
 
 
 class _Search:

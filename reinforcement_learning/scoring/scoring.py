@@ -17,8 +17,8 @@ from flatland.envs.rail_env import RailEnv
 
 from reinforcement_learning.multi_policy.mapping import PolicyMapping
 from reinforcement_learning.multi_policy.modes import make_mapping
+from reinforcement_learning.playing.episode_result import EpisodeResult, mean_and_standard_error
 from reinforcement_learning.playing.play_levels import (
-    mean_and_standard_error,
     play_by_rule,
     play_each_train_alone,
     play_levels,
@@ -26,7 +26,6 @@ from reinforcement_learning.playing.play_levels import (
     warm_up,
 )
 from reinforcement_learning.playing.policy import Policy
-from reinforcement_learning.playing.rollout import EpisodeResult, Stopwatch
 from reinforcement_learning.saving.checkpointing import CheckpointError, load_policies, load_policy
 from reinforcement_learning.scoring.heuristics import RULES
 from reinforcement_learning.scoring.planning import Planner, PlanningOptions, warm_up_planning
@@ -38,6 +37,7 @@ from utils.observation.observer import Observer
 from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator, save_film
 from utils.simulator.rail_state import RailState
 from utils.simulator.simulator import FlatlandSimulator
+from utils.system.stopwatch import Stopwatch
 
 CEILING = "ceiling"
 PLANNING = " with planning"

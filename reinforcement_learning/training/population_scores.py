@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from reinforcement_learning.multi_policy.population import Population
-from reinforcement_learning.playing.play_levels import evaluation_metrics, play_levels, play_levels_together
-from reinforcement_learning.playing.rollout import EpisodeResult
+from reinforcement_learning.playing.episode_result import EpisodeResult, evaluation_metrics
+from reinforcement_learning.playing.play_levels import play_levels, play_levels_together
 from reinforcement_learning.tracking.metrics import of_policy
 from utils.observation.observer import Observer
 from utils.simulator.simulator import Simulator

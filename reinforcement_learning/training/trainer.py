@@ -26,7 +26,6 @@ from reinforcement_learning.playing.experience import (
     UnfinishedEpisode,
 )
 from reinforcement_learning.playing.play_levels import play_levels_together
-from reinforcement_learning.playing.rollout import Stopwatch
 from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.saving.checkpointing import (
     BEST,
@@ -46,6 +45,7 @@ from utils.levels.level_pool import LEVELS_AHEAD, EvaluationLevels, LevelPool
 from utils.observation.observer import Observer, get_feature_set
 from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator
 from utils.simulator.simulator import FlatlandSimulator
+from utils.system.stopwatch import Stopwatch
 
 
 class Trainer:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from reinforcement_learning.multi_policy.population import Population
-from reinforcement_learning.playing.rollout import EpisodeResult
+from reinforcement_learning.playing.episode_result import EpisodeResult
 from reinforcement_learning.tracking.metrics import of_policy
 
 ACTION_NAMES = ("do_nothing", "left", "forward", "right", "stop")

@@ -21,12 +21,12 @@ from reinforcement_learning.playing.experience import (
     PlayableLevels,
     UnfinishedEpisode,
 )
-from reinforcement_learning.playing.rollout import Stopwatch
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.workers.broadcast import Broadcast, Listener
 from reinforcement_learning.workers.level_queue import LevelQueue
 from reinforcement_learning.workers.round_player import Round, RoundRequest, Task
 from utils.system.child_process import ChildProcess
+from utils.system.stopwatch import Stopwatch
 
 MAX_ENDED_WORKERS = 3  # in a row, without a round between them
 SECONDS_FOR_A_ROUND = 300  # for each policy; a worker that takes longer is taken for dead

@@ -11,7 +11,7 @@ from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.multi_policy.assignment import Assignment, learning_of
 from reinforcement_learning.playing.experience import FinishedEpisode, PlayableLevels
 from reinforcement_learning.playing.policy import Policy
-from reinforcement_learning.playing.rollout import Rollout, Stopwatch
+from reinforcement_learning.playing.rollout import Rollout
 from reinforcement_learning.playing.transitions import Transitions
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.workers.broadcast import News
@@ -19,6 +19,7 @@ from utils.levels.env_configs import resolve_env_config
 from utils.levels.level_pool import LevelPool
 from utils.observation.observer import Observer, get_feature_set
 from utils.system.seeds import Stream, generator
+from utils.system.stopwatch import Stopwatch
 
 TRANSITIONS_IN_ROUND = 256  # of each policy. Some milliseconds of play: large messages, weights that are hardly old
 MAX_STEPS_IN_ROUND = 32  # of all environments, for each policy; where trains seldom decide

@@ -6,8 +6,9 @@ import numpy as np
 from flatland.envs.rail_env import RailEnv
 
 from reinforcement_learning.dddqn_policy import random_possible_actions
+from reinforcement_learning.playing.episode_result import EpisodeResult
 from reinforcement_learning.playing.policy import Policy
-from reinforcement_learning.playing.rollout import EpisodeResult, Learning, Rollout
+from reinforcement_learning.playing.rollout import Learning, Rollout
 from reinforcement_learning.playing.transitions import Transitions
 from utils.observation.observer import Observer, get_feature_set
 from utils.simulator.rail_grid import MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT

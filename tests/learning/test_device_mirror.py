@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_replay_buffer import make_buffer, numbered
 
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer, ReplayBufferError
+from tests.learning.test_replay_buffer import make_buffer, numbered
 
 CPU = torch.device("cpu")
 

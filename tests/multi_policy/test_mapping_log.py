@@ -19,8 +19,8 @@ def test_a_resumed_training_writes_no_line_twice(tmp_path: Path) -> None:
     resumed = MappingLog(tmp_path, 2)
     resumed.add(3, 2, np.array([7, 7]))
     assert rows(resumed) == [
-        {"episode": 1, "level": 0, "policy_of_train": [1, 0]},
-        {"episode": 2, "level": 1, "policy_of_train": [2, 0]},
-        {"episode": 3, "level": 2, "policy_of_train": [7, 7]},
+        {"episode": 1, "level_number": 0, "policy_of_train": [1, 0]},
+        {"episode": 2, "level_number": 1, "policy_of_train": [2, 0]},
+        {"episode": 3, "level_number": 2, "policy_of_train": [7, 7]},
     ]
     assert rows(MappingLog(tmp_path, None)) == []

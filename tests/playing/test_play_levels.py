@@ -8,15 +8,13 @@ import pytest
 from flatland.envs.rail_env import RailEnv
 from flatland.envs.step_utils.states import TrainState
 
+from reinforcement_learning.playing.episode_result import EpisodeResult, evaluation_metrics, mean_and_standard_error
 from reinforcement_learning.playing.play_levels import (
     LEVELS_AT_A_TIME,
-    evaluation_metrics,
-    mean_and_standard_error,
     play_by_rule,
     play_each_train_alone,
     play_levels,
 )
-from reinforcement_learning.playing.rollout import EpisodeResult
 from reinforcement_learning.scoring.heuristics import ShortestPath
 from tests.helpers.playing import ForwardPolicy
 from tests.helpers.rail_envs import shortest_path_action
@@ -29,7 +27,8 @@ TINY = ENV_CONFIGS["Tiny"]
 
 
 def result(score: float, completion: float, n_steps: int, deadlocked: float, never_departed: float) -> EpisodeResult:
-    return EpisodeResult(score, completion, deadlocked, never_departed, n_steps, 2, 1, np.zeros(5, np.int64))
+    of_no_train = np.zeros(0, dtype=bool), np.zeros(0, dtype=np.int64), np.zeros(0)
+    return EpisodeResult(score, completion, deadlocked, never_departed, n_steps, 2, 1, np.zeros(5, int), *of_no_train)
 
 
 def test_metrics_by_hand() -> None:

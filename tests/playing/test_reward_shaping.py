@@ -4,23 +4,23 @@ import numpy as np
 import pytest
 from flatland.envs.rail_env import RailEnv
 
-from reinforcement_learning.playing.reward_shaping import LearningRewards, RewardShaping
+from reinforcement_learning.playing.reward_shaping import LearningRewards, RewardWeights
 from tests.helpers.rail_envs import EAST, WEST, drawn_env, shortest_path_action, sparse_env
 from utils.simulator.rail_state import DONE, RailState, remaining_travel_time
 
 
-def no_terms(gamma: float = 1.0, **terms: float) -> RewardShaping:
-    return RewardShaping(**{"gamma": gamma, "shaping": 0.0, "arrival_reward": 0.0, "deadlock_penalty": 0.0, **terms})
+def no_terms(gamma: float = 1.0, **terms: float) -> RewardWeights:
+    return RewardWeights(**{"gamma": gamma, "shaping": 0.0, "arrival_reward": 0.0, "deadlock_penalty": 0.0, **terms})
 
 
-def learning_rewards(shaping: RewardShaping, state: RailState) -> LearningRewards:
+def learning_rewards(shaping: RewardWeights, state: RailState) -> LearningRewards:
     """The rewards of one environment, at the beginning of its episode."""
     rewards = LearningRewards(shaping, 1, state.n_trains)
     rewards.start(0, state.max_episode_steps, remaining_travel_time(state))
     return rewards
 
 
-def shaped_rewards(env: RailEnv, shaping: RewardShaping, *, own_rewards: bool = False) -> np.ndarray:
+def shaped_rewards(env: RailEnv, shaping: RewardWeights, *, own_rewards: bool = False) -> np.ndarray:
     """Shaped rewards ``[steps, trains]`` of an episode on the shortest paths; the environment's own count if wanted."""
     state = RailState.from_env(env)
     rewards = learning_rewards(shaping, state)

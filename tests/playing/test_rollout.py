@@ -8,8 +8,9 @@ import pytest
 from flatland.envs.rail_env import RailEnv
 from flatland.envs.step_utils.states import TrainState
 
-from reinforcement_learning.playing.reward_shaping import RewardShaping
-from reinforcement_learning.playing.rollout import EpisodeResult, Learning, Rollout
+from reinforcement_learning.playing.episode_result import EpisodeResult
+from reinforcement_learning.playing.reward_shaping import RewardWeights
+from reinforcement_learning.playing.rollout import Learning, Rollout
 from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.playing.transitions import Transitions
 from tests.helpers.playing import (
@@ -27,7 +28,7 @@ from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
 from utils.observation.observer import Observer
 from utils.simulator.simulator import FlatlandSimulator
 
-SHAPING = RewardShaping(gamma=0.99)
+SHAPING = RewardWeights(gamma=0.99)
 
 
 class Recording:
@@ -121,7 +122,7 @@ def test_transitions_lead_to_decisions_or_to_the_end(n_step: int) -> None:
 def test_sum_of_rewards_is_the_score_where_nothing_is_shaped_or_discounted() -> None:
     """Trains that decide from their first possible moment on miss no reward."""
     sink = ListSink()
-    shaping = RewardShaping(gamma=1.0, shaping=0.0, arrival_reward=0.0, deadlock_penalty=0.0)
+    shaping = RewardWeights(gamma=1.0, shaping=0.0, arrival_reward=0.0, deadlock_penalty=0.0)
     result = play(make_env(2), ForwardPolicy(), learning=Learning(sink, shaping))
     assert sink.all("rewards").sum() / result.n_trains == pytest.approx(result.score, rel=1e-5)
 
@@ -129,7 +130,7 @@ def test_sum_of_rewards_is_the_score_where_nothing_is_shaped_or_discounted() -> 
 def test_arrival_is_rewarded_once_for_each_train_that_arrives() -> None:
     for seed in range(20):
         sink = ListSink()
-        shaping = RewardShaping(gamma=1.0, shaping=0.0, arrival_reward=1000.0, deadlock_penalty=0.0)
+        shaping = RewardWeights(gamma=1.0, shaping=0.0, arrival_reward=1000.0, deadlock_penalty=0.0)
         result = play(make_env(seed, "Tiny"), ForwardPolicy(), learning=Learning(sink, shaping))
         assert np.count_nonzero(sink.all("rewards") > 900) == round(result.completion * result.n_trains)
         if result.completion > 0:
@@ -143,7 +144,7 @@ def test_with_a_share_in_the_others_rewards_trains_learn_from_what_comes_after_t
         sums = []
         for team_reward in (0.0, 0.5):
             sink = ListSink()
-            shaping = RewardShaping(gamma=1.0, shaping=0.0, arrival_reward=0.0, deadlock_penalty=0.0)
+            shaping = RewardWeights(gamma=1.0, shaping=0.0, arrival_reward=0.0, deadlock_penalty=0.0)
             learning = Learning(sink, shaping, team_reward=team_reward)
             result = play(make_env(seed, "Tiny"), ForwardPolicy(), learning=learning)
             sums.append(float(sink.all("rewards").sum()))
@@ -162,7 +163,7 @@ def head_on() -> RailEnv:
 
 def test_deadlocked_trains_do_not_decide_and_pay_once() -> None:
     sink, policy = ListSink(), Recording(0)
-    shaping = RewardShaping(gamma=1.0, shaping=0.0, arrival_reward=0.0, deadlock_penalty=1000.0)
+    shaping = RewardWeights(gamma=1.0, shaping=0.0, arrival_reward=0.0, deadlock_penalty=1000.0)
     rollout = begun(head_on(), ForwardPolicy(), learning=Learning(sink, shaping))
     while not rollout.deadlocked.all():
         rollout.step()

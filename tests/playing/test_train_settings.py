@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reinforcement_learning.playing.reward_shaping import LearningRewards, RewardShaping
-from reinforcement_learning.playing.rollout import Learning, Rollout, act_together
+from reinforcement_learning.playing.policy import act_with_each
+from reinforcement_learning.playing.reward_shaping import LearningRewards, RewardWeights
+from reinforcement_learning.playing.rollout import Learning, Rollout
 from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.playing.transitions import TransitionCollector
 from tests.helpers.playing import ListSink, RandomPolicy, play_out
@@ -14,7 +15,7 @@ from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
 from utils.observation.observer import Observer
 from utils.simulator.simulator import FlatlandSimulator
 
-SHAPING = RewardShaping(gamma=0.99)
+SHAPING = RewardWeights(gamma=0.99)
 
 
 class Named:
@@ -36,7 +37,7 @@ def test_each_driver_gets_one_batch_with_all_its_trains_and_no_others(policy_of_
     policies = [Named(number) for number in range(5)]
     ids = np.arange(len(policy_of_train), dtype=np.float32)
     mask = np.ones((len(policy_of_train), 5), dtype=bool)
-    actions = act_together(policies, np.array(policy_of_train), ids[:, np.newaxis], mask, ids / 100)
+    actions = act_with_each(policies, np.array(policy_of_train), ids[:, np.newaxis], mask, ids / 100)
     assert actions.tolist() == policy_of_train
     for policy in policies:
         own = [i for i, number in enumerate(policy_of_train) if number == policy.number]
@@ -99,8 +100,8 @@ def test_terms_of_each_train_are_as_if_it_had_a_collector_of_its_own(seed: int, 
 
 def test_shaping_of_each_train_is_as_if_all_had_it() -> None:
     random = np.random.default_rng(0)
-    weights = [RewardShaping(0.9, 1.0, 2.0, 0.5), RewardShaping(0.99, 3.0, 0.0, 1.5)]
-    mixed = RewardShaping(*(np.array(pair) for pair in zip(*(vars(w).values() for w in weights), strict=True)))
+    weights = [RewardWeights(0.9, 1.0, 2.0, 0.5), RewardWeights(0.99, 3.0, 0.0, 1.5)]
+    mixed = RewardWeights(*(np.array(pair) for pair in zip(*(vars(w).values() for w in weights), strict=True)))
     together = LearningRewards(SHAPING, 1, 2)
     alone = [LearningRewards(weight, 1, 2) for weight in weights]
     remaining = random.uniform(5, 30, 2)
@@ -117,7 +118,7 @@ def test_shaping_of_each_train_is_as_if_all_had_it() -> None:
 
 def test_crew_survives_a_checkpoint() -> None:
     policy_of_train = np.array([1, 0])
-    shaping = RewardShaping(np.array([0.9, 0.99]), np.array([1.0, 2.0]), np.array([0.0, 1.0]), np.array([0.5, 0.25]))
+    shaping = RewardWeights(np.array([0.9, 0.99]), np.array([1.0, 2.0]), np.array([0.0, 1.0]), np.array([0.5, 0.25]))
     train_settings = TrainSettings(np.array([0.1, 0.2]), policy_of_train, shaping, np.array([3, 1]))
     again = TrainSettings.from_state(train_settings.state_dict())
     assert again.shaping is not None

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
+from reinforcement_learning.playing.episode_result import EpisodeResult
 from reinforcement_learning.playing.play_levels import play_by_rule
-from reinforcement_learning.playing.rollout import EpisodeResult
 from reinforcement_learning.scoring.heuristics import RULES, MissingPackageError
 from tests.helpers.rail_envs import sparse_env
 from utils.simulator.simulator import FlatlandSimulator

@@ -5,15 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from reinforcement_learning.playing.episode_result import EpisodeResult
 from reinforcement_learning.playing.play_levels import play_by_rule, play_levels
-from reinforcement_learning.playing.rollout import EpisodeResult
-from reinforcement_learning.scoring.planning import (
-    Planner,
-    PlanningOptions,
-    planning_to_submit,
-    policy_actions,
-)
-from reinforcement_learning.scoring.scoring import planning
+from reinforcement_learning.playing.policy import drive
+from reinforcement_learning.scoring import planning
+from reinforcement_learning.scoring.planning import Planner, PlanningOptions, planning_to_submit
 from tests.helpers.rail_envs import ONE_SPEED, sparse_env
 from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
 from utils.observation.observer import Observer, get_feature_set
@@ -127,7 +123,7 @@ def test_the_deadline_is_kept(seconds: float) -> None:
     planner, searches = Planner(policy, observer(), options, clock), []
     for step in range(25):
         began = clock.now
-        expected = policy_actions(policy, observer(), simulator.state)
+        expected = drive(policy, observer(), simulator.state)
         actions = planner.act(simulator)
         assert clock.now - began <= seconds + 2
         if clock.now > began:
@@ -207,7 +203,7 @@ def test_levels_that_cannot_be_planned_are_played_by_the_policy() -> None:
     simulator = FlatlandSimulator(env)
     planner = Planner(LeastDetourPolicy(), observer(), FEW)
     for _ in range(10):
-        expected = policy_actions(LeastDetourPolicy(), observer(), simulator.state)
+        expected = drive(LeastDetourPolicy(), observer(), simulator.state)
         np.testing.assert_array_equal(planner.act(simulator), expected)
         simulator.step(expected)
     assert planner.variation is None

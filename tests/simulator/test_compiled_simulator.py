@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from tests.helpers.rail_envs import EAST, NORTH, SOUTH, WEST, drawn_env, shortest_path_action, sparse_env
 from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
 from utils.observation.observer import Observer
+from utils.simulator import compiled_simulator
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.rail_state import RailState
-from utils.simulator.simulator import compiled_simulator as rail_simulator
 
 FIELDS = (
     "state",
@@ -282,7 +282,7 @@ def test_skipping_draws_is_drawing_them(bit_generator, n_drawn) -> None:
     skipped = np.random.RandomState(bit_generator(5))
     assert (drawn.rand(n_drawn) == skipped.rand(n_drawn)).all()
     drawn.rand(100_000 - n_drawn % 100_000)
-    rail_simulator._skip_draws(skipped, 100_000 - n_drawn % 100_000)
+    compiled_simulator._skip_draws(skipped, 100_000 - n_drawn % 100_000)
     np.testing.assert_array_equal(drawn.rand(1000), skipped.rand(1000))
     np.testing.assert_array_equal(drawn.randint(20, 51, size=9), [skipped.randint(20, 51) for _ in range(9)])
 

@@ -16,8 +16,8 @@ from flatland.envs.rewards import (
 
 from tests.helpers.rail_envs import sparse_env
 from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.simulator import compiled_simulator
 from utils.simulator.compiled_simulator import CompiledSimulator, UnsupportedLevel, warn_if_flatland_is_unproven
-from utils.simulator.simulator import compiled_simulator as rail_simulator
 
 
 class _OwnStep(RailEnv):
@@ -95,7 +95,7 @@ def test_mid_episodes_that_are_refused() -> None:
 
 def test_another_flatland_is_warned_of_once(monkeypatch) -> None:
     warn_if_flatland_is_unproven.cache_clear()
-    monkeypatch.setattr(rail_simulator, "version", lambda package: "9.9.9")
+    monkeypatch.setattr(compiled_simulator, "version", lambda package: "9.9.9")
     with pytest.warns(UserWarning, match=r"proven equal to flatland-rl .*, but 9\.9\.9 is installed"):
         CompiledSimulator.from_env(sparse_env(seed=1))
     with warnings.catch_warnings():
@@ -106,7 +106,7 @@ def test_another_flatland_is_warned_of_once(monkeypatch) -> None:
 
 def test_the_proven_flatland_is_not_warned_of(monkeypatch) -> None:
     warn_if_flatland_is_unproven.cache_clear()
-    monkeypatch.setattr(rail_simulator, "version", lambda package: rail_simulator.PROVEN_FLATLAND_VERSION)
+    monkeypatch.setattr(compiled_simulator, "version", lambda package: compiled_simulator.PROVEN_FLATLAND_VERSION)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_if_flatland_is_unproven()

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reinforcement_learning.playing.play_levels import evaluation_metrics, play_levels
+from reinforcement_learning.playing.episode_result import evaluation_metrics
+from reinforcement_learning.playing.play_levels import play_levels
 from reinforcement_learning.training.population_scores import PopulationScores, score_population
 from reinforcement_learning.training.trainer import Trainer
 from tests.helpers.playing import ForwardPolicy

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer
-from reinforcement_learning.playing.play_levels import evaluation_metrics, play_levels
+from reinforcement_learning.playing.episode_result import evaluation_metrics
+from reinforcement_learning.playing.play_levels import play_levels
 from reinforcement_learning.saving.checkpointing import BEST, numbered_checkpoint, read_checkpoint
 from reinforcement_learning.training import trainer as trainer_module
 from reinforcement_learning.training.population_scores import PopulationScores, score_population

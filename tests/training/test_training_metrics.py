@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from reinforcement_learning.multi_policy.exchange import KEPT, PERTURBED, REPLACED
-from reinforcement_learning.playing.rollout import EpisodeResult
+from reinforcement_learning.playing.episode_result import EpisodeResult
 from reinforcement_learning.training.reports import exchange_lines, exchange_row
 from reinforcement_learning.training.training_metrics import Smoothed, TrainingMetrics
 from tests.helpers.tiny_training import make_trainer
@@ -26,7 +26,7 @@ def result(policy_of_train: list[int], scores: list[float], arrived: list[bool])
     counts = np.array([1, 0, 6, 2, 1])
     return EpisodeResult(
         float(np.mean(scores)), float(np.mean(arrived)), 0.25, 0.5, 30, n, 10, counts,
-        np.array(policy_of_train), np.array(scores), np.array(arrived),
+        np.array(arrived), np.array(policy_of_train), np.array(scores),
     )  # fmt: skip
 
 
@@ -68,7 +68,10 @@ def test_each_policy_is_told_by_the_trains_that_it_drove(tmp_path):
 
 
 def test_episode_without_a_decision_divides_by_nothing(tmp_path):
-    empty = EpisodeResult(0.0, 0.0, 0.0, 1.0, 0, 1, 0, np.zeros(5, dtype=np.int64))
+    nobody = np.zeros(1, dtype=bool)
+    empty = EpisodeResult.of_trains(
+        0.0, 9, arrived=nobody, departed=nobody, deadlocked=nobody, n_steps=0, action_counts=np.zeros(5, dtype=np.int64)
+    )
     row = TrainingMetrics(make_population(tmp_path, 1)).of_episode(0, empty)
     assert all(row[f"actions/{name}"] == 0.0 for name in ("left", "stop"))
 

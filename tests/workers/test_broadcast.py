@@ -4,11 +4,11 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from test_learner import transitions
 
 from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.workers.broadcast import Broadcast, Listener, News
 from tests.helpers.tiny_training import make_trainer
+from tests.learning.test_learner import transitions
 
 NOTHING = News({}, None, None)
 
