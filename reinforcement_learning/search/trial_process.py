@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from reinforcement_learning.saving.checkpointing import CheckpointError, latest_checkpoint
+from reinforcement_learning.tracking.json_lines_sink import METRICS_FILE
 
-METRICS_FILE = "metrics.jsonl"
 CONSOLE_FILE = "console.log"
 _MAIN = str(Path(__file__).with_name("trial_main.py"))
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")

@@ -8,6 +8,8 @@ from pathlib import Path
 from reinforcement_learning.tracking.metrics import Sink
 from utils.system.files import atomic_write
 
+METRICS_FILE = "metrics.jsonl"
+
 
 class JsonLinesSink(Sink):
     """Appends one JSON object a line: ``{"episode": 12, "training/score": -0.4, ...}``, flushed each line.

@@ -46,17 +46,36 @@ def score_population(
     levels: Callable[[], Iterable[Simulator]],
     n_levels: int,
     observer: Observer,
-    should_stop: Callable[[], bool],
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    between_steps: Callable[[], None] = lambda: None,
 ) -> PopulationScores | None:
-    """Plays the levels, greedily; None where ``should_stop`` has cut that short."""
+    """Plays the levels, greedily.
+
+    Args:
+        population: its policies play.
+        levels: gives the levels, the same each time.
+        n_levels: how many they are.
+        observer: what the policies see.
+        should_stop: asked between steps; True ends the evaluation.
+        between_steps: called as often, for whatever goes on beside the evaluation.
+
+    Returns:
+        The results; None where ``should_stop`` has ended the evaluation.
+    """
+
+    def stops() -> bool:
+        between_steps()
+        return should_stop()
+
     policies = population.evaluation_policies()
     alone = []
     for policy in policies:
-        alone.append(play_levels(levels(), observer, policy, should_stop=should_stop))
+        alone.append(play_levels(levels(), observer, policy, should_stop=stops))
         if len(alone[-1]) < n_levels:
             return None
     if len(policies) == 1:
         return PopulationScores(alone[0], alone)
     policy_of_train = population.mapping.policy_of_train
-    together = play_levels_together(levels(), observer, policies, policy_of_train, should_stop=should_stop)
+    together = play_levels_together(levels(), observer, policies, policy_of_train, should_stop=stops)
     return PopulationScores(together, alone) if len(together) == n_levels else None

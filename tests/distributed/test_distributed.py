@@ -178,7 +178,7 @@ class TestFaults:
 
         stop = Stop(
             (lambda: trainer.episode >= 4, lambda: kill("ray::RolloutActor")),
-            (lambda: trainer.evaluated_episode >= 12, lambda: kill("ray::LearnerActor")),
+            (lambda: trainer.state.evaluated_episode >= 12, lambda: kill("ray::LearnerActor")),
         )
         options = ON_RAY | {"n_episodes": 40, "num_workers": 2, "checkpoint_interval": 6, "save_replay_buffer": True}
         options |= {"learning_rate_end_factor": 0.5}

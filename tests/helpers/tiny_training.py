@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer
+from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.saving.run_folders import RunFolders
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.tracking.metrics import MetricsWriter, Sink
@@ -53,12 +54,22 @@ def run_folders(base: Path) -> RunFolders:
 
 
 def make_trainer(
-    base: Path, *, stop_requested: Callable[[], bool] = lambda: False, sinks: Sequence[Sink] = (), **options: Any
+    base: Path,
+    *,
+    stop_requested: Callable[[], bool] = lambda: False,
+    sinks: Sequence[Sink] = (),
+    log_mapping: bool = False,
+    **options: Any,
 ) -> tuple[Trainer, MemorySink]:
     """A trainer of a small training below ``base``, and the sink that its rows go to, besides ``sinks``."""
-    sink = MemorySink()
-    config = TrainingConfig(**{**SMALL, **options})
-    trainer = Trainer(config, run_folders(base), metrics=MetricsWriter([sink, *sinks]), stop_requested=stop_requested)
+    sink, folders = MemorySink(), run_folders(base)
+    trainer = Trainer(
+        TrainingConfig(**{**SMALL, **options}),
+        folders,
+        metrics=MetricsWriter([sink, *sinks]),
+        mapping_log=MappingLog(folders.output, None) if log_mapping else None,
+        stop_requested=stop_requested,
+    )
     return trainer, sink
 
 

@@ -132,7 +132,7 @@ class TestResume:
         stopped.run()
         content = read_checkpoint(numbered_checkpoint(stopped.folders.checkpoints, stopped.episode))
         (unfinished,) = content["unfinished"]
-        assert (unfinished["env"], unfinished["level"], content["next_level"]) == (0, 0, 1)
+        assert (unfinished["slot"], unfinished["level_number"], content["next_level"]) == (0, 0, 1)
         assert unfinished["actions"].shape == (29, 2)
 
     def test_evaluation_that_was_cut_short_is_done_again(self, tmp_path: Path) -> None:
@@ -230,15 +230,15 @@ class TestSideBySide:
     ) -> None:
         """Episodes are under way at that moment, and their neighbours are over."""
         stopped, first_sink = make_trainer(
-            tmp_path, stop_requested=lambda: stopped.evaluated_episode > 0, **self.OPTIONS
+            tmp_path, stop_requested=lambda: stopped.state.evaluated_episode > 0, **self.OPTIONS
         )
         assert not stopped.run()
-        checkpoint = numbered_checkpoint(stopped.folders.checkpoints, stopped.evaluated_episode)
+        checkpoint = numbered_checkpoint(stopped.folders.checkpoints, stopped.state.evaluated_episode)
         assert read_checkpoint(checkpoint)["unfinished"]
         resumed, later_sink = resume(tmp_path, checkpoint, **self.OPTIONS)
         resumed.run()
         assert_same(state_of(resumed), state_of(uninterrupted[0]))
-        rows = [row for row in first_sink.rows if row["episode"] <= stopped.evaluated_episode]
+        rows = [row for row in first_sink.rows if row["episode"] <= stopped.state.evaluated_episode]
         assert_same(rows + later_sink.rows, uninterrupted[1].rows)
 
     def test_interrupted_again_and_again(self, tmp_path: Path, uninterrupted: tuple[Trainer, MemorySink]) -> None:

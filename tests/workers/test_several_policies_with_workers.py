@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import pytest
 
 from reinforcement_learning.multi_policy.mapping import MappingError
-from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.saving.checkpointing import numbered_checkpoint, read_checkpoint
 from reinforcement_learning.training.trainer import Trainer
 from reinforcement_learning.workers.rollout_workers import RolloutWorkers
@@ -28,16 +27,11 @@ def wrong_later(request: Any) -> list[int]:
     return [0] * (request.n_trains - (request.episode == 5))
 
 
-def logged(trainer: Trainer) -> Trainer:
-    trainer.mapping_log = MappingLog(trainer.folders.output, None)
-    return trainer
-
-
 def policies_by_level(*folders: Path) -> dict[int, list[int]]:
     lines = [line for folder in folders for line in (folder / "output/policy_mapping.jsonl").read_text().splitlines()]
     rows = [json.loads(line) for line in lines]
-    assert len({row["level"] for row in rows}) == len(rows)  # none is played twice
-    return {row["level"]: row["policy_of_train"] for row in rows}
+    assert len({row["level_number"] for row in rows}) == len(rows)  # none is played twice
+    return {row["level_number"]: row["policy_of_train"] for row in rows}
 
 
 def transitions_of(trainer: Trainer) -> list[set[bytes]]:
@@ -60,7 +54,8 @@ def test_same_mapping_and_transitions_whatever_the_number_of_workers_and_whoever
     trainers: list[Trainer] = []
     for n in (0, 2):
         stop = kill_one if n else (lambda: False)
-        trainers.append(logged(make_trainer(tmp_path / str(n), num_workers=n, stop_requested=stop, **options)[0]))
+        folder = tmp_path / str(n)
+        trainers.append(make_trainer(folder, num_workers=n, stop_requested=stop, log_mapping=True, **options)[0])
     assert all(trainer.run() for trainer in trainers)
     assert killed
     local, apart = trainers
@@ -91,8 +86,8 @@ class TestTraining:
 
     @pytest.fixture(scope="class")
     def finished(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, MemorySink]:
-        trainer, sink = make_trainer(tmp_path_factory.mktemp("finished"), **self.OPTIONS)
-        assert logged(trainer).run()
+        trainer, sink = make_trainer(tmp_path_factory.mktemp("finished"), log_mapping=True, **self.OPTIONS)
+        assert trainer.run()
         return trainer, sink
 
     def test_each_policy_learns_from_what_it_has_driven(self, finished: tuple[Trainer, MemorySink]) -> None:
@@ -120,7 +115,7 @@ class TestTraining:
         stops = [lambda: trainer.episode >= 8, stop_after(30), lambda: False]
         checkpoint: Path | None = None
         for folder, stop, n_workers in zip(folders, stops, (2, 0, 1), strict=True):
-            options = self.OPTIONS | {"num_workers": n_workers, "stop_requested": stop}
+            options = self.OPTIONS | {"num_workers": n_workers, "stop_requested": stop, "log_mapping": True}
             if checkpoint is None:
                 trainer = make_trainer(folder, **options)[0]
             else:
@@ -130,7 +125,7 @@ class TestTraining:
                 assert steps == [policy["learning_steps"] for policy in saved["policies"]]
                 assert trainer.population.exchanges == saved["exchanges"]
                 assert len(trainer.population.past_selves.policies) == len(saved["past_selves"]["networks"]) > 0
-            done = logged(trainer).run()
+            done = trainer.run()
             assert done == (folder == folders[-1])
             checkpoint = numbered_checkpoint(trainer.folders.checkpoints, trainer.episode)
         found = policies_by_level(*folders)
