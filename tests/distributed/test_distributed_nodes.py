@@ -80,6 +80,6 @@ def test_lost_node_costs_nothing_but_its_unfinished_episodes(cluster: Any, tmp_p
     content = read_checkpoint(numbered_checkpoint(trainer.folders.checkpoints, trainer.episode))
     epsilons = np.array([row["training/epsilon"] for row in sink.rows if "training/epsilon" in row])
     played = np.round(np.log(epsilons) / np.log(0.999)).astype(int).tolist()
-    begun = [episode["level"] for episode in content["unfinished"]]
+    begun = [episode["level_number"] for episode in content["unfinished"]]
     assert sorted(played + begun) == list(range(content["next_level"]))
     assert content["policies"][0]["learning_steps"] > 0

@@ -116,14 +116,14 @@ def test_shaping_of_each_train_is_as_if_all_had_it() -> None:
         assert found[0].tolist() == [each[0][0, 0], each[1][0, 1]]
 
 
-def test_crew_survives_a_checkpoint() -> None:
+def test_settings_survive_a_checkpoint() -> None:
     policy_of_train = np.array([1, 0])
     shaping = RewardWeights(np.array([0.9, 0.99]), np.array([1.0, 2.0]), np.array([0.0, 1.0]), np.array([0.5, 0.25]))
     train_settings = TrainSettings(np.array([0.1, 0.2]), policy_of_train, shaping, np.array([3, 1]))
     again = TrainSettings.from_state(train_settings.state_dict())
-    assert again.shaping is not None
+    assert again.reward_weights is not None
     for found, wanted in zip(
-        (again.epsilon, again.policy_of_train, again.n_step, *vars(again.shaping).values()),
+        (again.epsilon, again.policy_of_train, again.n_step, *vars(again.reward_weights).values()),
         (train_settings.epsilon, train_settings.policy_of_train, train_settings.n_step, *vars(shaping).values()),
         strict=True,
     ):

@@ -83,9 +83,19 @@ def test_a_new_episode_leaves_nothing_of_the_one_before_and_its_neighbours_as_th
     collector.decide(both, np.array([[1.0], [2.0]], np.float32), mask, both)
     collector.reward(np.array([1.0, 1.0]))
     collector.begin(both[:1])
-    assert collector._next_slot.tolist() == [0, 1]
     finished = collector.finish(both)
     assert (finished.observations.tolist(), finished.rewards.tolist()) == ([[2.0]], [1.0])
+
+
+def test_order_of_transitions_does_not_depend_on_the_episode_before() -> None:
+    used, new = (TransitionCollector(1, N_FEATURES, gamma=0.5, n_step=2) for _ in range(2))
+    decide(used, [0], 0)
+    used.begin(np.arange(1))
+    for collector in (used, new):
+        decide(collector, [0], 1)
+        decide(collector, [0], 2)
+    observations = [collector.finish(np.arange(1)).observations.tolist() for collector in (used, new)]
+    assert observations[0] == observations[1]
 
 
 def test_finished_transitions_are_not_changed_by_what_follows() -> None:

@@ -228,7 +228,7 @@ class TestTraining:
             trainer.run()
         assert len(sink.messages) == MAX_ENDED_WORKERS - 1
         unfinished = read_checkpoint(numbered_checkpoint(tmp_path / "checkpoints", 0))["unfinished"]
-        levels = [episode["level"] for episode in unfinished]
+        levels = [episode["level_number"] for episode in unfinished]
         assert levels == list(range(trainer.experience.next_level))
 
     def test_python_that_cannot_be_started(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
