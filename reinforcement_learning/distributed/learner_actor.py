@@ -84,11 +84,11 @@ class LearnerActor:
         self._learner.hyperparameters = hyperparameters
 
     def save_buffer(self, path: str) -> None:
-        """See ``ReplayBuffer``; the file is written on the learner's machine."""
+        """Saves the replay buffer into a file on this machine."""
         self._learner.buffer.save(path)
 
     def restore_buffer(self, path: str) -> LearnerReport:
-        """See ``ReplayBuffer``."""
+        """Takes over a saved replay buffer, a file on this machine."""
         self._learner.buffer.restore(path)
         return self.report()
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.playing.experience import (
+    Experience,
     ExperienceError,
     FinishedEpisode,
     PlayableLevels,
@@ -37,8 +38,8 @@ class RolloutWorkerError(ExperienceError):
     """The processes that play cannot go on; the message is one sentence."""
 
 
-class RolloutWorkers:
-    """Experience from ``config.num_workers`` processes; see :class:`~.experience.Experience`.
+class RolloutWorkers(Experience):
+    """Experience from ``config.num_workers`` processes.
 
     ``play`` takes one round of one process, or nothing where that is not ready soon. Unfinished episodes are resumed
     from their beginnings. A process that ends is replaced, and its episodes are begun again.
@@ -72,7 +73,6 @@ class RolloutWorkers:
 
     @property
     def next_level(self) -> int:
-        """See :class:`~.experience.Experience`."""
         return self._queue.next_level
 
     @property
@@ -81,7 +81,7 @@ class RolloutWorkers:
         return [worker.process.pid for worker in self._turns]
 
     def play(self) -> list[FinishedEpisode]:
-        """See :class:`~.experience.Experience`.
+        """Takes one round of the process whose turn it is; returns the episodes that have ended in it.
 
         Raises:
             RolloutWorkerError: the processes cannot be started, or end again and again.
@@ -108,24 +108,15 @@ class RolloutWorkers:
             self._stopwatch.seconds[part] += seconds
         return list(done.finished)
 
-    def go_on(self) -> None:
-        """Nothing: a process has its next request before its round is taken."""
-
-    def metrics(self) -> dict[str, float]:
-        """Nothing."""
-        return {}
-
     def unfinished(self) -> list[UnfinishedEpisode]:
-        """See :class:`~.experience.Experience`; the actions are not known here."""
+        # without their actions, which are not known here
         levels = sorted([*self._queue.lost, *(number for worker in self._turns for number in worker.levels)])
         return [UnfinishedEpisode(slot, level_number) for slot, level_number in enumerate(levels)]
 
     def resume(self, next_level: int, unfinished: Sequence[UnfinishedEpisode]) -> None:
-        """See :class:`~.experience.Experience`."""
         self._queue.resume(next_level, (episode.level_number for episode in unfinished))
 
     def close(self) -> None:
-        """Ends all processes."""
         for worker in self._turns:
             worker.process.end()
 
