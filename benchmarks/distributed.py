@@ -138,9 +138,8 @@ def messages(config: TrainingConfig) -> dict[str, Any]:
     import ray
 
     from reinforcement_learning.distributed.learner_actor import LearnerActor
-    from utils.observation.observer import get_feature_set
 
-    n_features = get_feature_set(config.feature_set).n_features
+    n_features = config.features.n_features
     sender = ray.remote(Sender).options(num_cpus=1).remote(n_features)
     # it stores what it gets and never learns
     idle = TrainingConfig(**OPTIONS | {"buffer_min_size": config.buffer_size})

@@ -42,7 +42,6 @@ from reinforcement_learning.tracking.tensorboard_sink import TensorBoardSink
 from reinforcement_learning.tracking.wandb_sink import WandbSink
 from reinforcement_learning.training.summary import announce, sum_up
 from reinforcement_learning.training.trainer import Trainer
-from utils.levels.env_configs import resolve_env_config
 from utils.simulator.compiled_simulator import warn_if_flatland_is_unproven
 from utils.system.interrupts import Interrupts
 
@@ -135,7 +134,7 @@ def _make_sinks(
             project=config.wandb_project,
             run_name=folders.name,
             config=config.as_dict(),
-            tags=[resolve_env_config(config.training_env_config).name, config.feature_set],
+            tags=[config.training_env.name, config.feature_set],
             directory=folders.output,
             run_id=checkpoint["wandb_run_id"] if checkpoint else None,
         )

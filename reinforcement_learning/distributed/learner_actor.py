@@ -13,7 +13,6 @@ from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.learner import LocalLearner
 from reinforcement_learning.playing.transitions import Transitions
 from reinforcement_learning.settings.config import TrainingConfig
-from utils.observation.observer import get_feature_set
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class LearnerActor:
 
     def __init__(self, config: TrainingConfig, index: int, device: str) -> None:
         torch.set_num_threads(config.num_threads)
-        self._learner = LocalLearner(config, get_feature_set(config.feature_set), index, device)
+        self._learner = LocalLearner(config, config.features, index, device)
 
     def learn(self, transitions: Transitions, progress: float) -> LearnerReport:
         """Takes over transitions, and the learning steps that are due for them: no more and no fewer.

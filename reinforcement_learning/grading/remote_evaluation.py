@@ -109,7 +109,7 @@ class _Client(FlatlandRemoteClient):
 
     @property
     def found_errors(self) -> bool:
-        """Whether the grading service has reported an error."""
+        """Whether the evaluator had given up waiting before it took the last command."""
         return self._watchful is not None and self._watchful.found_errors
 
     def _remote_request(self, _request: dict[str, Any], blocking: bool = True) -> Any:

@@ -13,7 +13,6 @@ from reinforcement_learning.multi_policy.mapping import (
     synchronous,
 )
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
-from utils.levels.env_configs import resolve_env_config
 from utils.levels.level_pool import TrainingLevels
 from utils.simulator.rail_state import RailState
 
@@ -72,7 +71,7 @@ def check_mapping(config: TrainingConfig) -> None:
     """
     mapping = make_mapping(config)
     if config.num_policies > 1 and config.policy_mapping not in RULES:
-        levels = TrainingLevels(resolve_env_config(config.training_env_config), config.seed)
+        levels = TrainingLevels(config.training_env, config.seed)
         mapping.policy_of_train(0, RailState.from_env(levels.make(0)))
 
 

@@ -9,7 +9,6 @@ from reinforcement_learning.tracking.json_lines_sink import METRICS_FILE
 from reinforcement_learning.tracking.learning_curve import draw_learning_curve
 from reinforcement_learning.training.reports import report_several_policies
 from reinforcement_learning.training.trainer import Trainer
-from utils.levels.env_configs import resolve_env_config
 from utils.system.files import PROJECT_ROOT
 
 CURVE_FILE = "learning_curve.png"
@@ -25,8 +24,8 @@ def announce(trainer: Trainer, devices: str, notes: Sequence[str]) -> None:
         notes: more sentences that the user should read.
     """
     config, message = trainer.config, trainer.metrics.message
-    training = resolve_env_config(config.training_env_config).name
-    evaluation = resolve_env_config(config.evaluation_env_config).name
+    training = config.training_env.name
+    evaluation = config.evaluation_env.name
     policies = f"{config.num_policies} policies " if config.num_policies > 1 else ""
     message(
         f"Run {trainer.folders.name}: training on {training}, evaluating on {evaluation} every "
@@ -85,7 +84,7 @@ def _what_was_written(trainer: Trainer) -> list[str]:
 
 
 def _draw(trainer: Trainer, curve: Path) -> bool:
-    environment = resolve_env_config(trainer.config.training_env_config).name
+    environment = trainer.config.training_env.name
     title = f"{trainer.folders.name} on {environment}"
     try:
         draw_learning_curve(trainer.folders.output / METRICS_FILE, curve, title)

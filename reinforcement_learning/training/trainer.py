@@ -31,9 +31,8 @@ from reinforcement_learning.training.reports import exchange_lines, exchange_row
 from reinforcement_learning.training.training_metrics import TrainingMetrics
 from reinforcement_learning.training.training_state import BestEvaluation, TrainingState
 from reinforcement_learning.workers.rollout_workers import RolloutWorkers
-from utils.levels.env_configs import resolve_env_config
 from utils.levels.level_pool import LEVELS_AHEAD, EvaluationLevels, LevelPool
-from utils.observation.observer import Observer, get_feature_set
+from utils.observation.observer import Observer
 from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.stopwatch import Stopwatch
@@ -67,20 +66,18 @@ class Trainer:
         self.metrics = metrics or MetricsWriter([])
         self.mapping_log = mapping_log
         self.stop_requested = stop_requested
-        self.feature_set = get_feature_set(config.feature_set)
+        self.feature_set = config.features
         self.observer = Observer(self.feature_set, config.action_mask, config.decision_points, config.safe_moves)
         self.stopwatch = Stopwatch()
         self.level_pool = LevelPool(
-            resolve_env_config(config.training_env_config),
+            config.training_env,
             config.seed,
             config.level_workers,
             end=config.n_episodes,
             n_ahead=max(LEVELS_AHEAD, 2 * config.num_envs),
             warn=self._warn,
         )
-        self.evaluation_levels = EvaluationLevels(
-            resolve_env_config(config.evaluation_env_config), config.seed, config.n_evaluation_episodes
-        )
+        self.evaluation_levels = EvaluationLevels(config.evaluation_env, config.seed, config.n_evaluation_episodes)
         self.population, self.experience = self._make_players(devices)
         self.training_metrics = TrainingMetrics(self.population)
         self.state = TrainingState(

@@ -15,9 +15,8 @@ from reinforcement_learning.playing.rollout import Rollout
 from reinforcement_learning.playing.transitions import Transitions
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.workers.broadcast import News
-from utils.levels.env_configs import resolve_env_config
 from utils.levels.level_pool import LevelPool
-from utils.observation.observer import Observer, get_feature_set
+from utils.observation.observer import Observer
 from utils.system.seeds import Stream, generator
 from utils.system.stopwatch import Stopwatch
 
@@ -62,7 +61,7 @@ class RoundPlayer:
 
     def __init__(self, task: Task) -> None:
         self._config = config = task.config
-        feature_set = get_feature_set(config.feature_set)
+        feature_set = config.features
         self._learning = [self._new_policy() for _ in range(config.num_policies)]
         for p, policy in enumerate(self._learning):
             policy.exploration = generator(config.seed, Stream.EXPLORATION, task.index * config.num_policies + p)
@@ -70,7 +69,7 @@ class RoundPlayer:
         self._assignment = Assignment(config)
         self._hyperparameters: Sequence[Hyperparameters] = [Hyperparameters.of(config)] * config.num_policies
         self._said: list[str] = []
-        environment = resolve_env_config(config.training_env_config)
+        environment = config.training_env
         self._pool = LevelPool(environment, config.seed, task.level_workers, warn=self._said.append)
         self._levels = PlayableLevels(self._pool, config.simulator, warn=self._said.append)
         self._stopwatch = Stopwatch()
@@ -87,7 +86,7 @@ class RoundPlayer:
         self._collected: list[Transitions] = []
 
     def _new_policy(self) -> DDDQNPolicy:
-        feature_set = get_feature_set(self._config.feature_set)
+        feature_set = self._config.features
         return DDDQNPolicy(
             feature_set.n_features,
             self._config.hidden_size,
