@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 MAX_DEPTH, RADIUS, PREDICTED_STEPS = 2, 10, 30
-N_NODES, N_FEATURES, N_ACTIONS = 21, 231, 5
+N_FEATURES, N_ACTIONS = 231, 5
 HIDDEN_SIZE, BATCH_SIZE, UPDATE_EVERY, BUFFER_SIZE = 128, 128, 8, 100_000
 GAMMA, TAU, LEARNING_RATE = 0.99, 0.5e-3, 0.5e-4
 BRANCHES = ("L", "F", "R", "B")
@@ -137,7 +137,7 @@ class ClassicPolicy:
             target.data.copy_(TAU * parameter.data + (1.0 - TAU) * target.data)
 
 
-def train_episode(env: RailEnv, policy: ClassicPolicy, epsilon: float, *, learn: bool = True) -> int:
+def train_episode(env: RailEnv, policy: ClassicPolicy, epsilon: float, *, learn: bool) -> int:
     """One episode in the classic way on a freshly reset environment; returns its steps."""
     builder = tree_builder(env)
     handles = list(range(env.get_num_agents()))

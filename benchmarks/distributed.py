@@ -161,12 +161,12 @@ def messages(config: TrainingConfig) -> dict[str, Any]:
     return result
 
 
-def each(calls: Callable[[], list[Any]], n_batches: int = 9) -> float:
+def each(calls: Callable[[], list[Any]]) -> float:
     """Seconds for each of the calls, which are made at once, as trainings make them."""
     import ray
 
     seconds = []
-    for _ in range(n_batches):
+    for _ in range(9):
         started = time.perf_counter()
         answers = calls()
         ray.wait(answers, num_returns=len(answers), fetch_local=False)

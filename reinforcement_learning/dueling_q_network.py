@@ -9,7 +9,7 @@ from utils.simulator.rail_grid import N_ACTIONS
 class DuelingQNetwork(nn.Module):
     """Two hidden layers, then one stream for the state's value and one for the advantages of the actions."""
 
-    def __init__(self, n_features: int, hidden_size: int, n_actions: int = N_ACTIONS) -> None:
+    def __init__(self, n_features: int, hidden_size: int) -> None:
         super().__init__()
         self.trunk = nn.Sequential(
             nn.Linear(n_features, hidden_size),
@@ -19,7 +19,7 @@ class DuelingQNetwork(nn.Module):
         )
         self.value = nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, 1))
         self.advantage = nn.Sequential(
-            nn.Linear(hidden_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, n_actions)
+            nn.Linear(hidden_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, N_ACTIONS)
         )
 
     def forward(self, observations: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class RayExperience(Experience):
     def __init__(
         self,
         config: TrainingConfig,
-        n_trains: Callable[[], int],
+        n_trains: int,
         learners: Sequence[RemoteLearner],
         past_selves: PastSelves,
         answers: Answers,
@@ -149,7 +149,7 @@ class RayExperience(Experience):
     def _add_rollout(self, n_ended: int = 0) -> None:
         # a resumed training counts on from its level, or its actors would draw the same random numbers again
         self._n_started += 1
-        task = Task(self._config, self._n_trains(), self.next_level + self._n_started, self._config.level_workers)
+        task = Task(self._config, self._n_trains, self.next_level + self._n_started, self._config.level_workers)
         rollout = RemoteRollout(task, Listener(self._broadcast), n_ended)
         self._rollouts.append(rollout)
         self._answers.expect(rollout.started, lambda nothing: rollout.begin(), partial(self._replace, rollout))

@@ -25,7 +25,7 @@ class RemoteRollout:
         asked: when each of the rounds was asked for that it has not played yet.
     """
 
-    def __init__(self, task: Task, listener: Listener, n_ended: int = 0) -> None:
+    def __init__(self, task: Task, listener: Listener, n_ended: int) -> None:
         self.n_ended = n_ended
         self.is_ready = False
         self.levels: list[int] = []

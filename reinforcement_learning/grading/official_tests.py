@@ -28,14 +28,13 @@ _COLUMNS = (
 )
 
 
-def write_tests(folder: Path, configs: Sequence[EnvConfig], n_levels: int, first_seed: int = 0) -> list[Path]:
-    """Makes a test of each configuration; the seeds of levels go on from test to test.
+def write_tests(folder: Path, configs: Sequence[EnvConfig], n_levels: int) -> list[Path]:
+    """Makes a test of each configuration; the seeds of levels begin at 0 and go on from test to test.
 
     Args:
         folder: where to; made where it does not exist.
         configs: the tests, ``Test_00`` and on.
         n_levels: levels of each test.
-        first_seed: seed of the first level of all.
 
     Returns:
         The environments, in the order in which they are graded.
@@ -47,7 +46,7 @@ def write_tests(folder: Path, configs: Sequence[EnvConfig], n_levels: int, first
     paths = []
     for test, config in enumerate(configs):
         for level in range(n_levels):
-            seed = first_seed + len(rows)
+            seed = len(rows)
             path = folder / f"Test_{test:02}" / f"Level_{level}.pkl"
             path.parent.mkdir(parents=True, exist_ok=True)
             RailEnvPersister.save(make_rail_env(config, seed), str(path))

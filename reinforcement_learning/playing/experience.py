@@ -123,9 +123,10 @@ class PlayableLevels:
             pass  # it can be played all the same
         return None
 
+    @property
     def n_trains(self) -> int:
         """The number of trains in a level."""
-        return self.pool.levels.make(0).get_num_agents()
+        return self.pool.levels.config.n_agents
 
     def _say_fallback(self, error: UnsupportedLevel) -> None:
         if not self._fell_back:
@@ -203,7 +204,7 @@ class LocalExperience(Experience):
         rollout = Rollout(
             self._observer,
             self._policies,
-            self._levels.n_trains(),
+            self._levels.n_trains,
             n_slots=max([self._n_slots, *(episode.slot + 1 for episode in self._resumed)]),
             learning=self._learning,
             stopwatch=self._stopwatch,

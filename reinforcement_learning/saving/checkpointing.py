@@ -159,15 +159,12 @@ def stored_feature_set(content: dict[str, Any], path: str | Path) -> FeatureSet:
     return known
 
 
-def load_policy(
-    path: str | Path, policy_index: int | None = None, device: str | torch.device = "cpu"
-) -> tuple[GreedyPolicy, Observer]:
-    """A trained policy and the observer that goes with it, ready to play.
+def load_policy(path: str | Path, policy_index: int | None = None) -> tuple[GreedyPolicy, Observer]:
+    """A trained policy and the observer that goes with it, ready to play on the CPU.
 
     Args:
         path: a checkpoint of a training, or an exported one.
         policy_index: which of the checkpoint's policies, from 0 on; None: the one with the best newest evaluation.
-        device: where the network is to live.
 
     Raises:
         CheckpointError: the checkpoint cannot be used, or has no policy of that number.
@@ -181,19 +178,17 @@ def load_policy(
     if not 0 <= policy_index < n_policies:
         held = f"policies 0 to {n_policies - 1}" if n_policies > 1 else "one policy, number 0"
         raise CheckpointError(f"{path} holds {held}, but --policy_index is {policy_index}.")
-    return _policy_of(content, path, device, policy_index), _observer_of(content, path)
+    return _policy_of(content, path, policy_index), _observer_of(content, path)
 
 
-def load_policies(
-    path: str | Path, device: str | torch.device = "cpu"
-) -> tuple[list[GreedyPolicy], Observer, TrainingConfig]:
+def load_policies(path: str | Path) -> tuple[list[GreedyPolicy], Observer, TrainingConfig]:
     """All policies of a checkpoint, the observer that goes with them, and the configuration, which maps them.
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
     """
     content = read_checkpoint(path, to_resume=False)
-    policies = [_policy_of(content, path, device, index) for index in range(len(content["policies"]))]
+    policies = [_policy_of(content, path, index) for index in range(len(content["policies"]))]
     try:
         config = make_config({}, content["config"])
     except ConfigError as error:
@@ -201,14 +196,14 @@ def load_policies(
     return policies, _observer_of(content, path), config
 
 
-def _policy_of(content: dict[str, Any], path: str | Path, device: str | torch.device, index: int) -> GreedyPolicy:
+def _policy_of(content: dict[str, Any], path: str | Path, index: int) -> GreedyPolicy:
     n_features = stored_feature_set(content, path).n_features
-    network = DuelingQNetwork(n_features, content["config"]["hidden_size"]).to(device)
+    network = DuelingQNetwork(n_features, content["config"]["hidden_size"])
     try:
         network.load_state_dict(content["policies"][index]["average_network"])
     except (RuntimeError, KeyError) as error:
         raise CheckpointError(f"{path} holds a network of another shape than its configuration says.") from error
-    return GreedyPolicy(network, torch.device(device))
+    return GreedyPolicy(network, torch.device("cpu"))
 
 
 def _observer_of(content: dict[str, Any], path: str | Path) -> Observer:

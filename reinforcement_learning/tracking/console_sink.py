@@ -11,6 +11,8 @@ from typing import Any
 
 from reinforcement_learning.tracking.metrics import Sink
 
+_SECONDS_BETWEEN_LINES = 20.0  # of training, where there is no bar
+
 
 class ConsoleSink(Sink):
     """A progress bar where standard error is a terminal, plain lines now and then where it is not.
@@ -20,22 +22,14 @@ class ConsoleSink(Sink):
     Args:
         total_episodes: the episode number at which training ends.
         start_episode: the episodes already behind us when resuming; they do not count towards the rate.
-        seconds_between_lines: without a bar, training prints no more than one line in that many seconds.
         progress_bar: False prints plain lines on a terminal, too.
     """
 
     shows_messages = True
 
-    def __init__(
-        self,
-        total_episodes: int,
-        start_episode: int = 0,
-        seconds_between_lines: float = 20.0,
-        progress_bar: bool = True,
-    ) -> None:
+    def __init__(self, total_episodes: int, start_episode: int = 0, progress_bar: bool = True) -> None:
         self._total = total_episodes
         self._start = start_episode
-        self._interval = seconds_between_lines
         self._started_at = time.monotonic()
         self._last_line_at = self._started_at
         self._bar: Any = None
@@ -56,7 +50,7 @@ class ConsoleSink(Sink):
             # tqdm draws ten times a second at most, whatever the number of updates.
             self._bar.set_postfix_str(format_training(metrics), refresh=False)
             self._bar.update(max(0, episode - self._bar.n))
-        elif episode >= self._total or time.monotonic() - self._last_line_at >= self._interval:
+        elif episode >= self._total or time.monotonic() - self._last_line_at >= _SECONDS_BETWEEN_LINES:
             self._last_line_at = time.monotonic()
             self.message(f"episode {episode}/{self._total}: {format_training(metrics)}, {self._rate(episode)}")
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,11 @@ _Floats = NDArray[np.float64]
 _TRAINING_COLOUR = "#8fb3d9"
 _EVALUATION_COLOUR = "#c8442c"
 _EPSILON_COLOUR = "#7a7a7a"
-_REFERENCE_COLOURS = ("#2e7d4f", "#7b4fa3", "#b8860b", "#4a6572", "#a0527f")
 # More points than pixels only make the file slow to draw; the curve keeps every n-th row.
 _MAX_POINTS = 2000
 
 
-def draw_learning_curve(
-    jsonl_path: str | Path,
-    png_path: str | Path,
-    title: str,
-    reference_lines: Mapping[str, float] | None = None,
-    completion_reference_lines: Mapping[str, float] | None = None,
-) -> None:
+def draw_learning_curve(jsonl_path: str | Path, png_path: str | Path, title: str) -> None:
     """Draws score, completion and epsilon over episodes into a PNG, written beside and renamed.
 
     Evaluation means come with a band of one standard error where the row tells the number of evaluation episodes
@@ -37,8 +29,6 @@ def draw_learning_curve(
         jsonl_path: a file of JSON lines as ``JsonLinesSink`` writes it. Lines that are no whole row are skipped.
         png_path: the picture; folders above it are made.
         title: text above the picture.
-        reference_lines: label to score: horizontal lines to compare with, such as a rule-based policy.
-        completion_reference_lines: the same for completion, as fractions 0 to 1.
 
     Raises:
         OSError: the file cannot be read or the picture not written.
@@ -47,7 +37,7 @@ def draw_learning_curve(
     rows = _read_rows(Path(jsonl_path))
     if not rows:
         raise ValueError(f"{jsonl_path} holds no row of metrics to draw")
-    figure = _draw(rows, title, reference_lines or {}, completion_reference_lines or {})
+    figure = _draw(rows, title)
     with atomic_write(png_path) as file:
         figure.savefig(file, format="png")
 
@@ -65,9 +55,7 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _draw(
-    rows: list[dict[str, Any]], title: str, score_lines: Mapping[str, float], completion_lines: Mapping[str, float]
-) -> Any:
+def _draw(rows: list[dict[str, Any]], title: str) -> Any:
     # Figure and canvas without pyplot: no global state, no display, nothing to close.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -76,8 +64,8 @@ def _draw(
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=13)
     score, completion, epsilon = figure.subplots(3, 1, sharex=True, height_ratios=(5, 5, 1))
-    _draw_panel(score, rows, "score", "scores", score_lines, "normalized score", ".3f")
-    _draw_panel(completion, rows, "completion", "completions", completion_lines, "completion", ".1%")
+    _draw_panel(score, rows, "score", "normalized score")
+    _draw_panel(completion, rows, "completion", "completion")
     _format_completion_axis(completion)
     _draw_epsilon(epsilon, rows)
     return figure
@@ -99,30 +87,17 @@ def _thin(x: _Floats, y: _Floats) -> tuple[_Floats, _Floats]:
     return x[::stride], y[::stride]
 
 
-def _draw_panel(
-    axes: Any,
-    rows: list[dict[str, Any]],
-    training_name: str,
-    evaluation_name: str,
-    reference_lines: Mapping[str, float],
-    label: str,
-    reference_format: str,
-) -> None:
-    x, y = _thin(*_series(rows, f"training/smoothed_{training_name}"))
+def _draw_panel(axes: Any, rows: list[dict[str, Any]], name: str, label: str) -> None:
+    x, y = _thin(*_series(rows, f"training/smoothed_{name}"))
     if len(x):
         axes.plot(x, y, color=_TRAINING_COLOUR, linewidth=1.0, label="training, smoothed (with exploration)")
-    x, mean, band, band_name = _evaluation_band(rows, evaluation_name)
+    x, mean, band, band_name = _evaluation_band(rows, f"{name}s")
     if len(x):
         # Single points are seen only with a marker; hundreds of markers would hide the line.
         marker = "o" if len(x) <= 60 else None
         text = f"evaluation, mean{band_name}"
         axes.plot(x, mean, color=_EVALUATION_COLOUR, linewidth=1.6, marker=marker, markersize=3.5, label=text)
         axes.fill_between(x, mean - band, mean + band, color=_EVALUATION_COLOUR, alpha=0.15, linewidth=0)
-    for index, (name, value) in enumerate(reference_lines.items()):
-        colour = _REFERENCE_COLOURS[index % len(_REFERENCE_COLOURS)]
-        axes.axhline(
-            value, color=colour, linewidth=1.1, linestyle=(0, (5, 3)), label=f"{name} ({value:{reference_format}})"
-        )
     axes.set_ylabel(label)
     _style(axes)
     if axes.get_legend_handles_labels()[0]:

@@ -59,11 +59,6 @@ class MetricsWriter:
         self._sinks = list(sinks)
         self._closed = False
 
-    @property
-    def sinks(self) -> tuple[Sink, ...]:
-        """The sinks that still work."""
-        return tuple(self._sinks)
-
     def log(self, episode: int, metrics: Mapping[str, float]) -> None:
         """Logs one row. Values are anything that ``float()`` takes (numpy scalars, one-element tensors).
 

@@ -25,6 +25,10 @@ _BEST_OF = (
     "evaluation/smoothed_completion",
 )
 
+_SECONDS_FOR_AN_ANSWER = 5.0  # of W&B's server; where none comes the run is offline
+# Seconds: for a server that answers to begin a run, and for uploads at the end. The rest is left for ``wandb sync``.
+_TIMEOUTS = {"init_timeout": 30.0, "finish_timeout": 120.0}
+
 
 class WandbSink(Sink):
     """A Weights & Biases run, online where there is a key or ``WANDB_MODE`` says so, else offline. Never asks.
@@ -37,11 +41,8 @@ class WandbSink(Sink):
         run_name: name shown for the run; None lets W&B choose.
         config: the settings of the training, plain values.
         tags: labels of the run.
-        directory: where the folder ``wandb/`` is made; None leaves it to ``WANDB_DIR`` or the working directory.
+        directory: where the folder ``wandb/`` is made, unless ``WANDB_DIR`` says where.
         run_id: the id of an earlier run to go on with; left out of account under a sweep, which brings its own.
-        entity: user or team; None is the account's default.
-        init_timeout: seconds to wait for a server that answers; one that does not answer costs a few seconds only.
-        finish_timeout: seconds to wait for uploads at the end. What is not uploaded stays on disk for ``wandb sync``.
     """
 
     def __init__(
@@ -49,27 +50,21 @@ class WandbSink(Sink):
         project: str,
         run_name: str | None,
         config: Mapping[str, Any],
-        tags: Sequence[str] = (),
-        directory: str | Path | None = None,
+        tags: Sequence[str],
+        directory: str | Path,
         run_id: str | None = None,
-        entity: str | None = None,
-        init_timeout: float = 30.0,
-        finish_timeout: float = 120.0,
     ) -> None:
-        if os.environ.get("WANDB_DIR"):
-            directory = None
         in_sweep = bool(os.environ.get("WANDB_SWEEP_ID"))
         arguments: dict[str, Any] = {
             "project": None if in_sweep else project,
-            "entity": None if in_sweep else entity,
             "name": run_name,
             "config": dict(config),
             "tags": list(tags),
-            "dir": None if directory is None else str(directory),
+            "dir": None if os.environ.get("WANDB_DIR") else str(directory),
         }
         if run_id is not None and not in_sweep:
             arguments.update(id=run_id, resume="allow")
-        self._run = _start_run(arguments, {"init_timeout": init_timeout, "finish_timeout": finish_timeout})
+        self._run = _start_run(arguments)
         self._best: dict[str, float] = {}
         if self._run is not None:
             # A step metric, not step=: rows whose step goes back would be lost without a word.
@@ -84,11 +79,6 @@ class WandbSink(Sink):
     def run_id(self) -> str | None:
         """The id that a resumed training needs to go on in the same run; None where W&B keeps nothing."""
         return None if self._run is None or self._run.disabled else str(self._run.id)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The settings as W&B holds them: a sweep's values have won over those given. Empty without a run."""
-        return {} if self._run is None else dict(self._run.config.items())
 
     def log(self, episode: int, metrics: Mapping[str, float]) -> None:
         """Logs the finite metrics of an episode and keeps the best evaluation in the run's summary."""
@@ -133,7 +123,7 @@ def _best_key(name: str) -> str:
     return f"{name}_best"
 
 
-def _start_run(arguments: dict[str, Any], timeouts: dict[str, float]) -> Any:
+def _start_run(arguments: dict[str, Any]) -> Any:
     """Starts a run online or offline, whichever works, or returns None. Never asks and never raises."""
     try:
         import wandb
@@ -142,7 +132,7 @@ def _start_run(arguments: dict[str, Any], timeouts: dict[str, float]) -> Any:
             Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
         mode = _choose_mode(wandb)
         # quiet: its closing table would push the summary of the training, with what to type next, off the screen
-        settings = wandb.Settings(quiet=True, **timeouts)
+        settings = wandb.Settings(quiet=True, **_TIMEOUTS)
     except Exception as error:
         _say(f"W&B cannot be used ({type(error).__name__}: {error}); training goes on without it.")
         return None
@@ -179,10 +169,10 @@ def _choose_mode(wandb: Any) -> Any:
     return None
 
 
-def _answers(url: str, timeout: float = 5.0) -> bool:
+def _answers(url: str) -> bool:
     """Whether a server answers at all. init would try for its time-out and then half a minute more."""
     try:
-        urllib.request.urlopen(url, timeout=timeout).close()
+        urllib.request.urlopen(url, timeout=_SECONDS_FOR_AN_ANSWER).close()
     except urllib.error.HTTPError:
         return True
     except urllib.error.URLError as error:

@@ -13,19 +13,13 @@ from reinforcement_learning.tracking.metrics import of_policy
 ACTION_NAMES = ("do_nothing", "left", "forward", "right", "stop")
 _SMOOTHED = ("training/score", "training/completion", "evaluation/score", "evaluation/completion")
 _SMOOTHED_OF_POLICY = _SMOOTHED[:2]
+_WEIGHT_OF_THE_PAST = 0.9  # in smoothed values
 
 
 class Smoothed:
-    """Exponential smoothing as in the classic starter kit: ``0.9 * smoothed + 0.1 * value``, from the first value on.
+    """The classic kit's exponential smoothing: ``0.9 * smoothed + 0.1 * value``, from the first value on."""
 
-    Args:
-        factor: the weight of the past, in [0, 1).
-    """
-
-    def __init__(self, factor: float = 0.9) -> None:
-        if not 0.0 <= factor < 1.0:
-            raise ValueError(f"factor must lie in [0, 1), got {factor}")
-        self._factor = factor
+    def __init__(self) -> None:
         self._value: float | None = None
 
     @property
@@ -37,19 +31,16 @@ class Smoothed:
         """Takes a value and returns the smoothed one. A NaN (nothing measured) leaves the smoothed value alone."""
         if not math.isnan(value):
             past = float(value) if self._value is None else self._value
-            self._value = self._factor * past + (1.0 - self._factor) * float(value)
+            self._value = _WEIGHT_OF_THE_PAST * past + (1.0 - _WEIGHT_OF_THE_PAST) * float(value)
         return self.value
 
     def state_dict(self) -> dict[str, float | None]:
         """The state for a checkpoint."""
-        return {"factor": self._factor, "value": self._value}
+        return {"value": self._value}
 
     def load_state_dict(self, state: Mapping[str, float | None]) -> None:
-        """Takes up the state of a checkpoint, the factor included."""
-        factor, value = state["factor"], state["value"]
-        if factor is None:
-            raise ValueError("the state of a Smoothed has no factor")
-        self._factor = float(factor)
+        """Takes up the state of a checkpoint."""
+        value = state["value"]
         self._value = None if value is None else float(value)
 
 
@@ -65,7 +56,7 @@ class TrainingMetrics:
         names = list(_SMOOTHED)
         if len(population) > 1:
             names += [of_policy(p, name) for p in range(len(population)) for name in _SMOOTHED_OF_POLICY]
-        self.smoothed = {name: Smoothed(0.9) for name in names}
+        self.smoothed = {name: Smoothed() for name in names}
 
     def of_episode(self, level: int, result: EpisodeResult) -> dict[str, float]:
         """The row of a finished training episode."""

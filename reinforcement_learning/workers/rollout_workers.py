@@ -75,11 +75,6 @@ class RolloutWorkers(Experience):
     def next_level(self) -> int:
         return self._queue.next_level
 
-    @property
-    def pids(self) -> list[int]:
-        """The numbers of the processes."""
-        return [worker.process.pid for worker in self._turns]
-
     def play(self) -> list[FinishedEpisode]:
         """Takes one round of the process whose turn it is; returns the episodes that have ended in it.
 
@@ -127,7 +122,7 @@ class RolloutWorkers(Experience):
     def _new_worker(self) -> "_Worker":
         # a resumed training counts on from its level, or its workers would draw the same random numbers again
         self._n_started += 1
-        task = Task(self._config, self._levels.n_trains(), self.next_level + self._n_started)
+        task = Task(self._config, self._levels.n_trains, self.next_level + self._n_started)
         try:
             worker = _Worker(task, Listener(self._broadcast), self._answers)
         except OSError as error:

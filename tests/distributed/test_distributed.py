@@ -15,6 +15,7 @@ from reinforcement_learning.saving.checkpointing import load_policies, numbered_
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.tracking.tensorboard_sink import layout
 from reinforcement_learning.training.trainer import Trainer
+from tests.helpers.processes import pids_of
 from tests.helpers.tiny_training import UNGUIDED, MemorySink, make_trainer, stop_after
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
@@ -77,11 +78,6 @@ def saved_transitions(trainer: Trainer) -> list[list[bytes]]:
             arrays = [saved[name] for name in ("observations", "actions", "rewards", "discounts", "next_observations")]
         buffers.append(sorted(b"".join(row.tobytes() for row in rows) for rows in zip(*arrays, strict=True)))
     return buffers
-
-
-def pids_of(kind: str) -> list[int]:
-    children = psutil.Process().children(recursive=True)
-    return [process.pid for process in children if any(kind in part for part in process.cmdline())]
 
 
 class Stop:
@@ -149,7 +145,7 @@ class TestResume:
         assert any(len(episode["actions"]) for episode in content["unfinished"])
 
         on_ray, ray_sink = make_trainer(tmp_path, stop_requested=lambda: on_ray.episode >= 18, **options)
-        on_ray.load_state_dict(content)
+        on_ray.state.load_state_dict(content)
         learner_of(on_ray).buffer.restore(content["replay_buffers"][0])
         assert len(learner_of(on_ray).buffer) == len(first.population.learners[0].buffer)
         assert not on_ray.run()
@@ -159,7 +155,7 @@ class TestResume:
         content = read_checkpoint(numbered_checkpoint(on_ray.folders.checkpoints, on_ray.episode))
         assert content["policies"][0]["learning_steps"] == steps[1]
         last, last_sink = make_trainer(tmp_path, **options | {"async_rl": False})
-        last.load_state_dict(content)
+        last.state.load_state_dict(content)
         last.population.learners[0].buffer.restore(content["replay_buffers"][0])
         assert last.run()
         assert last.population.learners[0].policy.learning_steps > steps[1]

@@ -11,13 +11,13 @@ from utils.levels.env_configs import ENV_CONFIGS, SavedEnv, make_rail_env
 
 def test_levels_are_those_of_their_seeds(tmp_path: Path) -> None:
     names = ("Tiny", "Round2_Test_00")
-    paths = write_tests(tmp_path / "made", [ENV_CONFIGS[name] for name in names], n_levels=2, first_seed=7)
+    paths = write_tests(tmp_path / "made", [ENV_CONFIGS[name] for name in names], n_levels=2)
     with (tmp_path / "made" / METADATA).open() as file:
         rows = list(csv.DictReader(file))
     assert [f"{row['test_id']}/{row['env_id']}.pkl" for row in rows] == [
         str(path.relative_to(tmp_path / "made")) for path in paths
     ]
-    assert [row["seed"] for row in rows] == ["7", "8", "9", "10"]
+    assert [row["seed"] for row in rows] == ["0", "1", "2", "3"]
     assert [row["malfunction_interval"] for row in rows] == ["0", "0", "540", "540"]
     for path, row, name in zip(paths, rows, np.repeat(names, 2), strict=True):
         saved, made = make_rail_env(SavedEnv(path), 0), make_rail_env(ENV_CONFIGS[name], int(row["seed"]))

@@ -7,7 +7,7 @@ from flatland.envs.rail_env_action import RailEnvActions
 from reinforcement_learning.scoring.planning import Planner, PlanningOptions
 from reinforcement_learning.submission import ObservationBuilder, Policy
 from tests.helpers.playing import begun
-from tests.helpers.rail_envs import play, sparse_env
+from tests.helpers.rail_envs import EAST, WEST, drawn_env, sparse_env
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_state import RailState
 from utils.simulator.simulator import FlatlandSimulator
@@ -47,18 +47,20 @@ def test_planned_actions_are_those_of_an_evaluation(monkeypatch: pytest.MonkeyPa
 
 
 def test_deadlocked_trains_do_nothing() -> None:
-    builder = ObservationBuilder()
-    env = sparse_env(2, n_agents=20, obs_builder=builder)
-    stuck = np.zeros(20, dtype=bool)
-    for _ in play(env, seed=1, random_share=0.0):
-        stuck = deadlocked(RailState.from_env(env))
-        if stuck.sum() > 3:
-            break
-    assert stuck.any()
-    handles = list(range(20))
-    actions = Policy().act_many(handles, list(builder.get_many(handles).values()))
-    assert {actions[handle] for handle in np.flatnonzero(stuck)} == {RailEnvActions.DO_NOTHING}
-    assert len(set(actions.values())) > 1
+    """Two trains are face to face, a third one has a track to itself."""
+    track = "<---------->"
+    trains = [(((0, 4), EAST), (0, 10)), (((0, 7), WEST), (0, 1)), (((2, 1), EAST), (2, 10))]
+    env, builder = drawn_env([track, " " * 12, track], trains), ObservationBuilder()
+    builder.reset(env)
+    for _ in range(6):
+        env.step(dict.fromkeys(range(3), RailEnvActions.MOVE_FORWARD))
+    assert deadlocked(RailState.from_env(env)).tolist() == [True, True, False]
+    actions = Policy().act_many([0, 1, 2], list(builder.get_many([0, 1, 2]).values()))
+    assert list(actions.values()) == [
+        RailEnvActions.DO_NOTHING,
+        RailEnvActions.DO_NOTHING,
+        RailEnvActions.MOVE_FORWARD,
+    ]
 
 
 def test_one_train_by_itself() -> None:

@@ -57,6 +57,11 @@ class TestRegistry:
         assert sorted(ENV_CONFIGS) == sorted(["Test_0", "Test_1", "Test_2", "Tiny", *official])
         assert all(config.name == name for name, config in ENV_CONFIGS.items())
 
+    @pytest.mark.parametrize("name", ["Tiny", "Test_0", "Test_1", "Test_2", "Round2_Test_00"])
+    def test_every_level_has_as_many_trains_as_its_configuration_says(self, name: str) -> None:
+        for seed in range(3):
+            assert make_rail_env(ENV_CONFIGS[name], seed).get_num_agents() == ENV_CONFIGS[name].n_agents
+
     def test_sizes_of_the_largest_official_configuration(self) -> None:
         config = ENV_CONFIGS["Round2_Test_14"]
         assert (config.n_agents, config.width, config.height, config.n_cities) == (425, 158, 158, 41)
@@ -205,6 +210,9 @@ class TestSavedEnv:
         graded, _ = RailEnvPersister.load_new(saved_file)
         graded.reset(True, True, random_seed=1001)
         assert lockstep(graded, make_rail_env(SavedEnv(saved_file), 1001)) > 0
+
+    def test_knows_its_number_of_trains(self, saved_file: Path) -> None:
+        assert SavedEnv(saved_file).n_agents == make_rail_env(SavedEnv(saved_file), 0).get_num_agents() == 5
 
     def test_intermediate_stops(self, tmp_path: Path) -> None:
         original = line_of_three_stops(3)

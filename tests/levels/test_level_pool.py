@@ -16,6 +16,7 @@ import psutil
 import pytest
 from flatland.envs.persistence import RailEnvPersister
 
+from tests.helpers.processes import LEVEL_WORKER, pids_of, wait_until_ready
 from tests.helpers.rail_envs import sparse_env
 from tests.helpers.simulator_equality import assert_same_in_play
 from utils.levels import level_pool, level_process
@@ -58,7 +59,7 @@ class Pool:
     def start(self, k: int = 0) -> None:
         """Asks for a level, so that the processes start, and waits for them."""
         self.check(k)
-        self.pool.wait_until_ready()
+        wait_until_ready(self.pool)
 
     def check(self, *numbers: int) -> None:
         """Asks for levels and plays each beside the one that is made the plain way."""
@@ -87,7 +88,7 @@ class TestLevelPool:
         with Pool(TEST_0, n_workers=0) as pool:
             pool.check(4, 5, 2)
             assert pool.made_here == [4, 5, 2]
-            assert pool.pool.pids == []
+            assert pids_of(LEVEL_WORKER) == []
 
     @pytest.mark.parametrize(("name", "n_workers"), [("Tiny", 2), ("Test_1", 1), ("Round2_Test_00", 1)])
     def test_levels_are_those_of_the_plain_way(self, name: str, n_workers: int) -> None:
@@ -96,14 +97,14 @@ class TestLevelPool:
             pool.check(*range(6, 12))
             # The first before a process was ready, the second before it was asked for.
             assert set(pool.made_here) <= {5, 6}
-            assert len(pool.pool.pids) == n_workers
+            assert len(pids_of(LEVEL_WORKER)) == n_workers
             assert pool.warnings == []
 
     def test_first_levels_do_not_wait_for_the_processes(self) -> None:
         with Pool(TINY) as pool:
             pool.check(0, 1)
             assert pool.made_here == [0, 1]
-            assert pool.pool._workers.n_starting == 1
+            assert len(pids_of(LEVEL_WORKER)) == 1
 
     def test_any_order(self) -> None:
         with Pool(TINY) as pool:
@@ -160,7 +161,7 @@ main()
             for k in range(3):
                 with pytest.raises(ValueError, match="Cannot fit more than one city"):
                     pool.pool.simulator(k)
-                pool.pool.wait_until_ready()
+                wait_until_ready(pool.pool)
             assert len(pool.warnings) == 1
             assert "Cannot fit more than one city" in pool.warnings[0]
 
@@ -169,7 +170,7 @@ class TestProcesses:
     def test_are_light_and_alone(self) -> None:
         with Pool(TINY) as pool:
             pool.start()
-            (pid,) = pool.pool.pids
+            (pid,) = pids_of(LEVEL_WORKER)
             process = psutil.Process(pid)
             assert not any("torch" in Path(region.path).name for region in process.memory_maps())
             assert process.environ()["OMP_NUM_THREADS"] == "1"
@@ -196,15 +197,15 @@ class TestProcesses:
         with Pool(TINY, n_ahead=3) as pool:
             pool.start()
             pool.check(1, 2)
-            (pid,) = pool.pool.pids
+            (pid,) = pids_of(LEVEL_WORKER)
             os.kill(pid, signal.SIGKILL)
             wait_until_gone([pid])
             pool.check(*range(3, 8))
-            pool.pool.wait_until_ready()
+            wait_until_ready(pool.pool)
             pool.check(*range(8, 12))
             assert 11 not in pool.made_here
-            assert len(pool.pool.pids) == 1
-            assert pool.pool.pids != [pid]
+            assert len(pids_of(LEVEL_WORKER)) == 1
+            assert pids_of(LEVEL_WORKER) != [pid]
             (said,) = pool.warnings
             assert "exit code -9; another takes its place" in said
 
@@ -212,20 +213,19 @@ class TestProcesses:
         monkeypatch.setattr(child_process, "BOOTSTRAP", "import sys; sys.exit(7)")
         with Pool(TINY) as pool:
             pool.check(0)
-            pool.pool.wait_until_ready()
+            wait_until_ready(pool.pool)
             pool.check(1, 2)
             assert pool.made_here == [0, 1, 2]
             assert len(pool.warnings) == MAX_ENDED_WORKERS
             assert "exit code 7): levels are made in the training process now" in pool.warnings[-1]
-            assert pool.pool.pids == []
+            assert pids_of("sys.exit(7)") == []
 
     def test_one_that_does_not_answer_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(level_pool, "SECONDS_FOR_A_LEVEL", 0.2)
         with Pool(TINY, n_ahead=1) as pool:
             pool.check(0)
-            while pool.pool._workers.n_starting:
-                pool.pool.wait_until_ready()
-            (pid,) = pool.pool.pids
+            wait_until_ready(pool.pool)
+            (pid,) = pids_of(LEVEL_WORKER)
             os.kill(pid, signal.SIGSTOP)
             pool.check(1, 2)
             assert "do not answer" in pool.warnings[0]
@@ -241,11 +241,11 @@ class TestProcesses:
     def test_interrupts_are_left_to_the_parent(self) -> None:
         with Pool(TINY, n_ahead=2) as pool:
             pool.start()
-            (pid,) = pool.pool.pids
+            (pid,) = pids_of(LEVEL_WORKER)
             assert os.getsid(pid) != os.getsid(0)  # Ctrl-C in a terminal does not reach it
             os.kill(pid, signal.SIGINT)
             pool.check(*range(1, 6))
-            assert pool.pool.pids == [pid]
+            assert pids_of(LEVEL_WORKER) == [pid]
             assert 5 not in pool.made_here
 
     @pytest.mark.parametrize("moment", ["starting", "ready", "in the middle of a level"])
@@ -253,21 +253,23 @@ class TestProcesses:
         script = """
 import sys, time
 from utils.levels.env_configs import ENV_CONFIGS
+from tests.helpers.processes import wait_until_ready
 from utils.levels.level_pool import LevelPool
 
 moment = sys.argv[1]
-pool = LevelPool(ENV_CONFIGS["Round2_Test_08" if moment.startswith("in") else "Tiny"], 0, 2)
+pool = LevelPool(ENV_CONFIGS["Round2_Test_08" if moment.startswith("in") else "Tiny"], 0, 2, warn=print)
 pool._make_ahead(0)
 if moment != "starting":
-    pool.wait_until_ready()
+    wait_until_ready(pool)
     pool._make_ahead(0)
-print(*pool.pids, flush=True)
+print(flush=True)
 time.sleep(60)
 """
         command = [sys.executable, "-c", script, moment]
         with subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True) as parent:
             assert parent.stdout is not None
-            pids = [int(pid) for pid in parent.stdout.readline().split()]
+            parent.stdout.readline()
+            pids = pids_of(LEVEL_WORKER, parent.pid)
             assert len(pids) == 2
             assert all(map(is_alive, pids))
             parent.kill()
@@ -283,8 +285,10 @@ time.sleep(60)
         assert answers.get(timeout=60).kind is level_process.Kind.READY
         for k in range(20):
             process.ask(k)
+        pids = pids_of(LEVEL_WORKER)
+        assert len(pids) == 1
         process._child._to_child.close()
-        wait_until_gone([process.pid])
+        wait_until_gone(pids)
         assert process.end() == 0
 
     def test_memory_of_both_sides_stays_flat(self) -> None:
@@ -294,7 +298,7 @@ time.sleep(60)
             for k in range(1, 301):
                 pool.pool.simulator(k)
                 if k in (100, 300):
-                    both = (psutil.Process(), psutil.Process(pool.pool.pids[0]))
+                    both = (psutil.Process(), psutil.Process(pids_of(LEVEL_WORKER)[0]))
                     sizes.append([process.memory_info().rss for process in both])
         growth = np.subtract(sizes[1], sizes[0])
         assert (growth < 20e6).all()  # flatland alone would grow by about 200 MB

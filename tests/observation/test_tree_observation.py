@@ -10,13 +10,11 @@ from hypothesis import strategies as st
 from tests.helpers.flatland_trees import (
     INF,
     assert_trees_equal,
-    classic_normalization,
     flatland_tree_builder,
     flatland_trees,
     values_in_preorder,
 )
 from tests.helpers.rail_envs import EAST, FOUR_SPEEDS, ONE_SPEED, action_of, drawn_env, play, sparse_env
-from utils.observation.observation_builder import CompiledTreeObservation
 from utils.observation.observer import FEATURE_SETS, Observer, get_feature_set, observe
 from utils.observation.timetable_features import TIMETABLE_FEATURE_NAMES
 from utils.observation.tree_observation import tree_observation
@@ -48,9 +46,10 @@ def test_trees_equal_flatlands_with_level_free_crossings() -> None:
     random_share=st.floats(0, 1),
     max_depth=st.integers(1, 3),
     speeds=st.sampled_from([ONE_SPEED, FOUR_SPEEDS]),
+    height=st.sampled_from([25, 30, 40]),
 )
-def test_any_level_gives_flatlands_trees(seed, n_agents, random_share, max_depth, speeds) -> None:
-    env = sparse_env(seed=seed, n_agents=n_agents, speeds=speeds)
+def test_any_level_gives_flatlands_trees(seed, n_agents, random_share, max_depth, speeds, height) -> None:
+    env = sparse_env(seed=seed, n_agents=n_agents, speeds=speeds, height=height)
     assert_trees_equal(env, seed, random_share, max_depth, every=10)
 
 
@@ -71,26 +70,6 @@ def test_rails_that_lead_off_the_grid_close_a_branch() -> None:
     env = drawn_env(["<---"], [(((0, 1), EAST), (0, 0))])
     forward = tree_observation(RailState.from_env(env), 1)[0, 2]
     np.testing.assert_array_equal(forward, [INF, INF, INF, INF, INF, INF, INF, 0, 0, 0, 1, 0])
-
-
-@pytest.mark.parametrize("max_depth", [1, 2])
-def test_observation_builder_equals_flatlands_followed_by_the_classic_normalization(max_depth) -> None:
-    env = sparse_env(seed=6, obs_builder=CompiledTreeObservation(get_feature_set("tree", max_depth=max_depth)))
-    builder = flatland_tree_builder(env, max_depth)
-    for handle in range(len(env.agents)):
-        np.testing.assert_array_equal(env.obs_builder.get(handle), env.obs_dict[handle])
-    for _ in range(15):
-        observations, *_ = env.step(dict.fromkeys(range(len(env.agents)), 2))
-        trees = flatland_trees(env, builder)
-        assert observations.keys() == trees.keys()
-        for handle, tree in trees.items():
-            classic = classic_normalization(tree, max_depth, 10).astype(np.float32)
-            np.testing.assert_array_equal(observations[handle], classic)
-
-
-def test_observation_builder_needs_a_reset() -> None:
-    with pytest.raises(RuntimeError, match="reset"):
-        CompiledTreeObservation().get_many([0])
 
 
 def expected_timetable_features(env: RailEnv, handle: int, state: RailState) -> list[float]:

@@ -13,7 +13,6 @@ from tests.helpers.rail_envs import EAST, WEST, drawn_env, shortest_path_action,
 from utils.pictures import rail_picture
 from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator, save_film
 
-LINE = ["-------"]
 CELL = 28
 
 
@@ -30,6 +29,11 @@ def play(env: RailEnv, recorder: EpisodeRecorder, n_steps: int) -> None:
         recorder.capture(env)
         if done["__all__"]:
             break
+
+
+def frame(recorder: EpisodeRecorder, index: int = -1) -> np.ndarray:
+    """The picture of a recorded step, uint8 [height, width, 3]."""
+    return np.asarray(recorder.picture(index))
 
 
 def cell_of(picture: np.ndarray, row: int, column: int, width: int, cell_size: int = CELL) -> np.ndarray:
@@ -87,13 +91,13 @@ def test_trains_stations_and_step_are_in_the_picture():
     recorder = EpisodeRecorder(env, cell_size=CELL)
     recorder.capture(env)
     colours = [rail_picture.train_colour(handle) for handle in (0, 1)]
-    before = recorder.frame()
+    before = frame(recorder)
     env.step({0: 2, 1: 4})
     env.step({0: 2, 1: 4})
     env.step({0: 2, 1: 4})
     assert env.agents[0].current_configuration == ((0, 2), EAST)
     recorder.capture(env)
-    after = recorder.frame()
+    after = frame(recorder)
     assert count(cell_of(before, 0, 2, 7), colours[0]) == 0
     assert count(cell_of(after, 0, 2, 7), colours[0]) > 100
     # the station of train 0 lies under the hollow arrow of train 1, which has not departed
@@ -107,9 +111,9 @@ def test_station_turns_grey_and_the_train_vanishes_at_arrival():
     play(env, recorder, 20)
     assert env.agents[0].state == TrainState.DONE
     colour = rail_picture.train_colour(0)
-    assert count(recorder.frame(0), colour) > 100
-    assert count(recorder.frame(-1), colour) == 0
-    assert count(cell_of(recorder.frame(-1), 0, 4, 7), rail_picture.DONE_COLOUR) > 100
+    assert count(frame(recorder, 0), colour) > 100
+    assert count(frame(recorder), colour) == 0
+    assert count(cell_of(frame(recorder), 0, 4, 7), rail_picture.DONE_COLOUR) > 100
 
 
 @pytest.mark.parametrize("cell_size", [5, CELL])
@@ -126,7 +130,7 @@ def test_malfunctions_and_deadlocks_are_marked(cell_size):
     recorder.capture(env)
     marks = (rail_picture.DEADLOCK_COLOUR, rail_picture.MALFUNCTION_COLOUR)
     found = [
-        [count(cell_of(recorder.frame(i), row, column, 7, cell_size), mark) > 0 for mark in marks] for i in range(3)
+        [count(cell_of(frame(recorder, i), row, column, 7, cell_size), mark) > 0 for mark in marks] for i in range(3)
     ]
     assert found == [[False, False], [True, False], [False, True]]
 
@@ -145,10 +149,10 @@ def test_sizes_are_even_as_video_needs_them(width, cell_size):
     env = drawn_env([">" + "-" * (width - 2) + "<"], [(((0, 1), EAST), (0, 4))])
     recorder = EpisodeRecorder(env, title="a title that is far too long for a picture " * 3, cell_size=cell_size)
     recorder.capture(env)
-    frame = recorder.frame()
-    assert frame.dtype == np.uint8
-    assert frame.shape[2] == 3
-    assert frame.shape[0] % 2 == frame.shape[1] % 2 == 0
+    picture = frame(recorder)
+    assert picture.dtype == np.uint8
+    assert picture.shape[2] == 3
+    assert picture.shape[0] % 2 == picture.shape[1] % 2 == 0
 
 
 def test_gif_plays_the_episode_and_stays_small(played, tmp_path):
@@ -164,7 +168,7 @@ def test_gif_plays_the_episode_and_stays_small(played, tmp_path):
             shown = np.asarray(gif.convert("RGB")).astype(int)
         # equal steps may be merged into one longer frame
         assert sum(durations) == 100 * len(played)
-        assert np.abs(shown - played.frame(-1)).mean() < 2.0
+        assert np.abs(shown - frame(played)).mean() < 2.0
     assert [file.name for file in path.parent.iterdir()] == ["episode.gif"]
 
 
@@ -177,13 +181,13 @@ def test_mp4_plays_the_episode(played, tmp_path):
     reader = imageio_ffmpeg.read_frames(str(path))
     meta = next(reader)
     frames = list(reader)
-    height, width, _ = played.frame().shape
+    height, width, _ = frame(played).shape
     assert meta["size"] == (width, height)
     assert meta["fps"] == 20
     assert meta["pix_fmt"].startswith("yuv420p")  # the only one that every browser plays
     assert len(frames) == len(played)
     last = np.frombuffer(frames[-1], dtype=np.uint8).reshape(height, width, 3).astype(int)
-    assert np.abs(last - played.frame(-1)).mean() < 3.0
+    assert np.abs(last - frame(played)).mean() < 3.0
     assert [file.name for file in tmp_path.iterdir()] == ["episode.mp4"]
 
 
@@ -204,7 +208,7 @@ def test_still_picture_marks_what_came_of_each_train(tmp_path):
     recorder.save(tmp_path / "still.png")
     with Image.open(tmp_path / "still.png") as image:
         still = np.asarray(image.convert("RGB"))
-    on_the_way = recorder.frame(-1)
+    on_the_way = frame(recorder)
     marks = (rail_picture.DEADLOCK_COLOUR, rail_picture.STANDING_COLOUR)
     for row, found in enumerate([(2, 0), (0, 1), (0, 0)]):
         cells = [cell_of(still, row, column, 8) for column in range(8)]
@@ -224,14 +228,14 @@ def test_side_by_side_the_shorter_episode_stands_still(played, tmp_path):
     short = EpisodeRecorder(env)
     play(env, short, 9)
     save_film([short, played], tmp_path / "both.gif")
-    height, width, _ = played.frame().shape
+    height, width, _ = frame(played).shape
     with Image.open(tmp_path / "both.gif") as gif:
         assert gif.n_frames <= len(played)  # Pillow leaves out what does not change
         assert gif.size == (2 * width + 8, height)
         gif.seek(gif.n_frames - 1)
         last = np.asarray(gif.convert("RGB")).astype(int)
-    assert np.abs(last[:, :width] - short.frame(-1)).mean() < 3
-    assert np.abs(last[:, -width:] - played.frame(-1)).mean() < 3
+    assert np.abs(last[:, :width] - frame(short)).mean() < 3
+    assert np.abs(last[:, -width:] - frame(played)).mean() < 3
 
 
 def test_nothing_to_film(played, tmp_path):
@@ -245,7 +249,7 @@ def test_large_map_with_many_trains(tmp_path):
     recorder = EpisodeRecorder(env)
     play(env, recorder, 3)
     recorder.save(tmp_path / "large.gif")
-    assert max(recorder.frame().shape) <= 1000
+    assert max(frame(recorder).shape) <= 1000
 
 
 @pytest.mark.parametrize(("suffix", "n_drawn"), [(".gif", 6), (".mp4", 3)])  # four go into the palette of a GIF

@@ -57,9 +57,6 @@ def assert_equal_step(simulator: CompiledSimulator, expected: RailState, env: Ra
     for field in FIELDS:
         assert_equal_trains(field, step, getattr(simulator.state, field), getattr(expected, field))
     assert_equal_trains("reward", step, simulator.rewards, np.array([float(env.rewards_dict[i]) for i in handles]))
-    assert_equal_trains("done", step, simulator.dones, np.array([env.dones[i] for i in handles]))
-    required = env.get_info_dict()["action_required"]
-    assert_equal_trains("action_required", step, simulator.action_required, np.array([required[i] for i in handles]))
     assert simulator.done == env.dones["__all__"], f"the end of the episode after step {step}"
 
 
@@ -324,14 +321,6 @@ def test_a_pickled_simulator_goes_on() -> None:
         np.testing.assert_array_equal(rewards, other_rewards)
         np.testing.assert_array_equal(simulator.state.dynamic, again.state.dynamic)
         assert done == other_done
-
-
-def test_what_is_shown_before_the_first_step() -> None:
-    env = sparse_env(seed=1)
-    simulator = CompiledSimulator.from_env(env)
-    assert not simulator.done
-    assert not simulator.dones.any()
-    assert simulator.action_required.tolist() == list(env.get_info_dict()["action_required"].values())
 
 
 def test_a_difference_is_named() -> None:

@@ -40,9 +40,9 @@ def write(path: Path, rows: list[dict], tail: str = "") -> Path:
     return path
 
 
-def panels(rows: list[dict], score_lines: dict | None = None) -> tuple:
+def panels(rows: list[dict]) -> tuple:
     """The axes of score, completion and epsilon."""
-    return tuple(learning_curve._draw(rows, "title", score_lines or {}, {}).axes)
+    return tuple(learning_curve._draw(rows, "title").axes)
 
 
 def line_of(axes, label: str):
@@ -54,10 +54,9 @@ ROWS = [training_row(1, -0.5), training_row(2, -0.4), evaluation_row(2, -0.3), t
 
 
 def test_curves_show_the_rows():
-    score, completion, epsilon = panels(ROWS, {"shortest path": -0.271})
+    score, completion, epsilon = panels(ROWS)
     assert line_of(score, "training").get_xydata().tolist() == [[1, -0.5], [2, -0.4], [3, -0.2]]
     assert line_of(score, "evaluation").get_xydata().tolist() == [[2, -0.3]]
-    assert set(line_of(score, "shortest path (-0.271)").get_ydata()) == {-0.271}
     assert line_of(completion, "evaluation").get_xydata().tolist() == [[2, 0.7]]
     assert epsilon.get_lines()[0].get_xydata().tolist() == [[1, 0.5], [2, 0.5], [3, 0.5]]
 
@@ -92,7 +91,7 @@ def test_picture_is_written_whole_from_what_the_sink_wrote(tmp_path):
     sink.log(4, {"training/smoothed_score": float("nan")})
     sink.close()
     png = tmp_path / "new" / "curve.png"
-    draw_learning_curve(tmp_path / "metrics.jsonl", png, "Test_1", {"shortest path": -0.271})
+    draw_learning_curve(tmp_path / "metrics.jsonl", png, "Test_1")
     with Image.open(png) as image:
         assert image.format == "PNG"
         pixels = np.asarray(image.convert("RGB"))

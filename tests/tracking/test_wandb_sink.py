@@ -23,7 +23,8 @@ from reinforcement_learning.tracking.metrics import MetricsWriter
 from reinforcement_learning.tracking.wandb_sink import WandbSink
 sink = WandbSink("project", "name", {"batch_size": 32, "gamma": 0.99}, tags=["tag"], directory="here",
                  **json.loads(sys.argv[1]))
-result = {"run_id": sink.run_id, "config": sink.config}
+run = getattr(sys.modules.get("wandb"), "run", None)
+result = {"run_id": sink.run_id, "config": dict(run.config) if run else {}}
 writer = MetricsWriter([sink])
 for episode, score in ((1, -0.5), (2, -0.25), (3, -0.75)):
     writer.log(episode, {"training/score": score, "training/loss": math.nan})
@@ -153,7 +154,8 @@ def test_server_that_refuses_the_key_leaves_the_run_offline(tmp_path):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuse) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}"
-        result = run_script(tmp_path, sink={"init_timeout": 5.0}, WANDB_API_KEY=FAKE_KEY, WANDB_BASE_URL=url)
+        script = "from reinforcement_learning import tracking; tracking._TIMEOUTS['init_timeout'] = 5.0\n" + SCRIPT
+        result = run_script(tmp_path, script, WANDB_API_KEY=FAKE_KEY, WANDB_BASE_URL=url)
         server.shutdown()
     assert "training goes on with W&B offline" in result["stderr"]
     assert sum(record.HasField("history") for record in read_records(tmp_path)) == 6

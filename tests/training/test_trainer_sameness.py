@@ -11,6 +11,7 @@ import pytest
 from reinforcement_learning.playing.experience import PlayableLevels
 from reinforcement_learning.saving.checkpointing import BEST, numbered_checkpoint, read_checkpoint
 from reinforcement_learning.training.trainer import Trainer
+from tests.helpers.processes import LEVEL_WORKER, pids_of, wait_until_ready
 from tests.helpers.tiny_training import UNGUIDED, MemorySink, make_trainer, stop_after
 from tests.helpers.trainings import assert_equals_uninterrupted, assert_same, resume, run, state_of
 from utils.simulator.compiled_simulator import CompiledSimulator, UnsupportedLevel
@@ -43,21 +44,21 @@ class TestLevelsMadeAhead:
         wanted, wanted_sink = run(tmp_path / "0", **self.OPTIONS)
         trainer, sink = make_trainer(tmp_path / "1", level_workers=1, **self.OPTIONS)
         trainer.level_pool.simulator(0)
-        trainer.level_pool.wait_until_ready()
+        wait_until_ready(trainer.level_pool)
         assert trainer.run()
         assert_same(state_of(trainer), state_of(wanted) | {"config": state_of(trainer)["config"]})
         assert_same(sink.rows, wanted_sink.rows)
-        assert trainer.level_pool.pids == []
+        assert pids_of(LEVEL_WORKER) == []
 
     def test_resumed_training_is_the_same_to_the_bit(self, tmp_path: Path) -> None:
         wanted, _ = run(tmp_path / "0", **self.OPTIONS)
         stopped, _ = make_trainer(tmp_path, level_workers=1, stop_requested=stop_after(60), **self.OPTIONS)
         assert not stopped.run()
-        assert stopped.level_pool.pids == []
+        assert pids_of(LEVEL_WORKER) == []
         checkpoint = numbered_checkpoint(stopped.folders.checkpoints, stopped.episode)
         resumed, _ = resume(tmp_path, checkpoint, level_workers=1, **self.OPTIONS)
         resumed.level_pool.simulator(4)
-        resumed.level_pool.wait_until_ready()
+        wait_until_ready(resumed.level_pool)
         assert resumed.run()
         assert_same(state_of(resumed), state_of(wanted) | {"config": state_of(resumed)["config"]})
 
@@ -66,7 +67,7 @@ class TestLevelsMadeAhead:
         pids = []
 
         def fail(*_: object) -> None:
-            pids.extend(trainer.level_pool.pids)
+            pids.extend(pids_of(LEVEL_WORKER))
             raise RuntimeError("broken")
 
         monkeypatch.setattr(trainer.population, "learn", fail)
@@ -162,7 +163,7 @@ class TestResume:
 
     def test_buffer_given_at_the_beginning_is_not_restored_again(self, tmp_path: Path) -> None:
         trainer, _ = make_trainer(tmp_path, restore_replay_buffer="first.npz")
-        assert trainer.state_dict()["config"]["restore_replay_buffer"] == ""
+        assert trainer.state.state_dict()["config"]["restore_replay_buffer"] == ""
 
     def test_clocks_go_on(self, tmp_path: Path) -> None:
         first, _ = run(tmp_path, n_episodes=3)
@@ -200,7 +201,7 @@ class TestSideBySide:
         trainer, sink = run(tmp_path, **options)
         assert sorted(levels_played(sink.rows, 0.9)) == list(range(n_episodes))
         assert [row["episode"] for row in sink.rows if "training/score" in row] == list(range(1, n_episodes + 1))
-        assert trainer.state_dict()["unfinished"] == []
+        assert trainer.state.state_dict()["unfinished"] == []
         assert trainer.experience.next_level == trainer.episode == n_episodes
 
     def test_evaluations_come_at_the_interval_or_in_the_step_that_passes_it(self, tmp_path: Path) -> None:
@@ -265,7 +266,7 @@ class TestSideBySide:
         resumed, later_sink = resume(tmp_path, checkpoint, **self.OPTIONS | {"num_envs": num_envs})
         assert resumed.run()
         assert sorted(levels_played(first_sink.rows + later_sink.rows, 0.9)) == list(range(self.N_EPISODES))
-        assert resumed.state_dict()["unfinished"] == []
+        assert resumed.state.state_dict()["unfinished"] == []
 
     def test_fewer_are_played_once_enough_are_over(self, tmp_path: Path) -> None:
         stopped, _ = make_trainer(tmp_path, stop_requested=stop_after(20), **self.OPTIONS)
@@ -274,7 +275,7 @@ class TestSideBySide:
         at_a_time = []
 
         def stop() -> bool:
-            at_a_time.append(len(resumed.state_dict()["unfinished"]))
+            at_a_time.append(len(resumed.state.state_dict()["unfinished"]))
             return False
 
         resumed, _ = resume(tmp_path, checkpoint, stop_requested=stop, **self.OPTIONS | {"num_envs": 1})
@@ -311,6 +312,11 @@ class TestSimulators:
         trainer, _ = make_trainer(tmp_path, simulator=simulator)
         levels = PlayableLevels(trainer.level_pool, simulator, pytest.fail)
         assert isinstance(levels.simulator(0), CompiledSimulator) == (simulator == "compiled")
+
+    def test_counting_trains_makes_no_level(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        trainer, _ = make_trainer(tmp_path, training_env_config="Test_1")
+        monkeypatch.setattr(trainer.level_pool.levels, "make", lambda k: pytest.fail(f"level {k} was made"))
+        assert PlayableLevels(trainer.level_pool, "compiled", pytest.fail).n_trains == 10
 
     def test_an_interrupted_training_may_go_on_with_the_other(self, tmp_path: Path) -> None:
         options = TestResume.OPTIONS | {"num_envs": 2}

@@ -22,6 +22,7 @@ from reinforcement_learning.workers.rollout_workers import (
     RolloutWorkerError,
     RolloutWorkers,
 )
+from tests.helpers.processes import ROLLOUT_WORKER, pids_of
 from tests.helpers.tiny_training import UNGUIDED, MemorySink, buffer_rows, make_trainer, stop_after
 from utils.system import child_process
 from utils.system.files import PROJECT_ROOT
@@ -142,7 +143,7 @@ class TestTraining:
 
     def test_is_the_same_whoever_is_slow(self, tmp_path: Path, finished: tuple[Trainer, MemorySink]) -> None:
         def pause() -> None:
-            pid = workers_of(trainer).pids[1]
+            pid = pids_of(ROLLOUT_WORKER)[1]
             os.kill(pid, signal.SIGSTOP)
             threading.Timer(0.5, os.kill, (pid, signal.SIGCONT)).start()
 
@@ -169,16 +170,16 @@ class TestTraining:
         content, levels = stopped
         assert len(content["unfinished"]) >= 6
         resumed, sink = make_trainer(tmp_path, **self.OPTIONS | {"num_workers": num_workers})
-        resumed.load_state_dict(content)
+        resumed.state.load_state_dict(content)
         resumed.population.learners[0].buffer.restore(content["replay_buffers"][0])
-        assert len(resumed.state_dict()["unfinished"]) == len(content["unfinished"])
+        assert len(resumed.state.state_dict()["unfinished"]) == len(content["unfinished"])
         assert resumed.run()
         assert sorted(levels + levels_played(sink, 0.9)) == list(range(24))
 
     def test_resumed_with_fewer_episodes(self, tmp_path: Path, stopped: tuple[dict[str, Any], list[int]]) -> None:
         content, levels = stopped
         resumed, _ = make_trainer(tmp_path, **self.OPTIONS | {"n_episodes": len(levels) + 2})
-        resumed.load_state_dict(content)
+        resumed.state.load_state_dict(content)
         assert resumed.run()
         assert resumed.episode == len(levels) + 2
 
@@ -189,12 +190,12 @@ class TestTraining:
         content = read_checkpoint(numbered_checkpoint(stopped.folders.checkpoints, stopped.episode))
         assert all(len(episode["actions"]) for episode in content["unfinished"])
         resumed, sink = make_trainer(tmp_path, **self.OPTIONS)
-        resumed.load_state_dict(content)
+        resumed.state.load_state_dict(content)
         assert resumed.run()
         assert sorted(levels_played(first_sink, 0.9) + levels_played(sink, 0.9)) == list(range(24))
 
     def test_killed_worker_is_replaced_and_its_levels_are_played(self, tmp_path: Path) -> None:
-        stop = call_once(lambda: trainer.episode > 3, lambda: os.kill(workers_of(trainer).pids[0], signal.SIGKILL))
+        stop = call_once(lambda: trainer.episode > 3, lambda: os.kill(pids_of(ROLLOUT_WORKER)[0], signal.SIGKILL))
         trainer, sink = make_trainer(tmp_path, stop_requested=stop, **self.OPTIONS)
         assert trainer.run()
         assert sorted(levels_played(sink, 0.9)) == list(range(24))
@@ -209,7 +210,7 @@ class TestTraining:
                 (worker,) = workers_of(trainer)._turns
                 halted.append(worker)
                 if worker is halted[0]:
-                    os.kill(worker.process.pid, signal.SIGSTOP)
+                    os.kill(pids_of(ROLLOUT_WORKER)[0], signal.SIGSTOP)
                     worker.asked -= SECONDS_FOR_A_ROUND
             return False
 
@@ -244,20 +245,22 @@ class TestProcesses:
         script = """
 import sys, time
 from pathlib import Path
+from tests.helpers.processes import ROLLOUT_WORKER, pids_of
 from tests.helpers.tiny_training import make_trainer
 
 trainer, _ = make_trainer(Path(sys.argv[1]), num_workers=2, num_policies=2, n_episodes=1000)
 trainer.experience.play()
 while sys.argv[2] == "playing" and not trainer.population.learners[0].buffer.n_added:
     trainer.experience.play()
-print(*trainer.experience.pids, flush=True)
+print(flush=True)
 time.sleep(60)
 """
         command = [sys.executable, "-c", script, str(tmp_path), moment]
         environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT)}
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as learner:
             assert learner.stdout is not None
-            pids = [int(pid) for pid in learner.stdout.readline().split()]
+            learner.stdout.readline()
+            pids = pids_of(ROLLOUT_WORKER, learner.pid)
             assert len(pids) == 2
             learner.kill()
             learner.wait()

@@ -11,7 +11,7 @@ import pytest
 from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.saving.checkpointing import numbered_checkpoint, read_checkpoint
 from reinforcement_learning.training.trainer import Trainer
-from reinforcement_learning.workers.rollout_workers import RolloutWorkers
+from tests.helpers.processes import ROLLOUT_WORKER, pids_of
 from tests.helpers.tiny_training import UNGUIDED, MemorySink, buffer_rows, make_trainer, stop_after
 from tests.helpers.trainings import assert_same, resume, run, state_of
 from utils.simulator.rail_state import RailState
@@ -45,8 +45,7 @@ def test_same_mapping_and_transitions_whatever_the_number_of_workers_and_whoever
 
     def kill_one() -> bool:
         if not killed and trainers[1].episode > 3:
-            assert isinstance(trainers[1].experience, RolloutWorkers)
-            killed.append(trainers[1].experience.pids[0])
+            killed.append(pids_of(ROLLOUT_WORKER)[0])
             os.kill(killed[0], signal.SIGKILL)
         return False
 

@@ -81,6 +81,15 @@ class SavedEnv:
         """The name shown in logs: the file name without its suffix."""
         return self.path.stem
 
+    @property
+    def n_agents(self) -> int:
+        """Number of trains.
+
+        Raises:
+            EnvConfigError: the file has become unusable.
+        """
+        return len(_saved_level(self).state["agents"])
+
 
 def _classic(name: str, n_agents: int, n_cities: int, rail_pairs: int, malfunction_interval: int) -> EnvConfig:
     return EnvConfig(

@@ -1,7 +1,6 @@
 """Where levels come from: an endless stream for training, made ahead by other processes, a fixed set for evaluation."""
 
 import queue
-import warnings
 from collections.abc import Callable, Sequence
 
 from flatland.envs.rail_env import RailEnv
@@ -125,11 +124,11 @@ class LevelPool:
         self,
         config: EnvConfig | SavedEnv,
         seed: int,
-        n_workers: int = 1,
+        n_workers: int,
         *,
         end: int | None = None,
         n_ahead: int = LEVELS_AHEAD,
-        warn: Callable[[str], None] = warnings.warn,
+        warn: Callable[[str], None],
     ) -> None:
         self.levels = TrainingLevels(config, seed)
         self._workers = _Workers(config, seed, n_workers, warn)
@@ -143,11 +142,6 @@ class LevelPool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def pids(self) -> list[int]:
-        """The numbers of the background processes."""
-        return self._workers.pids
 
     def simulator(self, k: int) -> CompiledSimulator:
         """Level ``k``, ready to play; it belongs to the caller.
@@ -176,11 +170,6 @@ class LevelPool:
         """Makes these ahead from now on, for one who plays some levels and not others."""
         self._expected = list(levels)
         self._make_ahead(0)
-
-    def wait_until_ready(self) -> None:
-        """Waits until every process that was started can be asked for levels, or has ended. For measurements."""
-        while self._workers.n_starting:
-            self._take(self._workers.next_answer(SECONDS_FOR_A_LEVEL))
 
     def close(self) -> None:
         """Ends all processes; what they have made but not handed out is forgotten."""
@@ -242,14 +231,6 @@ class _Workers:
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._ended = 0  # in a row
         self._told_of_failure = False
-
-    @property
-    def pids(self) -> list[int]:
-        return [process.pid for process in self._processes]
-
-    @property
-    def n_starting(self) -> int:
-        return sum(not process.is_ready for process in self._processes)
 
     def ask(self, k: int) -> None:
         """Has level ``k`` made, unless it is being made; while no process is ready nothing is asked for."""

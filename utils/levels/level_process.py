@@ -58,11 +58,6 @@ class LevelProcess:
         self._child = ChildProcess("utils.levels.level_worker", self._received)
         self._child.send(pickle.dumps((config, seed)))
 
-    @property
-    def pid(self) -> int:
-        """The number of the process."""
-        return self._child.pid
-
     def ask(self, number: int) -> None:
         """Asks for a level; never waits."""
         self.asked.append(number)

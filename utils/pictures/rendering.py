@@ -68,16 +68,8 @@ class EpisodeRecorder:
         trains = tuple(_snapshot(agent, bool(mark)) for agent, mark in zip(env.agents, marks, strict=True))
         self._steps.append(StepSnapshot(int(env._elapsed_steps), trains))
 
-    def frame(self, index: int = -1) -> NDArray[np.uint8]:
-        """The picture of a recorded step, uint8 [height, width, 3]; both sizes are even, as video needs them.
-
-        Raises:
-            IndexError: no such step was recorded.
-        """
-        return np.asarray(self.picture(index))
-
     def picture(self, index: int) -> Image.Image:
-        """The picture of a recorded step, RGB.
+        """The picture of a recorded step, RGB; width and height are even, as video needs them.
 
         Raises:
             IndexError: no such step was recorded.

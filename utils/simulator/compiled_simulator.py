@@ -43,14 +43,13 @@ from utils.simulator.rail_rewards import (
     NOT_REACHED_MINIMUM_PENALTY,
     NOT_SERVED_PENALTY,
 )
-from utils.simulator.rail_state import DONE, RailState
+from utils.simulator.rail_state import RailState
 from utils.simulator.rail_step import (
     ACCELERATION,
     BRAKING,
     END_OF_HALTS,
     FIRST_HALT,
     N_PLANS,
-    fill_action_required,
     finish_trains,
     step_trains,
 )
@@ -160,18 +159,6 @@ class CompiledSimulator:
         if malfunctions is None:
             malfunctions = _draw_malfunctions(env, generator)
         return cls(state, plans, malfunctions, halts, _weights_of(env.rewards))
-
-    @property
-    def dones(self) -> NDArray[np.bool_]:
-        """The trains, bool [trains], that have arrived; all trains once the episode is over."""
-        return np.logical_or(self.state.state == DONE, self.done)
-
-    @property
-    def action_required(self) -> NDArray[np.bool_]:
-        """The trains, bool [trains], whose next action can matter, as in flatland's infos."""
-        required = np.empty(self._shape, dtype=np.bool_)
-        fill_action_required(self.state.constants, self.state.dynamic, required)
-        return required
 
     def step(self, actions: ArrayLike) -> tuple[NDArray[np.float64], bool]:
         """Does what ``RailEnv.step`` does.

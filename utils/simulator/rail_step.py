@@ -165,15 +165,6 @@ def _next_state(state: int, action: int, broken: bool, may_depart: bool, allowed
     return MOVING if starts else STOPPED
 
 
-@compiled
-def fill_action_required(constants: np.ndarray, dynamic: np.ndarray, required: np.ndarray) -> None:
-    """flatland's ``action_required``: the trains that may depart, or that can leave their cell in the next step."""
-    for handle in range(required.shape[0]):
-        state = dynamic[STATE, handle]
-        can_leave = dynamic[DISTANCE_IN_CELL, handle] + constants[MAX_SPEED, handle] >= constants[DENOMINATOR, handle]
-        required[handle] = state == READY_TO_DEPART or (_is_on_map(state) and can_leave)
-
-
 @compiled_helper
 def _begin_malfunctions(durations: np.ndarray, dynamic: np.ndarray) -> None:
     """``durations``: int32 [trains], those of the malfunctions that begin in this step, 0 for none."""

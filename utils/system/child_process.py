@@ -57,11 +57,6 @@ class ChildProcess:
         self._reading = threading.Thread(target=_pass_on, args=(self._process.stdout, received), daemon=True)
         self._reading.start()
 
-    @property
-    def pid(self) -> int:
-        """The number of the process."""
-        return self._process.pid
-
     def send(self, message: bytes) -> None:
         """Sends a message; the child reads at all times, so this hardly waits."""
         # Where the process is no more, the reading thread notices as well, and reports it.

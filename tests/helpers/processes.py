@@ -1,0 +1,26 @@
+"""Helpers of the tests: the processes that a training has started, and a pool whose processes are ready."""
+
+import contextlib
+
+import psutil
+
+from utils.levels.level_pool import SECONDS_FOR_A_LEVEL, LevelPool
+
+LEVEL_WORKER = "utils.levels.level_worker"
+ROLLOUT_WORKER = "reinforcement_learning.workers.worker_main"
+
+
+def pids_of(kind: str, parent: int | None = None) -> list[int]:
+    """Running processes below ``parent``, else below this one, with ``kind`` in their command line; oldest first."""
+    found = []
+    for process in psutil.Process(parent).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            if any(kind in part for part in process.cmdline()):
+                found.append((process.create_time(), process.pid))
+    return [pid for _, pid in sorted(found)]
+
+
+def wait_until_ready(pool: LevelPool) -> None:
+    """Waits until every process that was started can be asked for levels, or has ended."""
+    while any(not process.is_ready for process in pool._workers._processes):
+        pool._take(pool._workers.next_answer(SECONDS_FOR_A_LEVEL))
