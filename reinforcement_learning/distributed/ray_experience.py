@@ -1,4 +1,4 @@
-"""Experience from rollout actors on any number of machines, which goes to the learners without passing through here.
+"""Experience from rollout actors on any number of machines. Transitions go straight from them to the learners.
 
 Each rollout actor plays a round of some hundred transitions with the newest weights that it was sent, and leaves what
 it has collected in Ray's object store; this process hands the reference on to the learners, which fetch it from
@@ -217,7 +217,7 @@ class RayExperience(Experience):
         return take_over
 
     def _replace(self, rollout: RemoteRollout, error: Exception) -> None:
-        """Another actor takes its place; its levels are begun again by whoever comes first."""
+        """Another actor takes its place; its levels are begun again, by whichever actor is free first."""
         if rollout not in self._rollouts:
             return
         self._rollouts.remove(rollout)

@@ -1,4 +1,4 @@
-"""Which policy drives which train of a training episode, and with what settings: the same whichever process asks."""
+"""Which policy drives which train of a training episode, and with what settings. Every process finds the same."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

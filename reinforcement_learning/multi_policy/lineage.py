@@ -1,4 +1,4 @@
-"""A picture of population-based training: whose weights live on in which policy."""
+"""A picture of population-based training: from which policy each has its weights."""
 
 from collections.abc import Sequence
 from pathlib import Path

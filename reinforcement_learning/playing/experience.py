@@ -1,4 +1,4 @@
-"""Where experience comes from: one thing that plays training levels and hands out their transitions.
+"""Experience: plays training levels and hands out their transitions.
 
 For the trainer it is the same where that happens: :class:`LocalExperience` plays in this process,
 ``rollout_workers.RolloutWorkers`` in other processes, and ``ray_experience.RayExperience`` on Ray.
@@ -39,7 +39,7 @@ class UnfinishedEpisode:
     slot: int
     level_number: int
     actions: Sequence[npt.NDArray[np.int8]] = field(default_factory=list)  # all so far, [trains] for each step
-    train_settings: TrainSettings | None = None  # None: of an episode that begins again, with whoever is due then
+    train_settings: TrainSettings | None = None  # None: it begins again, with new settings
 
 
 class ExperienceError(RuntimeError):
@@ -53,7 +53,7 @@ class ExperienceError(RuntimeError):
 
 
 class Experience(ABC):
-    """Plays training levels, each once. The transitions go to where it was made to send them."""
+    """Plays training levels, each once. Transitions go straight to the learners; results of episodes come from here."""
 
     @property
     @abstractmethod
@@ -62,7 +62,7 @@ class Experience(ABC):
 
     @abstractmethod
     def play(self) -> list[FinishedEpisode]:
-        """Plays on for a while; returns the episodes that have ended. Their transitions are learned from in time."""
+        """Plays on for a while; returns the episodes that have ended."""
 
     def go_on(self) -> None:  # noqa: B027 (what plays in this process waits meanwhile)
         """Gives new work to processes that play elsewhere. To be called often during other work; never waits."""

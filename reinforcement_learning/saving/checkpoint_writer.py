@@ -33,7 +33,7 @@ class CheckpointWriter:
     def save(self, content: dict[str, Any]) -> None:
         """Saves a numbered checkpoint.
 
-        Buffers first, then the checkpoint that names them: whichever moment a kill picks, they fit together.
+        Buffers first, then the checkpoint that names them: they fit together whenever the process is killed.
         """
         earlier = set(self._folders.replay_buffers.glob("episode_*.npz"))
         buffers = self._save_buffers(content["episode"]) if self._config.save_replay_buffer else []

@@ -1,4 +1,4 @@
-"""Evaluates policies that are trained together: each of them alone, and all of them as their mapping has it."""
+"""Evaluates policies that are trained together: each of them alone, and all together as in training."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from utils.simulator.simulator import Simulator
 
 @dataclass(frozen=True)
 class PopulationScores:
-    """What an evaluation has found; a single policy alone and all of them together are then the same."""
+    """The results of an evaluation. With a single policy, alone and together are the same."""
 
     together: list[EpisodeResult]
     alone: list[list[EpisodeResult]]  # by policy
@@ -31,7 +31,7 @@ class PopulationScores:
         return int(np.argmax(self.scores))
 
     def metrics(self) -> dict[str, float]:
-        """Totals are of all policies together; of each alone there is less, under its own name."""
+        """Metrics of all policies together, and the most important ones of each policy alone, under its own name."""
         metrics = evaluation_metrics(self.together)
         if len(self.alone) > 1:
             for p, results in enumerate(self.alone):

@@ -1,4 +1,4 @@
-"""What people are told of several policies: each exchange, and at the end how they play together and descend."""
+"""Reports on several policies: rows and lines for each exchange, at the end the cross-play and the lineage."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -28,7 +28,7 @@ def exchange_row(exchange: dict[str, Any]) -> dict[str, float]:
 
 
 def exchange_lines(exchange: dict[str, Any]) -> list[str]:
-    """The same for people: a line for each policy that has changed, or one that says that none has."""
+    """Lines for people: one for each policy that an exchange has changed, or one that says that it changed none."""
     lines = []
     for p, (kind, source) in enumerate(zip(exchange["kinds"], exchange["sources"], strict=True)):
         scores = exchange["scores"]

@@ -45,7 +45,7 @@ class Smoothed:
 
 
 class TrainingMetrics:
-    """Makes rows of what episodes bring; the smoothed values are its only memory.
+    """Makes a row of metrics of each finished episode. It remembers nothing but the smoothed values.
 
     Args:
         population: whose training it is.

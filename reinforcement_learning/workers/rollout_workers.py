@@ -1,9 +1,9 @@
-"""Processes that play beside the learners and send them their transitions: experience from elsewhere.
+"""Experience from processes on this machine, which play beside the learners and send them their transitions.
 
 Each process plays a round of some hundred transitions with the weights it was sent last, sends what it has collected
-in one message, and waits for the next request. Rounds are taken in turn, whoever is ready first, so a training with
-workers gives the same results each time; and no worker is ever more than a round ahead of the learners. All policies
-play in every process: who drives which train follows from the episode's number, whoever plays it.
+in one message, and waits for the next request. Rounds are taken in a fixed order, whichever is ready first, so a
+training with workers gives the same results each time; and no worker is ever more than a round ahead of the learners.
+All policies play in every process: which of them drives which train follows from the number of the episode.
 """
 
 import pickle
@@ -139,7 +139,7 @@ class RolloutWorkers(Experience):
         worker.ask([(level_number, self._levels.packed(level_number)) for level_number in levels])
 
     def _round_of(self, worker: "_Worker") -> Round | None:
-        """The round that a process was asked for; None where it has not come soon, or some process has ended."""
+        """The round that a process was asked for; None where it has not come soon, or where a process has ended."""
         while worker.answer is None:
             try:
                 sender, message = self._answers.get(timeout=_SECONDS_TO_WAIT)

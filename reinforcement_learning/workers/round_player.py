@@ -1,4 +1,4 @@
-"""Plays episodes in rounds, with weights that come from elsewhere: what a process beside the learner does."""
+"""Plays episodes in rounds, with weights that it is sent: what a process that plays does."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -26,25 +26,25 @@ MAX_STEPS_IN_ROUND = 32  # of all environments, for each policy; where trains se
 
 @dataclass(frozen=True)
 class Task:
-    """What a player is told once."""
+    """What a process that plays is told at its start."""
 
     config: TrainingConfig
     n_trains: int  # in a level
-    index: int  # from 1 on, another one for each player; its exploration derives from it
+    index: int  # from 1 on, another one for each process; its exploration derives from it
     level_workers: int = 0  # processes that make levels ahead, where those do not come with the requests
 
 
 @dataclass(frozen=True)
 class RoundRequest:
-    """What a player is told for each round."""
+    """What it is told for each round."""
 
-    levels: Sequence[tuple[int, bytes | None]]  # more levels to play, packed; None: the player makes the level
+    levels: Sequence[tuple[int, bytes | None]]  # more levels to play, packed; None: the process makes the level
     news: News
 
 
 @dataclass(frozen=True)
 class Round:
-    """What has come of a round."""
+    """The result of a round."""
 
     transitions: Transitions | None  # None where no train had anything to decide
     finished: Sequence[FinishedEpisode]
