@@ -1,4 +1,4 @@
-"""Trains a policy that all trains share; run it with --help for the options.
+"""Trains a policy that drives all trains, or several that share them; --help lists the options.
 
 python reinforcement_learning/multi_agent_training.py -n 2500 -t 1
 """
@@ -105,7 +105,7 @@ def _where_it_runs(config: TrainingConfig) -> AbstractContextManager[int]:
 
 
 def _collect_garbage_from_now_on() -> None:
-    """What is there by now stays for good and need not be searched again and again."""
+    """Turns garbage collection on; what exists by now stays to the end and is left out of it."""
     if not gc.isenabled():
         gc.freeze()
         gc.enable()

@@ -1,4 +1,4 @@
-"""How policies share the environments: the modes, and which of them go together with what."""
+"""How several policies share the environments: the modes, and with which other options they can be used."""
 
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.multi_policy.exchange import out_of_bounds
@@ -21,7 +21,7 @@ def check_exchange(config: TrainingConfig) -> None:
     """Refuses population-based training where it cannot begin.
 
     Raises:
-        ConfigError: there is nobody to exchange with, or nowhere to search.
+        ConfigError: there is one policy only, or a hyper-parameter starts outside the range that is searched.
     """
     if not config.with_pbt:
         return
@@ -63,7 +63,7 @@ def make_mapping(config: TrainingConfig) -> PolicyMapping:
 
 
 def check_mapping(config: TrainingConfig) -> None:
-    """Tells all that can be told before training: options that do not go together, a user's rule that does not work.
+    """Checks the mapping before training: options that do not go together, a user's rule that does not work.
 
     Raises:
         ConfigError: see :func:`make_mapping`.

@@ -1,4 +1,4 @@
-"""What a running search says: a line for each event, and now and then what is running."""
+"""What a running search prints: a line for each event, and now and then which trials run."""
 
 import sys
 import time

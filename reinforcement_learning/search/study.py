@@ -1,4 +1,4 @@
-"""The memory of a search and what chooses the next trial: an Optuna study in a file of SQLite."""
+"""Chooses the trials of a search and remembers their results: an Optuna study in a file of SQLite."""
 
 import json
 import math
