@@ -74,25 +74,23 @@ def _train(options: dict[str, Any]) -> int:
         warn_about_sizes(config, _warn)
         if config.simulator == "compiled":
             warn_if_flatland_is_unproven()
-        with Interrupts() as interrupts:
-            sinks, wandb_run_id = _make_sinks(config, folders, checkpoint)
-            with MetricsWriter(sinks) as metrics:
-                trainer = Trainer(
-                    config,
-                    folders,
-                    metrics=metrics,
-                    mapping_log=_make_mapping_log(config, folders, checkpoint),
-                    wandb_run_id=wandb_run_id,
-                    stop_requested=lambda: interrupts.received is not None,
-                    devices=devices,
-                )
-                notes = trainer.resume(checkpoint_path, checkpoint)
-                announce(trainer, describe(devices), notes)
-                compile_ahead.finish(trainer.feature_set, config.safe_moves, metrics.message)
-                _collect_garbage_from_now_on()
-                finished = trainer.run()
-                sum_up(trainer, finished)
-            return 0 if finished else interrupts.exit_code
+        with Interrupts() as interrupts, MetricsWriter() as metrics:
+            trainer = Trainer(
+                config,
+                folders,
+                metrics=metrics,
+                mapping_log=_make_mapping_log(config, folders, checkpoint),
+                stop_requested=lambda: interrupts.received is not None,
+                devices=devices,
+            )
+            notes = trainer.resume(checkpoint_path, checkpoint)
+            metrics.add(_make_sinks(config, folders, checkpoint))  # when nothing can be refused any more
+            announce(trainer, describe(devices), notes)
+            compile_ahead.finish(trainer.feature_set, config.safe_moves, metrics.message)
+            _collect_garbage_from_now_on()
+            finished = trainer.run()
+            sum_up(trainer, finished)
+        return 0 if finished else interrupts.exit_code
 
 
 def _where_it_runs(config: TrainingConfig) -> AbstractContextManager[int]:
@@ -118,30 +116,27 @@ def _choose_devices(config: TrainingConfig, n_gpus: int) -> list[str]:
     return placement.devices
 
 
-def _make_sinks(
-    config: TrainingConfig, folders: RunFolders, checkpoint: dict[str, Any] | None
-) -> tuple[list[Sink], str | None]:
-    """Where metrics go, and the run on Weights & Biases, where there is one."""
+def _make_sinks(config: TrainingConfig, folders: RunFolders, checkpoint: dict[str, Any] | None) -> list[Sink]:
+    """Where metrics go."""
     resume_episode = checkpoint["episode"] if checkpoint else None
     sinks: list[Sink] = []
-    wandb_run_id = None
     if config.jsonl:
         sinks.append(JsonLinesSink(folders.output / METRICS_FILE, resume_episode))
     if config.tensorboard:
         sinks.append(TensorBoardSink(folders.output / "tensorboard", resume_episode, config.as_dict()))
     if config.wandb:
-        wandb_sink = WandbSink(
-            project=config.wandb_project,
-            run_name=folders.name,
-            config=config.as_dict(),
-            tags=[config.training_env.name, config.feature_set],
-            directory=folders.output,
-            run_id=checkpoint["wandb_run_id"] if checkpoint else None,
+        sinks.append(
+            WandbSink(
+                project=config.wandb_project,
+                run_name=folders.name,
+                config=config.as_dict(),
+                tags=[config.training_env.name, config.feature_set],
+                directory=folders.output,
+                run_id=checkpoint["wandb_run_id"] if checkpoint else None,
+            )
         )
-        wandb_run_id = wandb_sink.run_id
-        sinks.append(wandb_sink)
     sinks.append(ConsoleSink(config.n_episodes, resume_episode or 0, progress_bar=config.progress_bar))
-    return sinks, wandb_run_id
+    return sinks
 
 
 def _make_mapping_log(

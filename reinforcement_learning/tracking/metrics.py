@@ -32,6 +32,11 @@ class Sink:
 
     shows_messages = False
 
+    @property
+    def run_id(self) -> str | None:
+        """What a resumed training needs to go on with the same run on a server; None where there is no server."""
+        return None
+
     def log(self, episode: int, metrics: Mapping[str, float]) -> None:
         """Takes the metrics of one episode; NaN and infinity may be among them."""
 
@@ -53,11 +58,21 @@ class MetricsWriter:
 
     Args:
         sinks: any number of sinks, none included.
+
+    Attributes:
+        run_id: the run on a server, if one of the sinks has one.
     """
 
-    def __init__(self, sinks: Sequence[Sink]) -> None:
-        self._sinks = list(sinks)
+    def __init__(self, sinks: Sequence[Sink] = ()) -> None:
+        self._sinks: list[Sink] = []
         self._closed = False
+        self.run_id: str | None = None
+        self.add(sinks)
+
+    def add(self, sinks: Sequence[Sink]) -> None:
+        """From now on these sinks get everything, too."""
+        self._sinks += sinks
+        self.run_id = next((sink.run_id for sink in sinks if sink.run_id), self.run_id)
 
     def log(self, episode: int, metrics: Mapping[str, float]) -> None:
         """Logs one row. Values are anything that ``float()`` takes (numpy scalars, one-element tensors).

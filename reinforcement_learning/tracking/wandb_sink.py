@@ -77,7 +77,6 @@ class WandbSink(Sink):
 
     @property
     def run_id(self) -> str | None:
-        """The id that a resumed training needs to go on in the same run; None where W&B keeps nothing."""
         return None if self._run is None or self._run.disabled else str(self._run.id)
 
     def log(self, episode: int, metrics: Mapping[str, float]) -> None:

@@ -46,7 +46,6 @@ class Trainer:
         folders: where checkpoints, buffers and pictures go.
         metrics: where numbers and messages go.
         mapping_log: where it is written which policy has driven which train; None: nowhere.
-        wandb_run_id: the run on Weights & Biases, which checkpoints remember.
         stop_requested: asked between steps; True ends the training with a checkpoint.
         devices: where each policy lives and learns; None: on the CPU.
     """
@@ -58,12 +57,11 @@ class Trainer:
         *,
         metrics: MetricsWriter | None = None,
         mapping_log: MappingLog | None = None,
-        wandb_run_id: str | None = None,
         stop_requested: Callable[[], bool] = lambda: False,
         devices: Sequence[str | torch.device] | None = None,
     ) -> None:
         self.config, self.folders = config, folders
-        self.metrics = metrics or MetricsWriter([])
+        self.metrics = metrics or MetricsWriter()
         self.mapping_log = mapping_log
         self.stop_requested = stop_requested
         self.feature_set = config.features
@@ -88,7 +86,7 @@ class Trainer:
             self.experience,
             self.training_metrics.smoothed,
             self.stopwatch,
-            wandb_run_id,
+            self.metrics,
         )
         self.checkpoints = CheckpointWriter(config, folders, self.population.learners, self._warn)
 

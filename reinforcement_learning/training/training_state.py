@@ -15,6 +15,7 @@ from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.playing.experience import Experience, UnfinishedEpisode
 from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.tracking.metrics import MetricsWriter
 from reinforcement_learning.training.training_metrics import Smoothed
 from utils.observation.observer import FeatureSet
 from utils.system.stopwatch import Stopwatch
@@ -36,8 +37,7 @@ class TrainingState:
         config: the whole configuration.
         run_name: name of the run.
         feature_set: what observations hold.
-        population, experience, smoothed, stopwatch: the other parts that remember something.
-        wandb_run_id: the run on Weights & Biases, which a resumed training continues; None: that of the checkpoint.
+        population, experience, smoothed, stopwatch, metrics: the other parts that remember something.
 
     Attributes:
         episode: finished episodes.
@@ -56,12 +56,12 @@ class TrainingState:
         experience: Experience,
         smoothed: Mapping[str, Smoothed],
         stopwatch: Stopwatch,
-        wandb_run_id: str | None = None,
+        metrics: MetricsWriter,
     ) -> None:
         self._config, self._run_name, self._feature_set = config, run_name, feature_set
         self._population, self._experience = population, experience
-        self._smoothed, self._stopwatch = smoothed, stopwatch
-        self._wandb_run_id = wandb_run_id
+        self._smoothed, self._stopwatch, self._metrics = smoothed, stopwatch, metrics
+        self._wandb_run_id: str | None = None  # of the checkpoint
         self.episode = 0
         self.train_steps = 0
         self.evaluated_episode = 0
@@ -91,7 +91,7 @@ class TrainingState:
             "last_evaluation": self.last_evaluation,
             "seconds": self.seconds,
             "seconds_by_part": dict(self._stopwatch.seconds),
-            "wandb_run_id": self._wandb_run_id,
+            "wandb_run_id": self._metrics.run_id or self._wandb_run_id,
             "versions": {
                 "python": platform.python_version(),
                 **{package: version(package) for package in ("torch", "numpy", "flatland-rl")},
@@ -114,7 +114,7 @@ class TrainingState:
         if all(state["config"][name] == getattr(self._config, name) for name in measured_on):
             self.best = BestEvaluation(**state["best"])
         self.last_evaluation = state["last_evaluation"]
-        self._wandb_run_id = self._wandb_run_id or state["wandb_run_id"]
+        self._wandb_run_id = state["wandb_run_id"]
         self._seconds_before = state["seconds"]
         self._stopwatch.seconds.update(state["seconds_by_part"])
 
