@@ -1,6 +1,6 @@
 """Trains a policy that drives all trains, or several that share them; --help lists the options.
 
-python reinforcement_learning/multi_agent_training.py -n 2500 -t 1
+python reinforcement_learning/multi_agent_training.py -n 2500 -t 1 -e 1
 """
 
 # ruff: noqa: E402  (something is done before the imports that take long)

@@ -11,8 +11,9 @@ from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.rollout import Rollout
 from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.scoring.heuristics import Rule, ShortestPath
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.level_snapshot import LevelSnapshot
+from utils.levels.rail_envs import make_rail_env
 from utils.observation.observer import Observer
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_grid import DO_NOTHING, N_ACTIONS

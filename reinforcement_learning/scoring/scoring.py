@@ -30,9 +30,11 @@ from reinforcement_learning.saving.checkpointing import CheckpointError, load_po
 from reinforcement_learning.scoring.heuristics import RULES
 from reinforcement_learning.scoring.planning import Planner, PlanningOptions, warm_up_planning
 from reinforcement_learning.settings.arguments import BEST_POLICY, MAPPING
-from utils.levels.env_configs import EnvConfig, SavedEnv, make_rail_env
+from utils.levels.env_configs import EnvConfig
 from utils.levels.flatland_workarounds import clear_flatland_caches
 from utils.levels.level_snapshot import LevelSnapshot
+from utils.levels.rail_envs import make_rail_env
+from utils.levels.saved_levels import SavedEnv
 from utils.observation.observer import Observer
 from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator, save_film
 from utils.simulator.rail_state import RailState

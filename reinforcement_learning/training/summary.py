@@ -84,8 +84,7 @@ def _what_was_written(trainer: Trainer) -> list[str]:
 
 
 def _draw(trainer: Trainer, curve: Path) -> bool:
-    environment = trainer.config.training_env.name
-    title = f"{trainer.folders.name} on {environment}"
+    title = f"{trainer.folders.name}, evaluated on {trainer.config.evaluation_env.name}"
     try:
         draw_learning_curve(trainer.folders.output / METRICS_FILE, curve, title)
     except (OSError, ValueError) as error:
@@ -99,7 +98,7 @@ def _what_to_type_next(trainer: Trainer, finished: bool) -> list[str]:
     if finished:
         if not (folder / BEST).exists():
             return []
-        script, environment = _SCRIPTS / "evaluate_agent.py", trainer.config.training_env_config
+        script, environment = _SCRIPTS / "evaluate_agent.py", trainer.config.evaluation_env_config
         return ["Next: " + shlex.join(["python", str(script), "--policy", str(folder / BEST), "-e", environment])]
     # by its path: the latest of all may be that of a training that runs beside this one
     newest = newest_first(folder, "episode_*.pt")[:1]

@@ -19,7 +19,6 @@ from reinforcement_learning.playing.experience import (
     ExperienceError,
     FinishedEpisode,
     LocalExperience,
-    PlayableLevels,
 )
 from reinforcement_learning.playing.play_levels import play_levels_together
 from reinforcement_learning.saving.checkpoint_writer import CheckpointWriter
@@ -31,7 +30,9 @@ from reinforcement_learning.training.reports import exchange_lines, exchange_row
 from reinforcement_learning.training.training_metrics import TrainingMetrics
 from reinforcement_learning.training.training_state import BestEvaluation, TrainingState
 from reinforcement_learning.workers.rollout_workers import RolloutWorkers
-from utils.levels.level_pool import LEVELS_AHEAD, EvaluationLevels, LevelPool
+from utils.levels.level_pool import LEVELS_AHEAD, LevelPool
+from utils.levels.level_streams import EvaluationLevels
+from utils.levels.playable_levels import PlayableLevels
 from utils.observation.observer import Observer
 from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator
 from utils.simulator.simulator import FlatlandSimulator

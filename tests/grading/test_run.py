@@ -16,7 +16,9 @@ from reinforcement_learning.saving.checkpointing import checkpoint_to_submit, wr
 from reinforcement_learning.scoring.scoring import LearnedPlayer, Player, PopulationPlayer, Scorer, Task
 from tests.helpers.grading import RUN, TIMEOUT, Grading, needs_redis
 from tests.helpers.tiny_training import make_trainer
-from utils.levels.env_configs import ENV_CONFIGS, SavedEnv, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
+from utils.levels.saved_levels import SavedEnv
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.files import PROJECT_ROOT
 

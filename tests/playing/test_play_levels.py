@@ -19,7 +19,8 @@ from reinforcement_learning.scoring.heuristics import ShortestPath
 from tests.helpers.playing import ForwardPolicy
 from tests.helpers.rail_envs import shortest_path_action
 from tests.helpers.tiny_training import stop_after
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
 from utils.observation.observer import Observer
 from utils.simulator.simulator import FlatlandSimulator
 
