@@ -1,4 +1,4 @@
-"""Puts a training together whose policies learn and whose levels are played in actors on Ray."""
+"""Makes the policies and the experience of a training on Ray: both learning and playing happen in actors."""
 
 from collections.abc import Callable, Sequence
 

@@ -7,7 +7,7 @@ beside its place and renamed, so a kill at any moment leaves the checkpoints tha
 import io
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,31 @@ def latest_checkpoint(checkpoint_dir: Path, warn: Callable[[str], None]) -> Path
             continue
         return path
     raise CheckpointError(f"there is no complete checkpoint in {checkpoint_dir} to resume from.")
+
+
+def find_checkpoint(
+    options: Mapping[str, Any], warn: Callable[[str], None]
+) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
+    """The checkpoint that ``--resume`` means, and its content; None and None where it is not given.
+
+    Args:
+        options: those given on the command line, by name.
+        warn: gets a sentence about each newer checkpoint that is damaged.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be used.
+        ConfigError: the option is empty.
+    """
+    if "resume" not in options:
+        return None, None
+    resume = options["resume"]
+    if not resume:  # a variable of a script that is not set: beginning anew is not what was meant
+        raise ConfigError("--resume is empty, but must be the path of a checkpoint (.pt), or latest.")
+    folder = Path(options.get("checkpoint_dir", TrainingConfig.checkpoint_dir))
+    path = latest_checkpoint(folder, warn) if resume == "latest" else Path(resume)
+    checkpoint = read_checkpoint(path)
+    stored_feature_set(checkpoint, path)
+    return path, checkpoint
 
 
 def remove_all_but_newest(folder: Path, pattern: str, keep: int) -> None:

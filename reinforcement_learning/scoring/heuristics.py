@@ -31,42 +31,38 @@ class Rule(Protocol):
         ...
 
 
-class RandomRule:
+class RandomRule(Rule):
     """Each of the five actions equally likely, possible or not."""
 
     def __init__(self, seed: int) -> None:
         self._random = np.random.default_rng(seed)
 
     def act(self, simulator: FlatlandSimulator) -> Actions:
-        """See :class:`Rule`."""
         return self._random.integers(N_ACTIONS, size=simulator.state.n_trains)
 
 
-class DoNothing:
+class DoNothing(Rule):
     """No train ever departs. Random play scores worse, which is why a score alone says little."""
 
     def act(self, simulator: FlatlandSimulator) -> Actions:
-        """See :class:`Rule`."""
         return np.full(simulator.state.n_trains, DO_NOTHING, dtype=np.int64)
 
 
-class Forward:
+class Forward(Rule):
     """Forward, always: trains stop for good at the first switch that has no way straight on."""
 
     def act(self, simulator: FlatlandSimulator) -> Actions:
-        """See :class:`Rule`."""
         return np.full(simulator.state.n_trains, MOVE_FORWARD, dtype=np.int64)
 
 
-class ShortestPath:
+class ShortestPath(Rule):
     """Every train departs at once and takes its shortest path, whoever is in the way."""
 
     def act(self, simulator: FlatlandSimulator) -> Actions:
-        """See :class:`Rule`."""
         return shortest_path_actions(simulator.state)
 
 
-class LeastDetour:
+class LeastDetour(Rule):
     """Every train departs as soon as it is safe and takes the safe way with the least detour; it waits if none is safe.
 
     See :mod:`utils.safe_moves.safe_moves` and :mod:`utils.observation.route_features`.
@@ -77,14 +73,13 @@ class LeastDetour:
         self._observer = Observer(self._features, decision_points="switches", safe_moves=True)
 
     def act(self, simulator: FlatlandSimulator) -> Actions:
-        """See :class:`Rule`."""
         features, mask = self._observer.observe(simulator.state)
         actions = least_detour_actions(features[:, self._features.route_features], mask)
         self._observer.settle(simulator.state, actions)
         return actions
 
 
-class DeadlockAvoidance:
+class DeadlockAvoidance(Rule):
     """The heuristic of the package flatland-baselines: trains enter a section only where they can get out of it.
 
     Raises:
@@ -103,7 +98,6 @@ class DeadlockAvoidance:
         self._policy = DeadLockAvoidancePolicy()
 
     def act(self, simulator: FlatlandSimulator) -> Actions:
-        """See :class:`Rule`."""
         handles = list(range(simulator.state.n_trains))
         chosen = self._policy.act_many(handles, [simulator.env] * len(handles))
         return np.array([chosen[handle].value for handle in handles], dtype=np.int64)

@@ -9,12 +9,13 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from utils.levels.env_configs import resolve_env_config
+from utils.levels.env_configs import EnvConfig, resolve_env_config
 from utils.levels.saved_levels import EnvConfigError, SavedEnv
-from utils.observation.observer import FEATURE_SETS
+from utils.observation.observer import FEATURE_SETS, FeatureSet, get_feature_set
 from utils.system.files import PROJECT_ROOT
 
 T = TypeVar("T")
@@ -90,7 +91,7 @@ GROUPS = {
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The whole configuration of a training; see ``--help`` for the meaning of each field."""
+    """The whole configuration of a training; ``--help`` has the meaning of each field."""
 
     n_episodes: int = option(
         _RUN, 2500, "episodes of the whole training, those before a resume included", _at_least(1), short="n"
@@ -293,9 +294,9 @@ class TrainingConfig:
             value, accepts = getattr(self, row.name), row.metadata["accepts"]
             if not accepts.test(value):
                 raise ConfigError(f"--{row.name} is {value!r}, but must be {accepts.words}.")
-        for name in ("training_env_config", "evaluation_env_config"):
+        for name, environment in (("training_env_config", "training_env"), ("evaluation_env_config", "evaluation_env")):
             try:
-                resolve_env_config(getattr(self, name))
+                getattr(self, environment)
             except EnvConfigError as error:
                 raise ConfigError(f"--{name}: {error}") from error
         if self.eps_end > self.eps_start:
@@ -310,6 +311,21 @@ class TrainingConfig:
             )
         if self.run_name and (Path(self.run_name).name != self.run_name or self.run_name.startswith(".")):
             raise ConfigError(f"--run_name is {self.run_name!r}, but must be a plain folder name.")
+
+    @cached_property
+    def training_env(self) -> EnvConfig | SavedEnv:
+        """The environment that is trained on."""
+        return resolve_env_config(self.training_env_config)
+
+    @cached_property
+    def evaluation_env(self) -> EnvConfig | SavedEnv:
+        """The environment that evaluations play."""
+        return resolve_env_config(self.evaluation_env_config)
+
+    @cached_property
+    def features(self) -> FeatureSet:
+        """What a train observes."""
+        return get_feature_set(self.feature_set)
 
     def as_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: folders that are the project's own are left out, as the project may move."""
@@ -348,8 +364,10 @@ def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -
         name: str(Path(getattr(config, name)).resolve())
         for name in ("checkpoint_dir", "replay_buffer_dir", "output_dir")
     }
-    for name in ("training_env_config", "evaluation_env_config"):
-        environment = resolve_env_config(getattr(config, name))
+    for name, environment in (
+        ("training_env_config", config.training_env),
+        ("evaluation_env_config", config.evaluation_env),
+    ):
         if isinstance(environment, SavedEnv):
             absolute[name] = str(environment.path.resolve())
     return dataclasses.replace(config, **absolute)

@@ -19,7 +19,8 @@ FAKE_KEY = "0123456789" * 4
 
 SCRIPT = """
 import json, math, sys
-from reinforcement_learning.tracking.metrics import MetricsWriter, WandbSink
+from reinforcement_learning.tracking.metrics import MetricsWriter
+from reinforcement_learning.tracking.wandb_sink import WandbSink
 sink = WandbSink("project", "name", {"batch_size": 32, "gamma": 0.99}, tags=["tag"], directory="here",
                  **json.loads(sys.argv[1]))
 run = getattr(sys.modules.get("wandb"), "run", None)
