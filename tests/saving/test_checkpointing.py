@@ -39,7 +39,7 @@ from utils.system.files import PROJECT_ROOT
 
 def content_of(trainer_folder: Path) -> dict[str, Any]:
     trainer, _ = make_trainer(trainer_folder)
-    return trainer.state_dict()
+    return trainer.state.state_dict()
 
 
 @pytest.fixture(scope="module")
