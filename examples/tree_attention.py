@@ -9,7 +9,7 @@ token. What that token knows of the nodes after two layers of attention gives th
 import torch
 from torch import Tensor, nn
 
-from utils.observation.observer import FeatureSet
+from utils.observation.feature_sets import FeatureSet
 from utils.simulator.rail_grid import DO_NOTHING, STOP_MOVING
 
 WIDTH, N_HEADS, N_LAYERS = 64, 4, 2

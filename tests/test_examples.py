@@ -1,5 +1,6 @@
-"""The examples run as they say, each in a process of its own."""
+"""The examples run as they say, each in processes of its own."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from utils.system.files import PROJECT_ROOT
 
+FOLDER = PROJECT_ROOT / "examples"
 TIMEOUT = 180  # seconds
 EVALUATE = "reinforcement_learning/evaluate_agent.py"
 TRAIN = "reinforcement_learning/multi_agent_training.py"
@@ -43,3 +45,32 @@ def test_example_runs(command: str, tmp_path: Path) -> None:
         done = subprocess.run(whole, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
+
+
+# script, its arguments, the modules it needs beyond requirements.txt, something that it prints
+EXAMPLES = [
+    ("own_loop.py", ["--episodes", "3"], ["pettingzoo"], "episode 3: score -"),
+    (
+        "maskable_ppo.py",
+        ["--steps", "1000"],
+        ["pettingzoo", "sb3_contrib"],
+        "episodes, score -",
+    ),
+]
+
+
+@pytest.mark.parametrize(("script", "arguments", "needs", "printed"), EXAMPLES, ids=[row[0] for row in EXAMPLES])
+def test_script_runs(script: str, arguments: list[str], needs: list[str], printed: str, tmp_path: Path) -> None:
+    for module in needs:
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed: pip install -r requirements-pettingzoo.txt")
+    command = [sys.executable, str(FOLDER / script), *arguments]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert printed in ended.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_example_is_run() -> None:
+    run = {row[0].removesuffix(".py") for row in EXAMPLES} | set(COMMANDS)
+    assert run == {path.stem for path in FOLDER.glob("*.py")} - {"__init__"}

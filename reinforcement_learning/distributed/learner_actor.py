@@ -1,4 +1,4 @@
-"""What learns, in a process of its own: a learner with its replay buffer, on its device."""
+"""The actor that learns: a learner with its replay buffer, on its device."""
 
 import math
 import time
@@ -29,7 +29,7 @@ class LearnerReport:
 
 
 class LearnerActor:
-    """A :class:`~.learner.LocalLearner` that is asked from elsewhere, one call after the other.
+    """A ``LocalLearner`` in an actor of its own. It answers one call after the other.
 
     Args:
         config: the whole configuration.
@@ -42,7 +42,7 @@ class LearnerActor:
         self._learner = LocalLearner(config, feature_set_of(config), index, device)
 
     def learn(self, transitions: Transitions, progress: float) -> LearnerReport:
-        """Takes over transitions, and the learning steps that are due for them: no more and no fewer.
+        """Takes over transitions and takes the learning steps that are due for them.
 
         ``progress`` is the share of the training's episodes that are over.
         """
@@ -84,11 +84,11 @@ class LearnerActor:
         self._learner.hyperparameters = hyperparameters
 
     def save_buffer(self, path: str) -> None:
-        """See ``ReplayBuffer``; the file is written on the learner's machine."""
+        """Saves the replay buffer into a file on this machine."""
         self._learner.buffer.save(path)
 
     def restore_buffer(self, path: str) -> LearnerReport:
-        """See ``ReplayBuffer``."""
+        """Takes over a saved replay buffer, a file on this machine."""
         self._learner.buffer.restore(path)
         return self.report()
 

@@ -1,4 +1,4 @@
-"""Puts a training together whose policies learn and whose levels are played in actors on Ray."""
+"""Makes the policies and the experience of a training on Ray: both learning and playing happen in actors."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,9 +9,10 @@ from reinforcement_learning.distributed.placement import place_learners
 from reinforcement_learning.distributed.ray_experience import RayExperience
 from reinforcement_learning.distributed.remote_learner import RemoteLearner
 from reinforcement_learning.multi_policy.population import Population
-from reinforcement_learning.playing.experience import Experience, PlayableLevels
+from reinforcement_learning.playing.experience import Experience
 from reinforcement_learning.settings.config import TrainingConfig
-from utils.observation.observer import FeatureSet
+from utils.levels.playable_levels import PlayableLevels
+from utils.observation.feature_sets import FeatureSet
 from utils.system.stopwatch import Stopwatch
 
 

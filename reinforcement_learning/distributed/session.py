@@ -1,4 +1,4 @@
-"""Ray, as a training uses it: started on this machine or found in a cluster, and left again."""
+"""Starts Ray on this machine or connects to a running cluster, and disconnects at the end."""
 
 import importlib.util
 import logging
@@ -24,12 +24,12 @@ _ENVIRONMENT = {
 
 
 def n_rollout_actors(config: TrainingConfig) -> int:
-    """How many play."""
+    """How many rollout actors there are."""
     return max(1, config.num_workers)
 
 
 def import_ray() -> Any:
-    """The module, set up to keep quiet.
+    """The module ``ray``, set up to print little.
 
     Raises:
         ConfigError: it is not installed.

@@ -15,8 +15,7 @@ import redis
 from flatland.envs.rail_env import RailEnv
 from flatland.evaluators.client import FlatlandRemoteClient, TimeoutException
 
-from utils.levels.env_configs import garbage_collection_paused, quiet_generation
-from utils.levels.flatland_workarounds import clear_flatland_caches
+from utils.levels.flatland_workarounds import clear_flatland_caches, garbage_collection_paused, quiet_generation
 from utils.levels.level_snapshot import NoObservations
 from utils.simulator.simulator import FlatlandSimulator
 
@@ -109,7 +108,7 @@ class _Client(FlatlandRemoteClient):
 
     @property
     def found_errors(self) -> bool:
-        """See :class:`_WatchfulRedis`."""
+        """Whether the evaluator had given up waiting before it took the last command."""
         return self._watchful is not None and self._watchful.found_errors
 
     def _remote_request(self, _request: dict[str, Any], blocking: bool = True) -> Any:

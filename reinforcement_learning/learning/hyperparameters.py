@@ -1,4 +1,4 @@
-"""What may differ between policies that are trained together."""
+"""Hyper-parameters: what may differ between policies that are trained together."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class Hyperparameters:
 
     @classmethod
     def of(cls, config: TrainingConfig) -> "Hyperparameters":
-        """Those that the command line gives to every policy."""
+        """The hyper-parameters that the command line gives to every policy."""
         return cls(
             learning_rate=config.learning_rate,
             tau=config.tau,

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from reinforcement_learning.dueling_q_network import DuelingQNetwork, parameters_and_buffers, rank_actions
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from reinforcement_learning.settings.extensions import ExtensionError, find_callable
-from utils.observation.observer import FeatureSet
+from utils.observation.feature_sets import FeatureSet
 from utils.simulator.rail_grid import N_ACTIONS
 from utils.system.seeds import Stream, seed_sequence
 from utils.system.users_code import describe

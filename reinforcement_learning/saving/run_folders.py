@@ -13,7 +13,6 @@ from reinforcement_learning.learning.replay_buffer import bytes_needed
 from reinforcement_learning.saving.checkpointing import newest_first
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig, options_to_repeat
 from reinforcement_learning.settings.features import feature_set_of
-from utils.levels.env_configs import resolve_env_config
 from utils.system.files import remove_unfinished
 
 
@@ -67,7 +66,7 @@ def check_writable(option: str, folder: Path) -> None:
 
 def _free_name(config: TrainingConfig, parents: list[Path]) -> str:
     """A name by environment, seed and time; claimed by making its folder, as sweeps start several runs a second."""
-    environment = Path(resolve_env_config(config.training_env_config).name).stem
+    environment = Path(config.training_env.name).stem
     wanted = f"{environment}-seed{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     for attempt in range(1, 1000):
         name = wanted if attempt == 1 else f"{wanted}-{attempt}"

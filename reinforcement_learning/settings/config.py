@@ -1,20 +1,23 @@
-"""One table of options: parser, ``--help``, the README section and the frozen configuration all come from it.
+"""One table of options: parser, ``--help``, docs/options.md and the frozen configuration all come from it.
 
 Each field of :class:`TrainingConfig` is one row of the table: name, type, default, help text, short form and the
 values that are accepted. Nothing about an option is written down anywhere else; ``command_line`` makes the parser,
-the help and the README section.
+the help and the tables of docs/options.md.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from reinforcement_learning.settings.extensions import ExtensionError, named_by_user
-from utils.levels.env_configs import SAVED_ENV_SUFFIX, EnvConfigError, SavedEnv, resolve_env_config
-from utils.observation.observer import FEATURE_SETS
+from utils.levels.env_configs import EnvConfig, resolve_env_config
+from utils.levels.saved_levels import SAVED_ENV_SUFFIX, EnvConfigError, SavedEnv
+from utils.observation.feature_sets import FEATURE_SETS
+from utils.simulator.action_mask import DECISION_POINTS, DEFAULT_DECISION_POINTS
 from utils.system.files import PROJECT_ROOT
 
 T = TypeVar("T")
@@ -123,7 +126,7 @@ GROUPS = {
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The whole configuration of a training; see ``--help`` for the meaning of each field."""
+    """The whole configuration of a training; ``--help`` has the meaning of each field."""
 
     n_episodes: int = option(
         _RUN, 2500, "episodes of the whole training, those before a resume included", _at_least(1), short="n"
@@ -221,10 +224,10 @@ class TrainingConfig:
     action_mask: bool = option(_INPUT, True, "choose among the possible actions only", _BOOL)
     decision_points: str = option(
         _INPUT,
-        "every_cell",
+        DEFAULT_DECISION_POINTS,
         "where a train on the map chooses: in every cell, to stop or go; or only where there are several ways on, and "
         "it stops only if it must",
-        _one_of("every_cell", "switches"),
+        _one_of(*DECISION_POINTS),
     )
     safe_moves: bool = option(_INPUT, True, "rule out moves that could end in a deadlock", _BOOL)
 
@@ -356,9 +359,9 @@ class TrainingConfig:
             value, accepts = getattr(self, row.name), row.metadata["accepts"]
             if not accepts.test(value):
                 raise ConfigError(f"--{row.name} is {value!r}, but must be {accepts.words}.")
-        for name in ("training_env_config", "evaluation_env_config"):
+        for name, environment in (("training_env_config", "training_env"), ("evaluation_env_config", "evaluation_env")):
             try:
-                resolve_env_config(getattr(self, name))
+                getattr(self, environment)
             except EnvConfigError as error:
                 raise ConfigError(f"--{name}: {error}") from error
         if self.eps_end > self.eps_start:
@@ -379,6 +382,16 @@ class TrainingConfig:
             )
         if self.run_name and (Path(self.run_name).name != self.run_name or self.run_name.startswith(".")):
             raise ConfigError(f"--run_name is {self.run_name!r}, but must be a plain folder name.")
+
+    @cached_property
+    def training_env(self) -> EnvConfig | SavedEnv:
+        """The environment that is trained on."""
+        return resolve_env_config(self.training_env_config)
+
+    @cached_property
+    def evaluation_env(self) -> EnvConfig | SavedEnv:
+        """The environment that evaluations play."""
+        return resolve_env_config(self.evaluation_env_config)
 
     def as_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: folders that are the project's own are left out, as the project may move."""
@@ -424,8 +437,10 @@ def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -
         name: str(Path(getattr(config, name)).resolve())
         for name in ("checkpoint_dir", "replay_buffer_dir", "output_dir")
     }
-    for name in ("training_env_config", "evaluation_env_config"):
-        environment = resolve_env_config(getattr(config, name))
+    for name, environment in (
+        ("training_env_config", config.training_env),
+        ("evaluation_env_config", config.evaluation_env),
+    ):
         if isinstance(environment, SavedEnv):
             absolute[name] = str(environment.path.resolve())
     return dataclasses.replace(config, **absolute)

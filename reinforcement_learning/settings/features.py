@@ -7,8 +7,8 @@ from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from reinforcement_learning.settings.extensions import ExtensionError, find_callable
 from utils.levels.env_configs import resolve_env_config
 from utils.levels.level_pool import TrainingLevels
+from utils.observation.feature_sets import FeatureSet, get_feature_set
 from utils.observation.more_features import checked_features
-from utils.observation.observer import FeatureSet, get_feature_set
 from utils.simulator.rail_state import RailState
 from utils.system.users_code import describe
 

@@ -89,7 +89,7 @@ def test_network_and_features_of_the_users_own_are_named_by_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = {"network": "tests.helpers.own_code:Linear", "features": "tests.helpers.own_code:Handles"}
-    write_checkpoint(tmp_path / "own.pt", make_trainer(tmp_path, **own)[0].state_dict())
+    write_checkpoint(tmp_path / "own.pt", make_trainer(tmp_path, **own)[0].state.state_dict())
     monkeypatch.setenv("FLATLAND_CHECKPOINT", str(tmp_path / "own.pt"))
     with pytest.raises(CheckpointError, match="add --network"):
         Policy()

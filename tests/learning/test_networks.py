@@ -19,7 +19,7 @@ from reinforcement_learning.settings.named_code import NamedCode
 from tests.helpers.own_code import Linear, Wider
 from tests.helpers.tiny_training import SMALL, make_trainer
 from tests.helpers.trainings import assert_equals_uninterrupted, run
-from utils.observation.observer import get_feature_set
+from utils.observation.feature_sets import get_feature_set
 
 FEATURES = get_feature_set("tree")
 OWN = "tests.helpers.own_code"

@@ -24,9 +24,11 @@ from reinforcement_learning.settings.named_code import NamedCode
 from tests.helpers.own_code import Handles
 from tests.helpers.tiny_training import SMALL, make_trainer
 from tests.helpers.trainings import assert_equals_uninterrupted, resume, run
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
+from utils.observation.feature_sets import FEATURE_SETS, get_feature_set
 from utils.observation.more_features import FeaturesError, checked_features
-from utils.observation.observer import FEATURE_SETS, Observer, get_feature_set
+from utils.observation.observer import Observer
 from utils.simulator.rail_state import RailState
 
 OWN = "tests.helpers.own_code"
@@ -182,7 +184,7 @@ class TestCheckpoints:
     def path(self, tmp_path: Path) -> Path:
         trainer, _ = make_trainer(tmp_path, features=f"{OWN}:Handles")
         path = tmp_path / "x.pt"
-        write_checkpoint(path, trainer.state_dict() | {"replay_buffers": []})
+        write_checkpoint(path, trainer.state.state_dict() | {"replay_buffers": []})
         return path
 
     def test_hold_name_and_version(self, path: Path) -> None:
@@ -193,7 +195,7 @@ class TestCheckpoints:
         assert observer.feature_set.label == "tree_routes version 1 with handles version 2"
 
     def test_without_features_are_as_ever(self, tmp_path: Path) -> None:
-        assert make_trainer(tmp_path)[0].state_dict()["feature_set"] == {"name": "tree_routes", "version": 1}
+        assert make_trainer(tmp_path)[0].state.state_dict()["feature_set"] == {"name": "tree_routes", "version": 1}
 
     @pytest.mark.parametrize(
         ("now", "words"),

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from tests.helpers.playing import TIMETABLE
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
-from utils.observation.observer import FEATURE_SETS, FeatureSet, Observer
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
+from utils.observation.feature_sets import FEATURE_SETS, FeatureSet
+from utils.observation.observer import Observer
 from utils.observation.tree_observation import SAME_DIRECTION, TO_TARGET, tree_observation
 from utils.simulator.rail_state import RailState
 

@@ -14,7 +14,8 @@ from reinforcement_learning import evaluate_agent, multi_agent_training
 from reinforcement_learning.saving.checkpointing import export_checkpoint, read_checkpoint, write_checkpoint
 from reinforcement_learning.settings.config import make_config
 from tests.helpers.tiny_training import SMALL, make_trainer
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
 
 
 class TraceOnUnpickling:
@@ -42,7 +43,7 @@ def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def checkpoint_that_names(folder: Path, **names: str) -> str:
     trainer, _ = make_trainer(folder / "training", num_policies=2)
-    content = trainer.state_dict()
+    content = trainer.state.state_dict()
     path = folder / "given.pt"
     write_checkpoint(path, content | {"config": content["config"] | names, "replay_buffers": []})
     return str(path)

@@ -13,7 +13,8 @@ from reinforcement_learning.saving.checkpointing import BEST, read_checkpoint, w
 from reinforcement_learning.scoring.heuristics import ShortestPath
 from reinforcement_learning.scoring.play_by_rule import play_by_rule
 from tests.helpers.tiny_training import make_trainer
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.seeds import MAX_USER_SEED
 
@@ -184,7 +185,7 @@ def test_unreadable_command_line_exits_2(arguments: list[str], capsys: pytest.Ca
 def test_checkpoint_of_another_feature_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trainer, _ = make_trainer(tmp_path)
     path = tmp_path / "old.pt"
-    write_checkpoint(path, trainer.state_dict() | {"feature_set": {"name": "tree", "version": 0}})
+    write_checkpoint(path, trainer.state.state_dict() | {"feature_set": {"name": "tree", "version": 0}})
     assert main(["--policy", str(path)]) == 2
     err = capsys.readouterr().err
     assert "tree version 0" in err
