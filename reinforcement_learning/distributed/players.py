@@ -12,7 +12,7 @@ from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.playing.experience import Experience
 from reinforcement_learning.settings.config import TrainingConfig
 from utils.levels.playable_levels import PlayableLevels
-from utils.observation.observer import FeatureSet
+from utils.observation.feature_sets import FeatureSet
 from utils.system.stopwatch import Stopwatch
 
 

@@ -18,7 +18,7 @@ from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.learner import Learner, LocalLearner
 from reinforcement_learning.playing.transitions import Transitions
 from reinforcement_learning.settings.config import TrainingConfig
-from utils.observation.observer import FeatureSet
+from utils.observation.feature_sets import FeatureSet
 
 MAX_ENDED = 3  # actors in a row, none of which has learned anything
 SECONDS_FOR_AN_ANSWER = 300  # a learner that takes longer is taken for dead

@@ -15,7 +15,7 @@ from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer
 from reinforcement_learning.playing.transitions import Transitions
 from reinforcement_learning.settings.config import TrainingConfig
-from utils.observation.observer import FeatureSet
+from utils.observation.feature_sets import FeatureSet
 from utils.system.seeds import Stream, generator
 
 

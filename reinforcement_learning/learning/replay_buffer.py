@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from reinforcement_learning.playing.transitions import Transitions
-from utils.observation.observer import FeatureSet
+from utils.observation.feature_sets import FeatureSet
 from utils.simulator.rail_grid import N_ACTIONS
 from utils.system.files import atomic_write
 

@@ -19,7 +19,7 @@ from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.playing.transitions import Transitions
 from reinforcement_learning.settings.config import TrainingConfig
-from utils.observation.observer import FeatureSet
+from utils.observation.feature_sets import FeatureSet
 from utils.simulator.rail_state import RailState
 from utils.system.seeds import Stream, generator
 

@@ -17,7 +17,8 @@ from reinforcement_learning.dddqn_policy import GreedyPolicy
 from reinforcement_learning.dueling_q_network import DuelingQNetwork
 from reinforcement_learning.settings.config import PLACES, ConfigError, TrainingConfig, make_config
 from reinforcement_learning.tracking.metrics import alone_score
-from utils.observation.observer import FeatureSet, Observer, get_feature_set
+from utils.observation.feature_sets import FeatureSet, get_feature_set
+from utils.observation.observer import Observer
 from utils.system.files import PROJECT_ROOT, atomic_write
 
 FORMAT_VERSION = 2
@@ -209,7 +210,12 @@ def _policy_of(content: dict[str, Any], path: str | Path, index: int) -> GreedyP
 def _observer_of(content: dict[str, Any], path: str | Path) -> Observer:
     config = content["config"]
     safe_moves = config.get("safe_moves", False)  # checkpoints from before it was there
-    return Observer(stored_feature_set(content, path), config["action_mask"], config["decision_points"], safe_moves)
+    return Observer(
+        stored_feature_set(content, path),
+        safe_moves=safe_moves,
+        action_mask=config["action_mask"],
+        decision_points=config["decision_points"],
+    )
 
 
 def export_checkpoint(source: str | Path, target: str | Path) -> None:

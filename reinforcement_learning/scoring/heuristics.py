@@ -10,7 +10,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from utils.observation.observer import Observer, get_feature_set
+from utils.observation.feature_sets import get_feature_set
+from utils.observation.observer import Observer
 from utils.observation.route_features import least_detour_actions
 from utils.rules.shortest_path import shortest_path_actions
 from utils.simulator.rail_grid import DO_NOTHING, MOVE_FORWARD, N_ACTIONS

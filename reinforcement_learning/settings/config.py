@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from utils.levels.env_configs import EnvConfig, resolve_env_config
 from utils.levels.saved_levels import EnvConfigError, SavedEnv
-from utils.observation.observer import FEATURE_SETS, FeatureSet, get_feature_set
+from utils.observation.feature_sets import FEATURE_SETS, FeatureSet, get_feature_set
+from utils.simulator.action_mask import DECISION_POINTS, DEFAULT_DECISION_POINTS
 from utils.system.files import PROJECT_ROOT
 
 T = TypeVar("T")
@@ -161,10 +162,10 @@ class TrainingConfig:
     action_mask: bool = option(_INPUT, True, "choose among the possible actions only", _BOOL)
     decision_points: str = option(
         _INPUT,
-        "every_cell",
+        DEFAULT_DECISION_POINTS,
         "where a train on the map chooses: in every cell, to stop or go; or only where there are several ways on, and "
         "it stops only if it must",
-        _one_of("every_cell", "switches"),
+        _one_of(*DECISION_POINTS),
     )
     safe_moves: bool = option(_INPUT, True, "rule out moves that could end in a deadlock", _BOOL)
 

@@ -14,12 +14,7 @@ from reinforcement_learning.multi_policy.assignment import learning_of
 from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.multi_policy.population import Population
-from reinforcement_learning.playing.experience import (
-    Experience,
-    ExperienceError,
-    FinishedEpisode,
-    LocalExperience,
-)
+from reinforcement_learning.playing.experience import Experience, ExperienceError, FinishedEpisode, LocalExperience
 from reinforcement_learning.playing.play_levels import play_levels_together
 from reinforcement_learning.saving.checkpoint_writer import CheckpointWriter
 from reinforcement_learning.saving.run_folders import RunFolders
@@ -66,7 +61,12 @@ class Trainer:
         self.mapping_log = mapping_log
         self.stop_requested = stop_requested
         self.feature_set = config.features
-        self.observer = Observer(self.feature_set, config.action_mask, config.decision_points, config.safe_moves)
+        self.observer = Observer(
+            self.feature_set,
+            safe_moves=config.safe_moves,
+            action_mask=config.action_mask,
+            decision_points=config.decision_points,
+        )
         self.stopwatch = Stopwatch()
         self.level_pool = LevelPool(
             config.training_env,

@@ -17,7 +17,7 @@ from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.tracking.metrics import MetricsWriter
 from reinforcement_learning.training.training_metrics import Smoothed
-from utils.observation.observer import FeatureSet
+from utils.observation.feature_sets import FeatureSet
 from utils.system.stopwatch import Stopwatch
 
 

@@ -75,7 +75,12 @@ class RoundPlayer:
         self._levels = PlayableLevels(self._pool, config.simulator, warn=self._said.append)
         self._stopwatch = Stopwatch()
         self._rollout = Rollout(
-            Observer(feature_set, config.action_mask, config.decision_points, config.safe_moves),
+            Observer(
+                feature_set,
+                safe_moves=config.safe_moves,
+                action_mask=config.action_mask,
+                decision_points=config.decision_points,
+            ),
             self._policies,
             task.n_trains,
             n_slots=config.num_envs,

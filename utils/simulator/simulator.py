@@ -9,10 +9,6 @@ from numpy.typing import NDArray
 from utils.simulator.rail_state import RailState
 
 
-class UnsupportedLevel(ValueError):
-    """The environment needs something that ``CompiledSimulator`` cannot do; the message is one sentence saying what."""
-
-
 class Simulator(Protocol):
     """One level in play."""
 
@@ -31,6 +27,10 @@ class Simulator(Protocol):
             The environment's own rewards ``[trains]``, and whether the episode is over.
         """
         ...
+
+
+class UnsupportedLevel(ValueError):
+    """The environment needs something that ``CompiledSimulator`` cannot do; the message is one sentence saying what."""
 
 
 class FlatlandSimulator:
