@@ -20,7 +20,6 @@ if __name__ == "__main__":
 
 import torch
 
-from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.saving.checkpointing import CheckpointError
 from reinforcement_learning.saving.run_folders import check_writable
 from reinforcement_learning.scoring.heuristics import MissingPackageError
@@ -54,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         rows = _score(scorer, names, configs, options)
-    except (MappingError, ExtensionError) as error:
+    except ExtensionError as error:
         print(f"evaluate_agent.py: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -27,10 +27,10 @@ if __name__ == "__main__":
 import torch
 
 from reinforcement_learning.learning.replay_buffer import ReplayBufferError
-from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.multi_policy.modes import check_mapping
 from reinforcement_learning.playing.experience import ExperienceError
+from reinforcement_learning.playing.own_reward import check_own_reward
 from reinforcement_learning.saving.checkpointing import (
     BEST,
     CheckpointError,
@@ -43,6 +43,7 @@ from reinforcement_learning.saving.run_folders import RunFolders, prepare_run_fo
 from reinforcement_learning.settings.command_line import given_options
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig, make_config, options_to_repeat
 from reinforcement_learning.settings.devices import DeviceError, available_gpus, describe, place_policies
+from reinforcement_learning.settings.extensions import ExtensionError
 from reinforcement_learning.tracking.learning_curve import draw_learning_curve
 from reinforcement_learning.tracking.metrics import (
     ConsoleSink,
@@ -69,10 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, CheckpointError, ReplayBufferError, DeviceError) as error:
         print(f"multi_agent_training.py: error: {error}", file=sys.stderr)
         return 2
-    except (ExperienceError, MappingError) as error:
+    except (ExperienceError, ExtensionError) as error:
         saved = " A checkpoint was saved." if error.saved else ""
         print(f"multi_agent_training.py: error: {error}{saved}", file=sys.stderr)
-        return 2 if isinstance(error, MappingError) else 1
+        return 2 if isinstance(error, ExtensionError) else 1
     except KeyboardInterrupt:  # of a training signals are handled by Interrupts
         print("multi_agent_training.py: interrupted before the training began.", file=sys.stderr)
         return 130
@@ -82,6 +83,7 @@ def _train(options: dict[str, Any]) -> int:
     checkpoint_path, checkpoint = _find_checkpoint(options)
     config = make_config(options, checkpoint["config"] if checkpoint else None)
     check_mapping(config)  # before any folder is made
+    check_own_reward(config)
     with _where_it_runs(config) as n_gpus:
         devices = _choose_devices(config, n_gpus)
         torch.set_num_threads(config.num_threads)

@@ -18,14 +18,8 @@ from utils.system.seeds import Stream, generator
 PolicyOfTrain = npt.NDArray[np.int64]  # [trains], the number of each train's policy
 
 
-class MappingError(ValueError):
-    """A mapping cannot be used; the message is one sentence.
-
-    Attributes:
-        saved: whether a checkpoint was saved then.
-    """
-
-    saved = False
+class MappingError(ExtensionError):
+    """A mapping cannot be used; the message is one sentence."""
 
 
 @dataclass(frozen=True)

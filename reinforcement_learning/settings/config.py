@@ -186,6 +186,13 @@ class TrainingConfig:
     )
     arrival_reward: float = option(_REWARD, 1.0, "reward for reaching the target", _not_negative())
     deadlock_penalty: float = option(_REWARD, 0.5, "penalty for entering a deadlock", _not_negative())
+    learning_reward: str = option(
+        _REWARD,
+        "",
+        "a reward of your own as package.module:callable, in place of the environment's and the three terms above; "
+        "--team_reward still shares it out",
+        runs_code=_has_colon,
+    )
     team_reward: float = option(
         _REWARD,
         0.0,
@@ -388,6 +395,12 @@ def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -
             except ExtensionError as error:
                 raise ConfigError(str(error)) from error
     config = TrainingConfig(**{**stored, **options})
+    for name in ("shaping", "arrival_reward", "deadlock_penalty"):
+        if config.learning_reward and name in options:
+            raise ConfigError(
+                f"--{name} has no effect with --learning_reward {config.learning_reward}, which takes its place: give "
+                "one of the two."
+            )
     # files and folders are found again by a resumed training that is started from another folder
     absolute: dict[str, Any] = {
         name: str(Path(getattr(config, name)).resolve())

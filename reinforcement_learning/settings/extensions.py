@@ -16,7 +16,13 @@ from utils.system.files import PROJECT_ROOT
 
 
 class ExtensionError(ValueError):
-    """What a user put in place cannot be used; the message is one sentence."""
+    """What a user put in place cannot be used; the message is one sentence.
+
+    Attributes:
+        saved: whether a checkpoint was saved then.
+    """
+
+    saved = False
 
 
 def find_callable(name: str, what: str, on_board: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:

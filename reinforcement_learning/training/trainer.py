@@ -14,7 +14,6 @@ import psutil
 import torch
 
 from reinforcement_learning.multi_policy.assignment import learning_of
-from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.playing.experience import (
@@ -35,6 +34,7 @@ from reinforcement_learning.saving.checkpointing import (
 )
 from reinforcement_learning.saving.run_folders import RunFolders
 from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.settings.extensions import ExtensionError
 from reinforcement_learning.tracking.metrics import MetricsWriter
 from reinforcement_learning.training.population_scores import score_population
 from reinforcement_learning.training.training_metrics import TrainingMetrics, exchange_lines, exchange_row
@@ -104,7 +104,7 @@ class Trainer:
 
         Raises:
             ExperienceError: the processes or actors that play cannot go on; that leaves a checkpoint, too.
-            MappingError: a user's mapping breaks; so does that.
+            ExtensionError: a user's mapping or reward breaks; so does that.
         """
         # processes end with the training, however that ends
         with self.level_pool, closing(self.experience):
@@ -115,7 +115,7 @@ class Trainer:
                     self._fetch_and_save()
                     error.saved = True
                 raise
-            except MappingError as error:
+            except ExtensionError as error:
                 self._fetch_and_save()
                 error.saved = True
                 raise

@@ -13,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.playing.experience import (
     ExperienceError,
@@ -22,6 +21,7 @@ from reinforcement_learning.playing.experience import (
     UnfinishedEpisode,
 )
 from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.settings.extensions import ExtensionError
 from reinforcement_learning.workers.broadcast import Broadcast, Listener
 from reinforcement_learning.workers.level_queue import LevelQueue
 from reinforcement_learning.workers.round_player import Round, RoundRequest, Task
@@ -80,7 +80,7 @@ class RolloutWorkers:
 
         Raises:
             RolloutWorkerError: the processes cannot be started, or end again and again.
-            MappingError: a user's mapping gives something that is none.
+            ExtensionError: a user's mapping or reward fails or gives something that is none.
         """
         if not self._turns:
             self._start()
@@ -161,8 +161,8 @@ class RolloutWorkers:
             elif sender in self._turns:  # the others were ended here
                 self._replace(sender)
                 return None
-        done: Round | MappingError = pickle.loads(worker.answer)
-        if isinstance(done, MappingError):
+        done: Round | ExtensionError = pickle.loads(worker.answer)
+        if isinstance(done, ExtensionError):
             raise done
         worker.answer = None
         return done
@@ -204,7 +204,7 @@ class _Worker:
         self.process = ChildProcess(
             "reinforcement_learning.workers.worker_main", lambda message: answers.put((self, message))
         )
-        # a mapping of the user's own is found there where this process has found it
+        # what users put in place is found there where this process has found it
         self.process.send(pickle.dumps((sys.path, task)))
 
     def ask(self, levels: Sequence[tuple[int, bytes | None]]) -> None:
