@@ -18,7 +18,7 @@ from flatland.envs.rail_env import RailEnv
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from utils.levels import level_pool
+from utils.levels import level_streams
 from utils.levels.env_configs import resolve_env_config
 
 
@@ -39,9 +39,9 @@ def main() -> None:
     parser.add_argument("--no_clearing", action="store_true", help="leave flatland's caches alone, for comparison")
     args = parser.parse_args()
     if args.no_clearing:
-        level_pool.LEVELS_BETWEEN_CLEARINGS = sys.maxsize
+        level_streams.LEVELS_BETWEEN_CLEARINGS = sys.maxsize
 
-    levels = level_pool.TrainingLevels(resolve_env_config(args.env), args.seed)
+    levels = level_streams.TrainingLevels(resolve_env_config(args.env), args.seed)
     generator = np.random.default_rng(args.seed)
     process = psutil.Process()
     settled, highest = 0.0, 0.0

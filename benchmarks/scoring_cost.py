@@ -36,8 +36,9 @@ def _cpu() -> float:
 
 def _bare(actions: str, started: float) -> Cost:
     """Levels made and stepped by flatland-rl alone, with actions that are known already."""
-    from utils.levels.env_configs import ENV_CONFIGS, quiet_generation, unset_rail_env
-    from utils.levels.flatland_workarounds import clear_flatland_caches
+    from utils.levels.env_configs import ENV_CONFIGS
+    from utils.levels.flatland_workarounds import clear_flatland_caches, quiet_generation
+    from utils.levels.rail_envs import unset_rail_env
 
     chosen = json.loads(Path(actions).read_text())
     ready, ready_cpu = time.time(), _cpu()

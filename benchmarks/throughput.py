@@ -40,8 +40,9 @@ from reinforcement_learning.playing.rollout import Learning, Rollout  # noqa: E4
 from reinforcement_learning.playing.train_settings import TrainSettings  # noqa: E402
 from reinforcement_learning.playing.transitions import Transitions  # noqa: E402
 from reinforcement_learning.settings.config import TrainingConfig  # noqa: E402
-from utils.levels.env_configs import make_rail_env, resolve_env_config  # noqa: E402
+from utils.levels.env_configs import resolve_env_config  # noqa: E402
 from utils.levels.flatland_workarounds import clear_flatland_caches  # noqa: E402
+from utils.levels.rail_envs import make_rail_env  # noqa: E402
 from utils.observation import observer as observation_utils  # noqa: E402
 from utils.observation.observer import Observer, get_feature_set  # noqa: E402
 from utils.simulator.compiled_simulator import CompiledSimulator  # noqa: E402

@@ -25,8 +25,9 @@ import torch  # noqa: E402
 
 from benchmarks.classic_kit import ClassicPolicy, train_episode  # noqa: E402
 from benchmarks.machine import processor  # noqa: E402
-from utils.levels.env_configs import make_rail_env, resolve_env_config  # noqa: E402
+from utils.levels.env_configs import resolve_env_config  # noqa: E402
 from utils.levels.flatland_workarounds import clear_flatland_caches  # noqa: E402
+from utils.levels.rail_envs import make_rail_env  # noqa: E402
 
 EVALUATIONS, EVALUATION_EPISODES = 26, 25
 

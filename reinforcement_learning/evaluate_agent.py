@@ -30,7 +30,8 @@ from reinforcement_learning.scoring.scoring import Scorer, Task
 from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from reinforcement_learning.settings.config import ConfigError
 from reinforcement_learning.settings.extensions import ExtensionError
-from utils.levels.env_configs import EnvConfig, EnvConfigError, SavedEnv, resolve_env_config
+from utils.levels.env_configs import EnvConfig, resolve_env_config
+from utils.levels.saved_levels import EnvConfigError, SavedEnv
 from utils.pictures.rendering import FILM_SUFFIXES
 from utils.system.files import atomic_write
 from utils.system.seeds import MAX_USER_SEED

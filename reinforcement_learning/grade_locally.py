@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it ca
 
 from reinforcement_learning.grading.official_tests import METADATA, write_tests
 from reinforcement_learning.settings.arguments import SentenceParser, at_least
-from utils.levels.env_configs import EnvConfig, EnvConfigError, resolve_env_config
+from utils.levels.env_configs import EnvConfig, resolve_env_config
+from utils.levels.saved_levels import EnvConfigError
 from utils.system.files import PROJECT_ROOT
 
 REDIS_PORT = 6379  # flatland-rl's client knows no other

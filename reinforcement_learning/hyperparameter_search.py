@@ -1,192 +1,199 @@
-"""Searches hyper-parameters on this machine, as a sweep file says and without an account; --help lists the options.
-
-python reinforcement_learning/hyperparameter_search.py --sweep sweep.yaml --trials 20 --jobs 2 --study runs/search
-"""
+"""Searches hyper-parameters on this machine, as a sweep file says and without an account; --help lists the options."""
 
 import argparse
-import contextlib
+import fcntl
+import itertools
 import os
 import shlex
+import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
 
+import optuna
+import pandas
+from matplotlib import pyplot
+from optuna.exceptions import StorageInternalError
+from optuna.trial import TrialState
+from optuna.visualization import matplotlib as plots
+
 from reinforcement_learning.saving.run_folders import check_writable
-from reinforcement_learning.search.local_search import LocalSearch
-from reinforcement_learning.search.picture import draw_search
-from reinforcement_learning.search.progress import Progress
-from reinforcement_learning.search.results import (
-    CSV_FILE,
-    MARKDOWN_FILE,
-    as_text,
-    best_checkpoint,
-    best_of,
-    command_line,
-    read_results,
-    write_tables,
-)
-from reinforcement_learning.search.study import State, Study
-from reinforcement_learning.search.sweep_file import Sweep, read_sweep
-from reinforcement_learning.settings.arguments import SentenceParser, whole_number
+from reinforcement_learning.search.sweep_file import Sweep, grid_values, read_sweep
+from reinforcement_learning.search.trial_process import read_metric, start_trial, training_command, trial_name
+from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from reinforcement_learning.settings.config import ConfigError
-from utils.system.files import PROJECT_ROOT
+from utils.system.files import PROJECT_ROOT, atomic_write
 from utils.system.interrupts import Interrupts
 
-PICTURE_FILE = "search.png"
-_LOCK_FILE = "search.lock"
-_DEFAULT_TRIALS = 20
-_PATIENCE = 20  # seconds for the trainings of a search that was killed to end
+_ORDER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING, TrialState.FAIL)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Searches as the command line says; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = SentenceParser(prog="hyperparameter_search.py", description=__doc__)
+    jobs = max(1, 3 * (os.cpu_count() or 1) // 4)  # beside each training a process makes levels
+    add = parser.add_argument
+    add("--sweep", type=Path, default=PROJECT_ROOT / "sweep.yaml", help="sweep file (default: the project's own)")
+    add("--trials", type=at_least(1), help="of the whole search (default: run_cap of the file, else 20)")
+    add("--jobs", type=at_least(1), default=jobs, help="trainings at a time (default: %(default)s)")
+    add("--study", type=Path, default=PROJECT_ROOT / "runs" / "search", help="folder; a search in it goes on")
+    add("--seed", type=at_least(0), default=0, help="of the choices, not of the trainings (default: 0)")
+    options = parser.parse_args(arguments)
     try:
-        return _search(options)
-    except ConfigError as error:
+        sweep, folder = read_sweep(options.sweep), options.study.resolve()
+        check_writable("study", folder)
+        with (folder / "search.lock").open("a") as lock, Interrupts() as interrupts:
+            study = _open_study(folder, sweep, lock.fileno())
+            _Search(sweep, study, folder, lock.fileno(), options).run(interrupts)
+            print(f"\n{_write_results(study, sweep, folder)}\nTable and pictures: {folder}", flush=True)
+            _draw_pictures(study, sweep.metric, folder)
+            return interrupts.exit_code or int(all(trial.state == TrialState.FAIL for trial in study.trials))
+    except (ConfigError, OSError, StorageInternalError) as error:  # the last two end the trainings well
         print(f"hyperparameter_search.py: error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # the trainings have ended by now, each with a checkpoint
-        print(
-            f"hyperparameter_search.py: error: {error}. The search goes on when it is started again.", file=sys.stderr
-        )
-        return 1
+        return 2 if isinstance(error, ConfigError) else 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = SentenceParser(
-        prog="hyperparameter_search.py",
-        description="Trains the configurations of a sweep file on this machine and says which is best. Started again "
-        "with the same --study it goes on.",
-    )
-    parser.add_argument(
-        "--sweep", type=Path, default=PROJECT_ROOT / "sweep.yaml", metavar="FILE", help="default: the project's own"
-    )
-    parser.add_argument(
-        "--trials",
-        type=whole_number,
-        metavar="N",
-        help="of the whole search, those before a resume included (default: run_cap of the file, else 20)",
-    )
-    parser.add_argument(
-        "--jobs",
-        type=whole_number,
-        default=_default_jobs(),
-        metavar="N",
-        help="trainings at a time (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--study", type=Path, default=PROJECT_ROOT / "runs" / "search", metavar="FOLDER", help="default: runs/search"
-    )
-    parser.add_argument(
-        "--seed", type=whole_number, default=0, metavar="N", help="of the choices, not of the trainings (default: 0)"
-    )
-    return parser
-
-
-def _default_jobs() -> int:
-    """Three for four cores: beside each training a process makes levels."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, 3 * cores // 4)
-
-
-def _search(options: argparse.Namespace) -> int:
-    sweep = read_sweep(options.sweep)
-    if options.trials is None:
-        options.trials = sweep.run_cap or _DEFAULT_TRIALS
-    for name, least in (("trials", 1), ("jobs", 1), ("seed", 0)):
-        if getattr(options, name) < least:
-            raise ConfigError(f"--{name} is {getattr(options, name)}, but must be a whole number of at least {least}.")
-    folder = options.study.resolve()
-    check_writable("study", folder)
-    with _locked(folder) as lock, Interrupts() as interrupts:
-        study = Study(folder, sweep, options.seed)
-        with contextlib.closing(_announce(study, sweep, options)) as progress:
-            search = LocalSearch(
-                study,
-                sweep,
-                folder,
-                lock,
-                n_trials=options.trials,
-                n_jobs=options.jobs,
-                progress=progress,
-                stop_requested=lambda: interrupts.received is not None,
-                trial_ended=lambda: write_tables(read_results(study, sweep, folder), sweep, folder),
-            )
-            finished = search.run()
-        found = _report(study, sweep, folder)
-        if not finished:
-            print(f"To go on: {_command(options)}")
-            return interrupts.exit_code
-        if search.gave_up:
-            print("hyperparameter_search.py: error: all trials have failed; the table says why.", file=sys.stderr)
-        return 0 if found else 1
-
-
-def _announce(study: Study, sweep: Sweep, options: argparse.Namespace) -> Progress:
-    n_done = sum(trial.state is not State.RUNNING for trial in study.trials())
-    n_episodes = sweep.fixed.get("n_episodes")
-    progress = Progress(options.trials, n_done, n_episodes if isinstance(n_episodes, int) else None)
-    goal = "largest" if sweep.maximize else "smallest"
-    progress.message(
-        f"Searching {', '.join(p.name for p in sweep.searched)} for the {goal} {sweep.metric}: {options.trials} "
-        f"trials, {n_done} of them done, {options.jobs} at a time, in {options.study.resolve()}."
-    )
-    return progress
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[int]:
-    """Keeps other searches, and trainings of a killed one that are still ending, out of a folder.
-
-    Raises:
-        ConfigError: it is in use, or this system has no such locks.
-    """
+def _open_study(folder: Path, sweep: Sweep, lock: int) -> optuna.Study:
+    """Begins a study, or goes on with it; trials that were running are the next to be asked for."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        import fcntl
-    except ImportError as error:
-        raise ConfigError("the local search needs the file locks of Linux or macOS.") from error
-    with (folder / _LOCK_FILE).open("a") as file:
-        for attempt in range(_PATIENCE + 1):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if attempt == _PATIENCE:
-                    raise ConfigError(f"--study: another search runs in {folder}.") from None
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'study.db'}")
+        study = optuna.create_study(study_name="search", storage=storage, direction=sweep.goal, load_if_exists=True)
+    except BlockingIOError as error:
+        raise ConfigError(f"--study: a search, or a training of one that has just ended, uses {folder}.") from error
+    except Exception as error:  # whatever SQLite, SQLAlchemy and Optuna make of a file that is something else
+        raise ConfigError(f"--study: study.db in {folder} cannot be used ({type(error).__name__}).") from error
+    content = [sweep.content[key] for key in ("method", "metric", "parameters")]
+    if study.user_attrs.get("sweep", content) != content:
+        raise ConfigError(f"--study: {folder} holds a search with another method, metric or parameters.")
+    study.set_user_attr("sweep", content)
+    study.pruner = sweep.pruner()
+    study_id = storage.get_study_id_from_name("search")
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
+        storage.set_trial_state_values(trial_id, TrialState.WAITING)
+    return study
+
+
+@dataclass
+class _Search:
+    """Trains one configuration after the other, several at a time."""
+
+    sweep: Sweep
+    study: optuna.Study
+    folder: Path
+    lock: int  # an open file that the trainings inherit
+    options: argparse.Namespace
+    running: dict[int, tuple[optuna.Trial, subprocess.Popen[bytes]]] = field(default_factory=dict)
+
+    def run(self, interrupts: Interrupts) -> None:
+        """Searches until all trials are done or a signal comes; whatever it raises, the trainings end."""
+        try:
+            while interrupts.received is None:
+                if len(self.running) < self.options.jobs and self._start_next():
+                    continue
+                if not self.running:
+                    return
                 time.sleep(1)
-        yield file.fileno()
+                for trial, process in list(self.running.values()):
+                    self._look_after(trial, process)
+            print("To go on, give the same command once more.")
+        finally:
+            for _, process in self.running.values():
+                process.terminate()  # the training saves a checkpoint
+            for _, process in self.running.values():
+                process.wait()
+
+    def _start_next(self) -> bool:
+        """Starts a trial; False where there is none any more."""
+        trials, searched, method = self.study.trials, self.sweep.searched, self.sweep.content["method"]
+        if not any(trial.state == TrialState.WAITING for trial in trials):
+            grid = itertools.product(*map(grid_values, searched.values())) if method == "grid" else itertools.repeat(())
+            values = next(itertools.islice(grid, len(trials), None), None)
+            if values is None or len(trials) >= (self.options.trials or self.sweep.content.get("run_cap", 20)):
+                return False
+            if method == "grid":
+                self.study.enqueue_trial(dict(zip(searched, values, strict=True)))
+        sampler = optuna.samplers.TPESampler if method == "bayes" else optuna.samplers.RandomSampler
+        self.study.sampler = sampler(seed=self.options.seed + len(trials))  # what goes on must not draw the same again
+        trial = self.study.ask(searched)
+        same = [t for t in trials if t.state == TrialState.COMPLETE and t.params == trial.params]
+        if same:  # trainings with one seed are the same
+            self._end(trial, f"same as trial {same[0].number}", same[0].value)
+        else:
+            name, options = trial_name(trial.number), self.sweep.options(trial.params)
+            self.running[trial.number] = trial, start_trial(self.folder, name, options, self.lock)
+            print(f"trial {trial.number} begins or goes on:", *(f"{k} {options[k]}" for k in searched), flush=True)
+        return True
+
+    def _look_after(self, trial: optuna.Trial, process: subprocess.Popen[bytes]) -> None:
+        code, folder, metric = process.poll(), self.folder / trial_name(trial.number), self.sweep.metric
+        values, best_of = read_metric(folder, metric)[0], max if self.sweep.goal == "maximize" else min
+        strict = (self.sweep.content.get("early_terminate") or {}).get("strict")
+        for step in range(self.study.trials[trial.number].last_step or 0, len(values)):
+            trial.report(values[step] if strict else best_of(values[: step + 1]), step + 1)
+            print(f"trial {trial.number}, evaluation {step + 1}: {metric} {values[step]:.4f}", flush=True)
+            if code is None and trial.should_prune():
+                process.terminate()
+                process.wait()
+                return self._end(trial, "stopped early", state=TrialState.PRUNED)
+        if code == 0 and values:
+            self._end(trial, "finished", values[-1])
+        elif code is not None:
+            said = (folder / "console.log").read_text(errors="replace").strip().rpartition("\n")[2]
+            why = said if code else f"there is no {metric}"
+            self._end(trial, f"failed with exit code {code}: {why}", state=TrialState.FAIL)
+        return None
+
+    def _end(self, trial: optuna.Trial, note: str, value: float | None = None, state: TrialState | None = None) -> None:
+        self.running.pop(trial.number, None)
+        trial.set_user_attr("note", note)
+        self.study.tell(trial, value, state)
+        _write_results(self.study, self.sweep, self.folder)
+        print(f"trial {trial.number} {note}", flush=True)
 
 
-def _report(study: Study, sweep: Sweep, folder: Path) -> bool:
-    """Writes and prints what has been found; False where there is nothing."""
-    results = read_results(study, sweep, folder)
-    if not results:
-        return False
-    write_tables(results, sweep, folder)
-    print(f"\n{as_text(results, sweep)}\n\n  table    {folder / MARKDOWN_FILE}, {folder / CSV_FILE}")
-    best = best_of(results)
-    if best is None:
-        return False
-    picture = folder / PICTURE_FILE
-    draw_search(results, sweep, study.importances(), picture)
-    print(f"  picture  {picture}\n  curves   tensorboard --logdir {shlex.quote(str(folder))}")
-    print(
-        f"\nBest: trial {best.trial.number} with {sweep.metric} {best.trial.value:.4f}, {best_checkpoint(best, folder)}"
-    )
-    print(f"Train it again: {command_line(best, sweep)}", flush=True)
-    return True
+def _write_results(study: optuna.Study, sweep: Sweep, folder: Path) -> str:
+    """Writes ``results.csv`` and ``results.md``, the best trial first; returns what the latter says."""
+    best_of, sign = (max, -1) if sweep.goal == "maximize" else (min, 1)
+    trials = sorted(study.trials, key=lambda t: (_ORDER.index(t.state), sign * (t.value or 0), t.number))
+    rows = []
+    for trial in trials:
+        values, newest = read_metric(folder / trial_name(trial.number), sweep.metric)
+        row = {"trial": trial.number} | {name: sweep.options(trial.params).get(name) for name in sweep.searched}
+        row |= {sweep.metric: values[-1] if values else trial.value, "best": best_of(values, default=None)}
+        row |= {"episodes": newest.get("episode"), "seconds": newest.get("timer/total")}
+        rows.append(row | {"state": trial.user_attrs.get("note", "running")})
+    table = pandas.DataFrame(rows).convert_dtypes()  # whole numbers stay whole beside missing ones
+    said = table.to_string(index=False, float_format="{:.6g}".format, na_rep="")
+    if trials and trials[0].value is not None:
+        best = folder / "checkpoints" / trial_name(trials[0].number) / "best.pt"
+        command = shlex.join(training_command(sweep.options(trials[0].params)))
+        said += f"\n\nBest: trial {trials[0].number}, {best}\nTrain it again: {command}"
+    for name, content in (("results.csv", table.to_csv(index=False)), ("results.md", f"```\n{said}\n```\n")):
+        with atomic_write(folder / name) as file:
+            file.write(content.encode())
+    return said
 
 
-def _command(options: argparse.Namespace) -> str:
-    """What was typed, from any folder."""
-    given = {name: getattr(options, name) for name in ("sweep", "trials", "jobs", "study", "seed")}
-    given |= {name: given[name].resolve() for name in ("sweep", "study")}
-    words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-    return shlex.join(["python", str(Path(__file__).resolve()), *words])
+def _draw_pictures(study: optuna.Study, metric: str, folder: Path) -> None:
+    """Draws Optuna's plots of the trials that have finished, importances from ten on: with fewer they are noise."""
+    pyplot.switch_backend("Agg")  # needs no display
+    warnings.simplefilter("ignore")  # these plots are experimental, and an axis may have one value only
+    n_finished = len(study.get_trials(states=(TrialState.COMPLETE,)))
+    drawn = {"history": plots.plot_optimization_history, "parameters": plots.plot_slice} if n_finished else {}
+    drawn |= {"importances": plots.plot_param_importances} if n_finished >= 10 else {}
+    for name, plot in drawn.items():
+        plot(study, target_name=metric)
+        for axes in pyplot.gcf().axes:
+            axes.tick_params(axis="x", which="both", labelrotation=45)  # long labels do not overlap
+        with atomic_write(folder / f"search_{name}.png") as file:
+            pyplot.savefig(file, format="png", dpi=110, bbox_inches="tight")
 
 
 if __name__ == "__main__":

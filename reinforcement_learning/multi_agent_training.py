@@ -1,6 +1,6 @@
 """Trains a policy that all trains share; run it with --help for the options.
 
-python reinforcement_learning/multi_agent_training.py -n 2500 -t 1
+python reinforcement_learning/multi_agent_training.py -n 2500 -t 1 -e 1
 """
 
 # ruff: noqa: E402  (something is done before the imports that take long)
@@ -242,7 +242,7 @@ def _close(config: TrainingConfig, folders: RunFolders, trainer: Trainer, finish
     if finished and best.exists():
         evaluate = script.with_name("evaluate_agent.py")
         lines.append(
-            "Next: " + shlex.join(["python", str(evaluate), "--policy", str(best), "-e", config.training_env_config])
+            "Next: " + shlex.join(["python", str(evaluate), "--policy", str(best), "-e", config.evaluation_env_config])
         )
     newest = newest_first(folders.checkpoints, "episode_*.pt")
     if not finished and newest:  # by its path: the latest of all may be that of a training that runs beside this one
@@ -252,9 +252,9 @@ def _close(config: TrainingConfig, folders: RunFolders, trainer: Trainer, finish
 
 
 def _draw(config: TrainingConfig, folders: RunFolders, curve: Path, metrics: MetricsWriter) -> bool:
-    environment = resolve_env_config(config.training_env_config).name
+    environment = resolve_env_config(config.evaluation_env_config).name
     try:
-        draw_learning_curve(folders.output / METRICS_FILE, curve, f"{folders.name} on {environment}")
+        draw_learning_curve(folders.output / METRICS_FILE, curve, f"{folders.name}, evaluated on {environment}")
     except (OSError, ValueError) as error:
         metrics.message(f"warning: the learning curve could not be drawn ({error}).")
         return False

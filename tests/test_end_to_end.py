@@ -1,4 +1,4 @@
-"""The commands of the README as subprocesses, started from another folder, with few episodes."""
+"""The commands of README.md as subprocesses, started from another folder, with few episodes."""
 
 import json
 import os
@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from reinforcement_learning.saving.checkpointing import read_checkpoint, write_checkpoint
 from reinforcement_learning.settings.command_line import build_parser
@@ -100,6 +101,21 @@ class TestTraining:
         done = run_command([*arguments, "-n", "2"], cwd=Path("/"))
         assert done.returncode == 0, done.stderr
         assert "completion" in done.stdout
+
+    def test_ending_names_the_environment_that_was_evaluated(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """``best.pt`` was chosen there, so scoring goes on there, and the curve must say where its marks come from."""
+        from reinforcement_learning.multi_agent_training import main
+
+        titles = []
+        save = Figure.savefig
+        monkeypatch.setattr(Figure, "savefig", lambda f, *a, **kw: (titles.append(f.get_suptitle()), save(f, *a, **kw)))
+        shorter = ["-n", "2", "-e", "Test_0", "--n_evaluation_episodes", "1", "--run_name", "mine", "--wandb=False"]
+        assert main([*SHORT, *shorter, *Place(tmp_path).folders]) == 0
+        (command,) = (line for line in capfd.readouterr().out.splitlines() if line.startswith("Next: "))
+        assert shlex.split(command)[-2:] == ["-e", "Test_0"]
+        assert titles == ["mine, evaluated on Test_0"]
 
     def test_plain_lines_where_there_is_no_terminal(self, trained: tuple[Place, str, str]) -> None:
         _, out, err = trained

@@ -70,7 +70,7 @@ def _compile_levels_and_safe_moves(messages: Messages, send: Callable[[bytes], N
     import numpy as np
 
     from utils.levels.env_configs import ENV_CONFIGS
-    from utils.levels.level_pool import TrainingLevels
+    from utils.levels.level_streams import TrainingLevels
     from utils.levels.packed_level import pack_level
     from utils.safe_moves.safe_moves import SafeMoves
     from utils.simulator.compiled_simulator import CompiledSimulator
@@ -88,7 +88,8 @@ def _compile_levels_and_safe_moves(messages: Messages, send: Callable[[bytes], N
 def _compile_observation_and_simulator(feature_set: "FeatureSet") -> None:
     import numpy as np
 
-    from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+    from utils.levels.env_configs import ENV_CONFIGS
+    from utils.levels.rail_envs import make_rail_env
     from utils.observation.observer import Observer
     from utils.simulator.compiled_simulator import CompiledSimulator
     from utils.simulator.deadlock_check import deadlocked

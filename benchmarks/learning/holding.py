@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmarks.learning.programs import machine
-from utils.levels.env_configs import ENV_CONFIGS, EnvConfig, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS, EnvConfig
 from utils.levels.fast_reset import make_rail_env_fast
+from utils.levels.rail_envs import make_rail_env
 from utils.observation.observer import Observer, get_feature_set
 from utils.rules.rule_rollouts import (
     HELD_UNTIL,

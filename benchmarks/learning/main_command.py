@@ -3,8 +3,8 @@
     python benchmarks/learning/main_command.py -t 1 --seeds 1 2 3
 
 Writes main_command_CONFIG.json (scores, times, machine) and main_command_CONFIG.png (learning curves) beside itself.
-The levels have seeds from 500000 on: not those of the trainings, nor those of any table in the README, so nothing was
-ever chosen by them. Trainings that are finished in --work_dir are scored, not repeated.
+The levels have seeds from 500000 on: not those of the trainings, and nothing was ever chosen by them.
+Trainings that are finished in --work_dir are scored, not repeated.
 """
 
 import argparse

@@ -9,8 +9,9 @@ from reinforcement_learning.distributed.placement import place_learners
 from reinforcement_learning.distributed.ray_experience import RayExperience
 from reinforcement_learning.distributed.remote_learner import RemoteLearner
 from reinforcement_learning.multi_policy.population import Population
-from reinforcement_learning.playing.experience import Experience, PlayableLevels
+from reinforcement_learning.playing.experience import Experience
 from reinforcement_learning.settings.config import TrainingConfig
+from utils.levels.playable_levels import PlayableLevels
 from utils.observation.observer import FeatureSet
 from utils.system.stopwatch import Stopwatch
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from flatland.envs.persistence import RailEnvPersister
 
-from utils.levels.env_configs import EnvConfig, make_rail_env
+from utils.levels.env_configs import EnvConfig
+from utils.levels.rail_envs import make_rail_env
 
 METADATA = "metadata.csv"
 _COLUMNS = (

@@ -15,8 +15,7 @@ import redis
 from flatland.envs.rail_env import RailEnv
 from flatland.evaluators.client import FlatlandRemoteClient, TimeoutException
 
-from utils.levels.env_configs import garbage_collection_paused, quiet_generation
-from utils.levels.flatland_workarounds import clear_flatland_caches
+from utils.levels.flatland_workarounds import clear_flatland_caches, garbage_collection_paused, quiet_generation
 from utils.levels.level_snapshot import NoObservations
 from utils.simulator.simulator import FlatlandSimulator
 

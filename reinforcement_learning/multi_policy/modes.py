@@ -14,7 +14,7 @@ from reinforcement_learning.multi_policy.mapping import (
 )
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from utils.levels.env_configs import resolve_env_config
-from utils.levels.level_pool import TrainingLevels
+from utils.levels.level_streams import TrainingLevels
 from utils.simulator.rail_state import RailState
 
 

@@ -7,7 +7,7 @@ from reinforcement_learning.playing.reward_shaping import LearningReward, TrainS
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.settings.extensions import ExtensionError, describe, find_callable
 from utils.levels.env_configs import resolve_env_config
-from utils.levels.level_pool import TrainingLevels
+from utils.levels.level_streams import TrainingLevels
 from utils.simulator.rail_grid import DO_NOTHING
 from utils.simulator.rail_state import remaining_travel_time
 from utils.simulator.simulator import FlatlandSimulator

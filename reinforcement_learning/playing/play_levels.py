@@ -9,7 +9,8 @@ from reinforcement_learning.playing.episode_result import EpisodeResult
 from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.rollout import Rollout
 from reinforcement_learning.playing.train_settings import TrainSettings
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
 from utils.observation.observer import Observer
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_state import RailState

@@ -22,7 +22,8 @@ from reinforcement_learning.playing.policy import Actions, Policy, drive
 from reinforcement_learning.scoring.heuristics import RULES, RailEnvPolicyRule, Rule, make_anew
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.settings.extensions import ExtensionError, describe, find_callable, whole_numbers
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
 from utils.observation.observer import Observer, get_feature_set
 from utils.simulator.rail_grid import N_ACTIONS
 from utils.simulator.rail_state import READY_TO_DEPART

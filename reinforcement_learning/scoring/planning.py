@@ -29,7 +29,8 @@ from flatland.envs.rail_env import RailEnv
 from numpy.typing import NDArray
 
 from reinforcement_learning.playing.policy import Policy, drive
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
 from utils.observation.observer import Observer
 from utils.rules.rule_rollouts import (
     AVOIDED,
@@ -44,9 +45,9 @@ from utils.rules.rule_rollouts import (
     roll_out,
     worth,
 )
-from utils.simulator.compiled_simulator import CompiledSimulator, UnsupportedLevel, malfunction_chance
+from utils.simulator.compiled_simulator import CompiledSimulator, malfunction_chance
 from utils.simulator.rail_state import DONE, READY_TO_DEPART, ROW, RailState
-from utils.simulator.simulator import FlatlandSimulator
+from utils.simulator.simulator import FlatlandSimulator, UnsupportedLevel
 from utils.system.seeds import Stream, generator
 
 Clock = Callable[[], float]

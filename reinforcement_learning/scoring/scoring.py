@@ -14,9 +14,11 @@ from flatland.envs.rail_env import RailEnv
 
 from reinforcement_learning.scoring.players import BEST_POLICY, Player, load_player
 from reinforcement_learning.scoring.score_table import Played
-from utils.levels.env_configs import EnvConfig, SavedEnv, make_rail_env
+from utils.levels.env_configs import EnvConfig
 from utils.levels.flatland_workarounds import clear_flatland_caches
 from utils.levels.level_snapshot import LevelSnapshot
+from utils.levels.rail_envs import make_rail_env
+from utils.levels.saved_levels import SavedEnv
 from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator, save_film
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.stopwatch import Stopwatch

@@ -1,173 +1,148 @@
-"""A sweep file as Weights & Biases documents it, read for a search on this machine.
+"""A sweep file of Weights & Biases, https://docs.wandb.ai/models/sweeps/sweep-config-keys, read in Optuna's terms."""
 
-What is written: https://docs.wandb.ai/models/sweeps/sweep-config-keys. Whatever this search cannot do is refused.
-"""
-
-import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 
-from reinforcement_learning.search.early_stopping import Hyperband
-from reinforcement_learning.search.parameters import Parameter, ParameterError, Value, read_parameter
 from reinforcement_learning.settings.command_line import given_options
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
-from utils.levels.env_configs import EnvConfigError, resolve_env_config
+from utils.levels.env_configs import resolve_env_config
 
-METHODS = ("bayes", "random", "grid")
-GOALS = ("maximize", "minimize")
-PROGRAM = "multi_agent_training.py"
-# Options that the search gives to its trainings by itself; metrics.jsonl is what it reads.
-_RESERVED = ("checkpoint_dir", "replay_buffer_dir", "output_dir", "run_name", "resume", "jsonl", "progress_bar")
-# Keys that only matter to the server of W&B, and those that are read here.
-_IGNORED = ("apiVersion", "kind", "controller", "description", "entity", "name", "project")
-_KEYS = ("program", "method", "metric", "parameters", "early_terminate", "run_cap")
-
-
-class SweepError(ConfigError):
-    """A sweep file cannot be searched here; the message is one sentence."""
+_NUMBERS = _COUNT, _FACTOR = range(1, 10_001), range(2, 101)
+_PROGRAMS = ("reinforcement_learning/multi_agent_training.py", "multi_agent_training.py")
+_ACCEPTED: dict[str, Sequence[Any]] = dict.fromkeys(("run_cap", "min_iter", "max_iter", "s"), _COUNT)
+_ACCEPTED |= {"program": _PROGRAMS, "method": ("bayes", "random", "grid"), "goal": ("maximize", "minimize")}
+_ACCEPTED |= {"type": ("hyperband",), "strict": (False, True), "eta": _FACTOR}
+_FOR_WANDB = ("apiVersion", "kind", "controller", "description", "entity", "name", "project")  # its server's business
+_SET_BY_SEARCH = ("checkpoint_dir", "replay_buffer_dir", "output_dir", "run_name", "resume", "jsonl", "progress_bar")
+_RANGE_KEYS = {"distribution", "q"}  # besides min and max
+_RANGES = "int_uniform, uniform, q_uniform, log_uniform, q_log_uniform, log_uniform_values, q_log_uniform_values"
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is searched, how, and for what.
+    """What is searched, how, and for what."""
 
-    Attributes:
-        method: one of ``METHODS``.
-        metric: a name in ``metrics.jsonl``.
-        maximize: whether more of it is better.
-        fixed: options of all trainings, with the one value that each has.
-        searched: options whose values the search chooses.
-        early_stopping: when to stop trainings that fall behind; None: never.
-        run_cap: trials of the whole search; None: the file does not say.
-    """
+    content: dict[str, Any]  # of the file
+    metric: str  # a name in metrics.jsonl
+    goal: str
+    fixed: dict[str, Any]  # options that all trials share
+    searched: dict[str, BaseDistribution]
+    steps: dict[str, float | None]  # values are rounded to multiples
 
-    method: str
-    metric: str
-    maximize: bool
-    fixed: Mapping[str, Value]
-    searched: tuple[Parameter, ...]
-    early_stopping: Hyperband | None = None
-    run_cap: int | None = None
+    def options(self, drawn: dict[str, Any]) -> dict[str, Any]:
+        """The options of a trial for which Optuna has drawn values."""
+        return self.fixed | {name: _rounded(value, self.steps[name]) for name, value in drawn.items()}
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What must not change when a search goes on, in plain values: scores could not be compared otherwise."""
-        return {
-            "method": self.method,
-            "metric": self.metric,
-            "maximize": self.maximize,
-            "fixed": dict(self.fixed),
-            "searched": {p.name: p.identity for p in self.searched},
-        }
-
-    def arguments(self, chosen: Mapping[str, Value]) -> list[str]:
-        """The options of a training in the form in which W&B's agents give them, sorted by name."""
-        values = {**self.fixed, **chosen}
-        return [f"--{name}={values[name]}" for name in sorted(values)]
+    def pruner(self) -> BasePruner:
+        """W&B's Hyperband has one bracket, which Optuna calls successive halving; both count evaluations."""
+        if (rule := self.content.get("early_terminate")) is None:
+            return NopPruner()
+        rule = {"eta": 3} | _mapping("early_terminate", rule, ("type",), ("min_iter", "max_iter", "s", "eta", "strict"))
+        if set(rule) - {"type", "eta", "strict"} not in ({"min_iter"}, {"max_iter", "s"}):
+            raise ValueError(f"early_terminate is {rule!r}, but must have either min_iter, or max_iter and s")
+        first = rule["min_iter"] if "min_iter" in rule else max(1, rule["max_iter"] // rule["eta"] ** rule["s"])
+        return SuccessiveHalvingPruner(min_resource=first, reduction_factor=rule["eta"])
 
 
 def read_sweep(path: Path) -> Sweep:
-    """Reads a sweep file.
-
-    Raises:
-        SweepError: the file cannot be read or holds what cannot be searched here.
-    """
+    """Reads a sweep file; raises ConfigError, whose message is one sentence, for what cannot be searched here."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SweepError(f"{path} cannot be read ({error.strerror}).") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SweepError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
-    try:
-        if not isinstance(content, dict):
-            raise SweepError("it must hold keys such as method, metric and parameters")
-        return _read(content)
-    except (SweepError, ParameterError) as error:
-        raise SweepError(f"{path}: {error}.") from error
+        return _read(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, ValueError, OverflowError) as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split()).rstrip('.')}.") from error
 
 
-def _read(content: dict[str, Any]) -> Sweep:
-    for key in content:
-        if key not in _KEYS + _IGNORED:
-            raise SweepError(f"{key!r} is not supported by the local search, which reads {', '.join(_KEYS)}")
-    program = content.get("program")
-    if not isinstance(program, str) or Path(program).name != PROGRAM:
-        raise SweepError(f"program is {program!r}, but must be reinforcement_learning/{PROGRAM}")
-    method = content.get("method")
-    if method not in METHODS:
-        raise SweepError(f"method is {method!r}, but must be one of {', '.join(METHODS)}")
-    metric, maximize = _read_metric(content.get("metric"))
-    fixed, searched = _read_parameters(content.get("parameters"))
-    if method == "grid":
-        for parameter in searched:
-            parameter.grid()  # raises where there is none
-    run_cap = content.get("run_cap")
-    if run_cap is not None and (type(run_cap) is not int or run_cap < 1):
-        raise SweepError(f"run_cap is {run_cap!r}, but must be a whole number of at least 1")
-    return Sweep(method, metric, maximize, fixed, searched, _read_early_stopping(content), run_cap)
+def grid_values(found: Any) -> list[Any]:
+    """All values of a distribution; raises ValueError if there is no list of them, or too long a one."""
+    if isinstance(found, CategoricalDistribution):
+        return list(found.choices)
+    n_steps = 0 if found.log or not found.step else round((found.high - found.low) / found.step)
+    if n_steps not in _COUNT:
+        raise ValueError(f"method grid takes values, int_uniform and q_uniform, {max(_COUNT)} values at most")
+    return [_rounded(found.low + i * found.step, found.step) for i in range(n_steps + 1)]
 
 
-def _read_metric(metric: Any) -> tuple[str, bool]:
-    example = "give for example metric: {name: evaluation/smoothed_score, goal: maximize}"
-    if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
-        raise SweepError(f"metric must have a name; {example}")
-    for key in metric:
-        if key not in ("name", "goal"):
-            raise SweepError(f"metric: {key!r} is not supported by the local search; {example}")
-    goal = metric.get("goal", "minimize")  # the default of W&B
-    if goal not in GOALS:
-        raise SweepError(f"metric: goal is {goal!r}, but must be one of {', '.join(GOALS)}")
-    return metric["name"], goal == "maximize"
-
-
-def _read_parameters(parameters: Any) -> tuple[dict[str, Value], tuple[Parameter, ...]]:
-    if not isinstance(parameters, dict) or not parameters:
-        raise SweepError("parameters must name options of the training, such as hidden_size: {values: [128, 256]}")
-    fixed: dict[str, Value] = {}
-    searched = []
-    for name, content in parameters.items():
-        parameter = read_parameter(name, content)
-        for value in parameter.extremes():
-            _check_value(name, value)
-        if parameter.is_fixed:
-            fixed[name] = parameter.extremes()[0]
-        else:
-            searched.append(parameter)
-    if not searched:
-        raise SweepError("parameters leave nothing to search: each of them has one value only")
-    return fixed, tuple(searched)
-
-
-def _check_value(name: str, value: Value) -> None:
-    """One value of one option; whether the values of several fit together is seen when a trial begins."""
-    rows = {row.name: row for row in dataclasses.fields(TrainingConfig)}
-    if name not in rows:
-        raise SweepError(f"parameters: {name!r} is no option of {PROGRAM}, whose --help lists them")
-    if name in _RESERVED:
-        raise SweepError(f"parameters: {name!r} cannot be given, because the search sets it for each trial")
-    try:
-        read = given_options([f"--{name}={value}"])[name]
-    except SystemExit:  # which has said what is wrong
-        raise SweepError(f"parameters: {name!r} cannot be {value!r}") from None
-    accepts = rows[name].metadata["accepts"]
-    if not accepts.test(read):
-        raise SweepError(f"parameters: {name!r} is {value!r}, but must be {accepts.words}")
-    if name in ("training_env_config", "evaluation_env_config"):
+def _read(content: Any) -> Sweep:
+    needed, optional = ("program", "method", "metric", "parameters"), ("early_terminate", "run_cap", *_FOR_WANDB)
+    content = _mapping("the file", content, needed, optional)
+    metric = _mapping("metric", content["metric"], ("name",), ("goal",))
+    sweep = Sweep(content, str(metric["name"]), metric.get("goal", "minimize"), {}, {}, {})  # W&B's default
+    sweep.pruner()  # raises where it cannot be used
+    accepts = {row.name: row.metadata["accepts"] for row in fields(TrainingConfig) if row.name not in _SET_BY_SEARCH}
+    for name, parameter in _mapping("parameters", content["parameters"], (), tuple(accepts)).items():
         try:
-            resolve_env_config(read)
-        except EnvConfigError as error:
-            raise SweepError(f"parameters: {name!r}: {str(error).rstrip('.')}") from error
+            found, step = _read_parameter(parameter)
+            # if a training accepts all choices, or both ends of a range, it accepts all values
+            values = [_rounded(value, step) for value in getattr(found, "choices", None) or (found.low, found.high)]
+            for value in values:
+                read = given_options([f"--{name}={value}"])[name]
+                if not accepts[name].test(read):
+                    raise ValueError(f"it is {value!r}, but must be {accepts[name].words}")
+                if name in ("training_env_config", "evaluation_env_config"):
+                    resolve_env_config(read)
+            if content["method"] == "grid" and not found.single():
+                grid_values(found)
+        except ValueError as error:
+            raise ValueError(f"parameters: {name}: {error}") from error
+        if found.single():
+            sweep.fixed[name] = values[0]
+        else:
+            sweep.searched[name], sweep.steps[name] = found, step
+    if not sweep.searched:
+        raise ValueError("parameters leave nothing to search: each of them has one value only")
+    return sweep
 
 
-def _read_early_stopping(content: dict[str, Any]) -> Hyperband | None:
-    if "early_terminate" not in content:
-        return None
-    found = content["early_terminate"]
-    try:
-        return Hyperband.read(found)
-    except ValueError as error:
-        raise SweepError(f"early_terminate: {error}") from error
+def _read_parameter(content: Any) -> tuple[Any, float | None]:
+    """The values that an option may take, and the step to which Optuna does not round logarithmic ones."""
+    match content:
+        case {"value": bool() | int() | float() | str() as value, **more} if more in ({}, {"distribution": "constant"}):
+            return CategoricalDistribution([value]), None
+        case {"values": [_, *_] as values, **more} if more in ({}, {"distribution": "categorical"}):
+            if all(isinstance(value, bool | int | float | str) for value in values):
+                return CategoricalDistribution(list(dict.fromkeys(values))), None
+        case {"min": int() | float() as low, "max": int() | float() as high, **more} if set(more) <= _RANGE_KEYS:
+            whole = isinstance(low, int) and isinstance(high, int)
+            kind, q = more.get("distribution", "int_uniform" if whole else "uniform"), more.get("q", 1)
+            if kind in ("log_uniform", "q_log_uniform"):  # the ends are exponents of e, of which floats hold 709
+                low, high = math.exp(min(low, 709)), math.exp(min(high, 709))
+            if kind in ("q_uniform", "q_log_uniform", "q_log_uniform_values") and isinstance(q, int | float) and q > 0:
+                # multiples of q between the ends; 0.3 / 0.1 is a little below 3
+                low, high = math.ceil(round(low / q, 9)) * q, math.floor(round(high / q, 9)) * q
+                step = q if kind == "q_uniform" else None
+                return FloatDistribution(_rounded(low, q), _rounded(high, q), log=step is None, step=step), q
+            if kind == "int_uniform" and whole and "q" not in more:
+                return IntDistribution(low, high), None
+            if kind in ("uniform", "log_uniform", "log_uniform_values") and "q" not in more:
+                return FloatDistribution(low, high, log=kind != "uniform"), None
+    ranges = f"min and max as numbers such as 1.0e-4 (in YAML 1e-4 is text) with a distribution of {_RANGES}"
+    raise ValueError(f"it is {content!r}, but must have values, a value, or {ranges}; q is above 0")
+
+
+def _rounded(value: Any, step: float | None) -> Any:
+    return value if step is None else round(round(value / step) * step, 12)  # 3 * 0.1 is 0.30000000000000004
+
+
+def _mapping(where: str, given: Any, needed: Sequence[str], optional: Sequence[str]) -> dict[str, Any]:
+    """Checks the keys of a mapping, and the values of those for which there is a list of values."""
+    keys = (*needed, *optional)
+    if not isinstance(given, dict) or not given:
+        raise ValueError(f"{where} is {given!r}, but must have keys such as {', '.join(keys[:4])}")
+    for key in (*needed, *given):
+        if key not in keys or key not in given:
+            known = ", ".join(keys) if len(keys) < 20 else "options of the training that the search does not set itself"
+            raise ValueError(
+                f"{where}: {key!r} is {'not accepted' if key in given else 'missing'}, the keys are {known}"
+            )
+        accepted = _ACCEPTED.get(key, [given[key]])
+        if type(given[key]) is not type(accepted[0]) or given[key] not in accepted:
+            words = f"whole numbers from {accepted[0]} on" if accepted in _NUMBERS else ", ".join(map(str, accepted))
+            raise ValueError(f"{where}: {key} is {given[key]!r}, but accepted are {words}")
+    return given

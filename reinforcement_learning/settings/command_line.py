@@ -1,4 +1,4 @@
-"""The command line of a training: the parser, its help and the README's section on options, made from ``config``."""
+"""The command line of a training: the parser, its help and the tables of docs/options.md, made from ``config``."""
 
 import argparse
 import dataclasses
@@ -80,7 +80,7 @@ def given_options(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def options_as_markdown() -> str:
-    """The section on options for the README, one table per group."""
+    """The tables of docs/options.md, one for each group."""
     lines = []
     for group, title in GROUPS.items():
         lines += [f"**{title}**", "", "| option | default | meaning |", "| --- | --- | --- |"]

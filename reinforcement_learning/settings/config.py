@@ -1,8 +1,8 @@
-"""One table of options: parser, ``--help``, the README section and the frozen configuration all come from it.
+"""One table of options: parser, ``--help``, docs/options.md and the frozen configuration all come from it.
 
 Each field of :class:`TrainingConfig` is one row of the table: name, type, default, help text, short form and the
 values that are accepted. Nothing about an option is written down anywhere else; ``command_line`` makes the parser,
-the help and the README section.
+the help and the tables of docs/options.md.
 """
 
 import dataclasses
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from reinforcement_learning.settings.extensions import ExtensionError, named_by_user
-from utils.levels.env_configs import SAVED_ENV_SUFFIX, EnvConfigError, SavedEnv, resolve_env_config
+from utils.levels.env_configs import resolve_env_config
+from utils.levels.saved_levels import SAVED_ENV_SUFFIX, EnvConfigError, SavedEnv
 from utils.observation.observer import FEATURE_SETS
 from utils.system.files import PROJECT_ROOT
 

@@ -21,7 +21,6 @@ from reinforcement_learning.playing.experience import (
     ExperienceError,
     FinishedEpisode,
     LocalExperience,
-    PlayableLevels,
     UnfinishedEpisode,
 )
 from reinforcement_learning.playing.play_levels import play_levels_together
@@ -40,7 +39,9 @@ from reinforcement_learning.training.population_scores import score_population
 from reinforcement_learning.training.training_metrics import TrainingMetrics, exchange_lines, exchange_row
 from reinforcement_learning.workers.rollout_workers import RolloutWorkers
 from utils.levels.env_configs import resolve_env_config
-from utils.levels.level_pool import LEVELS_AHEAD, EvaluationLevels, LevelPool
+from utils.levels.level_pool import LEVELS_AHEAD, LevelPool
+from utils.levels.level_streams import EvaluationLevels
+from utils.levels.playable_levels import PlayableLevels
 from utils.observation.observer import Observer, get_feature_set
 from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator
 from utils.simulator.simulator import FlatlandSimulator

@@ -14,17 +14,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from reinforcement_learning.multi_policy.population import Population
-from reinforcement_learning.playing.experience import (
-    ExperienceError,
-    FinishedEpisode,
-    PlayableLevels,
-    UnfinishedEpisode,
-)
+from reinforcement_learning.playing.experience import ExperienceError, FinishedEpisode, UnfinishedEpisode
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.settings.extensions import ExtensionError
 from reinforcement_learning.workers.broadcast import Broadcast, Listener
 from reinforcement_learning.workers.level_queue import LevelQueue
 from reinforcement_learning.workers.round_player import Round, RoundRequest, Task
+from utils.levels.playable_levels import PlayableLevels
 from utils.system.child_process import ChildProcess
 from utils.system.stopwatch import Stopwatch
 

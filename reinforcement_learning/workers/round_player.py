@@ -9,7 +9,7 @@ import numpy as np
 from reinforcement_learning.dddqn_policy import DDDQNPolicy, GreedyPolicy
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.multi_policy.assignment import Assignment, learning_of
-from reinforcement_learning.playing.experience import FinishedEpisode, PlayableLevels
+from reinforcement_learning.playing.experience import FinishedEpisode
 from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.rollout import Rollout
 from reinforcement_learning.playing.transitions import Transitions
@@ -17,6 +17,7 @@ from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.workers.broadcast import News
 from utils.levels.env_configs import resolve_env_config
 from utils.levels.level_pool import LevelPool
+from utils.levels.playable_levels import PlayableLevels
 from utils.observation.observer import Observer, get_feature_set
 from utils.system.seeds import Stream, generator
 from utils.system.stopwatch import Stopwatch

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from reinforcement_learning.grading.official_tests import METADATA, write_tests
-from utils.levels.env_configs import ENV_CONFIGS, SavedEnv, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
+from utils.levels.saved_levels import SavedEnv
 
 
 def test_levels_are_those_of_their_seeds(tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from reinforcement_learning.scoring.players import LearnedPlayer, Player, Popula
 from reinforcement_learning.scoring.scoring import Scorer, Task
 from tests.helpers.grading import RUN, TIMEOUT, Grading, needs_redis
 from tests.helpers.tiny_training import make_trainer
-from utils.levels.env_configs import ENV_CONFIGS, SavedEnv, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
+from utils.levels.saved_levels import SavedEnv
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.files import PROJECT_ROOT
 

@@ -16,16 +16,10 @@ from flatland.envs.rail_env import RailEnv
 from flatland.envs.rail_generators import sparse_rail_generator
 
 from tests.helpers.lockstep import lockstep, malfunctions
-from utils.levels.env_configs import (
-    ENV_CONFIGS,
-    EnvConfig,
-    EnvConfigError,
-    SavedEnv,
-    garbage_collection_paused,
-    make_rail_env,
-    resolve_env_config,
-    unset_rail_env,
-)
+from utils.levels.env_configs import ENV_CONFIGS, EnvConfig, resolve_env_config
+from utils.levels.flatland_workarounds import garbage_collection_paused
+from utils.levels.rail_envs import make_rail_env, unset_rail_env
+from utils.levels.saved_levels import EnvConfigError, SavedEnv
 
 
 def line_of_three_stops(seed: int) -> RailEnv:

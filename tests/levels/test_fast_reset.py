@@ -10,9 +10,10 @@ from flatland.envs.rail_generators import SparseRailGen
 from flatland.envs.rail_grid_transition_map import RailGridTransitionMap
 
 from tests.helpers.lockstep import lockstep
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.fast_reset import FastDistanceMap, fast_timetable, make_rail_env_fast, neighbours_fit
-from utils.levels.level_pool import TrainingLevels
+from utils.levels.level_streams import TrainingLevels
+from utils.levels.rail_envs import make_rail_env
 from utils.system.seeds import Stream, level_seed
 
 

@@ -20,14 +20,12 @@ from tests.helpers.processes import LEVEL_WORKER, pids_of, wait_until_ready
 from tests.helpers.rail_envs import sparse_env
 from tests.helpers.simulator_equality import assert_same_in_play
 from utils.levels import level_pool, level_process
-from utils.levels.env_configs import ENV_CONFIGS, EnvConfig, SavedEnv
-from utils.levels.level_pool import (
-    LEVELS_AHEAD,
-    MAX_ENDED_WORKERS,
-    LevelPool,
-    TrainingLevels,
-)
-from utils.simulator.compiled_simulator import CompiledSimulator, UnsupportedLevel
+from utils.levels.env_configs import ENV_CONFIGS, EnvConfig
+from utils.levels.level_pool import LEVELS_AHEAD, MAX_ENDED_WORKERS, LevelPool
+from utils.levels.level_streams import TrainingLevels
+from utils.levels.saved_levels import SavedEnv
+from utils.simulator.compiled_simulator import CompiledSimulator
+from utils.simulator.simulator import UnsupportedLevel
 from utils.system import child_process
 from utils.system.files import PROJECT_ROOT
 

@@ -11,14 +11,12 @@ from flatland.envs.rail_env import RailEnv
 from flatland.envs.rail_grid_transition_map import RailGridTransitionMap
 
 from tests.helpers.lockstep import lockstep, malfunctions
-from utils.levels.env_configs import ENV_CONFIGS, SavedEnv, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.flatland_workarounds import clear_flatland_caches, growing_caches
-from utils.levels.level_pool import (
-    LEVELS_BETWEEN_CLEARINGS,
-    EvaluationLevels,
-    TrainingLevels,
-)
 from utils.levels.level_snapshot import LevelSnapshot
+from utils.levels.level_streams import LEVELS_BETWEEN_CLEARINGS, EvaluationLevels, TrainingLevels
+from utils.levels.rail_envs import make_rail_env
+from utils.levels.saved_levels import SavedEnv
 from utils.system.seeds import Stream, level_seed
 
 TINY = ENV_CONFIGS["Tiny"]

@@ -5,8 +5,9 @@ import pytest
 
 from tests.helpers.rail_envs import sparse_env
 from tests.helpers.simulator_equality import assert_same_in_play
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.packed_level import UnpackableLevelError, distance_map_of, pack_level, unpack_level
+from utils.levels.rail_envs import make_rail_env
 from utils.simulator.compiled_simulator import CompiledSimulator
 
 

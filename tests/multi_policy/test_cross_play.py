@@ -10,7 +10,8 @@ import pytest
 from reinforcement_learning.multi_policy.cross_play import as_json, as_text, cross_play
 from reinforcement_learning.playing.play_levels import play_levels
 from tests.helpers.playing import TIMETABLE, ForwardPolicy, GreedyDistancePolicy
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
 from utils.observation.observer import Observer
 from utils.simulator.rail_state import RailState
 from utils.simulator.simulator import FlatlandSimulator

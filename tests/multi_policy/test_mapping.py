@@ -19,7 +19,8 @@ from reinforcement_learning.multi_policy.mapping import (
     find_rule,
     synchronous,
 )
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
 from utils.simulator.rail_state import RailState
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from reinforcement_learning.multi_policy.modes import make_mapping
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
 from utils.simulator.rail_state import RailState
 
 

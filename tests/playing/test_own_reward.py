@@ -20,7 +20,8 @@ from reinforcement_learning.settings.extensions import ExtensionError
 from tests.helpers.playing import ListSink, RandomPolicy, play, play_out
 from tests.helpers.tiny_training import UNGUIDED, make_trainer
 from tests.helpers.trainings import assert_same, run, state_of
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
 from utils.observation.observer import Observer
 from utils.simulator.simulator import FlatlandSimulator
 

@@ -13,7 +13,8 @@ from reinforcement_learning.playing.play_levels import (
 )
 from tests.helpers.playing import ForwardPolicy
 from tests.helpers.tiny_training import stop_after
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
 from utils.observation.observer import Observer
 from utils.simulator.simulator import FlatlandSimulator
 

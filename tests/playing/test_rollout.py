@@ -24,7 +24,8 @@ from tests.helpers.playing import (
     play_out,
 )
 from tests.helpers.rail_envs import EAST, WEST, drawn_env, sparse_env
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
 from utils.observation.observer import Observer
 from utils.simulator.simulator import FlatlandSimulator
 

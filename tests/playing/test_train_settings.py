@@ -11,7 +11,8 @@ from reinforcement_learning.playing.rollout import Learning, Rollout
 from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.playing.transitions import TransitionCollector
 from tests.helpers.playing import ListSink, RandomPolicy, play_out, step_of_trains
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
 from utils.observation.observer import Observer
 from utils.simulator.simulator import FlatlandSimulator
 

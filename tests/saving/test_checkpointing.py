@@ -30,7 +30,8 @@ from reinforcement_learning.saving.checkpointing import (
     write_checkpoint,
 )
 from tests.helpers.tiny_training import make_trainer
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
 from utils.observation.observer import FEATURE_SETS, FeatureSet
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.files import PROJECT_ROOT

@@ -14,7 +14,8 @@ from reinforcement_learning import evaluate_agent, multi_agent_training
 from reinforcement_learning.saving.checkpointing import write_checkpoint
 from reinforcement_learning.settings.config import make_config
 from tests.helpers.tiny_training import SMALL, make_trainer
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
 
 
 class TraceOnUnpickling:

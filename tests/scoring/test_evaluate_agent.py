@@ -13,7 +13,8 @@ from reinforcement_learning.saving.checkpointing import BEST, read_checkpoint, w
 from reinforcement_learning.scoring.heuristics import ShortestPath
 from reinforcement_learning.scoring.play_by_rule import play_by_rule
 from tests.helpers.tiny_training import make_trainer
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.seeds import MAX_USER_SEED
 

@@ -8,7 +8,8 @@ from flatland.envs.step_utils.states import TrainState
 from reinforcement_learning.scoring.heuristics import ShortestPath
 from reinforcement_learning.scoring.play_by_rule import play_by_rule, play_each_train_alone
 from tests.helpers.rail_envs import shortest_path_action
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
 from utils.simulator.simulator import FlatlandSimulator
 
 

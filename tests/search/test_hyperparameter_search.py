@@ -2,7 +2,7 @@
 
 import contextlib
 import csv
-import errno
+import fcntl
 import os
 import shlex
 import signal
@@ -17,18 +17,17 @@ import psutil
 import pytest
 
 from reinforcement_learning.hyperparameter_search import main
-from tests.helpers.searches import METRIC, SMALL, write_sweep
+from tests.helpers.searches import SMALL, write_sweep
 from utils.system.files import PROJECT_ROOT
 
 SEARCH = str(PROJECT_ROOT / "reinforcement_learning" / "hyperparameter_search.py")
-TIMEOUT = 150  # seconds; none of these takes a third of it
-# 500 is refused beside a replay buffer of 100: that trial fails, the others do not
-SEARCHED = {"batch_size": {"values": [16, 500, 32]}, "hidden_size": {"values": [16]}}
+TIMEOUT = 150  # seconds; none of these takes half of it
+METRIC = "training/epsilon"
 
 
 @contextlib.contextmanager
 def start(arguments: Sequence[str], cwd: Path) -> Iterator[subprocess.Popen[str]]:
-    """A search in a process of its own, in a group of its own, as a terminal starts it; it ends with the test."""
+    """A search in a process and a group of its own, as a terminal starts it; it ends with the test."""
     with subprocess.Popen(
         [sys.executable, SEARCH, *arguments],
         cwd=cwd,
@@ -44,6 +43,19 @@ def start(arguments: Sequence[str], cwd: Path) -> Iterator[subprocess.Popen[str]
             process.kill()
 
 
+def search(*arguments: str, cwd: Path) -> tuple[int, str]:
+    """The exit code of a search and what it has printed."""
+    with start(arguments, cwd) as process:
+        said, _ = process.communicate(timeout=TIMEOUT)
+        assert "Traceback" not in said
+        return process.returncode, said
+
+
+def read_table(study: Path) -> list[dict[str, str]]:
+    with (study / "results.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
 def wait_for(condition: Callable[[], Any]) -> None:
     for _ in range(10 * TIMEOUT):
         if condition():
@@ -54,140 +66,159 @@ def wait_for(condition: Callable[[], Any]) -> None:
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder of a search over a grid of three, two at a time, and what it has printed."""
+    """The folder of a search, and what it has printed.
+
+    Half of the grid is refused, as a batch of 500 does not fit a replay buffer of 100. In the other half the training
+    that explores more is stopped after its first episode.
+    """
     folder = tmp_path_factory.mktemp("searched")
-    parameters = SMALL | SEARCHED | {"buffer_size": {"value": 100}, "num_threads": {"value": 1}}
-    sweep = write_sweep(folder / "sweep.yaml", parameters, method="grid", run_cap=9)
-    with start(["--sweep", str(sweep), "--jobs", "2", "--study", "study"], cwd=folder) as process:
-        out, _ = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 0, out
-    return folder, out
+    searched = {"eps_start": {"values": [0.5, 1.0]}, "batch_size": {"values": [16, 500]}}
+    parameters = SMALL | searched | {"n_episodes": {"value": 100}, "checkpoint_interval": {"value": 50}}
+    rule = {"type": "hyperband", "min_iter": 1, "eta": 2}
+    metric = {"name": METRIC, "goal": "minimize"}
+    write_sweep(folder / "sweep.yaml", parameters, metric=metric, early_terminate=rule, run_cap=9)
+    code, said = search("--sweep", "sweep.yaml", "--jobs", "1", "--study", "study", cwd=folder)
+    assert code == 0, said
+    return folder, said
 
 
 class TestSearch:
-    def test_searches_the_grid_to_its_end(self, searched: tuple[Path, str]) -> None:
-        folder, out = searched
-        with (folder / "study" / "results.csv").open() as file:
-            rows = list(csv.DictReader(file))
-        assert sorted(row["batch_size"] for row in rows) == ["16", "32", "500"]
-        assert [row["state"].split(":")[0] for row in rows] == ["finished", "finished", "failed"]
-        assert float(rows[0][METRIC]) >= float(rows[1][METRIC])
+    def test_table_has_the_best_first_and_says_what_became_of_each(self, searched: tuple[Path, str]) -> None:
+        rows = read_table(searched[0] / "study")
+        assert [(float(row["eps_start"]), row["batch_size"]) for row in rows] == [
+            (0.5, "16"), (1.0, "16"), (0.5, "500"), (1.0, "500"),
+        ]  # fmt: skip
+        assert [row["state"].split(":")[0] for row in rows] == [
+            "finished", "stopped early", "failed with exit code 2", "failed with exit code 2",
+        ]  # fmt: skip
         assert "--batch_size is 500, but must be at most --buffer_size, 100" in rows[2]["state"]
-        assert (folder / "study" / "search.png").read_bytes().startswith(b"\x89PNG")
-        assert rows[0][METRIC] in out
-        assert "Traceback" not in out
+        assert rows[0]["episodes"] == "100"
+        assert 0 < int(rows[1]["episodes"]) < 100
+        assert float(rows[0][METRIC]) < 0.5 < float(rows[1][METRIC])
+        assert [row[METRIC] for row in rows[2:]] == ["", ""]
+        text = (searched[0] / "study" / "results.md").read_text()
+        assert f"{float(rows[0][METRIC]):.6g}" in text
+        assert text.index("finished") < text.index("stopped early") < text.index("failed")
 
-    def test_trials_have_their_own_folders_and_console(self, searched: tuple[Path, str]) -> None:
+    def test_leaves_pictures_and_a_folder_for_each_trial(self, searched: tuple[Path, str]) -> None:
         study = searched[0] / "study"
-        for number in (0, 2):
-            name = f"trial_{number:04d}"
-            assert "Finished after 4 of 4 episodes" in (study / name / "console.log").read_text()
-            assert (study / name / "metrics.jsonl").is_file()
-            assert (study / "checkpoints" / name / "best.pt").is_file()
-        assert not (study / "trial_0001").exists()
+        for picture in ("search_history.png", "search_parameters.png"):
+            assert (study / picture).read_bytes().startswith(b"\x89PNG")
+        assert "Finished after 100 of 100 episodes" in (study / "trial_0000" / "console.log").read_text()
+        assert (study / "checkpoints" / "trial_0000" / "best.pt").is_file()
+        stopped = study / "checkpoints" / f"trial_{int(read_table(study)[1]['trial']):04d}"
+        assert list(stopped.glob("episode_*.pt"))
 
     def test_started_again_it_has_nothing_to_do_and_says_the_same(self, searched: tuple[Path, str]) -> None:
-        folder, out = searched
-        with start(["--sweep", "sweep.yaml", "--study", "study"], cwd=folder) as process:
-            again, _ = process.communicate(timeout=TIMEOUT)
-        assert process.returncode == 0, again
-        assert "3 of them done" in again
+        folder, said = searched
+        code, again = search("--sweep", "sweep.yaml", "--study", "study", cwd=folder)
+        assert code == 0
         assert "begins" not in again
-        assert again[again.index("\ntrial  batch_size") :] == out[out.index("\ntrial  batch_size") :]
+        assert again == said[said.index("\n\n") + 1 :]
 
     def test_command_of_the_best_trial_trains(self, searched: tuple[Path, str], tmp_path: Path) -> None:
-        _, out = searched
-        (command,) = (line.partition(": ")[2] for line in out.splitlines() if line.startswith("Train it again"))
+        (command,) = (line.partition(": ")[2] for line in searched[1].splitlines() if line.startswith("Train it again"))
+        assert "--eps_start=0.5" in command
         folders = [f"--{name}={tmp_path / name}" for name in ("output_dir", "checkpoint_dir", "replay_buffer_dir")]
         arguments = [sys.executable, *shlex.split(command)[1:], *folders, "--wandb=False", "--n_episodes=1"]
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=TIMEOUT, check=False)
         assert done.returncode == 0, done.stderr
 
+    @pytest.mark.parametrize(
+        "changed", [{"method": "random"}, {"metric": {"name": METRIC, "goal": "maximize"}}, {"parameters": SMALL}]
+    )
+    def test_another_sweep_is_refused(
+        self, searched: tuple[Path, str], changed: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        parameters = SMALL | {"hidden_size": {"values": [16, 32]}}
+        metric = {"name": METRIC, "goal": "minimize"}
+        keys = {"metric": metric, "parameters": parameters} | changed | {"parameters": parameters}
+        path = write_sweep(tmp_path / "sweep.yaml", **keys)
+        assert main(["--sweep", str(path), "--study", str(searched[0] / "study")]) == 2
+        assert "holds a search with another method, metric or parameters" in capsys.readouterr().err
+
 
 def test_killed_search_leaves_nobody_behind_and_goes_on_and_so_does_an_interrupted_one(tmp_path: Path) -> None:
     parameters = SMALL | {"n_episodes": {"values": [1_000_000, 1_000_001]}}
-    sweep = write_sweep(tmp_path / "sweep.yaml", parameters, method="grid")
-    arguments = ["--sweep", str(sweep), "--jobs", "1", "--study", str(tmp_path / "study"), "--trials", "1"]
-    checkpoints = tmp_path / "study" / "checkpoints" / "trial_0000"
-    metrics = tmp_path / "study" / "trial_0000" / "metrics.jsonl"
+    write_sweep(tmp_path / "sweep.yaml", parameters)
+    arguments = ["--sweep", "sweep.yaml", "--jobs", "2", "--study", "study", "--trials", "2"]
+    study, names = tmp_path / "study", ("trial_0000", "trial_0001")
+
+    def reached() -> list[int]:
+        """The newest checkpoint of each trial; 0 without one."""
+        found = [(study / "checkpoints" / name).glob("episode_*.pt") for name in names]
+        return [max((int(path.stem.removeprefix("episode_")) for path in paths), default=0) for paths in found]
+
     with start(arguments, cwd=tmp_path) as process:
-        wait_for(lambda: list(checkpoints.glob("episode_*.pt")))
+        wait_for(lambda: all(reached()))
         children = psutil.Process(process.pid).children(recursive=True)
-        assert children
+        assert len(children) >= 2
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=TIMEOUT)
     _, left = psutil.wait_procs(children, timeout=60)
     assert not left
-    reached = max(int(path.stem.removeprefix("episode_")) for path in checkpoints.glob("episode_*.pt"))
-    episodes = len(metrics.read_text().splitlines())
+    first = reached()
 
     with start(arguments, cwd=tmp_path) as process:
-        wait_for(lambda: len(metrics.read_text().splitlines()) > episodes + 5)
+        wait_for(lambda: all(now > before for now, before in zip(reached(), first, strict=True)))
         children = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to the group
-        out, _ = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 128 + signal.SIGINT, out
+        said, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 128 + signal.SIGINT, said
     assert not any(child.is_running() for child in children)
-    assert "trial 0 goes on from its checkpoint" in out
-    assert f"after episode {reached}" in (tmp_path / "study" / "trial_0000" / "console.log").read_text()
-    assert "Traceback" not in out
-    (command,) = (line.removeprefix("To go on: ") for line in out.splitlines() if line.startswith("To go on"))
-    assert shlex.split(command)[1:] == [SEARCH, *arguments[:2], "--trials", "1", *arguments[2:6], "--seed", "0"]
-    with (tmp_path / "study" / "results.csv").open() as file:
-        assert [(row["trial"], row["state"]) for row in csv.DictReader(file)] == [("0", "running")]
+    assert "give the same command once more" in said
+    assert "Traceback" not in said
+    for name, episode in zip(names, first, strict=True):
+        assert f"after episode {episode}" in (study / name / "console.log").read_text()
+    assert [(row["trial"], row["state"]) for row in read_table(study)] == [("0", "running"), ("1", "running")]
 
 
-def test_search_that_cannot_succeed_ends_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    parameters = SMALL | {"buffer_size": {"values": [10, 11, 12, 13, 14, 15]}}
-    sweep = write_sweep(tmp_path / "sweep.yaml", parameters, method="grid")
-    assert main(["--sweep", str(sweep), "--study", str(tmp_path / "study")]) == 1
-    out, err = capsys.readouterr()
-    assert out.count("trial 2 failed") == 1
-    assert "trial 3" not in out
-    assert "all trials have failed" in err
+def test_the_same_values_are_trained_once_and_more_trials_can_be_asked_for(tmp_path: Path) -> None:
+    parameters = SMALL | {"action_mask": {"values": [True, False]}}
+    write_sweep(tmp_path / "sweep.yaml", parameters, method="bayes")
+    arguments = ["--sweep", "sweep.yaml", "--jobs", "1", "--study", "study"]
+    assert search(*arguments, "--trials", "1", cwd=tmp_path)[0] == 0
+    assert len(read_table(tmp_path / "study")) == 1
+    assert search(*arguments, "--trials", "4", cwd=tmp_path)[0] == 0
+    rows = read_table(tmp_path / "study")
+    finished = {row["action_mask"]: row for row in rows if row["state"] == "finished"}
+    assert set(finished) <= {"True", "False"}
+    assert len(rows) == 4
+    assert len(list((tmp_path / "study").glob("trial_*"))) == len(finished)
+    for row in rows:
+        same = finished[row["action_mask"]]
+        assert row is same or row["state"] == f"same as trial {same['trial']}"
+        assert float(row["evaluation/smoothed_score"]) == float(same["evaluation/smoothed_score"])
 
 
-def test_full_disk_ends_with_a_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*arguments: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "results.csv")
-
-    monkeypatch.setattr("reinforcement_learning.hyperparameter_search.write_tables", full)
-    sweep = write_sweep(tmp_path / "sweep.yaml", SMALL | {"buffer_size": {"values": [10, 11]}})  # fails at once
-    assert main(["--sweep", str(sweep), "--study", str(tmp_path / "study")]) == 1
-    err = capsys.readouterr().err
-    assert "No space left on device: 'results.csv'. The search goes on when it is started again." in err
-    assert "Traceback" not in err
+def test_search_without_any_result_exits_1_and_says_why(tmp_path: Path) -> None:
+    metric = {"name": "evaluation/nothing"}
+    write_sweep(tmp_path / "sweep.yaml", SMALL | {"batch_size": {"values": [16, 500]}}, metric=metric)
+    code, said = search("--sweep", "sweep.yaml", "--study", "study", "--jobs", "1", cwd=tmp_path)
+    assert code == 1, said
+    states = [row["state"] for row in read_table(tmp_path / "study")]
+    assert states[0] == "failed with exit code 0: there is no evaluation/nothing"
+    assert states[1].startswith("failed with exit code 2: ")
+    assert "Best" not in said
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--sweep", "missing.yaml"], "missing.yaml cannot be read"),
-        (["--trials", "0"], "--trials is 0"),
-        (["--jobs", "-1"], "--jobs is -1"),
-        (["--seed", "-1"], "--seed is -1"),
-        (["--study", f"{__file__}/below"], "--study"),
-    ],
-)
-def test_what_cannot_run_exits_2_with_a_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
-) -> None:
-    assert main(["--study", str(tmp_path / "study"), *arguments]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1
-    assert words in err
+@pytest.mark.parametrize("arguments", [["--trials", "0"], ["--jobs", "-1"], ["--seed", "-1"]])
+def test_numbers_that_cannot_be_used_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert f"{arguments[0]}: '{arguments[1]}' is not a whole number of at least" in capsys.readouterr().err
 
 
-def test_a_study_is_used_by_one_search_at_a_time(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import fcntl
+def test_folders_that_cannot_be_used_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(study: Path) -> str:
+        assert main(["--study", str(study)]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        return said
 
-    monkeypatch.setattr("reinforcement_learning.hyperparameter_search._PATIENCE", 0)
+    assert "cannot be written" in refused(Path(__file__) / "below")
+    (tmp_path / "study.db").write_text("something else" * 100)
+    assert "study.db in" in refused(tmp_path)
     with (tmp_path / "search.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert main(["--study", str(tmp_path)]) == 2
-    assert f"another search runs in {tmp_path}" in capsys.readouterr().err
+        assert f"uses {tmp_path}" in refused(tmp_path)

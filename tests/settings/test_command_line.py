@@ -1,4 +1,4 @@
-"""The command line: all forms of options, and parser, help and README section that agree with the table."""
+"""The command line: all forms of options, and parser, help and docs/options.md that agree with the table."""
 
 import dataclasses
 from collections.abc import Callable

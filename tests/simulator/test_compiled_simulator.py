@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.rail_envs import EAST, NORTH, SOUTH, WEST, drawn_env, shortest_path_action, sparse_env
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
 from utils.observation.observer import Observer
 from utils.simulator import compiled_simulator
 from utils.simulator.compiled_simulator import CompiledSimulator

@@ -15,9 +15,11 @@ from flatland.envs.rewards import (
 )
 
 from tests.helpers.rail_envs import sparse_env
-from utils.levels.env_configs import ENV_CONFIGS, make_rail_env
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
 from utils.simulator import compiled_simulator
-from utils.simulator.compiled_simulator import CompiledSimulator, UnsupportedLevel, warn_if_flatland_is_unproven
+from utils.simulator.compiled_simulator import CompiledSimulator, warn_if_flatland_is_unproven
+from utils.simulator.simulator import UnsupportedLevel
 
 
 class _OwnStep(RailEnv):

@@ -8,13 +8,14 @@ import numpy as np
 import psutil
 import pytest
 
-from reinforcement_learning.playing.experience import PlayableLevels
 from reinforcement_learning.saving.checkpointing import BEST, numbered_checkpoint, read_checkpoint
 from reinforcement_learning.training.trainer import Trainer
 from tests.helpers.processes import LEVEL_WORKER, pids_of, wait_until_ready
 from tests.helpers.tiny_training import UNGUIDED, MemorySink, make_trainer, stop_after
 from tests.helpers.trainings import assert_equals_uninterrupted, assert_same, resume, run, state_of
-from utils.simulator.compiled_simulator import CompiledSimulator, UnsupportedLevel
+from utils.levels.playable_levels import PlayableLevels
+from utils.simulator.compiled_simulator import CompiledSimulator
+from utils.simulator.simulator import UnsupportedLevel
 
 
 class TestReproducibility:

@@ -10,7 +10,7 @@ from reinforcement_learning.workers.broadcast import News
 from reinforcement_learning.workers.round_player import RoundPlayer, RoundRequest, Task
 from tests.helpers.tiny_training import SMALL, UNGUIDED
 from utils.levels.env_configs import resolve_env_config
-from utils.levels.level_pool import TrainingLevels
+from utils.levels.level_streams import TrainingLevels
 from utils.simulator.rail_state import RailState
 
 N_TRAINS, N_EPISODES = 5, 12  # of Test_0

@@ -1,37 +1,14 @@
-"""The environments of the kit: a registry of named configurations, saved environments, and ``make_rail_env``.
+"""The environments of the kit: a registry of named configurations, and what a user may name on the command line.
 
 A configuration is everything ``RailEnv`` needs except the seed. The recipe is the one of flatland's own
 documentation (sparse rail and line generators, ``ParamMalfunctionGen``), so a score measured here can be
 compared with one measured anywhere else for the same configuration and seed.
 """
 
-import gc
-import random
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from flatland.core.effects_generator import find_all_effects_generators
-from flatland.core.grid.grid_resource_map import GridResourceMap
-from flatland.envs.line_generators import line_from_file, sparse_line_generator
-from flatland.envs.malfunction_effects_generators import MalfunctionEffectsGenerator
-from flatland.envs.malfunction_generators import MalfunctionParameters, ParamMalfunctionGen
-from flatland.envs.persistence import RailEnvPersister
-from flatland.envs.rail_env import RailEnv
-from flatland.envs.rail_generators import RailGenerator, rail_from_file, sparse_rail_generator
-from flatland.envs.timetable_generators import timetable_from_file
-
-from utils.levels.level_snapshot import LevelSnapshot, NoObservations
-
-SAVED_ENV_SUFFIX = ".pkl"  # flatland names an older format .mpk, which flatland-rl 4.3.0 can no longer write
-
-
-class EnvConfigError(ValueError):
-    """What the user gave names no environment; the message is one sentence that can be shown as it is."""
+from utils.levels.saved_levels import SAVED_ENV_SUFFIX, EnvConfigError, SavedEnv, check_saved_env
 
 
 @dataclass(frozen=True)
@@ -65,30 +42,6 @@ class EnvConfig:
     malfunction_max_duration: int = 50
     speed_ratios: tuple[tuple[float, float], ...] = ()
     grid_mode: bool = False
-
-
-@dataclass(frozen=True)
-class SavedEnv:
-    """An environment that ``RailEnvPersister`` saved as ``.pkl``, intermediate stops included.
-
-    flatland itself unpickles the file, and a pickle can run any code: only open files you trust.
-    """
-
-    path: Path
-
-    @property
-    def name(self) -> str:
-        """The name shown in logs: the file name without its suffix."""
-        return self.path.stem
-
-    @property
-    def n_agents(self) -> int:
-        """Number of trains.
-
-        Raises:
-            EnvConfigError: the file has become unusable.
-        """
-        return len(_saved_level(self).state["agents"])
 
 
 def _classic(name: str, n_agents: int, n_cities: int, rail_pairs: int, malfunction_interval: int) -> EnvConfig:
@@ -166,165 +119,6 @@ def resolve_env_config(given: str | int) -> EnvConfig | SavedEnv:
     path = Path(text)
     if path.suffix == SAVED_ENV_SUFFIX:
         saved = SavedEnv(path)
-        _saved_level(saved)
+        check_saved_env(saved)
         return saved
     raise EnvConfigError(f"unknown environment {text!r}: accepted is {_accepted()}")
-
-
-@contextmanager
-def quiet_generation() -> Iterator[None]:
-    """Silences flatland's warnings about generated levels and keeps Python's global random state.
-
-    «Could not set all required cities!» is normal for the sparse generator and would fill the logs.
-    ``RailEnv`` seeds the global ``random`` module as a side effect; nothing in flatland draws from it.
-    """
-    state = random.getstate()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            yield
-    finally:
-        random.setstate(state)
-
-
-@contextmanager
-def garbage_collection_paused() -> Iterator[None]:
-    """Pauses Python's cyclic garbage collector, which doubles the time it takes to generate a level.
-
-    Generation makes hundreds of thousands of small objects and hardly any cycles: the collector searches
-    all the memory again and again and finds nothing. Reference counting goes on. Afterwards the collector is
-    on or off as it was before, so the context can be nested.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def make_rail_env(config: EnvConfig | SavedEnv, seed: int) -> RailEnv:
-    """A fresh ``RailEnv``, already reset, identical to what flatland's own recipe gives for this seed.
-
-    Always take a fresh one for an episode: the malfunction generator caches its draws, ``DefaultRewards``
-    keeps its counts and trains keep their speeds, so a second ``reset`` of the same object differs from the first.
-
-    The observation builder costs nothing and returns nothing of use: observations are computed elsewhere.
-
-    Args:
-        config: a configuration or a saved environment. A saved one fixes map, trains and timetable; the seed
-            then only decides the malfunctions, and the episode always begins at step 0, whenever it was saved.
-        seed: a non-negative integer below 2**32.
-
-    Raises:
-        EnvConfigError: the file of a saved environment has become unusable.
-    """
-    with quiet_generation(), garbage_collection_paused():
-        if isinstance(config, SavedEnv):
-            return _play_saved_level(config, seed)
-        env = unset_rail_env(config, seed)
-        env.reset(True, True, random_seed=seed)
-        return env
-
-
-def unset_rail_env(
-    config: EnvConfig, seed: int, rail_generator: Callable[..., RailGenerator] = sparse_rail_generator
-) -> RailEnv:
-    """The environment of ``make_rail_env`` before its reset: it has no map and no trains yet.
-
-    Args:
-        config: the configuration.
-        seed: see ``make_rail_env``.
-        rail_generator: makes the generator from the arguments that ``sparse_rail_generator`` takes.
-    """
-    return RailEnv(
-        width=config.width,
-        height=config.height,
-        rail_generator=rail_generator(
-            max_num_cities=config.n_cities,
-            grid_mode=config.grid_mode,
-            max_rails_between_cities=config.max_rails_between_cities,
-            max_rail_pairs_in_city=config.max_rail_pairs_in_city,
-        ),
-        # Without a map of speeds the generator draws no random numbers for them: not the same as {1.0: 1.0}.
-        line_generator=sparse_line_generator(dict(config.speed_ratios) or None),
-        number_of_agents=config.n_agents,
-        malfunction_generator=ParamMalfunctionGen(
-            MalfunctionParameters(
-                config.malfunction_rate, config.malfunction_min_duration, config.malfunction_max_duration
-            )
-        ),
-        obs_builder_object=NoObservations(),
-        random_seed=seed,
-    )
-
-
-@dataclass(frozen=True)
-class _SavedLevel:
-    """What is kept of a saved file: its parsed contents and an environment ready to play."""
-
-    state: dict[str, Any]
-    snapshot: LevelSnapshot
-
-
-@dataclass(frozen=True)
-class _GeneratorFromFile:
-    """One of flatland's ``*_from_file`` generators; those are closures, which cannot be pickled."""
-
-    make_generator: Callable[..., Callable]
-    saved: SavedEnv
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.make_generator(env_dict=_saved_level(self.saved).state)(*args, **kwargs)
-
-
-def _saved_level(saved: SavedEnv) -> _SavedLevel:
-    """The saved level, read again only if the file has changed.
-
-    Raises:
-        EnvConfigError: see ``resolve_env_config``.
-    """
-    try:
-        stat = saved.path.stat()
-    except OSError as error:
-        raise EnvConfigError(f"there is no file {str(saved.path)!r} to load an environment from") from error
-    return _read_saved_level(saved, stat.st_mtime_ns, stat.st_size)
-
-
-@lru_cache(maxsize=256)
-def _read_saved_level(saved: SavedEnv, _modified: int, _size: int) -> _SavedLevel:
-    try:
-        with quiet_generation():
-            env, state = RailEnvPersister.load_new(str(saved.path), obs_builder=NoObservations())
-            return _SavedLevel(state, LevelSnapshot.take(_rewind(env, state, saved)))
-    except Exception as error:  # a damaged pickle can raise anything
-        raise EnvConfigError(f"the file {str(saved.path)!r} is not an environment saved by RailEnvPersister") from error
-
-
-def _rewind(env: RailEnv, state: dict[str, Any], saved: SavedEnv) -> RailEnv:
-    """Puts a loaded environment to step 0 of its level, whatever had happened when it was saved.
-
-    The random state in the file is not used: a seed replaces it for each episode. The million malfunction draws
-    that flatland restores with a file that had been played are forgotten, else all episodes would share them.
-    """
-    for agent in state["agents"]:
-        # flatland's generator from a file takes the speed at the time of saving for the maximum: 0 if standing.
-        agent.speed_counter._speed = agent.speed_counter.max_speed
-    env.reset(True, True, random_seed=0)
-    # The reset drops the level-free crossings, which are in the file but not in what its generator returns.
-    env.resource_map = GridResourceMap(state.get("level_free_positions"))
-    for effects in find_all_effects_generators(env.effects_generator, MalfunctionEffectsGenerator):
-        generator = effects.malfunction_generator
-        generator._cached_rand = generator._cached_broken = generator._cached_random_state = None
-        generator._rand_idx = 0
-    env.rail_generator = _GeneratorFromFile(rail_from_file, saved)
-    env.line_generator = _GeneratorFromFile(line_from_file, saved)
-    env.timetable_generator = _GeneratorFromFile(timetable_from_file, saved)
-    return env
-
-
-def _play_saved_level(saved: SavedEnv, seed: int) -> RailEnv:
-    env = _saved_level(saved).snapshot.restore()
-    env._seed(seed)  # what reset(random_seed=seed) does first; nothing else draws before the first step
-    return env

@@ -21,7 +21,9 @@ from flatland.envs.rail_grid_transition_map import RailGridTransitionMap
 from flatland.envs.timetable_generators import timetable_generator
 from flatland.envs.timetable_utils import Timetable
 
-from utils.levels.env_configs import EnvConfig, garbage_collection_paused, quiet_generation, unset_rail_env
+from utils.levels.env_configs import EnvConfig
+from utils.levels.flatland_workarounds import garbage_collection_paused, quiet_generation
+from utils.levels.rail_envs import unset_rail_env
 from utils.simulator.rail_grid import COLUMN_STEP, ROW_STEP, exits_of, has_exit, is_inside
 from utils.system.compiled import compiled, compiled_helper
 

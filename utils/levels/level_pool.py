@@ -1,104 +1,19 @@
-"""Where levels come from: an endless stream for training, made ahead by other processes, a fixed set for evaluation."""
+"""Training levels, made ahead by other processes."""
 
 import queue
 from collections.abc import Callable, Sequence
 
-from flatland.envs.rail_env import RailEnv
-
-from utils.levels.env_configs import EnvConfig, SavedEnv, make_rail_env
-from utils.levels.fast_reset import make_rail_env_fast
-from utils.levels.flatland_workarounds import clear_flatland_caches
+from utils.levels.env_configs import EnvConfig
 from utils.levels.level_process import Answer, Kind, LevelProcess
-from utils.levels.level_snapshot import LevelSnapshot
+from utils.levels.level_streams import TrainingLevels
 from utils.levels.packed_level import pack_level, unpack_level
-from utils.simulator.compiled_simulator import CompiledSimulator, UnsupportedLevel
-from utils.system.seeds import Stream, level_seed
-
-# Each level leaves about 2 MB in flatland's caches (ten trains, 30 x 30 cells). Clearing costs the same per
-# level however seldom it is done, but other environments in play then fill the caches with their answers again.
-LEVELS_BETWEEN_CLEARINGS = 10
+from utils.levels.saved_levels import SavedEnv
+from utils.simulator.compiled_simulator import CompiledSimulator
+from utils.simulator.simulator import UnsupportedLevel
 
 LEVELS_AHEAD = 64  # an evaluation takes long enough to make some dozens
 MAX_ENDED_WORKERS = 3  # in a row, without a level between them
 SECONDS_FOR_A_LEVEL = 300  # the largest official configurations take about a tenth of it
-
-
-class _CacheKeeper:
-    """Clears flatland's caches now and then as levels are handed out."""
-
-    def __init__(self) -> None:
-        self._levels_since_clearing = 0
-
-    def count(self) -> None:
-        """Call it once for each level handed out."""
-        self._levels_since_clearing += 1
-        if self._levels_since_clearing >= LEVELS_BETWEEN_CLEARINGS:
-            clear_flatland_caches()
-            self._levels_since_clearing = 0
-
-
-class TrainingLevels:
-    """An endless stream of levels, each made when it is asked for, by the fast way that gives the same levels.
-
-    Args:
-        config: the distribution of levels; with a saved environment only the malfunctions differ.
-        seed: the seed of the training, a non-negative integer.
-    """
-
-    def __init__(self, config: EnvConfig | SavedEnv, seed: int) -> None:
-        self.config = config
-        self.seed = seed
-        self._caches = _CacheKeeper()
-
-    def make(self, k: int) -> RailEnv:
-        """Level ``k``, reset and ready to play: a function of ``(seed, k)`` alone, in whatever order and process."""
-        self._caches.count()
-        seed = level_seed(self.seed, Stream.TRAINING_LEVELS, k)
-        if isinstance(self.config, SavedEnv):
-            return make_rail_env(self.config, seed)
-        return make_rail_env_fast(self.config, seed)
-
-
-class EvaluationLevels:
-    """``count`` levels that stay the same, malfunctions included, so that evaluations can be compared.
-
-    The first time a level is asked for it is generated in flatland's plain way, afterwards it is restored from a
-    snapshot: about 60 kB and 1 ms (ten trains, 30 x 30 cells).
-
-    Args:
-        config: the distribution of levels; with a saved environment only the malfunctions differ.
-        seed: the seed of the training; these levels never meet its training levels.
-        count: how many levels there are, at least 1.
-
-    Raises:
-        ValueError: ``count`` is below 1.
-    """
-
-    def __init__(self, config: EnvConfig | SavedEnv, seed: int, count: int) -> None:
-        if count < 1:
-            raise ValueError(f"an evaluation needs at least one level, got {count}")
-        self.config = config
-        self.seed = seed
-        self._snapshots: list[LevelSnapshot | None] = [None] * count
-        self._caches = _CacheKeeper()
-
-    def __len__(self) -> int:
-        return len(self._snapshots)
-
-    def make(self, i: int) -> RailEnv:
-        """Level ``i``, reset and ready to play; every call gives an environment of its own.
-
-        Raises:
-            IndexError: ``i`` is not in ``range(len(self))``.
-        """
-        if not 0 <= i < len(self):
-            raise IndexError(f"there are {len(self)} evaluation levels, got index {i}")
-        self._caches.count()
-        snapshot = self._snapshots[i]
-        if snapshot is None:
-            env = make_rail_env(self.config, level_seed(self.seed, Stream.EVALUATION_LEVELS, i))
-            self._snapshots[i] = snapshot = LevelSnapshot.take(env)
-        return snapshot.restore()
 
 
 class LevelPool:

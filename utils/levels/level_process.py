@@ -7,7 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
 
-from utils.levels.env_configs import EnvConfig, SavedEnv
+from utils.levels.env_configs import EnvConfig
+from utils.levels.saved_levels import SavedEnv
 from utils.system.child_process import ChildProcess
 
 # The worker is told with what configuration and seed first; then each request is the number of a level.

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from utils.system.child_main import Messages, serve
 
 if TYPE_CHECKING:
-    from utils.levels.level_pool import TrainingLevels
     from utils.levels.level_process import Kind
+    from utils.levels.level_streams import TrainingLevels
 
 
 def main() -> None:
@@ -24,8 +24,8 @@ def main() -> None:
 def _make_levels(messages: Messages, send: Callable[[bytes], None]) -> None:
     gc.disable()  # imports leave no garbage that is worth the time
     from utils.levels.env_configs import ENV_CONFIGS
-    from utils.levels.level_pool import TrainingLevels
     from utils.levels.level_process import ANSWER, REQUEST, Kind
+    from utils.levels.level_streams import TrainingLevels
 
     warnings.simplefilter("ignore")  # the parent warns of everything itself
     _make(TrainingLevels(ENV_CONFIGS["Tiny"], 0), 0)  # compiles what is to be compiled
@@ -43,7 +43,8 @@ def _make(levels: "TrainingLevels", number: int) -> tuple["Kind", bytes]:
     """A level, or why there is none."""
     from utils.levels.level_process import Kind
     from utils.levels.packed_level import pack_level
-    from utils.simulator.compiled_simulator import CompiledSimulator, UnsupportedLevel
+    from utils.simulator.compiled_simulator import CompiledSimulator
+    from utils.simulator.simulator import UnsupportedLevel
 
     try:
         return Kind.LEVEL, pack_level(CompiledSimulator.from_env(levels.make(number)))

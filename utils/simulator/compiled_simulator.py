@@ -53,6 +53,7 @@ from utils.simulator.rail_step import (
     finish_trains,
     step_trains,
 )
+from utils.simulator.simulator import UnsupportedLevel
 from utils.system.compiled import compiled, compiled_helper
 
 # The version of flatland-rl against which the tests have shown this simulator to be equal.
@@ -63,10 +64,6 @@ _MALFUNCTION_GENERATORS = (ParamMalfunctionGen, NoMalfunctionGen, FileMalfunctio
 _ACTION_TYPE = np.dtype(np.int64)
 _UNSEEN = (NOT_HERE, 0, NO_VISIT, NO_VISIT)  # the last rows of a column of ``halts``
 _NOWHERE = ((-1, -1), -2)  # no train is ever there, not even one off the map
-
-
-class UnsupportedLevel(ValueError):
-    """The environment needs something that ``CompiledSimulator`` cannot do; the message is one sentence saying what."""
 
 
 @lru_cache(maxsize=1)

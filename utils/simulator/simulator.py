@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from utils.simulator.rail_state import RailState
 
 
+class UnsupportedLevel(ValueError):
+    """The environment needs something that ``CompiledSimulator`` cannot do; the message is one sentence saying what."""
+
+
 class Simulator(Protocol):
     """One level in play."""
 

@@ -1,0 +1,69 @@
+"""Makes flatland environments from a configuration and a seed."""
+
+from collections.abc import Callable
+
+from flatland.envs.line_generators import sparse_line_generator
+from flatland.envs.malfunction_generators import MalfunctionParameters, ParamMalfunctionGen
+from flatland.envs.rail_env import RailEnv
+from flatland.envs.rail_generators import RailGenerator, sparse_rail_generator
+
+from utils.levels.env_configs import EnvConfig
+from utils.levels.flatland_workarounds import garbage_collection_paused, quiet_generation
+from utils.levels.level_snapshot import NoObservations
+from utils.levels.saved_levels import SavedEnv, play_saved_level
+
+
+def make_rail_env(config: EnvConfig | SavedEnv, seed: int) -> RailEnv:
+    """A fresh ``RailEnv``, already reset, identical to what flatland's own recipe gives for this seed.
+
+    Always take a fresh one for an episode: the malfunction generator caches its draws, ``DefaultRewards``
+    keeps its counts and trains keep their speeds, so a second ``reset`` of the same object differs from the first.
+
+    The observation builder costs nothing and returns nothing of use: observations are computed elsewhere.
+
+    Args:
+        config: a configuration or a saved environment. A saved one fixes map, trains and timetable; the seed
+            then only decides the malfunctions, and the episode always begins at step 0, whenever it was saved.
+        seed: a non-negative integer below 2**32.
+
+    Raises:
+        EnvConfigError: the file of a saved environment has become unusable.
+    """
+    with quiet_generation(), garbage_collection_paused():
+        if isinstance(config, SavedEnv):
+            return play_saved_level(config, seed)
+        env = unset_rail_env(config, seed)
+        env.reset(True, True, random_seed=seed)
+        return env
+
+
+def unset_rail_env(
+    config: EnvConfig, seed: int, rail_generator: Callable[..., RailGenerator] = sparse_rail_generator
+) -> RailEnv:
+    """The environment of ``make_rail_env`` before its reset: it has no map and no trains yet.
+
+    Args:
+        config: the configuration.
+        seed: see ``make_rail_env``.
+        rail_generator: makes the generator from the arguments that ``sparse_rail_generator`` takes.
+    """
+    return RailEnv(
+        width=config.width,
+        height=config.height,
+        rail_generator=rail_generator(
+            max_num_cities=config.n_cities,
+            grid_mode=config.grid_mode,
+            max_rails_between_cities=config.max_rails_between_cities,
+            max_rail_pairs_in_city=config.max_rail_pairs_in_city,
+        ),
+        # Without a map of speeds the generator draws no random numbers for them: not the same as {1.0: 1.0}.
+        line_generator=sparse_line_generator(dict(config.speed_ratios) or None),
+        number_of_agents=config.n_agents,
+        malfunction_generator=ParamMalfunctionGen(
+            MalfunctionParameters(
+                config.malfunction_rate, config.malfunction_min_duration, config.malfunction_max_duration
+            )
+        ),
+        obs_builder_object=NoObservations(),
+        random_seed=seed,
+    )
