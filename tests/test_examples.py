@@ -30,7 +30,7 @@ EXAMPLES = [
     ),
     (
         "learning_reward.py",
-        f"{TRAIN} --num_workers 2 --learning_reward examples.learning_reward:no_standing",
+        f"{TRAIN} --num_workers 2 --learning_reward examples.learning_reward:learning_reward",
         [],
         "Finished after 2 of 2 episodes",
     ),
