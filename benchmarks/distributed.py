@@ -76,7 +76,7 @@ def compare(n_rounds: int, seconds: float) -> dict[str, Any]:
     with _trainer(False) as local, _trainer(True) as on_ray:
         for trainer in (local, on_ray):
             while trainer.population.learning_steps < 200:
-                trainer._play_and_learn()
+                trainer.play_and_learn()
         rounds = [[stretch(trainer, seconds) for trainer in (local, on_ray)] for _ in range(n_rounds)]
     ratios = [apart["transitions"] / apart["seconds"] / (one["transitions"] / one["seconds"]) for one, apart in rounds]
     sums = [{name: sum(part[i][name] for part in rounds) for name in rounds[0][i]} for i in (0, 1)]
@@ -103,12 +103,12 @@ def stretch(trainer: Trainer, seconds: float) -> dict[str, float]:
     """So many seconds of a training; those that its parts took are of whichever process did them."""
     until = time.perf_counter() + 0.5  # what was on its way does not count
     while time.perf_counter() < until:
-        trainer._play_and_learn()
+        trainer.play_and_learn()
     population, parts = trainer.population, trainer.stopwatch.seconds
     before = population.n_added, population.learning_steps, time.process_time(), dict(parts)
     started = time.perf_counter()
     while time.perf_counter() < started + seconds:
-        trainer._play_and_learn()
+        trainer.play_and_learn()
     return {
         "seconds": time.perf_counter() - started,
         "transitions": population.n_added - before[0],
@@ -138,9 +138,8 @@ def messages(config: TrainingConfig) -> dict[str, Any]:
     import ray
 
     from reinforcement_learning.distributed.learner_actor import LearnerActor
-    from utils.observation.observer import get_feature_set
 
-    n_features = get_feature_set(config.feature_set).n_features
+    n_features = config.features.n_features
     sender = ray.remote(Sender).options(num_cpus=1).remote(n_features)
     # it stores what it gets and never learns
     idle = TrainingConfig(**OPTIONS | {"buffer_min_size": config.buffer_size})

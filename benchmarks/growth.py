@@ -27,7 +27,8 @@ from matplotlib.figure import Figure  # noqa: E402
 from benchmarks.machine import processor  # noqa: E402
 from utils.levels.env_configs import EnvConfig, resolve_env_config  # noqa: E402
 from utils.levels.fast_reset import make_rail_env_fast  # noqa: E402
-from utils.observation.observer import Observer, get_feature_set  # noqa: E402
+from utils.observation.feature_sets import get_feature_set  # noqa: E402
+from utils.observation.observer import Observer  # noqa: E402
 from utils.observation.route_features import least_detour_actions  # noqa: E402
 from utils.simulator.compiled_simulator import CompiledSimulator  # noqa: E402
 from utils.simulator.deadlock_check import deadlocked  # noqa: E402

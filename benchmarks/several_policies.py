@@ -76,7 +76,7 @@ def _stretch(trainer: Trainer, learning_steps: int) -> dict[str, float]:
     steps, added, resets = population.learning_steps, population.n_added, stopwatch.seconds["reset"]
     started = time.perf_counter()
     while population.learning_steps < steps + learning_steps:
-        trainer._play_and_learn()
+        trainer.play_and_learn()
     seconds = time.perf_counter() - started - (stopwatch.seconds["reset"] - resets)
     return {
         "seconds": seconds,

@@ -43,8 +43,8 @@ from reinforcement_learning.settings.config import TrainingConfig  # noqa: E402
 from utils.levels.env_configs import resolve_env_config  # noqa: E402
 from utils.levels.flatland_workarounds import clear_flatland_caches  # noqa: E402
 from utils.levels.rail_envs import make_rail_env  # noqa: E402
-from utils.observation import observer as observation_utils  # noqa: E402
-from utils.observation.observer import Observer, get_feature_set  # noqa: E402
+from utils.observation.feature_sets import get_feature_set  # noqa: E402
+from utils.observation.observer import Observer, fill_observations  # noqa: E402
 from utils.simulator.compiled_simulator import CompiledSimulator  # noqa: E402
 from utils.simulator.rail_state import RailState  # noqa: E402
 from utils.simulator.rail_step import step_trains  # noqa: E402
@@ -115,7 +115,7 @@ def _observation() -> tuple[Callable[[], float], Callable[[], float]]:
     env = make_rail_env(CONFIG, 1)
     for _ in range(15):
         env.step(dict.fromkeys(range(N_TRAINS), 2))
-    builder, state, observer = tree_builder(env), RailState.from_env(env), Observer(FEATURES)
+    builder, state, observer = tree_builder(env), RailState.from_env(env), Observer(FEATURES, safe_moves=False)
     handles = list(range(N_TRAINS))
 
     def classic() -> None:
@@ -181,7 +181,7 @@ def _play(policy: DDDQNPolicy, buffer: ReplayBuffer, epsilon: float, update_ever
     n_steps, due = 0, 0
     learning = Learning(buffer, RewardWeights(0.99))
     started = time.process_time()
-    rollout = Rollout(Observer(FEATURES), [policy], N_TRAINS, n_slots=N_ENVS, learning=learning)
+    rollout = Rollout(Observer(FEATURES, safe_moves=False), [policy], N_TRAINS, n_slots=N_ENVS, learning=learning)
     for env, simulator in enumerate(simulators):
         rollout.start(env, simulator, TrainSettings(epsilon))
     while rollout.playing:
@@ -244,11 +244,14 @@ def _random_transitions(n: int) -> Transitions:
 
 def _limits() -> dict[str, float]:
     """What the machine can do, a second, and what calls from Python cost."""
+    simulator = CompiledSimulator.from_env(make_rail_env(CONFIG, 0))
+    Observer(FEATURES, safe_moves=False).observe(simulator.state)
+    simulator.step(np.zeros(N_TRAINS, dtype=np.int64))
     return {
         "matmul_flops": matmul_rate(),
         "memory_bytes": copy_rate(2**28),
         "cache_bytes": copy_rate(parameter_bytes(_policy(shipped=True))),
-        "observation_call_us": empty_call_us(observation_utils._observe),
+        "observation_call_us": empty_call_us(fill_observations),
         "step_call_us": empty_call_us(step_trains),
     }
 

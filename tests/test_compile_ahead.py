@@ -21,7 +21,7 @@ print(ahead._child is not None)
 from pathlib import Path
 from numba.core import event
 from tests.helpers.tiny_training import make_trainer
-from utils.observation.observer import get_feature_set
+from utils.observation.feature_sets import get_feature_set
 
 class Names(event.Listener):
     def on_start(self, event):

@@ -108,6 +108,7 @@ class TestTraining:
         """``best.pt`` was chosen there, so scoring goes on there, and the curve must say where its marks come from."""
         from reinforcement_learning.multi_agent_training import main
 
+        monkeypatch.chdir(tmp_path)
         titles = []
         save = Figure.savefig
         monkeypatch.setattr(Figure, "savefig", lambda f, *a, **kw: (titles.append(f.get_suptitle()), save(f, *a, **kw)))

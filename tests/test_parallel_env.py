@@ -23,7 +23,8 @@ from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.level_streams import TrainingLevels
 from utils.levels.rail_envs import make_rail_env
 from utils.levels.saved_levels import EnvConfigError
-from utils.observation.observer import FEATURE_SETS, Observer, get_feature_set
+from utils.observation.feature_sets import FEATURE_SETS, get_feature_set
+from utils.observation.observer import Observer
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_state import DONE

@@ -15,9 +15,9 @@ from utils.system.child_main import Messages, serve
 from utils.system.child_process import ChildProcess
 
 if TYPE_CHECKING:
-    from utils.observation.observer import FeatureSet
+    from utils.observation.feature_sets import FeatureSet
 
-_SECONDS_TO_WAIT = 120  # for each part; what the other process has not done by then is compiled here
+_SECONDS_FOR_A_PART = 120  # for each part; what the other process has not done by then is compiled here
 
 
 class CompileAhead:
@@ -45,7 +45,7 @@ class CompileAhead:
         say("First start: compiling simulator and observation, which takes about a quarter of a minute.")
         _compile_observation_and_simulator(feature_set)
         for _ in range(2 if safe_moves or feature_set.with_routes else 1):
-            self._done.acquire(timeout=_SECONDS_TO_WAIT)
+            self._done.acquire(timeout=_SECONDS_FOR_A_PART)
         self._child.end()
         self._child = None
 
@@ -59,10 +59,10 @@ def main() -> None:
 
 
 def _is_needed() -> bool:
-    from utils.system.compiled import cache_folder
+    from utils.observation.observer import fill_observations
+    from utils.system.compiled import is_missing_in_cache
 
-    folder = cache_folder()
-    return folder is not None and not any(folder.glob("**/observer._observe-*.nbi"))
+    return is_missing_in_cache(fill_observations)
 
 
 def _compile_levels_and_safe_moves(messages: Messages, send: Callable[[bytes], None]) -> None:
@@ -98,11 +98,13 @@ def _compile_observation_and_simulator(feature_set: "FeatureSet") -> None:
     env = make_rail_env(ENV_CONFIGS["Tiny"], 0)
     state = RailState.from_env(env)
     # without what belongs to safe moves
-    _, mask = Observer(replace(feature_set, with_routes=False)).observe(state)
+    _, mask = Observer(replace(feature_set, with_routes=False), safe_moves=False).observe(state)
     if feature_set.route_features:
         safe = np.zeros((state.n_trains, 3), dtype=np.int8)
         features = np.zeros((state.n_trains, feature_set.n_features), dtype=np.float32)
-        Observer(feature_set).fill_routes(state, safe, False, mask, features[:, feature_set.route_features])
+        Observer(feature_set, safe_moves=False).fill_routes(
+            state, safe, False, mask, features[:, feature_set.route_features]
+        )
     simulator = CompiledSimulator.from_env(env)
     remaining_travel_time(simulator.state)
     actions = np.zeros(simulator.state.n_trains, dtype=np.int64)

@@ -23,7 +23,8 @@ from utils.levels.flatland_workarounds import clear_flatland_caches
 from utils.levels.level_pool import LevelPool
 from utils.levels.rail_envs import make_rail_env
 from utils.levels.saved_levels import SavedEnv
-from utils.observation.observer import Observer, get_feature_set
+from utils.observation.feature_sets import get_feature_set
+from utils.observation.observer import Observer
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.rail_grid import DO_NOTHING, N_ACTIONS
 from utils.simulator.rail_state import DONE
@@ -107,7 +108,12 @@ class FlatlandParallelEnv(ParallelEnv, EzPickle):
             level_workers=level_workers,
         )
         self.config = environment if isinstance(environment, EnvConfig | SavedEnv) else resolve_env_config(environment)
-        self._observer = Observer(get_feature_set(feature_set), action_mask, decision_points, safe_moves)
+        self._observer = Observer(
+            get_feature_set(feature_set),
+            safe_moves=safe_moves,
+            action_mask=action_mask,
+            decision_points=decision_points,
+        )
         self._level_workers = level_workers
         self._levels: LevelPool | None = None
         self._next_level = 0

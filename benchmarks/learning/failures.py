@@ -83,7 +83,7 @@ class WatchedSimulator:
         return self._simulator.state
 
     def step(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.float64], bool]:
-        """See :class:`~utils.simulator.simulator.Simulator`."""
+        """Moves all trains by one step and notes what each waits for."""
         rewards, over = self._simulator.step(actions)
         state = self.state
         broken = (state.state == MALFUNCTION) | (state.state == MALFUNCTION_OFF_MAP)

@@ -26,18 +26,19 @@ from benchmarks.learning.programs import machine
 from utils.levels.env_configs import ENV_CONFIGS, EnvConfig
 from utils.levels.fast_reset import make_rail_env_fast
 from utils.levels.rail_envs import make_rail_env
-from utils.observation.observer import Observer, get_feature_set
+from utils.observation.feature_sets import get_feature_set
+from utils.observation.observer import Observer
 from utils.rules.rule_rollouts import (
     HELD_UNTIL,
     begin,
     choose_actions,
-    draw_malfunctions,
-    level_and_play,
     no_variation,
+    play_of,
     roll_out,
     worth,
 )
-from utils.simulator.compiled_simulator import CompiledSimulator, malfunction_chance
+from utils.simulator.compiled_simulator import CompiledSimulator
+from utils.simulator.malfunction_draws import malfunction_chance, sample_malfunctions
 from utils.simulator.rail_grid import MOVE_LEFT, MOVE_RIGHT
 
 HERE = Path(__file__).resolve().parent
@@ -56,20 +57,20 @@ class Level:
         self.simulator = CompiledSimulator.from_env(make_rail_env_fast(config, seed))
         self.state = self.simulator.state
         self.start = self.state.dynamic.copy()
-        self._level, self._play = level_and_play(self.simulator)
+        self._play = play_of(self.simulator)
 
     def go_to(self, step: int) -> bool:
         """Play up to a step, with the level's own malfunctions; whether the episode is not over then."""
         begin(self._play, self.start, self.simulator.plans)
         rule = no_variation(self.state.n_trains)
-        over, steps, _ = roll_out(self._level, self._play, rule, self.simulator.malfunctions, 0, step)
-        self.state.dynamic[:], self.state.elapsed_steps = self._play.dynamic, steps
+        over, steps, _ = roll_out(self._play, rule, self.simulator.malfunctions, 0, step)
+        self.state.dynamic[:], self.state.elapsed_steps = self._play.state.dynamic, steps
         return not over
 
     def actions(self) -> NDArray[np.int64]:
         """What the rule does now, int64 [trains]."""
         begin(self._play, self.state.dynamic, self.simulator.plans)
-        choose_actions(self._level, self._play, no_variation(self.state.n_trains), self.state.elapsed_steps)
+        choose_actions(self._play, no_variation(self.state.n_trains), self.state.elapsed_steps)
         return self._play.actions.copy()
 
     def value(self, held: int | None, future: NDArray[np.int32]) -> float:
@@ -79,14 +80,14 @@ class Level:
             variation[HELD_UNTIL, held] = state.elapsed_steps + HOLD
         begin(self._play, state.dynamic, self.simulator.plans)
         rest = state.max_episode_steps
-        _, _, total = roll_out(self._level, self._play, variation, future, state.elapsed_steps, rest)
+        _, _, total = roll_out(self._play, variation, future, state.elapsed_steps, rest)
         return worth(total, self._play, rest, COMPLETION_WEIGHT)
 
 
 def futures(level: Level, chance: tuple[float, int, int], random: np.random.Generator) -> NDArray[np.int32]:
     """Malfunctions to come, int32 [3, max_episode_steps, trains]: two sampled futures, and the expected one."""
     malfunctions = np.zeros((3, level.state.max_episode_steps, level.state.n_trains), dtype=np.int32)
-    draw_malfunctions(random, chance, malfunctions[:2])
+    sample_malfunctions(random, chance, malfunctions[:2])
     return malfunctions
 
 

@@ -1,4 +1,4 @@
-"""Calls to actors that are under way, and what is to be done when they are answered."""
+"""Waits for the answers of Ray actors, and calls a function for each that has come."""
 
 import re
 import time
@@ -25,7 +25,7 @@ class _Expected:
 
 
 class Answers:
-    """Waits for many calls at a time; whoever has made one says what becomes of its answer."""
+    """Waits for many calls at a time; each has a function that takes its answer."""
 
     def __init__(self) -> None:
         self._expected: dict[ray.ObjectRef, _Expected] = {}

@@ -1,4 +1,4 @@
-"""What learns, in a process of its own: a learner with its replay buffer, on its device."""
+"""The actor that learns: a learner with its replay buffer, on its device."""
 
 import math
 import time
@@ -13,7 +13,6 @@ from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.learner import LocalLearner
 from reinforcement_learning.playing.transitions import Transitions
 from reinforcement_learning.settings.config import TrainingConfig
-from utils.observation.observer import get_feature_set
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class LearnerReport:
 
 
 class LearnerActor:
-    """A :class:`~.learner.LocalLearner` that is asked from elsewhere, one call after the other.
+    """A ``LocalLearner`` in an actor of its own. It answers one call after the other.
 
     Args:
         config: the whole configuration.
@@ -39,10 +38,10 @@ class LearnerActor:
 
     def __init__(self, config: TrainingConfig, index: int, device: str) -> None:
         torch.set_num_threads(config.num_threads)
-        self._learner = LocalLearner(config, get_feature_set(config.feature_set), index, device)
+        self._learner = LocalLearner(config, config.features, index, device)
 
     def learn(self, transitions: Transitions, progress: float) -> LearnerReport:
-        """Takes over transitions, and the learning steps that are due for them: no more and no fewer.
+        """Takes over transitions and takes the learning steps that are due for them.
 
         ``progress`` is the share of the training's episodes that are over.
         """
@@ -84,11 +83,11 @@ class LearnerActor:
         self._learner.hyperparameters = hyperparameters
 
     def save_buffer(self, path: str) -> None:
-        """See ``ReplayBuffer``; the file is written on the learner's machine."""
+        """Saves the replay buffer into a file on this machine."""
         self._learner.buffer.save(path)
 
     def restore_buffer(self, path: str) -> LearnerReport:
-        """See ``ReplayBuffer``."""
+        """Takes over a saved replay buffer, a file on this machine."""
         self._learner.buffer.restore(path)
         return self.report()
 

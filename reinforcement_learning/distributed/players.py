@@ -1,4 +1,4 @@
-"""Puts a training together whose policies learn and whose levels are played in actors on Ray."""
+"""Makes the policies and the experience of a training on Ray: both learning and playing happen in actors."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,7 @@ from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.playing.experience import Experience
 from reinforcement_learning.settings.config import TrainingConfig
 from utils.levels.playable_levels import PlayableLevels
-from utils.observation.observer import FeatureSet
+from utils.observation.feature_sets import FeatureSet
 from utils.system.stopwatch import Stopwatch
 
 

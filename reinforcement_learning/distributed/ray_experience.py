@@ -1,4 +1,4 @@
-"""Experience from rollout actors on any number of machines, which goes to the learners without passing through here.
+"""Experience from rollout actors on any number of machines. Transitions go straight from them to the learners.
 
 Each rollout actor plays a round of some hundred transitions with the newest weights that it was sent, and leaves what
 it has collected in Ray's object store; this process hands the reference on to the learners, which fetch it from
@@ -21,7 +21,7 @@ from reinforcement_learning.distributed.rollout_actor import RoundReport
 from reinforcement_learning.distributed.session import n_rollout_actors
 from reinforcement_learning.distributed.watch import ProgressWatch
 from reinforcement_learning.multi_policy.past_selves import PastSelves
-from reinforcement_learning.playing.experience import FinishedEpisode, UnfinishedEpisode
+from reinforcement_learning.playing.experience import Experience, FinishedEpisode, UnfinishedEpisode
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.workers.broadcast import Broadcast, Listener
 from reinforcement_learning.workers.level_queue import LevelQueue
@@ -35,8 +35,8 @@ _ROUNDS_ASKED = 2  # of one rollout actor: it plays the second while the first i
 _SECONDS_TO_WAIT = 0.1  # before the training may ask again whether it should stop
 
 
-class RayExperience:
-    """See :class:`~reinforcement_learning.playing.experience.Experience`; ``play`` waits for whatever comes next.
+class RayExperience(Experience):
+    """Experience from rollout actors; ``play`` waits for whatever comes next.
 
     Unfinished episodes are resumed from their beginnings. A rollout actor that ends is replaced, and its episodes are
     begun again.
@@ -72,15 +72,12 @@ class RayExperience:
         self._broadcast = Broadcast(learners, past_selves, ray.put)
         self._said: set[str] = set()
 
-    # --- see Experience ------------------------------------------------------------------------------------------
-
     @property
     def next_level(self) -> int:
-        """See :class:`~reinforcement_learning.playing.experience.Experience`."""
         return self._queue.next_level
 
     def play(self) -> list[FinishedEpisode]:
-        """See :class:`~reinforcement_learning.playing.experience.Experience`.
+        """Waits for a moment for what comes next; returns the episodes that have ended.
 
         Raises:
             ActorsError: actors end again and again.
@@ -93,7 +90,6 @@ class RayExperience:
         return finished
 
     def go_on(self) -> None:
-        """See :class:`~reinforcement_learning.playing.experience.Experience`."""
         if self._rollouts:
             self._advance(0)
 
@@ -109,14 +105,13 @@ class RayExperience:
         return row | ({"lag/learning_steps": sum(lags) / len(lags)} if lags else {})
 
     def unfinished(self) -> list[UnfinishedEpisode]:
-        """See :class:`~reinforcement_learning.playing.experience.Experience`; the actions are not known here."""
+        # without their actions, which are not known here
         in_play = [number for rollout in self._rollouts for number in rollout.levels]
         # what has not been handed out has not been counted either
         levels = sorted([*self._queue.lost, *in_play, *(episode.level_number for episode in self._finished)])
         return [UnfinishedEpisode(slot, level_number) for slot, level_number in enumerate(levels)]
 
     def resume(self, next_level: int, unfinished: Sequence[UnfinishedEpisode]) -> None:
-        """See :class:`~reinforcement_learning.playing.experience.Experience`."""
         self._queue.resume(next_level, (episode.level_number for episode in unfinished))
 
     def close(self) -> None:
@@ -222,7 +217,7 @@ class RayExperience:
         return take_over
 
     def _replace(self, rollout: RemoteRollout, error: Exception) -> None:
-        """Another actor takes its place; its levels are begun again by whoever comes first."""
+        """Another actor takes its place; its levels are begun again, by whichever actor is free first."""
         if rollout not in self._rollouts:
             return
         self._rollouts.remove(rollout)

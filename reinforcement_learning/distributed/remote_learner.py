@@ -18,14 +18,14 @@ from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.learner import Learner, LocalLearner
 from reinforcement_learning.playing.transitions import Transitions
 from reinforcement_learning.settings.config import TrainingConfig
-from utils.observation.observer import FeatureSet
+from utils.observation.feature_sets import FeatureSet
 
 MAX_ENDED = 3  # actors in a row, none of which has learned anything
 SECONDS_FOR_AN_ANSWER = 300  # a learner that takes longer is taken for dead
 
 
-class RemoteLearner:
-    """A :class:`~reinforcement_learning.learning.learner.Learner` that learns in an actor of its own.
+class RemoteLearner(Learner):
+    """Learns in an actor of its own.
 
     Here is a copy of the policy as it was at the last ``fetch``, which is what evaluations play and checkpoints hold.
     An actor that ends is replaced by one that goes on from there.
@@ -42,11 +42,11 @@ class RemoteLearner:
         is_ready: whether the actor has started.
         waiting: rounds that it was given and has not learned from.
         lags: learning steps between playing and learning, of rounds since they were last cleared.
-        newest_weights: the learning steps by then, and what rollout actors are to play with.
         report: the actor's newest.
-        progress: the share of the training's episodes that are over.
         on_progress: is called with each report on what the actor has learned.
     """
+
+    buffer: "RemoteBuffer"
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class RemoteLearner:
         self.waiting = 0
         self.report = LearnerReport(self.policy.learning_steps)
         # what rollout actors play with until the actor has learned something
-        self.newest_weights = (self.policy.learning_steps, ray.put(self.policy.acting_weights()))
+        self._newest_weights = (self.policy.learning_steps, ray.put(self.policy.acting_weights()))
         self._broadcast_at = self.policy.learning_steps
         actor = self.actor
 
@@ -123,7 +123,7 @@ class RemoteLearner:
 
         def done(learning_steps: int) -> None:
             if actor is self.actor:
-                self.newest_weights = (learning_steps, weights)
+                self._newest_weights = (learning_steps, weights)
 
         self._answers.expect(steps, done, lambda error: self._failed(actor, error))
 
@@ -155,17 +155,18 @@ class RemoteLearner:
 
     @property
     def learning_steps(self) -> int:
-        """See :class:`~reinforcement_learning.learning.learner.Learner`."""
         return self.report.learning_steps
 
     @property
+    def newest_weights(self) -> tuple[int, "ray.ObjectRef"]:
+        return self._newest_weights
+
+    @property
     def replay_ratio(self) -> float:
-        """See :class:`~reinforcement_learning.learning.learner.Learner`."""
         return self.report.replay_ratio
 
     @property
     def hyperparameters(self) -> Hyperparameters:
-        """How the policy learns and explores."""
         return self._hyperparameters
 
     @hyperparameters.setter
@@ -174,11 +175,10 @@ class RemoteLearner:
         self._call(self.actor.tune.remote(values))
 
     def add(self, transitions: Transitions) -> None:
-        """See :class:`~reinforcement_learning.learning.learner.Learner`."""
         self.take(ray.put(transitions), self.learning_steps)
 
     def learn(self) -> None:
-        """Nothing: the actor learns from whatever it gets."""
+        """Does nothing: the actor learns from whatever it gets."""
 
     def fetch(self) -> None:
         """Waits until the actor has learned what it was given."""
@@ -192,17 +192,15 @@ class RemoteLearner:
         self._answers.take(0)  # the reports of what it has learned meanwhile
 
     def take_over(self, other: Learner) -> None:
-        """See :class:`~reinforcement_learning.learning.learner.Learner`."""
         self.policy.take_over(other.policy)
         self._state = self._state | self.policy.state_dict()
         self._load()
 
     def state_dict(self) -> dict[str, Any]:
-        """See :class:`~reinforcement_learning.learning.learner.Learner`; of the last ``fetch``."""
+        """As of the last ``fetch``."""
         return self._state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See :class:`~reinforcement_learning.learning.learner.Learner`."""
         self._state = state
         self.policy.load_state_dict(state)
         self.report = LearnerReport(self.policy.learning_steps)
@@ -215,7 +213,7 @@ class RemoteLearner:
     def _load(self) -> None:
         """Has the actor go on from what is known here."""
         self._broadcast_at = self.policy.learning_steps
-        self.newest_weights = (self.policy.learning_steps, ray.put(self.policy.acting_weights()))
+        self._newest_weights = (self.policy.learning_steps, ray.put(self.policy.acting_weights()))
         self._call(self.actor.load.remote(self._state))
 
     def _call(self, answer: "ray.ObjectRef") -> None:
@@ -257,7 +255,11 @@ class RemoteBuffer:
         return self._learner.report.n_stored
 
     def save(self, path: str | Path) -> None:
-        """See ``ReplayBuffer``."""
+        """Writes a file on the actor's machine.
+
+        Raises:
+            OSError: the file cannot be written, or the actor has ended.
+        """
         try:
             self._learner._value("save_buffer", str(path))
         except RayError as error:
@@ -265,6 +267,6 @@ class RemoteBuffer:
         self.saved = str(path)
 
     def restore(self, path: str | Path) -> None:
-        """See ``ReplayBuffer``."""
+        """Takes over the transitions of a file on the actor's machine."""
         self._learner.report = self._learner._value("restore_buffer", str(path))
         self.saved = str(path)

@@ -1,4 +1,4 @@
-"""A rollout actor, as the process sees it that hands out levels and weights."""
+"""A rollout actor, as the training process sees it."""
 
 import time
 from collections import deque
@@ -12,15 +12,15 @@ from reinforcement_learning.workers.round_player import Task
 
 
 class RemoteRollout:
-    """An actor that plays; see :class:`~.rollout_actor.RolloutActor`.
+    """An actor that plays: a ``RolloutActor``, which is asked for rounds.
 
     Args:
         task: what it does.
-        listener: has what is new to it.
+        listener: knows what is new to it.
         n_ended: how many actors in a row it replaces that have ended before they had played anything.
 
     Attributes:
-        started: is answered when it can play.
+        started: the call that is answered when it can play.
         levels: those it was given and has not finished.
         asked: when each of the rounds was asked for that it has not played yet.
     """
@@ -56,7 +56,7 @@ class RemoteRollout:
         return report, parts
 
     def played(self, finished: Sequence[int]) -> None:
-        """A round is here, in which these levels were finished."""
+        """Takes note that a round has come, in which these levels were finished."""
         self.asked.popleft()
         self.n_ended = -1  # its end would be the first in a row
         for level_number in finished:

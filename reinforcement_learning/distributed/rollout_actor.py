@@ -1,4 +1,4 @@
-"""What plays, in a process of its own: a :class:`RoundPlayer` that makes its levels and sorts what it collects."""
+"""The actor that plays: a ``RoundPlayer`` that makes its own levels and sorts its transitions by policy."""
 
 import warnings
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from reinforcement_learning.workers.round_player import RoundPlayer, RoundReques
 
 @dataclass(frozen=True)
 class Play:
-    """What a rollout actor is told for a round, but for the weights, which come by reference."""
+    """What a rollout actor is told for a round; the weights come apart from it, by reference."""
 
     levels: Sequence[int]  # more levels to play
     hyperparameters: Sequence[Hyperparameters] | None  # None: as before
@@ -26,7 +26,7 @@ class Play:
 
 @dataclass(frozen=True)
 class RoundReport:
-    """What has come of a round, but for the transitions, which go to the learners by reference."""
+    """The result of a round; the transitions go to the learners, by reference."""
 
     n_transitions: Sequence[int]  # for each policy
     finished: Sequence[FinishedEpisode]
@@ -50,7 +50,7 @@ class RolloutActor:
         """Plays a round.
 
         Args:
-            request: what for.
+            request: what is new.
             weights: of ``request.policies``, then of older copies.
 
         Returns:

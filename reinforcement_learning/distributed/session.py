@@ -1,4 +1,4 @@
-"""Ray, as a training uses it: started on this machine or found in a cluster, and left again."""
+"""Starts Ray on this machine or connects to a running cluster, and disconnects at the end."""
 
 import importlib.util
 import logging
@@ -10,7 +10,6 @@ from typing import Any
 from reinforcement_learning.learning.replay_buffer import bytes_needed
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from reinforcement_learning.workers.round_player import TRANSITIONS_IN_ROUND
-from utils.observation.observer import get_feature_set
 from utils.system.files import PROJECT_ROOT
 
 _LEAST_OBJECT_STORE_BYTES = 128 * 1024**2
@@ -22,12 +21,12 @@ _ENVIRONMENT = {
 
 
 def n_rollout_actors(config: TrainingConfig) -> int:
-    """How many play."""
+    """How many rollout actors there are."""
     return max(1, config.num_workers)
 
 
 def import_ray() -> Any:
-    """The module, set up to keep quiet.
+    """The module ``ray``, set up to print little.
 
     Raises:
         ConfigError: it is not installed.
@@ -87,7 +86,7 @@ class RaySession:
 
 def _object_store_bytes(config: TrainingConfig) -> int:
     """Twice what may be on its way at a time; Ray itself would claim a third of the memory."""
-    n_features = get_feature_set(config.feature_set).n_features
+    n_features = config.features.n_features
     in_round = bytes_needed(config.num_policies * TRANSITIONS_IN_ROUND, n_features)
     weights = 4 * (n_features + config.hidden_size) * config.hidden_size * 4  # of a policy, and a few old ones
     on_the_way = (n_rollout_actors(config) + 4) * in_round + 4 * config.num_policies * weights

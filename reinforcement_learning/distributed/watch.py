@@ -1,4 +1,4 @@
-"""Notices who makes no progress."""
+"""Warns of learners that make no progress."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,12 +7,12 @@ SECONDS_WITHOUT_PROGRESS = 60.0
 
 
 class ProgressWatch:
-    """Warns, once, of each that has made no progress for a minute, and again if it has gone on meanwhile.
+    """Warns once of each learner that has made no progress for a minute, and again if it went on and stopped again.
 
     Args:
-        names: of those who are watched.
+        names: of the learners.
         warn: gets the sentence.
-        clock: seconds.
+        clock: gives the time in seconds.
     """
 
     def __init__(
@@ -23,12 +23,12 @@ class ProgressWatch:
         self._told = [False] * len(names)
 
     def progress(self, index: int) -> None:
-        """One of them has got on."""
+        """A learner has learned something."""
         self._since[index] = self._clock()
         self._told[index] = False
 
     def check(self, reason: Callable[[int], str]) -> None:
-        """Warns where it is time to; ``reason`` tells what one seems to wait for."""
+        """Warns where it is time to; ``reason`` tells what a learner seems to wait for."""
         now = self._clock()
         for index, since in enumerate(self._since):
             if now - since >= SECONDS_WITHOUT_PROGRESS and not self._told[index]:

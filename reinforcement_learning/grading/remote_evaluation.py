@@ -108,7 +108,7 @@ class _Client(FlatlandRemoteClient):
 
     @property
     def found_errors(self) -> bool:
-        """See :class:`_WatchfulRedis`."""
+        """Whether the evaluator had given up waiting before it took the last command."""
         return self._watchful is not None and self._watchful.found_errors
 
     def _remote_request(self, _request: dict[str, Any], blocking: bool = True) -> Any:

@@ -1,4 +1,4 @@
-"""What may differ between policies that are trained together."""
+"""Hyper-parameters: what may differ between policies that are trained together."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class Hyperparameters:
 
     @classmethod
     def of(cls, config: TrainingConfig) -> "Hyperparameters":
-        """Those that the command line gives to every policy; weights that a user's own reward makes useless are 0."""
+        """The hyper-parameters that the command line gives to every policy; of weights that a reward replaces, 0."""
         weight = 0.0 if config.learning_reward else 1.0
         return cls(
             learning_rate=config.learning_rate,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer
 from reinforcement_learning.playing.transitions import Transitions
 from reinforcement_learning.settings.config import TrainingConfig
-from utils.observation.observer import FeatureSet
+from utils.observation.feature_sets import FeatureSet
 from utils.system.seeds import Stream, generator
 
 
@@ -29,81 +30,74 @@ class StoredTransitions(Protocol):
     def __len__(self) -> int: ...
 
     def save(self, path: str | Path) -> None:
-        """See ``ReplayBuffer``."""
+        """Writes a file for :meth:`restore`."""
         ...
 
     def restore(self, path: str | Path) -> None:
-        """See ``ReplayBuffer``."""
+        """Takes over the transitions of a saved replay buffer."""
         ...
 
 
-class Learner(Protocol):
+class Learner(ABC):
     """A policy that learns, as the training sees it: in this process or elsewhere.
 
     Attributes:
+        policy: of a learner elsewhere, a copy as it was at the last :meth:`fetch`.
+        buffer: what it learns from.
+        losses: scalars, one for each learning step since the list was last cleared.
         hyperparameters: how the policy learns and explores.
         progress: the share of the training's episodes that are over; the learning rate falls with it.
     """
 
+    policy: DDDQNPolicy
+    buffer: StoredTransitions
+    losses: list[torch.Tensor]
     hyperparameters: Hyperparameters
     progress: float
 
     @property
-    def policy(self) -> DDDQNPolicy:
-        """The policy; of one that learns elsewhere, as it was at the last :meth:`fetch`."""
-        ...
-
-    @property
-    def buffer(self) -> StoredTransitions:
-        """What it learns from."""
-        ...
-
-    @property
-    def losses(self) -> list[torch.Tensor]:
-        """Scalars, of the learning steps since they were last cleared."""
-        ...
-
-    @property
+    @abstractmethod
     def learning_steps(self) -> int:
         """Learning steps so far."""
-        ...
 
     @property
+    @abstractmethod
     def newest_weights(self) -> tuple[int, Any]:
-        """For those who play elsewhere: learning steps, and the weights of that moment or a reference to them.
+        """Learning steps, and the weights of that moment or a reference to them, for processes that play.
 
         The weights are the same object as long as nothing has changed.
         """
-        ...
 
     @property
+    @abstractmethod
     def replay_ratio(self) -> float:
-        """How often a transition has been learned from so far, in this process; NaN before any learning."""
-        ...
+        """How often a transition has been learned from so far, in this process; NaN before any learning.
 
+        It approaches ``batch_size / update_every``.
+        """
+
+    @abstractmethod
     def add(self, transitions: Transitions) -> None:
         """Takes over transitions; learning from them waits for :meth:`learn`."""
-        ...
 
+    @abstractmethod
     def learn(self) -> None:
         """Takes the learning steps that are due: one per ``update_every`` transitions."""
-        ...
 
-    def fetch(self) -> None:
-        """Brings what is known here up to date."""
-        ...
+    def fetch(self) -> None:  # noqa: B027 (what learns in this process has nothing to fetch)
+        """Brings what is known here of a learner elsewhere up to date."""
 
+    @abstractmethod
     def take_over(self, other: "Learner") -> None:
         """Goes on from what another one has learned."""
-        ...
 
+    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed training needs but the replay buffer's content."""
-        ...
 
+    @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over a state; hyper-parameters stay those of the configuration."""
-        ...
 
 
 def make_policy(config: TrainingConfig, feature_set: FeatureSet, index: int, device: str | torch.device) -> DDDQNPolicy:
@@ -124,8 +118,8 @@ def make_policy(config: TrainingConfig, feature_set: FeatureSet, index: int, dev
     )
 
 
-class LocalLearner:
-    """A :class:`Learner` in this process. It learns from the transitions of the trains that its policy drives.
+class LocalLearner(Learner):
+    """Learns in this process, from the transitions of the trains that its policy drives.
 
     Args:
         config: the whole configuration.
@@ -133,6 +127,8 @@ class LocalLearner:
         index: number of the policy; its random streams derive from it.
         device: where the policy lives and learns.
     """
+
+    buffer: ReplayBuffer
 
     def __init__(self, config: TrainingConfig, feature_set: FeatureSet, index: int, device: str | torch.device) -> None:
         self.policy = make_policy(config, feature_set, index, device)
@@ -149,24 +145,20 @@ class LocalLearner:
 
     @property
     def learning_steps(self) -> int:
-        """See :class:`Learner`."""
         return self.policy.learning_steps
 
     @property
     def newest_weights(self) -> tuple[int, npt.NDArray[np.float32]]:
-        """See :class:`Learner`."""
         if self._newest_weights is None or self._newest_weights[0] != self.learning_steps:
             self._newest_weights = self.learning_steps, self.policy.acting_weights()
         return self._newest_weights
 
     @property
     def replay_ratio(self) -> float:
-        """See :class:`Learner`; ``batch_size / update_every`` is what it keeps to."""
         return self._n_learned_from / self._n_to_learn_from if self._n_learned_from else math.nan
 
     @property
     def hyperparameters(self) -> Hyperparameters:
-        """How the policy learns and explores."""
         return self._hyperparameters
 
     @hyperparameters.setter
@@ -177,7 +169,6 @@ class LocalLearner:
 
     @property
     def progress(self) -> float:
-        """The share of the training's episodes that are over; the learning rate falls with it."""
         return self._progress
 
     @progress.setter
@@ -187,13 +178,11 @@ class LocalLearner:
         self.policy.learning_rate = self._hyperparameters.learning_rate * factor
 
     def add(self, transitions: Transitions) -> None:
-        """See :class:`Learner`."""
         self.buffer.add(transitions)
         self.transitions_to_learn_from += len(transitions)
         self._n_to_learn_from += len(transitions)
 
     def learn(self) -> None:
-        """See :class:`Learner`."""
         if len(self.buffer) < self._size_to_learn:
             self.transitions_to_learn_from = 0
             self._n_to_learn_from = 0
@@ -203,16 +192,11 @@ class LocalLearner:
             self.losses.append(self.policy.learn(batch))
             self._n_learned_from += self._batch_size
 
-    def fetch(self) -> None:
-        """Nothing: it learns here."""
-
     def take_over(self, other: Learner) -> None:
-        """See :class:`Learner`."""
         self.policy.take_over(other.policy)
         self._newest_weights = None  # others, maybe after as many steps
 
     def state_dict(self) -> dict[str, Any]:
-        """See :class:`Learner`."""
         return {
             **self.policy.state_dict(),
             "sampling": self.buffer.random.bit_generator.state,
@@ -223,7 +207,6 @@ class LocalLearner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See :class:`Learner`."""
         self.policy.load_state_dict(state)
         self._newest_weights = None
         self.buffer.random.bit_generator.state = state["sampling"]

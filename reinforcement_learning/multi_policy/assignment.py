@@ -1,12 +1,12 @@
-"""Which policy drives which train of a training episode, and with what settings: the same whichever process asks."""
+"""Which policy drives which train of a training episode, and with what settings. Every process finds the same."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.multi_policy.exchange import BOUNDS
-from reinforcement_learning.multi_policy.exploration import EpsilonSchedule
 from reinforcement_learning.multi_policy.modes import make_mapping
 from reinforcement_learning.multi_policy.past_selves import PastSelves
 from reinforcement_learning.playing.own_reward import find_own_reward
@@ -16,6 +16,22 @@ from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.playing.transitions import TransitionSink
 from reinforcement_learning.settings.config import TrainingConfig
 from utils.simulator.rail_state import RailState
+
+
+@dataclass(frozen=True)
+class EpsilonSchedule:
+    """Exponential decay: epsilon of episode k is ``max(end, start * decay**k)``.
+
+    A closed form needs no state, so a resumed training has the right epsilon by its episode alone.
+    """
+
+    start: float
+    end: float
+    decay: float
+
+    def __call__(self, episode: int) -> float:
+        """Epsilon of an episode; the first episode has number 0."""
+        return max(self.end, self.start * self.decay**episode)
 
 
 class Assignment:

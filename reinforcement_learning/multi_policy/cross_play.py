@@ -1,4 +1,4 @@
-"""Who gets along with whom: scores of each policy alone, of each pair half and half, and of the training's mapping."""
+"""Cross-play: how well policies play alone, in pairs that share the trains, and as the training maps them."""
 
 import itertools
 import math
@@ -29,7 +29,7 @@ class Line:
 
 
 def half_and_half(first: int, second: int) -> Callable[[int, RailState], PolicyOfTrain]:
-    """Every other train to each of two policies; who begins changes from level to level."""
+    """Every other train to each of two policies; the first train changes its policy from level to level."""
 
     def policy_of_train(number: int, state: RailState) -> PolicyOfTrain:
         return np.where((np.arange(state.n_trains) + number) % 2 == 0, first, second).astype(np.int64)
@@ -44,7 +44,7 @@ def cross_play(
     observer: Observer,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Line]:
-    """Plays the same levels in every line-up, greedily; ends early, with fewer lines, when ``should_stop`` says so."""
+    """Plays the same levels in every line-up, greedily. Where ``should_stop`` says so, it ends with fewer lines."""
     line_ups: list[tuple[str, Callable[[int, RailState], PolicyOfTrain]]] = [
         (f"policy {p} alone", half_and_half(p, p)) for p in range(len(policies))
     ]

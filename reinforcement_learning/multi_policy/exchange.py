@@ -45,7 +45,7 @@ def ranking(scores: Sequence[float]) -> list[int]:
 
 
 def choose_fates(scores: Sequence[float], share: float, min_gap: float, random: np.random.Generator) -> list[Fate]:
-    """What becomes of each policy.
+    """What an exchange does with each policy.
 
     Args:
         scores: of the policies; higher is better.

@@ -1,4 +1,4 @@
-"""A picture of population-based training: whose weights live on in which policy."""
+"""A picture of population-based training: from which policy each has its weights."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ _COLOURS = ("#4472a8", "#c8442c", "#2e7d4f", "#b8860b", "#7b4fa3", "#4a6572", "#
 
 
 def founders(exchanges: Sequence[dict[str, Any]], n_policies: int) -> list[list[int]]:
-    """For each stretch between exchanges, whose first weights each policy's weights descend from."""
+    """For each stretch between exchanges, the policy whose first weights each policy's weights come from."""
     stretches = [list(range(n_policies))]
     for exchange in exchanges:
         stretches.append([stretches[-1][source] for source in exchange["sources"]])

@@ -41,7 +41,7 @@ class MappingRequest:
         return self.state.n_trains
 
     def turns(self, count: int) -> PolicyOfTrain:
-        """The next ``count`` policies of a queue in which nobody starves: each comes once in ``n_policies`` turns.
+        """The next ``count`` policies of an endless queue in which each policy comes once in ``n_policies`` turns.
 
         The order within such a round is random. Draw ``d`` gets the turns from ``d * count`` on, so a rule should
         ask for the same number each time.
@@ -158,10 +158,10 @@ class PolicyMapping:
         name: str,
         n_policies: int,
         *,
-        mixed: bool = True,
-        resample_every: int = 1,
-        n_environments: int = 1,
-        seed: int = 0,
+        mixed: bool,
+        resample_every: int,
+        n_environments: int,
+        seed: int,
     ) -> None:
         self.n_policies = n_policies
         self.mixed = mixed

@@ -1,4 +1,4 @@
-"""How policies share the environments: the modes, and which of them go together with what."""
+"""How several policies share the environments: the modes, and with which other options they can be used."""
 
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.multi_policy.exchange import out_of_bounds
@@ -13,7 +13,6 @@ from reinforcement_learning.multi_policy.mapping import (
     synchronous,
 )
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
-from utils.levels.env_configs import resolve_env_config
 from utils.levels.level_streams import TrainingLevels
 from utils.simulator.rail_state import RailState
 
@@ -22,7 +21,7 @@ def check_exchange(config: TrainingConfig) -> None:
     """Refuses population-based training where it cannot begin.
 
     Raises:
-        ConfigError: there is nobody to exchange with, or nowhere to search.
+        ConfigError: there is one policy only, or a hyper-parameter starts outside the range that is searched.
     """
     if not config.with_pbt:
         return
@@ -64,7 +63,7 @@ def make_mapping(config: TrainingConfig) -> PolicyMapping:
 
 
 def check_mapping(config: TrainingConfig) -> None:
-    """Tells all that can be told before training: options that do not go together, a user's rule that does not work.
+    """Checks the mapping before training: options that do not go together, a user's rule that does not work.
 
     Raises:
         ConfigError: see :func:`make_mapping`.
@@ -72,7 +71,7 @@ def check_mapping(config: TrainingConfig) -> None:
     """
     mapping = make_mapping(config)
     if config.num_policies > 1 and config.policy_mapping not in RULES:
-        levels = TrainingLevels(resolve_env_config(config.training_env_config), config.seed)
+        levels = TrainingLevels(config.training_env, config.seed)
         mapping.policy_of_train(0, RailState.from_env(levels.make(0)))
 
 

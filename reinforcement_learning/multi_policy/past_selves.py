@@ -1,6 +1,6 @@
 """Frozen older copies of the policies, which drive a train now and then: partners that nobody learns from.
 
-A policy that only ever meets its newest self may forget how to get along with anybody else.
+A policy that only ever plays with its newest self may forget how to play with others.
 """
 
 import copy
@@ -19,7 +19,7 @@ COPIES_KEPT = 4  # of each policy, the newest
 
 
 class PastSelves:
-    """The copies, as policies with numbers behind those of the policies that learn.
+    """The copies. They are policies whose numbers follow those of the policies that learn.
 
     Copy c of policy p has the number ``(1 + c) * n_policies + p``. The oldest gives way to a new one; a train that it
     is driving at that moment goes on with the new one.
@@ -62,7 +62,7 @@ class PastSelves:
 
     @torch.no_grad()
     def weights(self) -> list[npt.NDArray[np.float32]]:
-        """Those of all copies, each in one array, for who plays elsewhere."""
+        """The weights of each copy in one array, for processes that play."""
         return [parameters_to_vector(policy.network.parameters()).cpu().numpy() for policy in self.policies]
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The policies that are trained together: who drives which train, and who learns from what. One policy is a case."""
+"""The policies that are trained together. A training of one policy is a population of one."""
 
 import copy
 import dataclasses
@@ -19,13 +19,13 @@ from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.playing.transitions import Transitions
 from reinforcement_learning.settings.config import TrainingConfig
-from utils.observation.observer import FeatureSet
+from utils.observation.feature_sets import FeatureSet
 from utils.simulator.rail_state import RailState
 from utils.system.seeds import Stream, generator
 
 
 class Population:
-    """``num_policies`` learners that share environments but nothing else.
+    """``num_policies`` learners, which share the environments and nothing else.
 
     Args:
         config: the whole configuration.
@@ -78,13 +78,13 @@ class Population:
     # --- learning ------------------------------------------------------------------------------------------------
 
     def add(self, transitions: Transitions) -> None:
-        """Hands every transition to the learner whose policy has acted; those of older copies to nobody."""
+        """Hands every transition to the learner whose policy has acted. Nobody learns from those of older copies."""
         present = np.unique(transitions.policy_of_train).tolist()
         for p in (p for p in present if p < len(self)):
             self.learners[p].add(transitions if len(present) == 1 else transitions.of_policy(p))
 
     def after_episode(self, episode: int, policy_of_train: npt.NDArray[np.int64]) -> None:
-        """Books who has driven the trains of an episode, the ``episode``-th that is finished."""
+        """Counts the trains that each policy has driven in an episode, the ``episode``-th that is finished."""
         self.trains_driven += np.bincount(policy_of_train, minlength=len(self))[: len(self)]
         self.set_progress(episode)
         if self.past_selves.is_due(episode):
@@ -103,12 +103,12 @@ class Population:
             learner.learn()
 
     def fetch(self) -> None:
-        """Learns of those that learn elsewhere how far they are; all that is read of them here is of that moment."""
+        """Brings the copies of policies that learn elsewhere up to date."""
         for learner in self.learners:
             learner.fetch()
 
     def forget_losses(self) -> None:
-        """From here on losses belong to the next episode."""
+        """Clears the losses: those that follow belong to the next episode."""
         for learner in self.learners:
             learner.losses.clear()
 

@@ -1,12 +1,12 @@
-"""Where experience comes from: one thing that plays training levels and hands out their transitions.
+"""Experience: plays training levels and hands out their transitions.
 
-The trainer asks it to play and neither knows nor minds where that happens: :class:`LocalExperience` plays in this
-process, ``rollout_workers.RolloutWorkers`` in others.
+For the trainer it is the same where that happens: :class:`LocalExperience` plays in this process,
+``rollout_workers.RolloutWorkers`` in other processes, and ``ray_experience.RayExperience`` on Ray.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -36,11 +36,11 @@ class UnfinishedEpisode:
     slot: int
     level_number: int
     actions: Sequence[npt.NDArray[np.int8]] = field(default_factory=list)  # all so far, [trains] for each step
-    train_settings: TrainSettings | None = None  # None: of an episode that begins again, with whoever is due then
+    train_settings: TrainSettings | None = None  # None: it begins again, with new settings
 
 
 class ExperienceError(RuntimeError):
-    """Those who play or learn elsewhere cannot go on; the message is one sentence.
+    """Processes that play or learn elsewhere cannot go on; the message is one sentence.
 
     Attributes:
         saved: whether a checkpoint was saved then.
@@ -49,41 +49,39 @@ class ExperienceError(RuntimeError):
     saved = False
 
 
-class Experience(Protocol):
-    """Plays training levels, each once; the transitions go to where it was made to send them."""
+class Experience(ABC):
+    """Plays training levels, each once. Transitions go straight to the learners; results of episodes come from here."""
 
     @property
+    @abstractmethod
     def next_level(self) -> int:
         """The level to begin next; all before it are finished or unfinished."""
-        ...
 
+    @abstractmethod
     def play(self) -> list[FinishedEpisode]:
-        """Plays on for a while; returns the episodes that have ended. Their transitions are learned from in time."""
-        ...
+        """Plays on for a while; returns the episodes that have ended."""
 
-    def go_on(self) -> None:
-        """Keeps those busy who play elsewhere; to be called now and then while something else is done. Never waits."""
-        ...
+    def go_on(self) -> None:  # noqa: B027 (what plays in this process waits meanwhile)
+        """Gives new work to processes that play elsewhere. To be called often during other work; never waits."""
 
     def metrics(self) -> dict[str, float]:
-        """What there is to say of how it is doing, by the names of metrics."""
-        ...
+        """Numbers that tell how it is doing, by the names of metrics."""
+        return {}
 
+    @abstractmethod
     def unfinished(self) -> list[UnfinishedEpisode]:
         """The episodes under way, for a checkpoint."""
-        ...
 
+    @abstractmethod
     def resume(self, next_level: int, unfinished: Sequence[UnfinishedEpisode]) -> None:
         """Goes on from a checkpoint; to be called before anything is played."""
-        ...
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (what plays in this process ends with it)
         """Ends whatever runs elsewhere; ``unfinished`` can still be asked."""
-        ...
 
 
-class LocalExperience:
-    """Plays in this process, ``n_slots`` levels side by side; see :class:`Experience`.
+class LocalExperience(Experience):
+    """Plays in this process, ``n_slots`` levels side by side.
 
     ``play`` is one step of every environment. An unfinished episode is resumed where it was, by its actions.
 
@@ -94,6 +92,8 @@ class LocalExperience:
         train_settings: who drives the trains of a level, by its number and its state at the start.
         n_slots: environments side by side.
     """
+
+    next_level = 0
 
     def __init__(
         self,
@@ -107,7 +107,6 @@ class LocalExperience:
         n_slots: int,
         stopwatch: Stopwatch,
     ) -> None:
-        self.next_level = 0
         self._levels, self._n_levels = levels, n_levels
         self._observer, self._policies, self._learning, self._train_settings = (
             observer,
@@ -122,7 +121,6 @@ class LocalExperience:
         self._rollout: Rollout | None = None
 
     def play(self) -> list[FinishedEpisode]:
-        """See :class:`Experience`."""
         if self._rollout is None:
             self._rollout = self._make_rollout()
         rollout = self._rollout
@@ -133,15 +131,7 @@ class LocalExperience:
             self.next_level += 1
         return [FinishedEpisode(self._in_play.pop(slot)[0], result) for slot, result in rollout.step()]
 
-    def go_on(self) -> None:
-        """Nobody plays elsewhere."""
-
-    def metrics(self) -> dict[str, float]:
-        """Nothing."""
-        return {}
-
     def unfinished(self) -> list[UnfinishedEpisode]:
-        """See :class:`Experience`."""
         rollout = self._rollout
         if rollout is None:
             return list(self._resumed)
@@ -152,12 +142,8 @@ class LocalExperience:
         ]
 
     def resume(self, next_level: int, unfinished: Sequence[UnfinishedEpisode]) -> None:
-        """See :class:`Experience`."""
         self.next_level = next_level
         self._resumed = list(unfinished)
-
-    def close(self) -> None:
-        """Nothing runs elsewhere."""
 
     def _make_rollout(self) -> Rollout:
         """The environments, with the episodes that a checkpoint has caught in their middle where they were."""

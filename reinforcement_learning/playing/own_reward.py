@@ -6,7 +6,6 @@ import numpy.typing as npt
 from reinforcement_learning.playing.reward_shaping import LearningReward, TrainStep
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.settings.extensions import ExtensionError, describe, find_callable
-from utils.levels.env_configs import resolve_env_config
 from utils.levels.level_streams import TrainingLevels
 from utils.simulator.rail_grid import DO_NOTHING
 from utils.simulator.rail_state import remaining_travel_time
@@ -44,7 +43,7 @@ def check_own_reward(config: TrainingConfig) -> None:
     """
     if not config.learning_reward:
         return
-    levels = TrainingLevels(resolve_env_config(config.training_env_config), config.seed)
+    levels = TrainingLevels(config.training_env, config.seed)
     simulator = FlatlandSimulator(levels.make(0))
     state = simulator.state
     before, actions = remaining_travel_time(state), np.full(state.n_trains, DO_NOTHING)

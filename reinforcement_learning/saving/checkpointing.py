@@ -7,7 +7,7 @@ beside its place and renamed, so a kill at any moment leaves the checkpoints tha
 import io
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from reinforcement_learning.dddqn_policy import GreedyPolicy
 from reinforcement_learning.dueling_q_network import DuelingQNetwork
 from reinforcement_learning.settings.config import PLACES, ConfigError, TrainingConfig, make_config
 from reinforcement_learning.tracking.metrics import alone_score
-from utils.observation.observer import FeatureSet, Observer, get_feature_set
+from utils.observation.feature_sets import FeatureSet, get_feature_set
+from utils.observation.observer import Observer
 from utils.system.files import PROJECT_ROOT, atomic_write
 
 FORMAT_VERSION = 2
@@ -110,6 +111,31 @@ def latest_checkpoint(checkpoint_dir: Path, warn: Callable[[str], None]) -> Path
     raise CheckpointError(f"there is no complete checkpoint in {checkpoint_dir} to resume from.")
 
 
+def find_checkpoint(
+    options: Mapping[str, Any], warn: Callable[[str], None]
+) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
+    """The checkpoint that ``--resume`` means, and its content; None and None where it is not given.
+
+    Args:
+        options: those given on the command line, by name.
+        warn: gets a sentence about each newer checkpoint that is damaged.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be used.
+        ConfigError: the option is empty.
+    """
+    if "resume" not in options:
+        return None, None
+    resume = options["resume"]
+    if not resume:  # a variable of a script that is not set: beginning anew is not what was meant
+        raise ConfigError("--resume is empty, but must be the path of a checkpoint (.pt), or latest.")
+    folder = Path(options.get("checkpoint_dir", TrainingConfig.checkpoint_dir))
+    path = latest_checkpoint(folder, warn) if resume == "latest" else Path(resume)
+    checkpoint = read_checkpoint(path)
+    stored_feature_set(checkpoint, path)
+    return path, checkpoint
+
+
 def remove_all_but_newest(folder: Path, pattern: str, keep: int) -> None:
     """Deletes the oldest files that match a pattern."""
     for path in newest_first(folder, pattern)[keep:]:
@@ -194,7 +220,12 @@ def _policy_of(content: dict[str, Any], path: str | Path, index: int) -> GreedyP
 def _observer_of(content: dict[str, Any], path: str | Path) -> Observer:
     config = content["config"]
     safe_moves = config.get("safe_moves", False)  # checkpoints from before it was there
-    return Observer(stored_feature_set(content, path), config["action_mask"], config["decision_points"], safe_moves)
+    return Observer(
+        stored_feature_set(content, path),
+        safe_moves=safe_moves,
+        action_mask=config["action_mask"],
+        decision_points=config["decision_points"],
+    )
 
 
 def export_checkpoint(source: str | Path, target: str | Path) -> None:

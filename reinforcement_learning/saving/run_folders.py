@@ -12,8 +12,6 @@ import psutil
 from reinforcement_learning.learning.replay_buffer import bytes_needed
 from reinforcement_learning.saving.checkpointing import newest_first
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig, options_to_repeat
-from utils.levels.env_configs import resolve_env_config
-from utils.observation.observer import get_feature_set
 from utils.system.files import remove_unfinished
 
 
@@ -67,7 +65,7 @@ def check_writable(option: str, folder: Path) -> None:
 
 def _free_name(config: TrainingConfig, parents: list[Path]) -> str:
     """A name by environment, seed and time; claimed by making its folder, as sweeps start several runs a second."""
-    environment = Path(resolve_env_config(config.training_env_config).name).stem
+    environment = Path(config.training_env.name).stem
     wanted = f"{environment}-seed{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     for attempt in range(1, 1000):
         name = wanted if attempt == 1 else f"{wanted}-{attempt}"
@@ -81,7 +79,7 @@ def _free_name(config: TrainingConfig, parents: list[Path]) -> str:
 
 def warn_about_sizes(config: TrainingConfig, warn: Callable[[str], None]) -> None:
     """Warns of a replay buffer that will not fit into memory or, where it is saved, onto the disk."""
-    needed = config.num_policies * bytes_needed(config.buffer_size, get_feature_set(config.feature_set).n_features)
+    needed = config.num_policies * bytes_needed(config.buffer_size, config.features.n_features)
     what = "the replay buffer takes" if config.num_policies == 1 else f"{config.num_policies} replay buffers take"
     available = psutil.virtual_memory().available
     if needed > available:

@@ -14,7 +14,8 @@ from flatland.envs.rail_env import RailEnv
 from flatland.envs.rail_env_action import RailEnvActions
 from flatland.envs.rail_env_policy import RailEnvPolicy
 
-from utils.observation.observer import Observer, get_feature_set
+from utils.observation.feature_sets import get_feature_set
+from utils.observation.observer import Observer
 from utils.observation.route_features import least_detour_actions
 from utils.rules.shortest_path import shortest_path_actions
 from utils.simulator.rail_grid import DO_NOTHING, MOVE_FORWARD, N_ACTIONS
@@ -35,42 +36,38 @@ class Rule(Protocol):
         ...
 
 
-class RandomRule:
+class RandomRule(Rule):
     """Each of the five actions equally likely, possible or not."""
 
     def __init__(self, seed: int) -> None:
         self._random = np.random.default_rng(seed)
 
     def act(self, simulator: FlatlandSimulator) -> Actions:
-        """See :class:`Rule`."""
         return self._random.integers(N_ACTIONS, size=simulator.state.n_trains)
 
 
-class DoNothing:
+class DoNothing(Rule):
     """No train ever departs. Random play scores worse, which is why a score alone says little."""
 
     def act(self, simulator: FlatlandSimulator) -> Actions:
-        """See :class:`Rule`."""
         return np.full(simulator.state.n_trains, DO_NOTHING, dtype=np.int64)
 
 
-class Forward:
+class Forward(Rule):
     """Forward, always: trains stop for good at the first switch that has no way straight on."""
 
     def act(self, simulator: FlatlandSimulator) -> Actions:
-        """See :class:`Rule`."""
         return np.full(simulator.state.n_trains, MOVE_FORWARD, dtype=np.int64)
 
 
-class ShortestPath:
+class ShortestPath(Rule):
     """Every train departs at once and takes its shortest path, whoever is in the way."""
 
     def act(self, simulator: FlatlandSimulator) -> Actions:
-        """See :class:`Rule`."""
         return shortest_path_actions(simulator.state)
 
 
-class LeastDetour:
+class LeastDetour(Rule):
     """Every train departs as soon as it is safe and takes the safe way with the least detour; it waits if none is safe.
 
     See :mod:`utils.safe_moves.safe_moves` and :mod:`utils.observation.route_features`.
@@ -81,15 +78,16 @@ class LeastDetour:
         self._observer = Observer(self._features, decision_points="switches", safe_moves=True)
 
     def act(self, simulator: FlatlandSimulator) -> Actions:
-        """See :class:`Rule`."""
         features, mask = self._observer.observe(simulator.state)
         actions = least_detour_actions(features[:, self._features.route_features], mask)
         self._observer.settle(simulator.state, actions)
         return actions
 
 
-class RailEnvPolicyRule:
+class RailEnvPolicyRule(Rule):
     """A policy of flatland's own kind, which gets an observation of each train and gives an action for each.
+
+    Trains that get no action do nothing, as in flatland.
 
     Args:
         policy: its attribute ``observation_builder``, if it has one, is an ``ObservationBuilder`` of flatland or the
@@ -103,7 +101,6 @@ class RailEnvPolicyRule:
         self._begun = False
 
     def act(self, simulator: FlatlandSimulator) -> Actions:
-        """See :class:`Rule`. Trains that get no action do nothing, as in flatland."""
         handles = list(range(simulator.state.n_trains))
         chosen = self._policy.act_many(handles, self._observe(simulator.env, handles))
         return np.array([_value(chosen.get(handle, DO_NOTHING)) for handle in handles])

@@ -24,7 +24,8 @@ from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.settings.extensions import ExtensionError, describe, find_callable, whole_numbers
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
-from utils.observation.observer import Observer, get_feature_set
+from utils.observation.feature_sets import get_feature_set
+from utils.observation.observer import Observer
 from utils.simulator.rail_grid import N_ACTIONS
 from utils.simulator.rail_state import READY_TO_DEPART
 from utils.simulator.simulator import FlatlandSimulator
@@ -60,7 +61,7 @@ def _try_out(rule: Rule) -> None:
         simulator.step(rule.act(simulator))
 
 
-class _OwnRule:
+class _OwnRule(Rule):
     """A user's rule or policy for one level; whatever it raises or gives that is no action ends in one sentence."""
 
     def __init__(self, name: str, make: Callable[..., Any], seed: int) -> None:
@@ -73,7 +74,6 @@ class _OwnRule:
             raise ExtensionError(f"the policy {name!r} cannot be made ({describe(error)}).") from error
 
     def act(self, simulator: FlatlandSimulator) -> Actions:
-        """See :class:`~.heuristics.Rule`."""
         state = simulator.state
         who = f"the policy {self._name!r}"
         try:
@@ -105,7 +105,7 @@ def _takes(act: Callable[..., Any], n_arguments: int) -> bool:
     return True
 
 
-class _PolicyRule:
+class _PolicyRule(Rule):
     """A policy that drives all trains of a level."""
 
     def __init__(self, name: str, policy: Policy) -> None:
@@ -117,11 +117,10 @@ class _PolicyRule:
             raise ExtensionError(f"the policy {name!r} has an unknown feature_set: {error}.") from error
 
     def act(self, simulator: FlatlandSimulator) -> Actions:
-        """See :class:`~.heuristics.Rule`."""
         return drive(_PossibleActions(self._name, self._policy), self._observer, simulator.state)
 
 
-class _PossibleActions:
+class _PossibleActions(Policy):
     """A policy whose actions are looked at: each must be possible."""
 
     def __init__(self, name: str, policy: Policy) -> None:
@@ -133,7 +132,6 @@ class _PossibleActions:
         action_mask: npt.NDArray[np.bool_],
         epsilon: float | npt.NDArray[np.float64] = 0.0,
     ) -> Actions:
-        """See :class:`~reinforcement_learning.playing.policy.Policy`."""
         who = f"the policy {self._name!r}"
         chosen = whole_numbers(self._policy.act(observations, action_mask, epsilon), len(observations), N_ACTIONS, who)
         for action, possible in zip(chosen, action_mask, strict=True):

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from reinforcement_learning.playing.policy import Policy, drive
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
+from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
 from utils.rules.rule_rollouts import (
     AVOIDED,
@@ -38,14 +39,14 @@ from utils.rules.rule_rollouts import (
     HELD_UNTIL,
     begin,
     choose_actions,
-    draw_malfunctions,
     fill_branches,
-    level_and_play,
     no_variation,
+    play_of,
     roll_out,
     worth,
 )
-from utils.simulator.compiled_simulator import CompiledSimulator, malfunction_chance
+from utils.simulator.compiled_simulator import CompiledSimulator
+from utils.simulator.malfunction_draws import malfunction_chance, sample_malfunctions
 from utils.simulator.rail_state import DONE, READY_TO_DEPART, ROW, RailState
 from utils.simulator.simulator import FlatlandSimulator, UnsupportedLevel
 from utils.system.seeds import Stream, generator
@@ -192,7 +193,7 @@ class _Search:
         self._chance = chance
         self._options = options
         self._clock = clock
-        self._level, self._play = level_and_play(model)
+        self._play = play_of(model)
         self._deadline = 0.0
         # compiled code does not look at the clock
         self._steps_at_a_time = max(1, 1000 // model.state.n_trains)
@@ -214,7 +215,7 @@ class _Search:
     def actions(self, state: RailState, variation: NDArray[np.int64]) -> NDArray[np.int64]:
         """What the varied rule does in a state, int64 ``[trains]``."""
         begin(self._play, state.dynamic, self._model.plans)
-        choose_actions(self._level, self._play, variation, state.elapsed_steps)
+        choose_actions(self._play, variation, state.elapsed_steps)
         return self._play.actions.copy()
 
     def better_plan(self, state: RailState, followed: NDArray[np.int64] | None) -> NDArray[np.int64]:
@@ -261,9 +262,7 @@ class _Search:
         begin(play, state.dynamic, self._model.plans)
         while not over:
             self._check_time()
-            over, elapsed_steps, rewards = roll_out(
-                self._level, play, variation, future, elapsed_steps, self._steps_at_a_time
-            )
+            over, elapsed_steps, rewards = roll_out(play, variation, future, elapsed_steps, self._steps_at_a_time)
             total += rewards
         return worth(total, play, state.max_episode_steps, self._options.completion_weight)
 
@@ -272,7 +271,7 @@ class _Search:
         n_futures = 1 + self._options.n_futures
         futures = np.zeros((n_futures, state.max_episode_steps, state.n_trains), dtype=np.int32)
         for future in futures[1:]:
-            draw_malfunctions(random, self._chance, future[state.elapsed_steps :])
+            sample_malfunctions(random, self._chance, future[state.elapsed_steps :])
         return futures
 
     def _vary(self, random: np.random.Generator, variation: NDArray[np.int64], state: RailState) -> NDArray[np.int64]:
@@ -299,7 +298,7 @@ class _Search:
 
     def _another_branch(self, random: np.random.Generator, avoided: int, handle: int, state: RailState) -> int:
         branches = np.empty(4, dtype=np.int64)
-        n_branches = fill_branches(handle, self._level, state.dynamic, branches)
+        n_branches = fill_branches(handle, state.arrays, branches)
         if n_branches == 0 or (avoided >= 0 and random.random() < 0.5):
             return -1
         return int(branches[random.integers(n_branches)])
@@ -323,7 +322,7 @@ def warm_up_planning() -> None:
         ) -> NDArray[np.int64]:
             return action_mask.argmax(axis=1)
 
-    planner = Planner(Nobody(), Observer(safe_moves=True), PlanningOptions(np.inf, n_tries=4))
+    planner = Planner(Nobody(), Observer(get_feature_set("tree"), safe_moves=True), PlanningOptions(np.inf, n_tries=4))
     planner.variation = no_variation(simulator.state.n_trains)
     simulator.step(planner.act(simulator))
     simulator.step(planner.act(simulator))

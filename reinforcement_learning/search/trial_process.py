@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from reinforcement_learning.tracking.json_lines_sink import METRICS_FILE
 from utils.system.files import PROJECT_ROOT
 
 trial_name = "trial_{:04d}".format  # of a number: what the run and its folders are called
@@ -46,7 +47,7 @@ def start_trial(folder: Path, name: str, options: dict[str, Any], lock: int) -> 
 
 def read_metric(folder: Path, metric: str) -> tuple[list[float], dict[str, Any]]:
     """The finite values of a metric in the folder of a trial, oldest first, and what the two newest rows say."""
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS_FILE
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # the last one may be torn
     # few rows have the metric, and parsing all of them takes long
     rows = [json.loads(line) for i, line in enumerate(lines) if metric.encode() in line or i >= len(lines) - 2]

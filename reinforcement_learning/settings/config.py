@@ -9,13 +9,15 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from reinforcement_learning.settings.extensions import ExtensionError, named_by_user
-from utils.levels.env_configs import resolve_env_config
+from utils.levels.env_configs import EnvConfig, resolve_env_config
 from utils.levels.saved_levels import SAVED_ENV_SUFFIX, EnvConfigError, SavedEnv
-from utils.observation.observer import FEATURE_SETS
+from utils.observation.feature_sets import FEATURE_SETS, FeatureSet, get_feature_set
+from utils.simulator.action_mask import DECISION_POINTS, DEFAULT_DECISION_POINTS
 from utils.system.files import PROJECT_ROOT
 
 T = TypeVar("T")
@@ -120,7 +122,7 @@ GROUPS = {
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The whole configuration of a training; see ``--help`` for the meaning of each field."""
+    """The whole configuration of a training; ``--help`` has the meaning of each field."""
 
     n_episodes: int = option(
         _RUN, 2500, "episodes of the whole training, those before a resume included", _at_least(1), short="n"
@@ -205,10 +207,10 @@ class TrainingConfig:
     action_mask: bool = option(_INPUT, True, "choose among the possible actions only", _BOOL)
     decision_points: str = option(
         _INPUT,
-        "every_cell",
+        DEFAULT_DECISION_POINTS,
         "where a train on the map chooses: in every cell, to stop or go; or only where there are several ways on, and "
         "it stops only if it must",
-        _one_of("every_cell", "switches"),
+        _one_of(*DECISION_POINTS),
     )
     safe_moves: bool = option(_INPUT, True, "rule out moves that could end in a deadlock", _BOOL)
 
@@ -340,9 +342,9 @@ class TrainingConfig:
             value, accepts = getattr(self, row.name), row.metadata["accepts"]
             if not accepts.test(value):
                 raise ConfigError(f"--{row.name} is {value!r}, but must be {accepts.words}.")
-        for name in ("training_env_config", "evaluation_env_config"):
+        for name, environment in (("training_env_config", "training_env"), ("evaluation_env_config", "evaluation_env")):
             try:
-                resolve_env_config(getattr(self, name))
+                getattr(self, environment)
             except EnvConfigError as error:
                 raise ConfigError(f"--{name}: {error}") from error
         if self.eps_end > self.eps_start:
@@ -357,6 +359,21 @@ class TrainingConfig:
             )
         if self.run_name and (Path(self.run_name).name != self.run_name or self.run_name.startswith(".")):
             raise ConfigError(f"--run_name is {self.run_name!r}, but must be a plain folder name.")
+
+    @cached_property
+    def training_env(self) -> EnvConfig | SavedEnv:
+        """The environment that is trained on."""
+        return resolve_env_config(self.training_env_config)
+
+    @cached_property
+    def evaluation_env(self) -> EnvConfig | SavedEnv:
+        """The environment that evaluations play."""
+        return resolve_env_config(self.evaluation_env_config)
+
+    @cached_property
+    def features(self) -> FeatureSet:
+        """What a train observes."""
+        return get_feature_set(self.feature_set)
 
     def as_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: folders that are the project's own are left out, as the project may move."""
@@ -383,18 +400,7 @@ def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -
             names code or a file to unpickle that the options do not name.
     """
     stored = {name: value for name, value in (stored or {}).items() if name in _FIELD_NAMES}
-    for row in dataclasses.fields(TrainingConfig):
-        name = row.name
-        if row.metadata["fixed"] and name in stored and options.get(name, stored[name]) != stored[name]:
-            raise ConfigError(
-                f"--{name} is {options[name]!r}, but the checkpoint was trained with {stored[name]!r}, "
-                "which cannot change when a training is resumed."
-            )
-        if name in stored and row.metadata["runs_code"](stored[name]):
-            try:
-                named_by_user(name, stored[name], options.get(name))
-            except ExtensionError as error:
-                raise ConfigError(str(error)) from error
+    _check_stored(options, stored)
     config = TrainingConfig(**{**stored, **options})
     for name in ("shaping", "arrival_reward", "deadlock_penalty"):
         if config.learning_reward and name in options:
@@ -407,11 +413,29 @@ def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -
         name: str(Path(getattr(config, name)).resolve())
         for name in ("checkpoint_dir", "replay_buffer_dir", "output_dir")
     }
-    for name in ("training_env_config", "evaluation_env_config"):
-        environment = resolve_env_config(getattr(config, name))
+    for name, environment in (
+        ("training_env_config", config.training_env),
+        ("evaluation_env_config", config.evaluation_env),
+    ):
         if isinstance(environment, SavedEnv):
             absolute[name] = str(environment.path.resolve())
     return dataclasses.replace(config, **absolute)
+
+
+def _check_stored(options: dict[str, Any], stored: dict[str, Any]) -> None:
+    """Refuses what must not change, and what a checkpoint must not name alone; see :func:`make_config`."""
+    for row in dataclasses.fields(TrainingConfig):
+        name = row.name
+        if row.metadata["fixed"] and name in stored and options.get(name, stored[name]) != stored[name]:
+            raise ConfigError(
+                f"--{name} is {options[name]!r}, but the checkpoint was trained with {stored[name]!r}, "
+                "which cannot change when a training is resumed."
+            )
+        if name in stored and row.metadata["runs_code"](stored[name]):
+            try:
+                named_by_user(name, stored[name], options.get(name))
+            except ExtensionError as error:
+                raise ConfigError(str(error)) from error
 
 
 def options_to_repeat(config: TrainingConfig) -> list[str]:

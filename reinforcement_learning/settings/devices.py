@@ -1,4 +1,4 @@
-"""Which device each policy lives on."""
+"""On which device each policy is."""
 
 from dataclasses import dataclass
 
@@ -47,7 +47,7 @@ def available_gpus() -> int:
 
 
 def describe(devices: list[str]) -> str:
-    """One line: ``cpu``, or who lives where."""
+    """One line: ``cpu``, or the device of each policy."""
     if len(set(devices)) == 1:
         return devices[0]
     homes = {name: [str(p) for p, device in enumerate(devices) if device == name] for name in sorted(set(devices))}

@@ -1,22 +1,20 @@
-"""The sinks that show a training in TensorBoard and in Weights & Biases.
+"""The sink that shows a training in Weights & Biases.
 
-Both libraries are imported when a sink is made, not before: each costs seconds, and most runs need only one of them.
+The library is imported when the sink is made, not before: that takes seconds, and many runs do without.
 """
 
 import contextlib
-import functools
 import math
 import os
 import ssl
 import sys
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reinforcement_learning.tracking.dashboard import as_markdown, layout
+from reinforcement_learning.tracking.metrics import Sink
 
 # A larger value of these is better; W&B gets the best one so far under its own key, as a plain number, because
 # define_metric(summary="max") would turn the summary into a dict in which a sweep's optimiser finds no number.
@@ -32,75 +30,7 @@ _SECONDS_FOR_AN_ANSWER = 5.0  # of W&B's server; where none comes the run is off
 _TIMEOUTS = {"init_timeout": 30.0, "finish_timeout": 120.0}
 
 
-class TensorBoardSink:
-    """Writes TensorBoard event files.
-
-    Args:
-        directory: where the event files go; made if missing.
-        resume_episode: the last episode that the resumed checkpoint has seen. TensorBoard then hides the rows of
-            later episodes in older event files, so that nothing shows twice.
-        config: the settings of the training; with them comes a page that shows the main curves together.
-    """
-
-    def __init__(
-        self, directory: str | Path, resume_episode: int | None = None, config: Mapping[str, Any] | None = None
-    ) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        _let_no_thread_of_tensorboard_print_tracebacks()
-        purge_step = None if resume_episode is None else resume_episode + 1
-        self._writer = SummaryWriter(log_dir=str(directory), purge_step=purge_step)
-        if config is not None:
-            self._writer.add_custom_scalars(layout(config))
-            self._writer.add_text("configuration", as_markdown(config), global_step=resume_episode or 0)
-        self._events: Any = self._writer.file_writer
-
-    def log(self, episode: int, metrics: Mapping[str, float]) -> None:
-        """Writes all finite metrics as one event: a fraction of the cost of an event for each of them."""
-        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
-
-        values = [Summary.Value(tag=name, simple_value=v) for name, v in metrics.items() if math.isfinite(v)]
-        self._events.add_summary(Summary(value=values), episode)
-        if any(name.startswith("evaluation/") for name in metrics):
-            self._writer.flush()
-
-    def summary(self, values: Mapping[str, float]) -> None:
-        """Does nothing: TensorBoard has no place for numbers of a whole run."""
-
-    def message(self, text: str) -> None:
-        """Does nothing: TensorBoard is for numbers and pictures."""
-
-    def picture(self, name: str, path: Path, episode: int) -> None:
-        """Shows a PNG or a GIF, which TensorBoard plays; it has no player for MP4, which is left out."""
-        if path.suffix.lower() not in (".png", ".gif"):
-            return
-        from PIL import Image
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        with Image.open(path) as image:
-            width, height = image.size
-        # The file's bytes as they are: add_image would reduce a GIF to its first frame.
-        content = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=path.read_bytes())
-        self._events.add_summary(Summary(value=[Summary.Value(tag=name, image=content)]), episode)
-
-    def close(self, exit_code: int = 0) -> None:
-        """Writes what is still buffered."""
-        self._writer.close()
-
-
-@functools.cache
-def _let_no_thread_of_tensorboard_print_tracebacks() -> None:
-    """What fails in its thread that writes, on a full disk for example, is raised again by the sink's next call."""
-    before = threading.excepthook
-
-    def hook(failure: threading.ExceptHookArgs) -> None:
-        if type(failure.thread).__module__ != "tensorboard.summary.writer.event_file_writer":
-            before(failure)
-
-    threading.excepthook = hook
-
-
-class WandbSink:
+class WandbSink(Sink):
     """A Weights & Biases run, online where there is a key or ``WANDB_MODE`` says so, else offline. Never asks.
 
     A sweep's agent sets entity, project and run id through the environment, and its values win over ``config``.
@@ -147,7 +77,6 @@ class WandbSink:
 
     @property
     def run_id(self) -> str | None:
-        """The id that a resumed training needs to go on in the same run; None where W&B keeps nothing."""
         return None if self._run is None or self._run.disabled else str(self._run.id)
 
     def log(self, episode: int, metrics: Mapping[str, float]) -> None:
@@ -168,9 +97,6 @@ class WandbSink:
         """Sets finite values of the run's summary."""
         if self._run is not None:
             self._run.summary.update({name: value for name, value in values.items() if math.isfinite(value)})
-
-    def message(self, text: str) -> None:
-        """Does nothing: W&B records the console by itself."""
 
     def picture(self, name: str, path: Path, episode: int) -> None:
         """Uploads a PNG as picture, a GIF or an MP4 as film."""

@@ -1,4 +1,4 @@
-"""Evaluates policies that are trained together: each of them alone, and all of them as their mapping has it."""
+"""Evaluates policies that are trained together: each of them alone, and all together as in training."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from utils.simulator.simulator import Simulator
 
 @dataclass(frozen=True)
 class PopulationScores:
-    """What an evaluation has found; a single policy alone and all of them together are then the same."""
+    """The results of an evaluation. With a single policy, alone and together are the same."""
 
     together: list[EpisodeResult]
     alone: list[list[EpisodeResult]]  # by policy
@@ -31,7 +31,7 @@ class PopulationScores:
         return int(np.argmax(self.scores))
 
     def metrics(self) -> dict[str, float]:
-        """Totals are of all policies together; of each alone there is less, under its own name."""
+        """Metrics of all policies together, and the most important ones of each policy alone, under its own name."""
         metrics = evaluation_metrics(self.together)
         if len(self.alone) > 1:
             for p, results in enumerate(self.alone):
@@ -46,17 +46,36 @@ def score_population(
     levels: Callable[[], Iterable[Simulator]],
     n_levels: int,
     observer: Observer,
-    should_stop: Callable[[], bool],
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    between_steps: Callable[[], None] = lambda: None,
 ) -> PopulationScores | None:
-    """Plays the levels, greedily; None where ``should_stop`` has cut that short."""
+    """Plays the levels, greedily.
+
+    Args:
+        population: its policies play.
+        levels: gives the levels, the same each time.
+        n_levels: how many they are.
+        observer: what the policies see.
+        should_stop: asked between steps; True ends the evaluation.
+        between_steps: called as often, for whatever goes on beside the evaluation.
+
+    Returns:
+        The results; None where ``should_stop`` has ended the evaluation.
+    """
+
+    def stops() -> bool:
+        between_steps()
+        return should_stop()
+
     policies = population.evaluation_policies()
     alone = []
     for policy in policies:
-        alone.append(play_levels(levels(), observer, policy, should_stop=should_stop))
+        alone.append(play_levels(levels(), observer, policy, should_stop=stops))
         if len(alone[-1]) < n_levels:
             return None
     if len(policies) == 1:
         return PopulationScores(alone[0], alone)
     policy_of_train = population.mapping.policy_of_train
-    together = play_levels_together(levels(), observer, policies, policy_of_train, should_stop=should_stop)
+    together = play_levels_together(levels(), observer, policies, policy_of_train, should_stop=stops)
     return PopulationScores(together, alone) if len(together) == n_levels else None

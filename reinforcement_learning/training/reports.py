@@ -1,49 +1,87 @@
-"""What is told at the end of a training of several policies: who gets along with whom, and who descends from whom."""
+"""Reports on several policies: rows and lines for each exchange, at the end the cross-play and the lineage."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from reinforcement_learning.multi_policy.cross_play import as_json, as_text, cross_play
+from reinforcement_learning.multi_policy.cross_play import Line, as_json, as_text, cross_play
+from reinforcement_learning.multi_policy.exchange import KEPT, REPLACED
 from reinforcement_learning.multi_policy.lineage import draw_lineage
-from reinforcement_learning.training.trainer import Trainer
+from reinforcement_learning.multi_policy.population import Population
+from reinforcement_learning.saving.run_folders import RunFolders
+from reinforcement_learning.tracking.metrics import of_policy
+from utils.observation.observer import Observer
+from utils.simulator.simulator import Simulator
 from utils.system.files import atomic_write
 
 CROSS_PLAY_FILE, LINEAGE_FILE = "cross_play.json", "lineage.png"
 
 
-def report_several_policies(
-    trainer: Trainer, folder: Path, *, finished: bool, warn: Callable[[str], None]
-) -> list[str]:
-    """Writes the cross-play table and the lineage picture, where there is something to tell; returns lines for people.
+def exchange_row(exchange: dict[str, Any]) -> dict[str, float]:
+    """The row of a step of population-based training: hyper-parameters from here on, and whose weights each has."""
+    row: dict[str, float] = {}
+    for p, values in enumerate(exchange["hyperparameters"]):
+        row |= {of_policy(p, f"pbt/{name}"): value for name, value in values.items()}
+        row[of_policy(p, "pbt/source")] = exchange["sources"][p]
+    return row
 
-    The cross-play of an interrupted training is left out: whoever interrupts does not want to wait.
+
+def exchange_lines(exchange: dict[str, Any]) -> list[str]:
+    """Lines for people: one for each policy that an exchange has changed, or one that says that it changed none."""
+    lines = []
+    for p, (kind, source) in enumerate(zip(exchange["kinds"], exchange["sources"], strict=True)):
+        scores = exchange["scores"]
+        if kind == KEPT:
+            continue
+        if kind == REPLACED:
+            what = f"takes over from policy {source} (score {scores[p]:.3f} against {scores[source]:.3f})"
+        else:
+            what = f"learns on (score {scores[p]:.3f})"
+        values = ", ".join(f"{name} {value:.3g}" for name, value in exchange["hyperparameters"][p].items())
+        lines.append(f"exchange at episode {exchange['episode']}: policy {p} {what} with {values}")
+    return lines or [f"exchange at episode {exchange['episode']}: all policies go on as they are"]
+
+
+def report_several_policies(
+    population: Population,
+    levels: Callable[[], Iterable[Simulator]],
+    observer: Observer,
+    folders: RunFolders,
+    *,
+    n_episodes: int,
+    with_cross_play: bool,
+    should_stop: Callable[[], bool] = lambda: False,
+    warn: Callable[[str], None],
+) -> list[str]:
+    """Writes the cross-play table and the picture of take-overs, where there are some; returns lines for people.
+
+    Args:
+        population: the policies.
+        levels: gives the evaluation levels, the same each time.
+        observer: what the policies see.
+        folders: of the run.
+        n_episodes: finished episodes.
+        with_cross_play: whether several policies play the cross-play, which takes some time.
+        should_stop: asked between steps; True ends the cross-play.
+        warn: gets a sentence about a file that cannot be written.
     """
     lines = []
     try:
-        if finished and trainer.config.cross_play and len(trainer.population) > 1:
-            lines += _report_cross_play(trainer, folder / CROSS_PLAY_FILE)
-        if trainer.population.exchanges:
-            path = folder / LINEAGE_FILE
-            n_policies, n_episodes = len(trainer.population), trainer.episode
-            draw_lineage(trainer.population.exchanges, n_policies, n_episodes, path, trainer.folders.name)
+        if with_cross_play and len(population) > 1:
+            policies, mapping = population.evaluation_policies(), population.mapping.policy_of_train
+            table = cross_play(policies, mapping, levels, observer, should_stop)
+            lines += _write_cross_play(table, folders.output / CROSS_PLAY_FILE) if table else []
+        if population.exchanges:
+            path = folders.output / LINEAGE_FILE
+            draw_lineage(population.exchanges, len(population), n_episodes, path, folders.name)
             lines.append(f"  lineage         {path}")
     except OSError as error:
         warn(f"a report of the policies could not be written ({error.strerror}).")
     return lines
 
 
-def _report_cross_play(trainer: Trainer, path: Path) -> list[str]:
-    population = trainer.population
-    table = cross_play(
-        population.evaluation_policies(),
-        population.mapping.policy_of_train,
-        trainer.levels_to_evaluate,
-        trainer.observer,
-        trainer.stop_requested,
-    )
-    if not table:
-        return []
+def _write_cross_play(table: Sequence[Line], path: Path) -> list[str]:
     with atomic_write(path) as file:
         file.write((json.dumps(as_json(table), indent=1) + "\n").encode())
     return [as_text(table), f"  cross-play      {path}"]

@@ -1,48 +1,34 @@
 """The training loop: collect, learn, evaluate, checkpoint, log. Start reading at :meth:`Trainer.run`."""
 
-import math
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import torch
 
+from reinforcement_learning.learning.replay_buffer import ReplayBufferError
 from reinforcement_learning.multi_policy.assignment import learning_of
 from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.multi_policy.population import Population
-from reinforcement_learning.playing.experience import (
-    Experience,
-    ExperienceError,
-    FinishedEpisode,
-    LocalExperience,
-    UnfinishedEpisode,
-)
+from reinforcement_learning.playing.experience import Experience, ExperienceError, FinishedEpisode, LocalExperience
 from reinforcement_learning.playing.play_levels import play_levels_together
-from reinforcement_learning.playing.train_settings import TrainSettings
-from reinforcement_learning.saving.checkpointing import (
-    BEST,
-    numbered_checkpoint,
-    remove_all_but_newest,
-    write_checkpoint,
-)
+from reinforcement_learning.saving.checkpoint_writer import CheckpointWriter
 from reinforcement_learning.saving.run_folders import RunFolders
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.settings.extensions import ExtensionError
 from reinforcement_learning.tracking.metrics import MetricsWriter
 from reinforcement_learning.training.population_scores import score_population
-from reinforcement_learning.training.training_metrics import TrainingMetrics, exchange_lines, exchange_row
+from reinforcement_learning.training.reports import exchange_lines, exchange_row
+from reinforcement_learning.training.training_metrics import TrainingMetrics
+from reinforcement_learning.training.training_state import BestEvaluation, TrainingState
 from reinforcement_learning.workers.rollout_workers import RolloutWorkers
-from utils.levels.env_configs import resolve_env_config
 from utils.levels.level_pool import LEVELS_AHEAD, LevelPool
 from utils.levels.level_streams import EvaluationLevels
 from utils.levels.playable_levels import PlayableLevels
-from utils.observation.observer import Observer, get_feature_set
+from utils.observation.observer import Observer
 from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.stopwatch import Stopwatch
@@ -54,7 +40,8 @@ class Trainer:
     Args:
         config: the whole configuration.
         folders: where checkpoints, buffers and pictures go.
-        metrics: where numbers go.
+        metrics: where numbers and messages go.
+        mapping_log: where it is written which policy has driven which train; None: nowhere.
         stop_requested: asked between steps; True ends the training with a checkpoint.
         devices: where each policy lives and learns; None: on the CPU.
     """
@@ -65,40 +52,85 @@ class Trainer:
         folders: RunFolders,
         *,
         metrics: MetricsWriter | None = None,
+        mapping_log: MappingLog | None = None,
         stop_requested: Callable[[], bool] = lambda: False,
         devices: Sequence[str | torch.device] | None = None,
     ) -> None:
         self.config, self.folders = config, folders
-        self.metrics = metrics or MetricsWriter([])
+        self.metrics = metrics or MetricsWriter()
+        self.mapping_log = mapping_log
         self.stop_requested = stop_requested
-        self.mapping_log: MappingLog | None = None
-        self.wandb_run_id: str | None = None  # kept in checkpoints: a resumed training continues its run there
-        self.feature_set = get_feature_set(config.feature_set)
-        self.observer = Observer(self.feature_set, config.action_mask, config.decision_points, config.safe_moves)
+        self.feature_set = config.features
+        self.observer = Observer(
+            self.feature_set,
+            safe_moves=config.safe_moves,
+            action_mask=config.action_mask,
+            decision_points=config.decision_points,
+        )
         self.stopwatch = Stopwatch()
         self.level_pool = LevelPool(
-            resolve_env_config(config.training_env_config),
+            config.training_env,
             config.seed,
             config.level_workers,
             end=config.n_episodes,
             n_ahead=max(LEVELS_AHEAD, 2 * config.num_envs),
             warn=self._warn,
         )
-        self.evaluation_levels = EvaluationLevels(
-            resolve_env_config(config.evaluation_env_config), config.seed, config.n_evaluation_episodes
-        )
+        self.evaluation_levels = EvaluationLevels(config.evaluation_env, config.seed, config.n_evaluation_episodes)
         self.population, self.experience = self._make_players(devices)
         self.training_metrics = TrainingMetrics(self.population)
-        # counters: with the state of the population they are all that a resumed training needs
-        self.episode = 0  # finished episodes
-        self.train_steps = 0  # steps of the environment times trains
-        self.evaluated_episode = 0
-        self.best_score = -math.inf  # of all evaluations
-        self.best_episode = 0
-        self.best_policy = 0
-        self.last_evaluation: dict[str, float] = {}
-        self.seconds = 0.0  # spent on this training before this process
-        self._started = time.perf_counter()
+        self.state = TrainingState(
+            config,
+            folders.name,
+            self.feature_set,
+            self.population,
+            self.experience,
+            self.training_metrics.smoothed,
+            self.stopwatch,
+            self.metrics,
+        )
+        self.checkpoints = CheckpointWriter(config, folders, self.population.learners, self._warn)
+
+    @property
+    def episode(self) -> int:
+        """Finished episodes."""
+        return self.state.episode
+
+    def resume(self, path: Path | None, checkpoint: dict[str, Any] | None) -> list[str]:
+        """Goes on from a checkpoint, where there is one, and fills the replay buffers, where there is a file for them.
+
+        Replay buffers come from ``--restore_replay_buffer``, or else from the files that belong to the checkpoint.
+
+        Args:
+            path: where the checkpoint is.
+            checkpoint: its content.
+
+        Returns:
+            Sentences that the user should read.
+
+        Raises:
+            ReplayBufferError: the file that was asked for cannot be used.
+        """
+        notes = []
+        if checkpoint is not None:
+            self.state.load_state_dict(checkpoint)
+            notes.append(f"Resuming {path} after episode {self.episode}.")
+        learners = self.population.learners
+        belonging = checkpoint["replay_buffers"] if checkpoint else []
+        if self.config.restore_replay_buffer:  # every policy starts with it
+            for learner in learners:
+                learner.buffer.restore(self.config.restore_replay_buffer)
+            notes.append(f"Restored {len(learners[0].buffer)} transitions from {self.config.restore_replay_buffer}.")
+        elif belonging:
+            for learner, buffer in zip(learners, belonging, strict=True):
+                try:
+                    learner.buffer.restore(buffer)
+                    notes.append(f"Restored {len(learner.buffer)} transitions from {buffer}.")
+                except ReplayBufferError as error:
+                    notes.append(f"warning: {error} The replay buffer fills anew.")
+        elif checkpoint is not None:
+            notes.append("The checkpoint has no saved replay buffer (see --save_replay_buffer): it fills anew.")
+        return notes
 
     def run(self) -> bool:
         """Trains until all episodes are done (True) or a stop is requested (False); both leave a checkpoint.
@@ -146,28 +178,28 @@ class Trainer:
     def _run(self) -> bool:
         while True:
             if self._evaluation_is_due():
-                if not self._evaluate():
+                if not self.evaluate():
                     break
-                self._save_checkpoint()
+                self.save_checkpoint()
             if self.episode >= self.config.n_episodes:
                 return True
             if self.stop_requested():
                 break
-            self._play_and_learn()
+            self.play_and_learn()
         self._fetch_and_save()
         return False
 
     # --- collecting and learning ---------------------------------------------------------------------------------
 
-    def _play_and_learn(self) -> None:
+    def play_and_learn(self) -> None:
         """Some new experience, and the learning steps that are due for it."""
         finished = self.experience.play()
         self.stopwatch.start()
         self.population.learn()
         self.stopwatch.lap("learn")
         for episode in finished:
-            self.episode += 1
-            self.train_steps += episode.result.n_steps * episode.result.n_trains
+            self.state.episode += 1
+            self.state.train_steps += episode.result.n_steps * episode.result.n_trains
             self.population.after_episode(self.episode, episode.result.policy_of_train)
             self._log_training(episode)
             self._log_mapping(episode)
@@ -179,8 +211,9 @@ class Trainer:
     def _evaluation_is_due(self) -> bool:
         # several episodes may end in one step, so the count of them may pass a multiple without being one
         interval = self.config.checkpoint_interval
-        at_interval = self.episode // interval > self.evaluated_episode // interval
-        at_end = self.episode >= self.config.n_episodes and self.episode > self.evaluated_episode
+        evaluated = self.state.evaluated_episode
+        at_interval = self.episode // interval > evaluated // interval
+        at_end = self.episode >= self.config.n_episodes and self.episode > evaluated
         return at_interval or at_end or self._exchange_is_due()
 
     def _exchange_is_due(self) -> bool:
@@ -189,12 +222,18 @@ class Trainer:
         passed = self.episode // period > (before[-1]["episode"] // period if before else 0)
         return self.config.with_pbt and passed and self.episode < self.config.n_episodes
 
-    def _evaluate(self) -> bool:
+    def evaluate(self) -> bool:
         """Scores the greedy policies on the evaluation levels; False where a stop was requested meanwhile."""
         self.population.fetch()
         started = time.perf_counter()
-        levels, n_levels = self.levels_to_evaluate, self.config.n_evaluation_episodes
-        found = score_population(self.population, levels, n_levels, self.observer, self._stops_evaluation)
+        found = score_population(
+            self.population,
+            self.levels_to_evaluate,
+            self.config.n_evaluation_episodes,
+            self.observer,
+            should_stop=self.stop_requested,
+            between_steps=self.experience.go_on,
+        )
         if found is None:
             return False
         self.stopwatch.seconds["evaluation"] += time.perf_counter() - started
@@ -203,9 +242,9 @@ class Trainer:
             smoothed = self.training_metrics.smoothed[f"evaluation/{name}"]
             metrics[f"evaluation/smoothed_{name}"] = smoothed.update(metrics[f"evaluation/{name}s_mean"])
         self.metrics.log(self.episode, metrics)
-        self.last_evaluation = metrics
-        self.evaluated_episode = self.episode
-        if found.scores[found.best] > self.best_score:
+        self.state.last_evaluation = metrics
+        self.state.evaluated_episode = self.episode
+        if found.scores[found.best] > self.state.best.score:
             self._save_best(found.scores[found.best], found.best)
         if self._exchange_is_due():
             self.population.exchange(self.episode, found.scores)
@@ -213,10 +252,6 @@ class Trainer:
         if self.config.render:
             self._render()
         return True
-
-    def _stops_evaluation(self) -> bool:
-        self.experience.go_on()
-        return self.stop_requested()
 
     def levels_to_evaluate(self) -> Iterator[FlatlandSimulator]:
         """The levels of every evaluation, ready to play."""
@@ -238,124 +273,36 @@ class Trainer:
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
 
+    def save_checkpoint(self) -> None:
+        """Saves a checkpoint of this moment; one that cannot be written costs a warning."""
+        self.checkpoints.save(self.state.state_dict())
+
     def _fetch_and_save(self) -> None:
         self.population.fetch()
-        self._save_checkpoint()
-
-    def _save_checkpoint(self) -> None:
-        """Buffers first, then the checkpoint that names them: whichever moment a kill picks, they fit together."""
-        earlier = set(self.folders.replay_buffers.glob("episode_*.npz"))
-        buffers = self._save_buffers() if self.config.save_replay_buffer else []
-        path = numbered_checkpoint(self.folders.checkpoints, self.episode)
-        if self._write(path, buffers):
-            remove_all_but_newest(self.folders.checkpoints, "episode_*.pt", self.config.keep_checkpoints)
-            if buffers:
-                remove_all_but_newest(self.folders.replay_buffers, "episode_*.npz", len(buffers))
-        else:  # no checkpoint names them, and the disk may be full
-            for buffer in set(buffers) - earlier:
-                buffer.unlink(missing_ok=True)
+        self.save_checkpoint()
 
     def _save_best(self, score: float, policy: int) -> None:
         """The best so far is what its file holds; one that cannot be written does not count."""
-        before = self.best_score, self.best_episode, self.best_policy
-        self.best_score, self.best_episode, self.best_policy = score, self.episode, policy
-        if not self._write(self.folders.checkpoints / BEST):
-            self.best_score, self.best_episode, self.best_policy = before
-
-    def _save_buffers(self) -> list[Path]:
-        """A file for each policy's replay buffer, or none at all."""
-        # n_added in the name: an interrupted episode must not overwrite the buffer of the checkpoint before it
-        name = f"episode_{self.episode:07d}_{self.population.n_added}"
-        paths = []
-        for p, learner in enumerate(self.population.learners):
-            suffix = f"_policy_{p:02d}" if len(self.population) > 1 else ""
-            path = self.folders.replay_buffers / f"{name}{suffix}.npz"
-            try:
-                learner.buffer.save(path)
-            except OSError as error:
-                self._warn(f"the replay buffer could not be saved to {path} ({error.strerror}).")
-                return []
-            paths.append(path)
-        return paths
-
-    def _write(self, path: Path, buffers: Sequence[Path] = ()) -> bool:
-        try:
-            write_checkpoint(path, self.state_dict() | {"replay_buffers": [str(buffer) for buffer in buffers]})
-        except OSError as error:
-            self._warn(f"the checkpoint {path} could not be written ({error.strerror}); earlier ones are unharmed.")
-            return False
-        return True
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that a resumed training needs but the replay buffer, in tensors and plain values."""
-        return {
-            "episode": self.episode,
-            "next_level": self.experience.next_level,
-            # which levels, in which environments, and all actions so far: enough to come back to where they are
-            "unfinished": [
-                {
-                    "slot": episode.slot,
-                    "level_number": episode.level_number,
-                    "train_settings": episode.train_settings and episode.train_settings.state_dict(),
-                    "actions": torch.from_numpy(np.array(episode.actions, dtype=np.int8)),
-                }
-                for episode in self.experience.unfinished()
-            ],
-            # a resumed training starts from this checkpoint's own buffer, not again from the one given at the beginning
-            "config": self.config.as_dict()
-            | {"run_name": self.folders.name, "resume": "", "restore_replay_buffer": ""},
-            "feature_set": {"name": self.feature_set.name, "version": self.feature_set.version},
-            **self.population.state_dict(),
-            "counters": {"train_steps": self.train_steps, "evaluated_episode": self.evaluated_episode},
-            "smoothed": {name: value.state_dict() for name, value in self.training_metrics.smoothed.items()},
-            "best": {"score": self.best_score, "episode": self.best_episode, "policy": self.best_policy},
-            "last_evaluation": self.last_evaluation,
-            "seconds": self._seconds(),
-            "seconds_by_part": dict(self.stopwatch.seconds),
-            "wandb_run_id": self.wandb_run_id,
-            "versions": {
-                "python": platform.python_version(),
-                **{package: version(package) for package in ("torch", "numpy", "flatland-rl")},
-            },
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a checkpoint's content; the replay buffer is restored apart from it."""
-        self.episode = state["episode"]
-        self.experience.resume(state["next_level"], [_unfinished(episode) for episode in state["unfinished"]])
-        self.population.load_state_dict(state)
-        self.population.set_progress(self.episode)
-        counters = state["counters"]
-        self.train_steps = counters["train_steps"]
-        self.evaluated_episode = counters["evaluated_episode"]
-        for name, smoothed in self.training_metrics.smoothed.items():
-            smoothed.load_state_dict(state["smoothed"][name])
-        measured = ("evaluation_env_config", "n_evaluation_episodes")
-        if all(state["config"][name] == getattr(self.config, name) for name in measured):
-            best = state["best"]
-            self.best_score, self.best_episode, self.best_policy = best["score"], best["episode"], best["policy"]
-        self.last_evaluation = state["last_evaluation"]
-        self.wandb_run_id = state["wandb_run_id"]
-        self.seconds = state["seconds"]
-        self.stopwatch.seconds.update(state["seconds_by_part"])
+        before = self.state.best
+        self.state.best = BestEvaluation(score, self.episode, policy)
+        if not self.checkpoints.save_best(self.state.state_dict()):
+            self.state.best = before
 
     # --- metrics -------------------------------------------------------------------------------------------------
 
     def summary(self) -> dict[str, float]:
         """Numbers that describe the training as a whole."""
-        best = {"best/score": self.best_score, "best/episode": self.best_episode} if self.best_episode else {}
-        return {"episode": self.episode, "timer/total": self._seconds(), **self.last_evaluation, **best}
-
-    def _seconds(self) -> float:
-        return self.seconds + time.perf_counter() - self._started
+        state = self.state
+        best = {"best/score": state.best.score, "best/episode": state.best.episode} if state.best.episode else {}
+        return {"episode": state.episode, "timer/total": state.seconds, **state.last_evaluation, **best}
 
     def _log_training(self, episode: FinishedEpisode) -> None:
         row = self.training_metrics.of_episode(episode.level_number, episode.result)
         seconds = self.stopwatch.seconds
         parts = ("reset", "step", "observation", "inference", "learn", "evaluation")
         row |= {f"timer/{part}": seconds[part] for part in parts}
-        row["timer/total"] = self._seconds()
-        row["throughput/train_steps_per_second"] = self.train_steps / row["timer/total"]
+        row["timer/total"] = self.state.seconds
+        row["throughput/train_steps_per_second"] = self.state.train_steps / row["timer/total"]
         row["throughput/learning_steps_per_second"] = self.population.learning_steps / row["timer/total"]
         row |= self.experience.metrics()
         row["system/resident_memory_mb"] = psutil.Process().memory_info().rss / 1e6
@@ -378,16 +325,3 @@ class Trainer:
 
     def _warn(self, text: str) -> None:
         self.metrics.message(f"warning: {text}")
-
-
-def _unfinished(stored: dict[str, Any]) -> UnfinishedEpisode:
-    """An episode under way of a checkpoint; one of an earlier version, with other names, begins again."""
-    if "level_number" not in stored:
-        return UnfinishedEpisode(stored["env"], stored["level"])
-    settings = stored["train_settings"]
-    return UnfinishedEpisode(
-        stored["slot"],
-        stored["level_number"],
-        list(stored["actions"].numpy()),
-        settings and TrainSettings.from_state(settings),
-    )

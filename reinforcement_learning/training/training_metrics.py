@@ -1,24 +1,51 @@
 """Rows of metrics of a training: one for each finished episode; several policies have a group of columns each."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
-from reinforcement_learning.multi_policy.exchange import KEPT, REPLACED
 from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.playing.episode_result import EpisodeResult
-from reinforcement_learning.tracking.metrics import Smoothed, of_policy
+from reinforcement_learning.tracking.metrics import of_policy
 
 ACTION_NAMES = ("do_nothing", "left", "forward", "right", "stop")
 _SMOOTHED = ("training/score", "training/completion", "evaluation/score", "evaluation/completion")
 _SMOOTHED_OF_POLICY = _SMOOTHED[:2]
+_WEIGHT_OF_THE_PAST = 0.9  # in smoothed values
+
+
+class Smoothed:
+    """The classic kit's exponential smoothing: ``0.9 * smoothed + 0.1 * value``, from the first value on."""
+
+    def __init__(self) -> None:
+        self._value: float | None = None
+
+    @property
+    def value(self) -> float:
+        """The smoothed value; NaN before the first update."""
+        return math.nan if self._value is None else self._value
+
+    def update(self, value: float) -> float:
+        """Takes a value and returns the smoothed one. A NaN (nothing measured) leaves the smoothed value alone."""
+        if not math.isnan(value):
+            past = float(value) if self._value is None else self._value
+            self._value = _WEIGHT_OF_THE_PAST * past + (1.0 - _WEIGHT_OF_THE_PAST) * float(value)
+        return self.value
+
+    def state_dict(self) -> dict[str, float | None]:
+        """The state for a checkpoint."""
+        return {"value": self._value}
+
+    def load_state_dict(self, state: Mapping[str, float | None]) -> None:
+        """Takes up the state of a checkpoint."""
+        value = state["value"]
+        self._value = None if value is None else float(value)
 
 
 class TrainingMetrics:
-    """Makes rows of what episodes bring; the smoothed values are its only memory.
+    """Makes a row of metrics of each finished episode. It remembers nothing but the smoothed values.
 
     Args:
         population: whose training it is.
@@ -72,31 +99,6 @@ class TrainingMetrics:
                 smoothed = self.smoothed[of_policy(policy, f"training/{name}")]
                 row |= {f"training/{name}": value, f"training/smoothed_{name}": smoothed.update(value)}
         return row
-
-
-def exchange_row(exchange: dict[str, Any]) -> dict[str, float]:
-    """The row of a step of population-based training: hyper-parameters from here on, and whose weights each has."""
-    row: dict[str, float] = {}
-    for p, values in enumerate(exchange["hyperparameters"]):
-        row |= {of_policy(p, f"pbt/{name}"): value for name, value in values.items()}
-        row[of_policy(p, "pbt/source")] = exchange["sources"][p]
-    return row
-
-
-def exchange_lines(exchange: dict[str, Any]) -> list[str]:
-    """The same for people: a line for each policy that has changed, or one that says that none has."""
-    lines = []
-    for p, (kind, source) in enumerate(zip(exchange["kinds"], exchange["sources"], strict=True)):
-        scores = exchange["scores"]
-        if kind == KEPT:
-            continue
-        if kind == REPLACED:
-            what = f"takes over from policy {source} (score {scores[p]:.3f} against {scores[source]:.3f})"
-        else:
-            what = f"learns on (score {scores[p]:.3f})"
-        values = ", ".join(f"{name} {value:.3g}" for name, value in exchange["hyperparameters"][p].items())
-        lines.append(f"exchange at episode {exchange['episode']}: policy {p} {what} with {values}")
-    return lines or [f"exchange at episode {exchange['episode']}: all policies go on as they are"]
 
 
 def _mean_loss(losses: Sequence[list[torch.Tensor]]) -> float:

@@ -1,4 +1,4 @@
-"""What those play with who play elsewhere: the newest of it, and what of that is new to each of them."""
+"""The newest weights and hyper-parameters for processes that play: each is sent only what is new to it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ Sent = Any  # weights, or a reference to where they are
 
 @dataclass(frozen=True)
 class News:
-    """What a player is told before it plays on; what is left out stays as it was."""
+    """What a process that plays is sent before it plays on; what is left out stays as it was."""
 
     weights: Mapping[int, Sent] = field(default_factory=dict)  # by policy
     hyperparameters: Sequence[Hyperparameters] | None = None  # of each policy
@@ -25,12 +25,12 @@ class News:
 
 
 class Broadcast:
-    """The newest of what all players play with.
+    """The newest weights and hyper-parameters of all policies.
 
     Args:
         learners: whose policies play.
         past_selves: older copies that play as well.
-        put: makes of an older copy's weights what is sent of them.
+        put: turns the weights of an older copy into what is sent: themselves, or a reference to them.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class Broadcast:
 
 
 class Listener:
-    """One player's ear: remembers what that has been told.
+    """Remembers what one process that plays has been sent.
 
     Args:
-        broadcast: what there is to tell.
+        broadcast: the newest of everything.
     """
 
     def __init__(self, broadcast: Broadcast) -> None:
@@ -76,7 +76,7 @@ class Listener:
         self._n_taken = 0
 
     def news(self) -> News:
-        """What the player has not been told yet; from now on it has."""
+        """What has not been sent to it yet; from now on this counts as sent."""
         newest, hyperparameters = self._broadcast.weights, self._broadcast.hyperparameters
         n_taken, copies = self._broadcast.past_selves
         news = News(

@@ -1,4 +1,4 @@
-"""The levels of a training, for those who play them elsewhere."""
+"""The levels of a training, shared out to the processes that play them."""
 
 import math
 from collections import deque
@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 
 class LevelQueue:
-    """Hands out each level once, the lowest number first; one that a player has lost comes again, before all others.
+    """Hands out each level once, the lowest number first. A level that a process has lost comes again, before others.
 
     Args:
         n_levels: levels from this number on are not played.
-        n_players: how many share them.
+        n_players: how many processes share them.
 
     Attributes:
         next_level: the level to begin next; all before it are begun.
@@ -33,14 +33,14 @@ class LevelQueue:
         return max(0, len(self._lost) + self._n_levels - self.next_level)
 
     def take(self, wanted: int) -> list[int]:
-        """So many levels for a player, but no more than its share of what is left."""
+        """Up to ``wanted`` levels for a process, but no more than its share of what is left."""
         n = max(0, min(wanted, math.ceil(self.n_left / self._n_players)))
         lost = [self._lost.popleft() for _ in range(min(n, len(self._lost)))]
         first, self.next_level = self.next_level, self.next_level + n - len(lost)
         return [*lost, *range(first, self.next_level)]
 
     def give_back(self, levels: Iterable[int]) -> None:
-        """Takes back what a player has begun and will not finish."""
+        """Takes back levels that a process has begun and will not finish."""
         self._lost.extendleft(reversed(list(levels)))
 
     def resume(self, next_level: int, begun: Iterable[int]) -> None:

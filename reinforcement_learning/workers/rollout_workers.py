@@ -1,9 +1,9 @@
-"""Processes that play beside the learners and send them their transitions: experience from elsewhere.
+"""Experience from processes on this machine, which play beside the learners and send them their transitions.
 
 Each process plays a round of some hundred transitions with the weights it was sent last, sends what it has collected
-in one message, and waits for the next request. Rounds are taken in turn, whoever is ready first, so a training with
-workers gives the same results each time; and no worker is ever more than a round ahead of the learners. All policies
-play in every process: who drives which train follows from the episode's number, whoever plays it.
+in one message, and waits for the next request. Rounds are taken in a fixed order, whichever is ready first, so a
+training with workers gives the same results each time; and no worker is ever more than a round ahead of the learners.
+All policies play in every process: which of them drives which train follows from the number of the episode.
 """
 
 import pickle
@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from reinforcement_learning.multi_policy.population import Population
-from reinforcement_learning.playing.experience import ExperienceError, FinishedEpisode, UnfinishedEpisode
+from reinforcement_learning.playing.experience import Experience, ExperienceError, FinishedEpisode, UnfinishedEpisode
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.settings.extensions import ExtensionError
 from reinforcement_learning.workers.broadcast import Broadcast, Listener
@@ -33,8 +33,8 @@ class RolloutWorkerError(ExperienceError):
     """The processes that play cannot go on; the message is one sentence."""
 
 
-class RolloutWorkers:
-    """Experience from ``config.num_workers`` processes; see :class:`~.experience.Experience`.
+class RolloutWorkers(Experience):
+    """Experience from ``config.num_workers`` processes.
 
     ``play`` takes one round of one process, or nothing where that is not ready soon. Unfinished episodes are resumed
     from their beginnings. A process that ends is replaced, and its episodes are begun again.
@@ -68,11 +68,10 @@ class RolloutWorkers:
 
     @property
     def next_level(self) -> int:
-        """See :class:`~.experience.Experience`."""
         return self._queue.next_level
 
     def play(self) -> list[FinishedEpisode]:
-        """See :class:`~.experience.Experience`.
+        """Takes one round of the process whose turn it is; returns the episodes that have ended in it.
 
         Raises:
             RolloutWorkerError: the processes cannot be started, or end again and again.
@@ -99,24 +98,15 @@ class RolloutWorkers:
             self._stopwatch.seconds[part] += seconds
         return list(done.finished)
 
-    def go_on(self) -> None:
-        """Nothing: a process has its next request before its round is taken."""
-
-    def metrics(self) -> dict[str, float]:
-        """Nothing."""
-        return {}
-
     def unfinished(self) -> list[UnfinishedEpisode]:
-        """See :class:`~.experience.Experience`; the actions are not known here."""
+        # without their actions, which are not known here
         levels = sorted([*self._queue.lost, *(number for worker in self._turns for number in worker.levels)])
         return [UnfinishedEpisode(slot, level_number) for slot, level_number in enumerate(levels)]
 
     def resume(self, next_level: int, unfinished: Sequence[UnfinishedEpisode]) -> None:
-        """See :class:`~.experience.Experience`."""
         self._queue.resume(next_level, (episode.level_number for episode in unfinished))
 
     def close(self) -> None:
-        """Ends all processes."""
         for worker in self._turns:
             worker.process.end()
 
@@ -144,7 +134,7 @@ class RolloutWorkers:
         worker.ask([(level_number, self._levels.packed(level_number)) for level_number in levels])
 
     def _round_of(self, worker: "_Worker") -> Round | None:
-        """The round that a process was asked for; None where it has not come soon, or some process has ended."""
+        """The round that a process was asked for; None where it has not come soon, or where a process has ended."""
         while worker.answer is None:
             try:
                 sender, message = self._answers.get(timeout=_SECONDS_TO_WAIT)

@@ -1,4 +1,4 @@
-"""Plays episodes in rounds, with weights that come from elsewhere: what a process beside the learner does."""
+"""Plays episodes in rounds, with weights that it is sent: what a process that plays does."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -15,10 +15,9 @@ from reinforcement_learning.playing.rollout import Rollout
 from reinforcement_learning.playing.transitions import Transitions
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.workers.broadcast import News
-from utils.levels.env_configs import resolve_env_config
 from utils.levels.level_pool import LevelPool
 from utils.levels.playable_levels import PlayableLevels
-from utils.observation.observer import Observer, get_feature_set
+from utils.observation.observer import Observer
 from utils.system.seeds import Stream, generator
 from utils.system.stopwatch import Stopwatch
 
@@ -28,25 +27,25 @@ MAX_STEPS_IN_ROUND = 32  # of all environments, for each policy; where trains se
 
 @dataclass(frozen=True)
 class Task:
-    """What a player is told once."""
+    """What a process that plays is told at its start."""
 
     config: TrainingConfig
     n_trains: int  # in a level
-    index: int  # from 1 on, another one for each player; its exploration derives from it
+    index: int  # from 1 on, another one for each process; its exploration derives from it
     level_workers: int = 0  # processes that make levels ahead, where those do not come with the requests
 
 
 @dataclass(frozen=True)
 class RoundRequest:
-    """What a player is told for each round."""
+    """What it is told for each round."""
 
-    levels: Sequence[tuple[int, bytes | None]]  # more levels to play, packed; None: the player makes the level
+    levels: Sequence[tuple[int, bytes | None]]  # more levels to play, packed; None: the process makes the level
     news: News
 
 
 @dataclass(frozen=True)
 class Round:
-    """What has come of a round."""
+    """The result of a round."""
 
     transitions: Transitions | None  # None where no train had anything to decide
     finished: Sequence[FinishedEpisode]
@@ -63,7 +62,7 @@ class RoundPlayer:
 
     def __init__(self, task: Task) -> None:
         self._config = config = task.config
-        feature_set = get_feature_set(config.feature_set)
+        feature_set = config.features
         self._learning = [self._new_policy() for _ in range(config.num_policies)]
         for p, policy in enumerate(self._learning):
             policy.exploration = generator(config.seed, Stream.EXPLORATION, task.index * config.num_policies + p)
@@ -71,12 +70,17 @@ class RoundPlayer:
         self._assignment = Assignment(config)
         self._hyperparameters: Sequence[Hyperparameters] = [Hyperparameters.of(config)] * config.num_policies
         self._said: list[str] = []
-        environment = resolve_env_config(config.training_env_config)
+        environment = config.training_env
         self._pool = LevelPool(environment, config.seed, task.level_workers, warn=self._said.append)
         self._levels = PlayableLevels(self._pool, config.simulator, warn=self._said.append)
         self._stopwatch = Stopwatch()
         self._rollout = Rollout(
-            Observer(feature_set, config.action_mask, config.decision_points, config.safe_moves),
+            Observer(
+                feature_set,
+                safe_moves=config.safe_moves,
+                action_mask=config.action_mask,
+                decision_points=config.decision_points,
+            ),
             self._policies,
             task.n_trains,
             n_slots=config.num_envs,
@@ -88,7 +92,7 @@ class RoundPlayer:
         self._collected: list[Transitions] = []
 
     def _new_policy(self) -> DDDQNPolicy:
-        feature_set = get_feature_set(self._config.feature_set)
+        feature_set = self._config.features
         return DDDQNPolicy(
             feature_set.n_features,
             self._config.hidden_size,

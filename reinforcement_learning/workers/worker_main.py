@@ -1,4 +1,4 @@
-"""What runs inside a process that plays beside the learner: a ``RoundPlayer``. See ``rollout_workers``.
+"""What runs inside a process that ``rollout_workers`` has started: a ``RoundPlayer``.
 
 PyTorch and flatland-rl are imported late: until then the process already ends with its parent.
 """

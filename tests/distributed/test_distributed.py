@@ -13,7 +13,7 @@ import pytest
 
 from reinforcement_learning.saving.checkpointing import load_policies, numbered_checkpoint, read_checkpoint
 from reinforcement_learning.settings.config import TrainingConfig
-from reinforcement_learning.tracking.dashboard import layout
+from reinforcement_learning.tracking.tensorboard_sink import layout
 from reinforcement_learning.training.trainer import Trainer
 from tests.helpers.processes import pids_of
 from tests.helpers.tiny_training import UNGUIDED, MemorySink, make_trainer, stop_after
@@ -145,7 +145,7 @@ class TestResume:
         assert any(len(episode["actions"]) for episode in content["unfinished"])
 
         on_ray, ray_sink = make_trainer(tmp_path, stop_requested=lambda: on_ray.episode >= 18, **options)
-        on_ray.load_state_dict(content)
+        on_ray.state.load_state_dict(content)
         learner_of(on_ray).buffer.restore(content["replay_buffers"][0])
         assert len(learner_of(on_ray).buffer) == len(first.population.learners[0].buffer)
         assert not on_ray.run()
@@ -155,7 +155,7 @@ class TestResume:
         content = read_checkpoint(numbered_checkpoint(on_ray.folders.checkpoints, on_ray.episode))
         assert content["policies"][0]["learning_steps"] == steps[1]
         last, last_sink = make_trainer(tmp_path, **options | {"async_rl": False})
-        last.load_state_dict(content)
+        last.state.load_state_dict(content)
         last.population.learners[0].buffer.restore(content["replay_buffers"][0])
         assert last.run()
         assert last.population.learners[0].policy.learning_steps > steps[1]
@@ -174,7 +174,7 @@ class TestFaults:
 
         stop = Stop(
             (lambda: trainer.episode >= 4, lambda: kill("ray::RolloutActor")),
-            (lambda: trainer.evaluated_episode >= 12, lambda: kill("ray::LearnerActor")),
+            (lambda: trainer.state.evaluated_episode >= 12, lambda: kill("ray::LearnerActor")),
         )
         options = ON_RAY | {"n_episodes": 40, "num_workers": 2, "checkpoint_interval": 6, "save_replay_buffer": True}
         options |= {"learning_rate_end_factor": 0.5}

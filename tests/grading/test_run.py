@@ -174,7 +174,7 @@ class TestCheckpoints:
     def test_of_another_feature_set(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         trainer, _ = make_trainer(tmp_path)
         path = tmp_path / "old.pt"
-        write_checkpoint(path, trainer.state_dict() | {"feature_set": {"name": "tree", "version": 0}})
+        write_checkpoint(path, trainer.state.state_dict() | {"feature_set": {"name": "tree", "version": 0}})
         assert run.main(["--checkpoint", str(path)]) == 2
         err = capsys.readouterr().err
         assert "feature set tree version 0" in err
@@ -193,7 +193,7 @@ class TestCheckpoints:
         trainer, _ = make_trainer(tmp_path, num_policies=2)
         path = tmp_path / "two.pt"
         last_evaluation = {"policy_00/evaluation/scores_mean": -0.3, "policy_01/evaluation/scores_mean": -0.2}
-        write_checkpoint(path, trainer.state_dict() | {"last_evaluation": last_evaluation})
+        write_checkpoint(path, trainer.state.state_dict() | {"last_evaluation": last_evaluation})
         players: list[Player] = []
 
         def seen(evaluation: object, player: Player) -> list[Episode]:

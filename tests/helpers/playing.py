@@ -11,7 +11,8 @@ from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.reward_shaping import StepOfTrains
 from reinforcement_learning.playing.rollout import Learning, Rollout
 from reinforcement_learning.playing.transitions import Transitions
-from utils.observation.observer import Observer, get_feature_set
+from utils.observation.feature_sets import get_feature_set
+from utils.observation.observer import Observer
 from utils.simulator.rail_grid import MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT
 from utils.simulator.simulator import FlatlandSimulator
 
@@ -87,7 +88,12 @@ def begun(
     env: RailEnv, policy: Policy, *, observer: Observer | None = None, learning: Learning | None = None
 ) -> Rollout:
     """A rollout at the beginning of its only level."""
-    rollout = Rollout(observer or Observer(), [policy], env.get_num_agents(), learning=learning)
+    rollout = Rollout(
+        observer or Observer(get_feature_set("tree"), safe_moves=False),
+        [policy],
+        env.get_num_agents(),
+        learning=learning,
+    )
     rollout.start(0, FlatlandSimulator(env))
     return rollout
 

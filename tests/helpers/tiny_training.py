@@ -1,13 +1,14 @@
 """Helpers of the tests: trainings that are small enough to be repeated, and what they leave behind."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer
+from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.saving.run_folders import RunFolders
 from reinforcement_learning.settings.config import TrainingConfig
-from reinforcement_learning.tracking.metrics import MetricsWriter
+from reinforcement_learning.tracking.metrics import MetricsWriter, Sink
 from reinforcement_learning.training.trainer import Trainer
 
 SMALL: dict[str, Any] = {
@@ -30,7 +31,7 @@ UNGUIDED: dict[str, Any] = {"feature_set": "tree", "safe_moves": False}
 MEASURED = ("timer/", "throughput/", "system/")
 
 
-class MemorySink:
+class MemorySink(Sink):
     """Keeps rows and messages."""
 
     def __init__(self) -> None:
@@ -43,15 +44,6 @@ class MemorySink:
     def message(self, text: str) -> None:
         self.messages.append(text)
 
-    def summary(self, values: Mapping[str, float]) -> None:
-        pass
-
-    def picture(self, name: str, path: Path, episode: int) -> None:
-        pass
-
-    def close(self, exit_code: int) -> None:
-        pass
-
 
 def run_folders(base: Path) -> RunFolders:
     """Fresh folders below ``base``, made."""
@@ -62,12 +54,22 @@ def run_folders(base: Path) -> RunFolders:
 
 
 def make_trainer(
-    base: Path, *, stop_requested: Callable[[], bool] = lambda: False, **options: Any
+    base: Path,
+    *,
+    stop_requested: Callable[[], bool] = lambda: False,
+    sinks: Sequence[Sink] = (),
+    log_mapping: bool = False,
+    **options: Any,
 ) -> tuple[Trainer, MemorySink]:
-    """A trainer of a small training below ``base``, and the sink that its rows go to."""
-    sink = MemorySink()
-    config = TrainingConfig(**{**SMALL, **options})
-    trainer = Trainer(config, run_folders(base), metrics=MetricsWriter([sink]), stop_requested=stop_requested)
+    """A trainer of a small training below ``base``, and the sink that its rows go to, besides ``sinks``."""
+    sink, folders = MemorySink(), run_folders(base)
+    trainer = Trainer(
+        TrainingConfig(**{**SMALL, **options}),
+        folders,
+        metrics=MetricsWriter([sink, *sinks]),
+        mapping_log=MappingLog(folders.output, None) if log_mapping else None,
+        stop_requested=stop_requested,
+    )
     return trainer, sink
 
 

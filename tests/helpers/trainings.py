@@ -29,7 +29,7 @@ def assert_same(first: Any, second: Any, where: str = "") -> None:
 
 def state_of(trainer: Trainer) -> dict[str, Any]:
     """Everything that a training consists of, clocks left out."""
-    state = {name: value for name, value in trainer.state_dict().items() if name not in CLOCK_STATE}
+    state = {name: value for name, value in trainer.state.state_dict().items() if name not in CLOCK_STATE}
     buffers = [(learner.buffer.n_added, buffer_rows(learner.buffer)) for learner in trainer.population.learners]
     return copy.deepcopy(state | {"buffers": buffers})
 
@@ -43,10 +43,7 @@ def run(base: Path, **options: Any) -> tuple[Trainer, MemorySink]:
 def resume(base: Path, checkpoint: Path, **options: Any) -> tuple[Trainer, MemorySink]:
     """A new trainer that goes on from a checkpoint and its replay buffer."""
     trainer, sink = make_trainer(base, **options)
-    content = read_checkpoint(checkpoint)
-    trainer.load_state_dict(content)
-    for learner, buffer in zip(trainer.population.learners, content["replay_buffers"], strict=False):
-        learner.buffer.restore(buffer)
+    trainer.resume(checkpoint, read_checkpoint(checkpoint))
     return trainer, sink
 
 

@@ -16,7 +16,7 @@ from reinforcement_learning.playing.transitions import Transitions
 from reinforcement_learning.settings.config import TrainingConfig
 from tests.helpers.tiny_training import SMALL
 from tests.helpers.trainings import assert_same
-from utils.observation.observer import get_feature_set
+from utils.observation.feature_sets import get_feature_set
 
 FEATURES = get_feature_set("tree")
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer, ReplayBufferError, bytes_needed
 from reinforcement_learning.playing.transitions import Transitions
-from utils.observation.observer import FeatureSet
+from utils.observation.feature_sets import FeatureSet
 
 FEATURES = FeatureSet("test", 1, max_depth=1)
 N = FEATURES.n_features

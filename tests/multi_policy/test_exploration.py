@@ -2,7 +2,7 @@
 
 import pytest
 
-from reinforcement_learning.multi_policy.exploration import EpsilonSchedule
+from reinforcement_learning.multi_policy.assignment import EpsilonSchedule
 
 
 def test_decays_from_the_first_episode_and_stops_at_the_end() -> None:

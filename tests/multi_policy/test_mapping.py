@@ -14,6 +14,7 @@ from reinforcement_learning.multi_policy.mapping import (
     NEEDS_MIXING,
     RULES,
     MappingError,
+    MappingRule,
     PolicyMapping,
     batched,
     find_rule,
@@ -31,6 +32,27 @@ def level(n_trains: int, speeds: list[float] | None = None) -> Any:
         n_trains=n_trains,
         denominator=denominator,
         max_speed=np.array([round(12 * s) for s in speeds or [1.0] * n_trains], dtype=np.int32),
+    )
+
+
+def mapping_of(
+    rule: MappingRule,
+    name: str,
+    n_policies: int,
+    *,
+    mixed: bool = True,
+    resample_every: int = 1,
+    n_environments: int = 1,
+    seed: int = 0,
+) -> PolicyMapping:
+    return PolicyMapping(
+        rule,
+        name,
+        n_policies,
+        mixed=mixed,
+        resample_every=resample_every,
+        n_environments=n_environments,
+        seed=seed,
     )
 
 
@@ -52,7 +74,7 @@ def shares(mapping: PolicyMapping, n_trains: int, n_episodes: int = 1000) -> np.
 def test_nobody_starves(rule: str, mixed: bool, n_policies: int, n_trains: int, n_environments: int, seed: int) -> None:
     if not mixed and rule in NEEDS_MIXING:
         return
-    mapping = PolicyMapping(
+    mapping = mapping_of(
         RULES[rule],
         rule,
         n_policies,
@@ -67,7 +89,7 @@ def test_nobody_starves(rule: str, mixed: bool, n_policies: int, n_trains: int, 
 @pytest.mark.parametrize("rule", RULES)
 def test_mapping_of_an_episode_does_not_depend_on_what_was_asked_before(rule: str) -> None:
     def make() -> PolicyMapping:
-        return PolicyMapping(RULES[rule], rule, 3, resample_every=2, n_environments=4, seed=5)
+        return mapping_of(RULES[rule], rule, 3, resample_every=2, n_environments=4, seed=5)
 
     forward, backward = make(), make()
     wanted = {k: forward.policy_of_train(k, level(7)).tolist() for k in range(60)}
@@ -77,7 +99,7 @@ def test_mapping_of_an_episode_does_not_depend_on_what_was_asked_before(rule: st
 
 class TestRandom:
     def mapping(self, **options: Any) -> PolicyMapping:
-        return PolicyMapping(RULES["random"], "random", 4, **options)
+        return mapping_of(RULES["random"], "random", 4, **options)
 
     def test_every_train_meets_every_policy_equally_often(self) -> None:
         mapping = self.mapping(seed=3)
@@ -114,39 +136,39 @@ class TestRandom:
 
 class TestRulesOnBoard:
     def test_round_robin_goes_on_where_it_has_ended(self) -> None:
-        mapping = PolicyMapping(RULES["round_robin"], "round_robin", 4)
+        mapping = mapping_of(RULES["round_robin"], "round_robin", 4)
         assert mapping.policy_of_train(0, level(6)).tolist() == [0, 1, 2, 3, 0, 1]
         assert mapping.policy_of_train(1, level(6)).tolist() == [2, 3, 0, 1, 2, 3]
 
     def test_by_handle(self) -> None:
-        mapping = PolicyMapping(RULES["by_handle"], "by_handle", 3)
+        mapping = mapping_of(RULES["by_handle"], "by_handle", 3)
         assert mapping.policy_of_train(0, level(6)).tolist() == [0, 0, 1, 1, 2, 2]
         assert mapping.policy_of_train(1, level(6)).tolist() == [0, 0, 1, 1, 2, 2]
         assert [sorted(np.bincount(mapping.policy_of_train(k, level(7)))) for k in range(3)] == [[2, 2, 3]] * 3
 
     def test_by_speed_gives_slow_trains_to_the_first(self) -> None:
-        mapping = PolicyMapping(RULES["by_speed"], "by_speed", 2)
+        mapping = mapping_of(RULES["by_speed"], "by_speed", 2)
         assert mapping.policy_of_train(0, level(4, [1.0, 0.25, 0.5, 1 / 3])).tolist() == [1, 0, 1, 0]
 
     def test_by_speed_on_a_level_with_four_speeds(self) -> None:
         state = RailState.from_env(make_rail_env(ENV_CONFIGS["Round2_Test_02"], 1))
         speeds = state.max_speed / state.denominator
         assert len(np.unique(speeds)) == 4
-        policy_of_train = PolicyMapping(RULES["by_speed"], "by_speed", 4).policy_of_train(0, state)
+        policy_of_train = mapping_of(RULES["by_speed"], "by_speed", 4).policy_of_train(0, state)
         assert np.bincount(policy_of_train).tolist() == [5, 5, 5, 5]
         for slower, faster in ((0, 1), (1, 2), (2, 3)):
             assert speeds[policy_of_train == slower].max() <= speeds[policy_of_train == faster].min()
 
     def test_shared_takes_turns(self) -> None:
-        mapping = PolicyMapping(RULES["shared"], "shared", 3)
+        mapping = mapping_of(RULES["shared"], "shared", 3)
         assert [mapping.policy_of_train(k, level(2)).tolist() for k in range(4)] == [[0, 0], [1, 1], [2, 2], [0, 0]]
 
     def test_synchronous_is_fixed(self) -> None:
-        mapping = PolicyMapping(synchronous, "synchronous", 2, mixed=False, resample_every=3, n_environments=4)
+        mapping = mapping_of(synchronous, "synchronous", 2, mixed=False, resample_every=3, n_environments=4)
         assert [mapping.policy_of_train(k, level(1))[0] for k in range(24)] == [0, 1] * 12
 
     def test_batched_gives_neighbours_to_one_policy_and_changes_hands(self) -> None:
-        mapping = PolicyMapping(batched(5), "batched", 2, mixed=False, resample_every=2, n_environments=5)
+        mapping = mapping_of(batched(5), "batched", 2, mixed=False, resample_every=2, n_environments=5)
         policy_of_train = [mapping.policy_of_train(k, level(1))[0] for k in range(20)]
         assert policy_of_train == [0, 0, 0, 1, 1] * 2 + [1, 1, 1, 0, 0] * 2
 
@@ -154,7 +176,7 @@ class TestRulesOnBoard:
         def never(request: object) -> list[int]:
             raise AssertionError
 
-        assert PolicyMapping(never, "never", 1).policy_of_train(7, level(3)).tolist() == [0, 0, 0]
+        assert mapping_of(never, "never", 1).policy_of_train(7, level(3)).tolist() == [0, 0, 0]
 
 
 class TestUsersRules:
@@ -174,7 +196,7 @@ class TestUsersRules:
         ],
     )
     def test_wrong_mappings_are_told_in_a_sentence(self, given: Any, words: str) -> None:
-        mapping = PolicyMapping(lambda request: given, "mine:rule", 2)
+        mapping = mapping_of(lambda request: given, "mine:rule", 2)
         with pytest.raises(MappingError, match=words) as error_info:
             mapping.policy_of_train(0, level(3))
         sentence = str(error_info.value)
@@ -183,12 +205,12 @@ class TestUsersRules:
         assert "\n" not in sentence
 
     def test_mixing_where_there_is_none(self) -> None:
-        mapping = PolicyMapping(lambda request: [0, 1], "mine:rule", 2, mixed=False)
+        mapping = mapping_of(lambda request: [0, 1], "mine:rule", 2, mixed=False)
         with pytest.raises(MappingError, match="--mix_policies_in_one_env is False"):
             mapping.policy_of_train(0, level(2))
 
     def test_rule_that_fails(self) -> None:
-        mapping = PolicyMapping(lambda request: 1 // 0, "mine:rule", 2)
+        mapping = mapping_of(lambda request: 1 // 0, "mine:rule", 2)
         with pytest.raises(MappingError, match=r"episode 4 .*ZeroDivisionError"):
             mapping.policy_of_train(4, level(2))
 
@@ -199,7 +221,7 @@ class TestUsersRules:
             seen.append((request.episode, request.environment, request.n_trains, request.n_policies))
             return request.random.integers(request.n_policies, size=request.n_trains).tolist()
 
-        mapping = PolicyMapping(rule, "mine:rule", 3, n_environments=2)
+        mapping = mapping_of(rule, "mine:rule", 3, n_environments=2)
         policy_of_train = [mapping.policy_of_train(k, level(4)) for k in (0, 1, 2)]
         assert seen == [(0, 0, 4, 3), (1, 1, 4, 3), (2, 0, 4, 3)]
         assert {of_episode.dtype for of_episode in policy_of_train} == {np.dtype(np.int64)}
@@ -209,7 +231,7 @@ class TestUsersRules:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "path", list(sys.path))
         rule = find_rule("my_mapping_rules:mine")
-        assert PolicyMapping(rule, "mine", 2).policy_of_train(0, level(3)).tolist() == [1, 1, 1]
+        assert mapping_of(rule, "mine", 2).policy_of_train(0, level(3)).tolist() == [1, 1, 1]
         for name, words in (
             ("my_mapping_rules:yours", "AttributeError"),
             ("my_mapping_rules:N", "is a int"),

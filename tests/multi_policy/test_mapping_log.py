@@ -23,4 +23,6 @@ def test_a_resumed_training_writes_no_line_twice(tmp_path: Path) -> None:
         {"episode": 2, "level_number": 1, "policy_of_train": [2, 0]},
         {"episode": 3, "level_number": 2, "policy_of_train": [7, 7]},
     ]
-    assert rows(MappingLog(tmp_path, None)) == []
+    anew = MappingLog(tmp_path, None)
+    anew.add(1, 0, np.array([4, 0]))
+    assert rows(anew) == [{"episode": 1, "level_number": 0, "policy_of_train": [4, 0]}]

@@ -131,7 +131,7 @@ class TestSeveralPolicies:
         together, _, config = load_policies(path)
         assert found == wanted == [policy.act(observations, mask).tolist() for policy in together]
         assert config.num_policies == 3
-        scores = [trainer.last_evaluation[f"policy_{p:02d}/evaluation/scores_mean"] for p in range(3)]
+        scores = [trainer.state.last_evaluation[f"policy_{p:02d}/evaluation/scores_mean"] for p in range(3)]
         best = int(np.argmax(scores))
         assert load_policy(path)[0].act(observations, mask).tolist() == wanted[best]
 

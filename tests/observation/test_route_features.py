@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from tests.helpers.rail_envs import EAST, ONE_SPEED, WEST, drawn_env, play, sparse_env
 from utils.observation import route_features
-from utils.observation.observer import Observer, get_feature_set
-from utils.observation.route_features import _MAX_DETOUR, OPPOSING_CELLS, RouteSearch
+from utils.observation.feature_sets import get_feature_set
+from utils.observation.observer import Observer
+from utils.rules.route_search import MAX_DETOUR, OPPOSING_CELLS, RouteSearch
 from utils.simulator.rail_grid import possible_move, resource_of
-from utils.simulator.rail_state import RailState, mark_trains, unmark_trains
+from utils.simulator.rail_state import RailState, StateArrays, mark_trains, unmark_trains
 from utils.system.compiled import compiled
 
 find_detour = compiled(route_features.find_detour)
@@ -54,13 +55,13 @@ def test_detours_are_the_shortest(seed: int, n_trains: int) -> None:
         if step % 10 != 5:
             continue
         mark_trains(state.occupant, state.level_free, state.dynamic)
-        tables = (state.grid, state.distance_map, state.level_free, state.constants, state.dynamic, state.occupant)
+        arrays = StateArrays(*state.arrays)
         for handle in range(n_trains):
             if state.row[handle] < 0:
                 continue
             at = (int(state.row[handle]), int(state.column[handle]), int(state.direction[handle]))
-            expected = min(naive_detour(state, handle, at), _MAX_DETOUR)
-            assert find_detour(handle, *at, *tables, search) == expected
+            expected = min(naive_detour(state, handle, at), MAX_DETOUR)
+            assert find_detour(handle, *at, arrays, search) == expected
         unmark_trains(state.occupant, state.level_free, state.dynamic)
     assert (search.detour == -1).all()
     assert (search.bucket == -1).all()
@@ -81,7 +82,7 @@ def features_of(trains: list, handle: int = 0, **malfunctions: int) -> dict[str,
     env.step(dict.fromkeys(range(len(trains)), 2))
     for name, steps in malfunctions.items():
         env.agents[int(name.removeprefix("train_"))].malfunction_handler.malfunction_down_counter = steps
-    features, _ = Observer(FEATURES).observe(RailState.from_env(env))
+    features, _ = Observer(FEATURES, safe_moves=False).observe(RailState.from_env(env))
     return dict(zip(FEATURES.feature_names, features[handle].tolist(), strict=True))
 
 
@@ -91,7 +92,7 @@ TRAIN = (((0, 2), EAST), (0, 8))
 def test_alone_the_long_way_costs_its_cells() -> None:
     features = features_of([TRAIN])
     assert features["forward_detour"] == 0.0
-    assert features["right_detour"] == pytest.approx(4 / _MAX_DETOUR)
+    assert features["right_detour"] == pytest.approx(4 / MAX_DETOUR)
     assert features["right_extra_detour"] == pytest.approx(0.4)
     assert features["left_detour"] == 1.0
     assert features["forward_safe"] == features["right_safe"] == 1.0
@@ -99,8 +100,8 @@ def test_alone_the_long_way_costs_its_cells() -> None:
 
 def test_a_train_that_comes_the_other_way_makes_the_long_way_the_better_one() -> None:
     features = features_of([TRAIN, (((0, 5), WEST), (0, 0))])
-    assert features["forward_detour"] == pytest.approx(OPPOSING_CELLS / _MAX_DETOUR)
-    assert features["right_detour"] == pytest.approx(4 / _MAX_DETOUR)
+    assert features["forward_detour"] == pytest.approx(OPPOSING_CELLS / MAX_DETOUR)
+    assert features["right_detour"] == pytest.approx(4 / MAX_DETOUR)
     assert features["forward_safe"] == -1.0
     assert features["right_safe"] == 1.0
 
@@ -108,5 +109,5 @@ def test_a_train_that_comes_the_other_way_makes_the_long_way_the_better_one() ->
 def test_a_broken_train_counts_until_it_is_repaired() -> None:
     features = features_of([TRAIN, (((0, 4), EAST), (0, 8))], train_1=12)
     # one cell lies before it, so eleven steps of the malfunction are left when its cell is reached
-    assert features["forward_detour"] == pytest.approx(min(11, 12 - 1) / _MAX_DETOUR)
+    assert features["forward_detour"] == pytest.approx(min(11, 12 - 1) / MAX_DETOUR)
     assert features["forward_slack"] > -1.0

@@ -15,7 +15,8 @@ from tests.helpers.flatland_trees import (
     values_in_preorder,
 )
 from tests.helpers.rail_envs import EAST, FOUR_SPEEDS, ONE_SPEED, action_of, drawn_env, play, sparse_env
-from utils.observation.observer import FEATURE_SETS, Observer, get_feature_set, observe
+from utils.observation.feature_sets import FEATURE_SETS, get_feature_set
+from utils.observation.observer import Observer, observe
 from utils.observation.timetable_features import TIMETABLE_FEATURE_NAMES
 from utils.observation.tree_observation import tree_observation
 from utils.simulator.rail_state import RailState, remaining_travel_time
@@ -122,7 +123,10 @@ def expected_timetable_features(env: RailEnv, handle: int, state: RailState) -> 
 def test_timetable_features_follow_the_tree(p_level_free) -> None:
     env = sparse_env(seed=8, n_agents=15, n_cities=3, p_level_free=p_level_free)
     state = RailState.from_env(env)
-    tree, timetable = Observer(), Observer(get_feature_set("tree_timetable"))
+    tree, timetable = (
+        Observer(get_feature_set("tree"), safe_moves=False),
+        Observer(get_feature_set("tree_timetable"), safe_moves=False),
+    )
     occupied = opposed = 0.0
     for _ in play(env, seed=8, random_share=0.1):
         state.update(env)
@@ -164,11 +168,11 @@ def test_unknown_and_impossible_feature_sets_are_refused() -> None:
 
 
 def test_one_observer_serves_levels_of_different_sizes() -> None:
-    observer = Observer()
+    observer = Observer(get_feature_set("tree"), safe_moves=False)
     for size, n_agents in ((30, 4), (25, 2), (30, 6)):
         state = RailState.from_env(sparse_env(seed=1, size=size, n_agents=n_agents))
         features, mask = observer.observe(state)
-        again, mask_again = observe(state)
+        again, mask_again = observe(state, get_feature_set("tree"))
         np.testing.assert_array_equal(features, again)
         np.testing.assert_array_equal(mask, mask_again)
         assert features.shape == (n_agents, 231)
@@ -178,7 +182,7 @@ def test_one_observer_serves_levels_of_different_sizes() -> None:
 
 def test_observer_fills_given_arrays_and_refuses_others() -> None:
     state = RailState.from_env(sparse_env(seed=1, n_agents=3))
-    observer = Observer()
+    observer = Observer(get_feature_set("tree"), safe_moves=False)
     expected, expected_mask = observer.observe(state)
     features = np.full((3, 231), np.nan, dtype=np.float32)
     mask = np.zeros((3, 5), dtype=np.bool_)

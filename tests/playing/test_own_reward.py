@@ -22,6 +22,7 @@ from tests.helpers.tiny_training import UNGUIDED, make_trainer
 from tests.helpers.trainings import assert_same, run, state_of
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
+from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
 from utils.simulator.simulator import FlatlandSimulator
 
@@ -51,7 +52,9 @@ def transitions(own_reward: LearningReward | None, weights: RewardWeights, team_
     """Of three levels with different numbers of trains, played side by side at random."""
     sink = ListSink()
     learning = Learning(sink, weights, 2, team_reward, own_reward)
-    rollout = Rollout(Observer(), [RandomPolicy(1)], 10, n_slots=4, learning=learning)
+    rollout = Rollout(
+        Observer(get_feature_set("tree"), safe_moves=False), [RandomPolicy(1)], 10, n_slots=4, learning=learning
+    )
     for slot, (name, seed) in enumerate((("Test_0", 1), ("Tiny", 2), ("Test_1", 3))):
         rollout.start(slot, FlatlandSimulator(make_rail_env(ENV_CONFIGS[name], seed)))
     play_out(rollout)

@@ -15,6 +15,7 @@ from tests.helpers.playing import ForwardPolicy
 from tests.helpers.tiny_training import stop_after
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
+from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
 from utils.simulator.simulator import FlatlandSimulator
 
@@ -58,7 +59,9 @@ def test_mean_and_standard_error() -> None:
 
 def play(should_stop: Callable[[], bool] = lambda: False, n_levels: int = LEVELS_AT_A_TIME) -> list[EpisodeResult]:
     levels = (FlatlandSimulator(make_rail_env(TINY, seed)) for seed in range(n_levels))
-    return play_levels(levels, Observer(), ForwardPolicy(), should_stop=should_stop)
+    return play_levels(
+        levels, Observer(get_feature_set("tree"), safe_moves=False), ForwardPolicy(), should_stop=should_stop
+    )
 
 
 def test_every_level_is_played_to_its_end_and_alike_each_time() -> None:
@@ -80,7 +83,10 @@ def test_stops_between_two_steps_with_what_was_played() -> None:
 @pytest.mark.parametrize("n_levels", [0, 1, LEVELS_AT_A_TIME - 1, LEVELS_AT_A_TIME, 2 * LEVELS_AT_A_TIME + 1])
 def test_results_are_in_the_order_of_the_levels(n_levels: int) -> None:
     levels = (FlatlandSimulator(make_rail_env(TINY, seed)) for seed in range(n_levels))
-    alone = [play_levels([level], Observer(), ForwardPolicy())[0] for level in levels]
+    alone = [
+        play_levels([level], Observer(get_feature_set("tree"), safe_moves=False), ForwardPolicy())[0]
+        for level in levels
+    ]
     together = play(n_levels=n_levels)
     # that they end in another order is what makes this worth asking
     assert n_levels < LEVELS_AT_A_TIME or (lengths := [r.n_steps for r in alone]) != sorted(lengths)

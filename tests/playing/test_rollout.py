@@ -26,6 +26,7 @@ from tests.helpers.playing import (
 from tests.helpers.rail_envs import EAST, WEST, drawn_env, sparse_env
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
+from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
 from utils.simulator.simulator import FlatlandSimulator
 
@@ -186,7 +187,7 @@ MOST_TRAINS = 10
 
 def play_side_by_side(n_envs: int, learning: Learning | None) -> list[EpisodeResult]:
     """Plays all levels on their shortest paths, the next one wherever an environment is free."""
-    policy, observer = GreedyDistancePolicy(), Observer(TIMETABLE)
+    policy, observer = GreedyDistancePolicy(), Observer(TIMETABLE, safe_moves=False)
     rollout = Rollout(observer, [policy], MOST_TRAINS, n_slots=n_envs, learning=learning)
     waiting, results, numbers = list(enumerate(LEVELS)), {}, {}
     while waiting or rollout.playing:
@@ -210,7 +211,7 @@ class TestSideBySide:
         """Each level in a rollout of its own, which has as many places as the level has trains."""
         results, sinks = [], []
         for name, seed in LEVELS:
-            policy, observer = GreedyDistancePolicy(), Observer(TIMETABLE)
+            policy, observer = GreedyDistancePolicy(), Observer(TIMETABLE, safe_moves=False)
             sinks.append(ListSink())
             learning = Learning(sinks[-1], SHAPING, 2)
             results.append(play(make_env(seed, name), policy, observer=observer, learning=learning))
@@ -236,7 +237,7 @@ class TestSideBySide:
 
     def test_one_call_of_the_policy_for_all_of_them(self) -> None:
         policy = Recording(0)
-        rollout = Rollout(Observer(), [policy], 5, n_slots=4)
+        rollout = Rollout(Observer(get_feature_set("tree"), safe_moves=False), [policy], 5, n_slots=4)
         for env in range(4):
             rollout.start(env, FlatlandSimulator(make_env(env)))
         results = play_out(rollout)
@@ -252,14 +253,14 @@ class TestSideBySide:
                 seen.update(epsilon.tolist())
                 return super().act(observations, action_mask)
 
-        rollout = Rollout(Observer(), [Asked(0)], 5, n_slots=3)
+        rollout = Rollout(Observer(get_feature_set("tree"), safe_moves=False), [Asked(0)], 5, n_slots=3)
         for env, epsilon in ((0, 0.25), (2, 0.75)):
             rollout.start(env, FlatlandSimulator(make_env(env)), TrainSettings(epsilon))
         results = play_out(rollout)
         assert seen == {0.25: results[0].n_decisions, 0.75: results[2].n_decisions}
 
     def test_too_many_trains_are_refused(self) -> None:
-        rollout = Rollout(Observer(), [RandomPolicy(0)], 4, n_slots=2)
+        rollout = Rollout(Observer(get_feature_set("tree"), safe_moves=False), [RandomPolicy(0)], 4, n_slots=2)
         with pytest.raises(ValueError, match="5 trains, but there is room for 4"):
             rollout.start(1, FlatlandSimulator(make_env(1)))
         assert rollout.free == [0, 1]
@@ -268,7 +269,13 @@ class TestSideBySide:
 
 class TestReplay:
     def rollout(self, policy: RandomPolicy, sink: ListSink | None, n_step: int, n_envs: int) -> Rollout:
-        return Rollout(Observer(), [policy], 5, n_slots=n_envs, learning=sink and Learning(sink, SHAPING, n_step))
+        return Rollout(
+            Observer(get_feature_set("tree"), safe_moves=False),
+            [policy],
+            5,
+            n_slots=n_envs,
+            learning=sink and Learning(sink, SHAPING, n_step),
+        )
 
     def assert_goes_on(self, begins: Sequence[int | None], steps: int, n_step: int, *, learning: bool = True) -> None:
         """Interrupts episodes after ``steps``; each was begun at its step, where there was None it is never.

@@ -13,6 +13,7 @@ from reinforcement_learning.playing.transitions import TransitionCollector
 from tests.helpers.playing import ListSink, RandomPolicy, play_out, step_of_trains
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
+from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
 from utils.simulator.simulator import FlatlandSimulator
 
@@ -48,7 +49,9 @@ def test_each_driver_gets_one_batch_with_all_its_trains_and_no_others(policy_of_
 
 def test_transitions_know_who_acted_and_results_who_drove() -> None:
     sink, policies = ListSink(), [RandomPolicy(1), RandomPolicy(2), RandomPolicy(3)]
-    rollout = Rollout(Observer(), policies, 7, n_slots=2, learning=Learning(sink, SHAPING, 3))
+    rollout = Rollout(
+        Observer(get_feature_set("tree"), safe_moves=False), policies, 7, n_slots=2, learning=Learning(sink, SHAPING, 3)
+    )
     mappings = [np.array([2, 0, 0, 2, 2]), np.array([0, 2, 2, 2, 2])]
     for env, policy_of_train in enumerate(mappings):
         train_settings = TrainSettings(policy_of_train=policy_of_train, n_step=np.array([1, 2, 3, 1, 2]))

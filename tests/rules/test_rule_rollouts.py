@@ -12,8 +12,8 @@ from utils.rules.rule_rollouts import (
     begin,
     choose_actions,
     fill_branches,
-    level_and_play,
     no_variation,
+    play_of,
     roll_out,
 )
 from utils.simulator.compiled_simulator import CompiledSimulator
@@ -49,12 +49,12 @@ def test_whatever_the_variation_nobody_ends_in_a_deadlock(
 ) -> None:
     env = sparse_env(seed, n_trains, speeds=speeds, malfunction_rate=0.0, p_level_free=p_level_free)
     simulator, random = CompiledSimulator.from_env(env), np.random.default_rng(seed)
-    level, play = level_and_play(simulator)
+    play = play_of(simulator)
     begin(play, simulator.state.dynamic, simulator.plans)
     variation = random_variation(simulator, random)
     while not simulator.done:
-        play.dynamic[:] = simulator.state.dynamic
-        choose_actions(level, play, variation, simulator.state.elapsed_steps)
+        play.state.dynamic[:] = simulator.state.dynamic
+        choose_actions(play, variation, simulator.state.elapsed_steps)
         simulator.step(play.actions)
         assert not deadlocked(simulator.state).any()
 
@@ -66,43 +66,43 @@ def test_what_a_rollout_promises_the_simulator_keeps(seed: int, n_steps_before: 
     state = simulator.state
     for _ in range(n_steps_before):
         simulator.step(random.choice([0, 2, 2, 2], size=8))
-    level, play = level_and_play(simulator)
+    play = play_of(simulator)
     variation, before = random_variation(simulator, random), state.dynamic.copy()
     begin(play, before, simulator.plans)
     over, elapsed, total = False, n_steps_before, 0.0
     while not over:
-        over, elapsed, rewards = roll_out(level, play, variation, simulator.malfunctions, elapsed, at_a_time)
+        over, elapsed, rewards = roll_out(play, variation, simulator.malfunctions, elapsed, at_a_time)
         total += rewards
     np.testing.assert_array_equal(state.dynamic, before)  # the level itself has not been played
-    _, fresh = level_and_play(simulator)
+    fresh = play_of(simulator)
     played = 0.0
     while not simulator.done:
         begin(fresh, state.dynamic, simulator.plans)
-        choose_actions(level, fresh, variation, state.elapsed_steps)
+        choose_actions(fresh, variation, state.elapsed_steps)
         played += simulator.step(fresh.actions)[0].sum()
     assert elapsed == state.elapsed_steps
     assert total == played
-    np.testing.assert_array_equal(play.dynamic, state.dynamic)
+    np.testing.assert_array_equal(play.state.dynamic, state.dynamic)
 
 
 def test_held_trains_wait_and_the_others_do_not() -> None:
     simulator = CompiledSimulator.from_env(sparse_env(3, 6, speeds=ONE_SPEED, malfunction_rate=0.0))
-    level, play = level_and_play(simulator)
+    play = play_of(simulator)
     variation = no_variation(6)
     variation[HELD_UNTIL, 2] = simulator.state.max_episode_steps
     begin(play, simulator.state.dynamic, simulator.plans)
-    roll_out(level, play, variation, no_malfunctions(simulator), 0, simulator.state.max_episode_steps)
-    assert play.dynamic[STATE, 2] == READY_TO_DEPART
-    assert (np.delete(play.dynamic[STATE], 2) == DONE).sum() >= 4
+    roll_out(play, variation, no_malfunctions(simulator), 0, simulator.state.max_episode_steps)
+    assert play.state.dynamic[STATE, 2] == READY_TO_DEPART
+    assert (np.delete(play.state.dynamic[STATE], 2) == DONE).sum() >= 4
 
 
 def test_an_avoided_branch_is_gone_round() -> None:
     drawing = ["           ", "  /-----\\  ", "--A-----B--", "           "]
     env = drawn_env(drawing, [(((2, 0), EAST), (2, 10))], switches={"A": ("EW", "NW"), "B": ("EW", "NE")})
     simulator = CompiledSimulator.from_env(env)
-    level, play = level_and_play(simulator)
+    play = play_of(simulator)
     branches = np.empty(4, dtype=np.int64)
-    assert fill_branches(0, level, simulator.state.dynamic, branches) == 1
+    assert fill_branches(0, simulator.state.arrays, branches) == 1
     assert branches[0] == 4 * (2 * 11 + 3) + EAST
     rows = {}
     for avoided in (-1, int(branches[0])):
@@ -111,9 +111,9 @@ def test_an_avoided_branch_is_gone_round() -> None:
         begin(play, simulator.state.dynamic, simulator.plans)
         over, elapsed, passed = False, 0, set()
         while not over:
-            over, elapsed, _ = roll_out(level, play, variation, no_malfunctions(simulator), elapsed, 1)
-            passed.add(int(play.dynamic[2, 0]))
-        assert play.dynamic[STATE, 0] == DONE
+            over, elapsed, _ = roll_out(play, variation, no_malfunctions(simulator), elapsed, 1)
+            passed.add(int(play.state.dynamic[2, 0]))
+        assert play.state.dynamic[STATE, 0] == DONE
         rows[avoided] = passed
     assert 1 not in rows[-1]
     assert 1 in rows[int(branches[0])]
@@ -125,13 +125,13 @@ def test_the_train_without_a_handicap_goes_first() -> None:
     trains = [(((1, 1), EAST), (2, 10)), (((2, 0), EAST), (2, 10))]
     env = drawn_env(drawing, trains, switches={"A": ("EW", "NE")})
     simulator = CompiledSimulator.from_env(env)
-    level, play = level_and_play(simulator)
+    play = play_of(simulator)
     for late, first in ((0, 1), (1, 0)):
         variation = no_variation(2)
         variation[HANDICAP, late] = 100
         begin(play, simulator.state.dynamic, simulator.plans)
         over, elapsed = False, 0
-        while not over and not (play.dynamic[STATE] == DONE).any():
-            over, elapsed, _ = roll_out(level, play, variation, no_malfunctions(simulator), elapsed, 1)
-        assert play.dynamic[STATE, first] == DONE
-        assert play.dynamic[STATE, late] != DONE
+        while not over and not (play.state.dynamic[STATE] == DONE).any():
+            over, elapsed, _ = roll_out(play, variation, no_malfunctions(simulator), elapsed, 1)
+        assert play.state.dynamic[STATE, first] == DONE
+        assert play.state.dynamic[STATE, late] != DONE

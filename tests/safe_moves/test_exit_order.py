@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from tests.helpers.rail_envs import sparse_env
 from utils.safe_moves import exit_order, move_judgement
-from utils.safe_moves.exit_order import UNSAFE, follow_trains
-from utils.safe_moves.exit_tables import BY_RANK, N_LEAVING, STUCK, ExitTables, key_of
+from utils.safe_moves.exit_order import follow_trains
+from utils.safe_moves.exit_tables import BY_RANK, N_LEAVING, STUCK, UNSAFE, ExitTables, key_of
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.rail_grid import possible_move, resource_of
 from utils.simulator.rail_state import COLUMN, DIRECTION, MOVING, ROW, STATE, RailState

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.rail_envs import EAST, FOUR_SPEEDS, ONE_SPEED, WEST, drawn_env, sparse_env
-from utils.observation.observer import Observer, get_feature_set
-from utils.safe_moves.safe_moves import NO_CHOICE, SAFE, UNSAFE, SafeMoves, can_move_on
+from utils.observation.feature_sets import get_feature_set
+from utils.observation.observer import Observer
+from utils.safe_moves.safe_moves import NO_MOVE, SAFE_MOVE, UNSAFE_MOVE, SafeMoves, can_move_on
 from utils.simulator.action_mask import action_mask
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.deadlock_check import deadlocked
@@ -96,8 +97,8 @@ def test_only_one_of_two_trains_may_enter_a_single_track() -> None:
     mask = action_mask(state)
     safe_moves = SafeMoves()
     safe = safe_moves.restrict(state, mask)
-    assert safe[0].tolist() == [NO_CHOICE, SAFE, NO_CHOICE]  # either may go, as long as the other one stays away
-    assert safe[1].tolist() == [NO_CHOICE, SAFE, NO_CHOICE]
+    assert safe[0].tolist() == [NO_MOVE, SAFE_MOVE, NO_MOVE]  # either may go, as long as the other one stays away
+    assert safe[1].tolist() == [NO_MOVE, SAFE_MOVE, NO_MOVE]
     actions = np.array([2, 2])
     safe_moves.settle(state, actions)
     assert actions.tolist() == [2, 0]
@@ -105,7 +106,7 @@ def test_only_one_of_two_trains_may_enter_a_single_track() -> None:
     state.update(env)
     mask = action_mask(state)
     assert mask[1, 2]
-    assert safe_moves.restrict(state, mask)[1].tolist() == [NO_CHOICE, UNSAFE, NO_CHOICE]
+    assert safe_moves.restrict(state, mask)[1].tolist() == [NO_MOVE, UNSAFE_MOVE, NO_MOVE]
     assert np.flatnonzero(mask[1]).tolist() == [0]
 
 
@@ -135,7 +136,7 @@ def test_switched_off_it_judges_but_changes_nothing() -> None:
     mask = action_mask(state)
     before = mask.copy()
     safe_moves = SafeMoves(enabled=False)
-    assert safe_moves.restrict(state, mask)[1, 1] == UNSAFE
+    assert safe_moves.restrict(state, mask)[1, 1] == UNSAFE_MOVE
     np.testing.assert_array_equal(mask, before)
     actions = np.array([2, 2])
     safe_moves.settle(state, actions)

@@ -32,14 +32,14 @@ from reinforcement_learning.saving.checkpointing import (
 from tests.helpers.tiny_training import make_trainer
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
-from utils.observation.observer import FEATURE_SETS, FeatureSet
+from utils.observation.feature_sets import FEATURE_SETS, FeatureSet
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.files import PROJECT_ROOT
 
 
 def content_of(trainer_folder: Path) -> dict[str, Any]:
     trainer, _ = make_trainer(trainer_folder)
-    return trainer.state_dict()
+    return trainer.state.state_dict()
 
 
 @pytest.fixture(scope="module")

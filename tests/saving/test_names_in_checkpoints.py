@@ -43,7 +43,7 @@ def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def checkpoint_that_names(folder: Path, **names: str) -> str:
     trainer, _ = make_trainer(folder / "training", num_policies=2)
-    content = trainer.state_dict()
+    content = trainer.state.state_dict()
     path = folder / "given.pt"
     write_checkpoint(path, content | {"config": content["config"] | names, "replay_buffers": []})
     return str(path)

@@ -10,7 +10,7 @@ import pytest
 from reinforcement_learning.learning.replay_buffer import bytes_needed
 from reinforcement_learning.saving.run_folders import prepare_run_folders, warn_about_sizes
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
-from utils.observation.observer import get_feature_set
+from utils.observation.feature_sets import get_feature_set
 
 
 def config_below(base: Path, **options: Any) -> TrainingConfig:

@@ -185,7 +185,7 @@ def test_unreadable_command_line_exits_2(arguments: list[str], capsys: pytest.Ca
 def test_checkpoint_of_another_feature_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trainer, _ = make_trainer(tmp_path)
     path = tmp_path / "old.pt"
-    write_checkpoint(path, trainer.state_dict() | {"feature_set": {"name": "tree", "version": 0}})
+    write_checkpoint(path, trainer.state.state_dict() | {"feature_set": {"name": "tree", "version": 0}})
     assert main(["--policy", str(path)]) == 2
     err = capsys.readouterr().err
     assert "tree version 0" in err

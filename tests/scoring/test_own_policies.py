@@ -17,7 +17,7 @@ import numpy as np
 from flatland.core.env_observation_builder import ObservationBuilder
 from flatland.envs.rail_env_action import RailEnvActions
 from flatland.envs.rail_env_policy import RailEnvPolicy
-from utils.observation.observer import get_feature_set
+from utils.observation.feature_sets import get_feature_set
 from utils.observation.route_features import least_detour_actions
 from utils.rules.shortest_path import shortest_path_actions
 

@@ -14,7 +14,8 @@ from reinforcement_learning.scoring.play_by_rule import play_by_rule
 from tests.helpers.rail_envs import ONE_SPEED, sparse_env
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
-from utils.observation.observer import Observer, get_feature_set
+from utils.observation.feature_sets import get_feature_set
+from utils.observation.observer import Observer
 from utils.observation.route_features import least_detour_actions
 from utils.rules.rule_rollouts import no_variation
 from utils.simulator.rail_state import RailState

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,14 @@ class TestAsDict:
         config = make_config({"checkpoint_dir": "/somewhere", "gamma": 0.5, "keep_checkpoints": 9})
         assert make_config({}, config.as_dict()) == config
         assert config.as_dict()["checkpoint_dir"] == "/somewhere"
+
+
+def test_what_is_found_by_name_goes_with_the_configuration() -> None:
+    config = TrainingConfig(training_env_config="Tiny", evaluation_env_config="1", feature_set="tree")
+    assert (config.training_env.name, config.evaluation_env.name, config.features.name) == ("Tiny", "Test_1", "tree")
+    sent = pickle.loads(pickle.dumps(config))  # to another process
+    assert sent == config
+    assert sent.training_env == config.training_env
+    other = dataclasses.replace(config, training_env_config="0")
+    assert other.training_env.name == "Test_0"
+    assert set(config.as_dict()) == set(other.as_dict())

@@ -13,7 +13,7 @@ from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from reinforcement_learning.settings.devices import DeviceError, describe, place_policies
 from tests.helpers.tiny_training import SMALL
-from utils.observation.observer import get_feature_set
+from utils.observation.feature_sets import get_feature_set
 
 
 def test_four_policies_on_two_gpus() -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.rail_envs import EAST, FOUR_SPEEDS, ONE_SPEED, action_of, drawn_env, play, sparse_env
+from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
 from utils.simulator.action_mask import action_mask
 from utils.simulator.rail_state import RailState
@@ -64,7 +65,7 @@ def play_by_the_mask(env: RailEnv, seed: int, decision_points: str) -> tuple[int
     the steps made inside cells."""
     rng = np.random.default_rng(seed)
     state = RailState.from_env(env)
-    observer = Observer(decision_points=decision_points)
+    observer = Observer(get_feature_set("tree"), safe_moves=False, decision_points=decision_points)
     moves_made = steps_inside = 0
     while not env.dones["__all__"]:
         state.update(env)

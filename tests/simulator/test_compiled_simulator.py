@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from tests.helpers.rail_envs import EAST, NORTH, SOUTH, WEST, drawn_env, shortest_path_action, sparse_env
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
+from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
-from utils.simulator import compiled_simulator
+from utils.simulator import malfunction_draws
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.rail_state import RailState
 
@@ -280,7 +281,7 @@ def test_skipping_draws_is_drawing_them(bit_generator, n_drawn) -> None:
     skipped = np.random.RandomState(bit_generator(5))
     assert (drawn.rand(n_drawn) == skipped.rand(n_drawn)).all()
     drawn.rand(100_000 - n_drawn % 100_000)
-    compiled_simulator._skip_draws(skipped, 100_000 - n_drawn % 100_000)
+    malfunction_draws.skip_draws(skipped, 100_000 - n_drawn % 100_000)
     np.testing.assert_array_equal(drawn.rand(1000), skipped.rand(1000))
     np.testing.assert_array_equal(drawn.randint(20, 51, size=9), [skipped.randint(20, 51) for _ in range(9)])
 
@@ -299,7 +300,10 @@ def test_all_actions_that_flatland_takes() -> None:
 def test_observations_are_made_from_its_state() -> None:
     env = make_rail_env(ENV_CONFIGS["Test_1"], 5)
     simulator, expected = CompiledSimulator.from_env(env), RailState.from_env(env)
-    ours, flatlands = Observer(), Observer()
+    ours, flatlands = (
+        Observer(get_feature_set("tree"), safe_moves=False),
+        Observer(get_feature_set("tree"), safe_moves=False),
+    )
     for _ in range(40):
         simulator.step(np.full(10, 2))
         env.step(dict.fromkeys(range(10), 2))

@@ -10,7 +10,7 @@ import numba
 import pytest
 
 from utils.system import compiled as compiled_module
-from utils.system.compiled import cache_folder, compiled, digest_of_sources
+from utils.system.compiled import cache_folder, compiled, digest_of_sources, is_missing_in_cache
 from utils.system.files import PROJECT_ROOT
 
 
@@ -41,6 +41,15 @@ def test_the_users_cache_folder_is_respected_and_told_apart_by_sources_too(tmp_p
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
     folder = tmp_path / f"numba-{digest_of_sources(PROJECT_ROOT / 'utils')}"
     assert Path(compiled(plus_one).stats.cache_path).is_relative_to(folder)
+
+
+def test_a_function_is_missing_in_the_cache_until_it_is_called(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    function = compiled(plus_one)
+    assert is_missing_in_cache(function)
+    function(2)
+    assert not is_missing_in_cache(function)
+    assert not is_missing_in_cache(compiled(plus_one))  # as another process finds it
 
 
 @pytest.fixture
@@ -101,6 +110,7 @@ def test_functions_compile_where_nothing_can_be_written(tmp_path, monkeypatch) -
     function = compiled(plus_one)
     assert function(2) == 3
     assert function.stats.cache_path is None
+    assert not is_missing_in_cache(function)
 
 
 def test_what_cannot_be_written_is_no_cache_folder(tmp_path, monkeypatch) -> None:

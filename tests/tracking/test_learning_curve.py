@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from reinforcement_learning.tracking import learning_curve
+from reinforcement_learning.tracking.json_lines_sink import JsonLinesSink
 from reinforcement_learning.tracking.learning_curve import draw_learning_curve
-from reinforcement_learning.tracking.metrics import JsonLinesSink
 from utils.system.files import PROJECT_ROOT
 
 

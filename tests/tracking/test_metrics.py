@@ -14,14 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reinforcement_learning.tracking.metrics import (
-    ConsoleSink,
-    JsonLinesSink,
-    MetricsWriter,
-    Smoothed,
-    TensorBoardSink,
-    format_evaluation,
-)
+from reinforcement_learning.tracking.console_sink import ConsoleSink, format_evaluation
+from reinforcement_learning.tracking.json_lines_sink import JsonLinesSink
+from reinforcement_learning.tracking.metrics import MetricsWriter, Sink
+from reinforcement_learning.tracking.tensorboard_sink import TensorBoardSink
 from utils.system.files import PROJECT_ROOT
 
 EVALUATION = {
@@ -35,7 +31,7 @@ EVALUATION = {
 }
 
 
-class RecordingSink:
+class RecordingSink(Sink):
     """Remembers what it got; raises from the named methods."""
 
     def __init__(self, *failing: str) -> None:
@@ -156,8 +152,9 @@ def test_full_disk_does_not_stop_training(capsys, tmp_path):
     assert len(read_rows(tmp_path / "metrics.jsonl")) == 3
 
 
-def test_importing_metrics_imports_neither_wandb_nor_torch():
-    module = "reinforcement_learning.tracking.metrics"
+@pytest.mark.parametrize("name", ["metrics", "console_sink", "json_lines_sink", "tensorboard_sink", "wandb_sink"])
+def test_importing_a_sink_imports_neither_wandb_nor_torch(name):
+    module = f"reinforcement_learning.tracking.{name}"
     code = f"import sys, {module}; print(*({{'wandb', 'torch', 'tensorboard'}} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
@@ -304,7 +301,7 @@ TRAINING = {
 
 
 def test_console_without_terminal_prints_few_lines(capsys, monkeypatch):
-    monkeypatch.setattr("reinforcement_learning.tracking.metrics.time.monotonic", lambda: 100.0)
+    monkeypatch.setattr("reinforcement_learning.tracking.console_sink.time.monotonic", lambda: 100.0)
     sink = ConsoleSink(total_episodes=1000)
     for episode in range(1, 1001):
         sink.log(episode, TRAINING)
@@ -316,7 +313,7 @@ def test_console_without_terminal_prints_few_lines(capsys, monkeypatch):
 
 def test_console_lines_tell_rate_and_remaining_time(capsys, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("reinforcement_learning.tracking.metrics.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("reinforcement_learning.tracking.console_sink.time.monotonic", lambda: now[0])
     sink = ConsoleSink(total_episodes=1000, start_episode=400)
     for episode in range(401, 501):
         now[0] += 0.5
@@ -384,28 +381,3 @@ def test_evaluation_line_leaves_out_what_is_not_known():
     assert format_evaluation(3, {"evaluation/scores_mean": -0.5, "evaluation/completions_mean": math.nan}) == (
         "evaluation at episode 3: score -0.500"
     )
-
-
-# -------------------------------------------------------------------------------------------------------- smoothing
-
-
-def test_smoothing_is_the_classic_kits():
-    smoothed = Smoothed()
-    assert math.isnan(smoothed.value)
-    assert smoothed.update(2.0) == pytest.approx(2.0)
-    assert smoothed.update(4.0) == pytest.approx(0.9 * 2.0 + 0.1 * 4.0)
-    assert smoothed.update(0.0) == pytest.approx(0.9 * 2.2)
-    assert smoothed.update(math.nan) == smoothed.value == pytest.approx(1.98)
-
-
-@pytest.mark.parametrize("n_before", [0, 3])
-def test_smoothing_goes_on_after_a_round_trip_through_json(n_before):
-    values = np.random.default_rng(0).normal(size=8).tolist()
-    one = Smoothed()
-    for value in values[:n_before]:
-        one.update(value)
-    other = Smoothed()
-    stored = one.state_dict() | {"factor": 0.9}  # which earlier versions stored, too
-    other.load_state_dict(json.loads(json.dumps(stored)))
-    for value in values[n_before:]:
-        assert other.update(value) == one.update(value)

@@ -19,7 +19,8 @@ FAKE_KEY = "0123456789" * 4
 
 SCRIPT = """
 import json, math, sys
-from reinforcement_learning.tracking.metrics import MetricsWriter, WandbSink
+from reinforcement_learning.tracking.metrics import MetricsWriter
+from reinforcement_learning.tracking.wandb_sink import WandbSink
 sink = WandbSink("project", "name", {"batch_size": 32, "gamma": 0.99}, tags=["tag"], directory="here",
                  **json.loads(sys.argv[1]))
 run = getattr(sys.modules.get("wandb"), "run", None)
@@ -153,7 +154,10 @@ def test_server_that_refuses_the_key_leaves_the_run_offline(tmp_path):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuse) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}"
-        script = "from reinforcement_learning import tracking; tracking._TIMEOUTS['init_timeout'] = 5.0\n" + SCRIPT
+        script = (
+            "from reinforcement_learning.tracking import wandb_sink; wandb_sink._TIMEOUTS['init_timeout'] = 5.0\n"
+            + SCRIPT
+        )
         result = run_script(tmp_path, script, WANDB_API_KEY=FAKE_KEY, WANDB_BASE_URL=url)
         server.shutdown()
     assert "training goes on with W&B offline" in result["stderr"]

@@ -20,7 +20,11 @@ def score(trainer: Trainer, stop_after: int = 10**9) -> PopulationScores | None:
     asked = iter(range(10**9))
     population, n_levels = trainer.population, trainer.config.n_evaluation_episodes
     return score_population(
-        population, trainer.levels_to_evaluate, n_levels, trainer.observer, lambda: next(asked) >= stop_after
+        population,
+        trainer.levels_to_evaluate,
+        n_levels,
+        trainer.observer,
+        should_stop=lambda: next(asked) >= stop_after,
     )
 
 

@@ -12,8 +12,8 @@ import pytest
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer
 from reinforcement_learning.playing.episode_result import evaluation_metrics
 from reinforcement_learning.playing.play_levels import play_levels
+from reinforcement_learning.saving import checkpoint_writer
 from reinforcement_learning.saving.checkpointing import BEST, numbered_checkpoint, read_checkpoint
-from reinforcement_learning.tracking.metrics import MetricsWriter
 from reinforcement_learning.training import trainer as trainer_module
 from reinforcement_learning.training.population_scores import PopulationScores, score_population
 from tests.helpers.playing import RandomPolicy
@@ -29,8 +29,7 @@ class TestRows:
             def log(self, episode: int, metrics: Any) -> None:
                 names.update(metrics)
 
-        trainer, _ = make_trainer(tmp_path, n_episodes=3)
-        trainer.metrics = MetricsWriter([Names()])
+        trainer, _ = make_trainer(tmp_path, sinks=[Names()], n_episodes=3)
         trainer.run()
         statistics = ("min", "max", "mean", "std")
         wanted = {f"evaluation/{what}_{s}" for what in ("scores", "completions", "nb_steps") for s in statistics}
@@ -125,7 +124,7 @@ class TestEvaluation:
             trainer.population.learners[0].buffer.n_added,
             trainer.population.learners[0].policy.exploration.bit_generator.state,
         )
-        assert trainer._evaluate()
+        assert trainer.evaluate()
         assert (
             trainer.population.learners[0].buffer.n_added,
             trainer.population.learners[0].policy.exploration.bit_generator.state,
@@ -140,7 +139,7 @@ class TestEvaluation:
     def test_same_levels_each_time(self, tmp_path: Path) -> None:
         trainer, sink = make_trainer(tmp_path, n_evaluation_episodes=4)
         for _ in range(2):
-            assert trainer._evaluate()
+            assert trainer.evaluate()
         first, second = ({k: v for k, v in row.items() if "smoothed" not in k} for row in sink.rows)
         assert_same(first, second)
 
@@ -149,8 +148,8 @@ def let_evaluations_find(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -
     """Has each evaluation find the next of some mean scores."""
     waiting = iter(scores)
 
-    def scored(*arguments: Any) -> PopulationScores:
-        found, score = score_population(*arguments), next(waiting)
+    def scored(*arguments: Any, **more: Any) -> PopulationScores:
+        found, score = score_population(*arguments, **more), next(waiting)
         results = [dataclasses.replace(result, score=score) for result in found.together]
         return PopulationScores(results, [results])
 
@@ -173,14 +172,14 @@ class TestCheckpoints:
         assert read_checkpoint(numbered_checkpoint(trainer.folders.checkpoints, 5))["replay_buffers"] == [str(buffer)]
 
     def test_full_disk_costs_a_warning_and_no_more(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        write, full = trainer_module.write_checkpoint, False
+        write, full = checkpoint_writer.write_checkpoint, False
 
         def write_unless_full(path: Path, content: dict[str, Any]) -> None:
             if full:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             write(path, content)
 
-        monkeypatch.setattr(trainer_module, "write_checkpoint", write_unless_full)
+        monkeypatch.setattr(checkpoint_writer, "write_checkpoint", write_unless_full)
         trainer, sink = run(tmp_path, n_episodes=3)
         full = True
         trainer, sink = resume(tmp_path, numbered_checkpoint(tmp_path / "checkpoints", 3), n_episodes=6)
@@ -193,7 +192,7 @@ class TestCheckpoints:
     def test_best_that_cannot_be_written_is_not_told_as_the_best(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        write = trainer_module.write_checkpoint
+        write = checkpoint_writer.write_checkpoint
 
         def write_unless_second(path: Path, content: dict[str, Any]) -> None:
             if content["episode"] == 2:
@@ -201,11 +200,11 @@ class TestCheckpoints:
             write(path, content)
 
         let_evaluations_find(monkeypatch, [-0.5, -0.1, -0.3])
-        monkeypatch.setattr(trainer_module, "write_checkpoint", write_unless_second)
+        monkeypatch.setattr(checkpoint_writer, "write_checkpoint", write_unless_second)
         trainer, _ = run(tmp_path, n_episodes=3, checkpoint_interval=1)
         best = read_checkpoint(trainer.folders.checkpoints / BEST)
-        assert best["episode"] == best["best"]["episode"] == trainer.best_episode == 3
-        assert best["best"]["score"] == trainer.best_score == -0.3
+        assert best["episode"] == best["best"]["episode"] == trainer.state.best.episode == 3
+        assert best["best"]["score"] == trainer.state.best.score == -0.3
 
     def test_buffer_without_its_checkpoint_does_not_stay(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def no_room(path: Path, content: dict[str, Any]) -> None:
@@ -213,8 +212,8 @@ class TestCheckpoints:
 
         trainer, _ = run(tmp_path, n_episodes=3, save_replay_buffer=True)
         (kept,) = trainer.folders.replay_buffers.iterdir()
-        monkeypatch.setattr(trainer_module, "write_checkpoint", no_room)
-        trainer._save_checkpoint()  # the same once more: its buffer belongs to the checkpoint that is there
+        monkeypatch.setattr(checkpoint_writer, "write_checkpoint", no_room)
+        trainer.save_checkpoint()  # the same once more: its buffer belongs to the checkpoint that is there
         assert list(trainer.folders.replay_buffers.iterdir()) == [kept]
         trainer, _ = resume(tmp_path, numbered_checkpoint(tmp_path / "checkpoints", 3), n_episodes=6)
         trainer.run()
@@ -249,6 +248,6 @@ def test_learns_the_smallest_environment(tmp_path: Path) -> None:
     )
     random = evaluation_metrics(play_levels(trainer.levels_to_evaluate(), trainer.observer, RandomPolicy(0)))
     trainer.run()
-    learned = trainer.last_evaluation
+    learned = trainer.state.last_evaluation
     assert learned["evaluation/completions_mean"] > random["evaluation/completions_mean"] + 0.2
     assert learned["evaluation/scores_mean"] > random["evaluation/scores_mean"] + 0.15

@@ -164,7 +164,7 @@ class TestResume:
 
     def test_buffer_given_at_the_beginning_is_not_restored_again(self, tmp_path: Path) -> None:
         trainer, _ = make_trainer(tmp_path, restore_replay_buffer="first.npz")
-        assert trainer.state_dict()["config"]["restore_replay_buffer"] == ""
+        assert trainer.state.state_dict()["config"]["restore_replay_buffer"] == ""
 
     def test_clocks_go_on(self, tmp_path: Path) -> None:
         first, _ = run(tmp_path, n_episodes=3)
@@ -202,7 +202,7 @@ class TestSideBySide:
         trainer, sink = run(tmp_path, **options)
         assert sorted(levels_played(sink.rows, 0.9)) == list(range(n_episodes))
         assert [row["episode"] for row in sink.rows if "training/score" in row] == list(range(1, n_episodes + 1))
-        assert trainer.state_dict()["unfinished"] == []
+        assert trainer.state.state_dict()["unfinished"] == []
         assert trainer.experience.next_level == trainer.episode == n_episodes
 
     def test_evaluations_come_at_the_interval_or_in_the_step_that_passes_it(self, tmp_path: Path) -> None:
@@ -232,15 +232,15 @@ class TestSideBySide:
     ) -> None:
         """Episodes are under way at that moment, and their neighbours are over."""
         stopped, first_sink = make_trainer(
-            tmp_path, stop_requested=lambda: stopped.evaluated_episode > 0, **self.OPTIONS
+            tmp_path, stop_requested=lambda: stopped.state.evaluated_episode > 0, **self.OPTIONS
         )
         assert not stopped.run()
-        checkpoint = numbered_checkpoint(stopped.folders.checkpoints, stopped.evaluated_episode)
+        checkpoint = numbered_checkpoint(stopped.folders.checkpoints, stopped.state.evaluated_episode)
         assert read_checkpoint(checkpoint)["unfinished"]
         resumed, later_sink = resume(tmp_path, checkpoint, **self.OPTIONS)
         resumed.run()
         assert_same(state_of(resumed), state_of(uninterrupted[0]))
-        rows = [row for row in first_sink.rows if row["episode"] <= stopped.evaluated_episode]
+        rows = [row for row in first_sink.rows if row["episode"] <= stopped.state.evaluated_episode]
         assert_same(rows + later_sink.rows, uninterrupted[1].rows)
 
     def test_interrupted_again_and_again(self, tmp_path: Path, uninterrupted: tuple[Trainer, MemorySink]) -> None:
@@ -267,7 +267,7 @@ class TestSideBySide:
         resumed, later_sink = resume(tmp_path, checkpoint, **self.OPTIONS | {"num_envs": num_envs})
         assert resumed.run()
         assert sorted(levels_played(first_sink.rows + later_sink.rows, 0.9)) == list(range(self.N_EPISODES))
-        assert resumed.state_dict()["unfinished"] == []
+        assert resumed.state.state_dict()["unfinished"] == []
 
     def test_fewer_are_played_once_enough_are_over(self, tmp_path: Path) -> None:
         stopped, _ = make_trainer(tmp_path, stop_requested=stop_after(20), **self.OPTIONS)
@@ -276,7 +276,7 @@ class TestSideBySide:
         at_a_time = []
 
         def stop() -> bool:
-            at_a_time.append(len(resumed.state_dict()["unfinished"]))
+            at_a_time.append(len(resumed.state.state_dict()["unfinished"]))
             return False
 
         resumed, _ = resume(tmp_path, checkpoint, stop_requested=stop, **self.OPTIONS | {"num_envs": 1})

@@ -1,5 +1,6 @@
 """Rows of metrics: what an episode brings, for all policies together and for each, and what people are told."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import torch
 
 from reinforcement_learning.multi_policy.exchange import KEPT, PERTURBED, REPLACED
 from reinforcement_learning.playing.episode_result import EpisodeResult
-from reinforcement_learning.training.training_metrics import TrainingMetrics, exchange_lines, exchange_row
+from reinforcement_learning.training.reports import exchange_lines, exchange_row
+from reinforcement_learning.training.training_metrics import Smoothed, TrainingMetrics
 from tests.helpers.tiny_training import make_trainer
 
 
@@ -96,3 +98,25 @@ def test_exchange_in_numbers_and_in_words():
 def test_an_exchange_that_changes_nothing_is_told_too() -> None:
     (line,) = exchange_lines(EXCHANGE | {"kinds": [KEPT] * len(EXCHANGE["kinds"])})
     assert line == f"exchange at episode {EXCHANGE['episode']}: all policies go on as they are"
+
+
+def test_smoothing_is_the_classic_kits():
+    smoothed = Smoothed()
+    assert math.isnan(smoothed.value)
+    assert smoothed.update(2.0) == pytest.approx(2.0)
+    assert smoothed.update(4.0) == pytest.approx(0.9 * 2.0 + 0.1 * 4.0)
+    assert smoothed.update(0.0) == pytest.approx(0.9 * 2.2)
+    assert smoothed.update(math.nan) == smoothed.value == pytest.approx(1.98)
+
+
+@pytest.mark.parametrize("n_before", [0, 3])
+def test_smoothing_goes_on_after_a_round_trip_through_json(n_before):
+    values = np.random.default_rng(0).normal(size=8).tolist()
+    one = Smoothed()
+    for value in values[:n_before]:
+        one.update(value)
+    other = Smoothed()
+    stored = one.state_dict() | {"factor": 0.9}  # which earlier versions stored, too
+    other.load_state_dict(json.loads(json.dumps(stored)))
+    for value in values[n_before:]:
+        assert other.update(value) == one.update(value)

@@ -170,16 +170,16 @@ class TestTraining:
         content, levels = stopped
         assert len(content["unfinished"]) >= 6
         resumed, sink = make_trainer(tmp_path, **self.OPTIONS | {"num_workers": num_workers})
-        resumed.load_state_dict(content)
+        resumed.state.load_state_dict(content)
         resumed.population.learners[0].buffer.restore(content["replay_buffers"][0])
-        assert len(resumed.state_dict()["unfinished"]) == len(content["unfinished"])
+        assert len(resumed.state.state_dict()["unfinished"]) == len(content["unfinished"])
         assert resumed.run()
         assert sorted(levels + levels_played(sink, 0.9)) == list(range(24))
 
     def test_resumed_with_fewer_episodes(self, tmp_path: Path, stopped: tuple[dict[str, Any], list[int]]) -> None:
         content, levels = stopped
         resumed, _ = make_trainer(tmp_path, **self.OPTIONS | {"n_episodes": len(levels) + 2})
-        resumed.load_state_dict(content)
+        resumed.state.load_state_dict(content)
         assert resumed.run()
         assert resumed.episode == len(levels) + 2
 
@@ -190,7 +190,7 @@ class TestTraining:
         content = read_checkpoint(numbered_checkpoint(stopped.folders.checkpoints, stopped.episode))
         assert all(len(episode["actions"]) for episode in content["unfinished"])
         resumed, sink = make_trainer(tmp_path, **self.OPTIONS)
-        resumed.load_state_dict(content)
+        resumed.state.load_state_dict(content)
         assert resumed.run()
         assert sorted(levels_played(first_sink, 0.9) + levels_played(sink, 0.9)) == list(range(24))
 

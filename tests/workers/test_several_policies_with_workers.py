@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import pytest
 
 from reinforcement_learning.multi_policy.mapping import MappingError
-from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.saving.checkpointing import numbered_checkpoint, read_checkpoint
 from reinforcement_learning.training.trainer import Trainer
 from tests.helpers.processes import ROLLOUT_WORKER, pids_of
@@ -26,11 +25,6 @@ THREE: dict[str, Any] = {"training_env_config": "Test_0", "num_policies": 3, "nu
 def wrong_later(request: Any) -> list[int]:
     """A mapping that breaks in the sixth episode."""
     return [0] * (request.n_trains - (request.episode == 5))
-
-
-def logged(trainer: Trainer) -> Trainer:
-    trainer.mapping_log = MappingLog(trainer.folders.output, None)
-    return trainer
 
 
 def policies_by_level(*folders: Path) -> dict[int, list[int]]:
@@ -59,7 +53,8 @@ def test_same_mapping_and_transitions_whatever_the_number_of_workers_and_whoever
     trainers: list[Trainer] = []
     for n in (0, 2):
         stop = kill_one if n else (lambda: False)
-        trainers.append(logged(make_trainer(tmp_path / str(n), num_workers=n, stop_requested=stop, **options)[0]))
+        folder = tmp_path / str(n)
+        trainers.append(make_trainer(folder, num_workers=n, stop_requested=stop, log_mapping=True, **options)[0])
     assert all(trainer.run() for trainer in trainers)
     assert killed
     local, apart = trainers
@@ -90,8 +85,8 @@ class TestTraining:
 
     @pytest.fixture(scope="class")
     def finished(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, MemorySink]:
-        trainer, sink = make_trainer(tmp_path_factory.mktemp("finished"), **self.OPTIONS)
-        assert logged(trainer).run()
+        trainer, sink = make_trainer(tmp_path_factory.mktemp("finished"), log_mapping=True, **self.OPTIONS)
+        assert trainer.run()
         return trainer, sink
 
     def test_each_policy_learns_from_what_it_has_driven(self, finished: tuple[Trainer, MemorySink]) -> None:
@@ -119,7 +114,7 @@ class TestTraining:
         stops = [lambda: trainer.episode >= 8, stop_after(30), lambda: False]
         checkpoint: Path | None = None
         for folder, stop, n_workers in zip(folders, stops, (2, 0, 1), strict=True):
-            options = self.OPTIONS | {"num_workers": n_workers, "stop_requested": stop}
+            options = self.OPTIONS | {"num_workers": n_workers, "stop_requested": stop, "log_mapping": True}
             if checkpoint is None:
                 trainer = make_trainer(folder, **options)[0]
             else:
@@ -129,7 +124,7 @@ class TestTraining:
                 assert steps == [policy["learning_steps"] for policy in saved["policies"]]
                 assert trainer.population.exchanges == saved["exchanges"]
                 assert len(trainer.population.past_selves.policies) == len(saved["past_selves"]["networks"]) > 0
-            done = logged(trainer).run()
+            done = trainer.run()
             assert done == (folder == folders[-1])
             checkpoint = numbered_checkpoint(trainer.folders.checkpoints, trainer.episode)
         found = policies_by_level(*folders)

@@ -3,6 +3,8 @@
 Every feature lies in [-1, 1]; times are shares of the episode's length.
 """
 
+from enum import IntEnum
+
 import numpy as np
 
 from utils.simulator.rail_grid import MOVE_LEFT, MOVE_RIGHT, clip, possible_move, resource_of
@@ -19,33 +21,43 @@ from utils.simulator.rail_state import (
     STATE,
     STOPPED,
     WAITING,
+    StateArrays,
     configuration_of,
     travel_time_of,
 )
 from utils.system.compiled import compiled_helper
 
-_STATE_NAMES = (
-    "on_map",
-    "ready_to_depart",
-    "waiting",
-    "stopped",
-    "malfunctioning",
-    "malfunction_steps",
-    "max_speed",
-    "elapsed",
-    "travel_time",
-    "slack_to_latest_arrival",
-    "slack_to_episode_end",
-    "share_on_map",
-    "share_arrived",
-    "time_to_earliest_departure",
-)
-_MOVE_NAMES = ("possible", "distance_change", "occupied", "opposed")
-_N_STATE_FEATURES = len(_STATE_NAMES)
-_N_MOVE_FEATURES = len(_MOVE_NAMES)
 
-TIMETABLE_FEATURE_NAMES = _STATE_NAMES + tuple(
-    f"{move}_{name}" for move in ("left", "forward", "right") for name in _MOVE_NAMES
+class _Train(IntEnum):
+    """The features of the train itself."""
+
+    (
+        ON_MAP,
+        READY_TO_DEPART,
+        WAITING,
+        STOPPED,
+        MALFUNCTIONING,
+        MALFUNCTION_STEPS,
+        MAX_SPEED,
+        ELAPSED,
+        TRAVEL_TIME,
+        SLACK_TO_LATEST_ARRIVAL,
+        SLACK_TO_EPISODE_END,
+        SHARE_ON_MAP,
+        SHARE_ARRIVED,
+        TIME_TO_EARLIEST_DEPARTURE,
+    ) = range(14)
+
+
+class _Move(IntEnum):
+    """The features of left, of forward and of right."""
+
+    POSSIBLE, DISTANCE_CHANGE, OCCUPIED, OPPOSED = range(4)
+
+
+_N_TRAIN_FEATURES, _N_MOVE_FEATURES = len(_Train), len(_Move)
+TIMETABLE_FEATURE_NAMES = tuple(feature.name.lower() for feature in _Train) + tuple(
+    f"{move}_{feature.name.lower()}" for move in ("left", "forward", "right") for feature in _Move
 )
 N_TIMETABLE_FEATURES = len(TIMETABLE_FEATURE_NAMES)
 
@@ -67,39 +79,33 @@ def shares_of_trains(dynamic: np.ndarray) -> tuple[float, float]:
 
 
 @compiled_helper
-def _fill_move_features(
-    handle: int,
-    grid: np.ndarray,
-    distance_map: np.ndarray,
-    level_free: np.ndarray,
-    constants: np.ndarray,
-    dynamic: np.ndarray,
-    occupant: np.ndarray,
-    features: np.ndarray,
-) -> None:
+def _fill_move_features(handle: int, arrays: StateArrays, features: np.ndarray) -> None:
     """For left, forward, right: possible, change of distance to the target, occupied, occupied by an opposing train.
 
     Off the map the moves are those from the initial configuration; an arrived train has none. A train on the other
     axis of a level-free crossing is in nobody's way and does not count.
     """
-    row, column, direction = configuration_of(handle, constants, dynamic)
+    distance_map, dynamic = arrays.distance_map, arrays.dynamic
+    row, column, direction = configuration_of(handle, arrays.constants, dynamic)
     for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
         move = features[(action - MOVE_LEFT) * _N_MOVE_FEATURES : (action - MOVE_LEFT + 1) * _N_MOVE_FEATURES]
         move[:] = 0.0
-        move[1] = 1.0
+        move[_Move.DISTANCE_CHANGE] = 1.0
         if dynamic[STATE, handle] == DONE:
             continue
-        next_row, next_column, next_direction = possible_move(grid, row, column, direction, action)
+        next_row, next_column, next_direction = possible_move(arrays.grid, row, column, direction, action)
         if next_row < 0:
             continue
-        move[0] = 1.0
+        move[_Move.POSSIBLE] = 1.0
         distance = distance_map[handle, next_row, next_column, next_direction]
         if distance < np.inf:
-            move[1] = clip((distance - distance_map[handle, row, column, direction]) / _DISTANCE_SCALE)
-        other = occupant[resource_of(level_free, next_row, next_column, next_direction)] - 1
+            move[_Move.DISTANCE_CHANGE] = clip(
+                (distance - distance_map[handle, row, column, direction]) / _DISTANCE_SCALE
+            )
+        other = arrays.occupant[resource_of(arrays.level_free, next_row, next_column, next_direction)] - 1
         if other >= 0:
-            move[2] = 1.0
-            move[3] = 1.0 if dynamic[DIRECTION, other] != next_direction else 0.0
+            move[_Move.OCCUPIED] = 1.0
+            move[_Move.OPPOSED] = 1.0 if dynamic[DIRECTION, other] != next_direction else 0.0
 
 
 @compiled_helper
@@ -109,32 +115,28 @@ def fill_timetable_features(
     max_episode_steps: int,
     share_on_map: float,
     share_arrived: float,
-    grid: np.ndarray,
-    distance_map: np.ndarray,
-    level_free: np.ndarray,
-    constants: np.ndarray,
-    dynamic: np.ndarray,
-    occupant: np.ndarray,
+    arrays: StateArrays,
     features: np.ndarray,
 ) -> None:
-    """Fill ``features``, float32, in the order of ``TIMETABLE_FEATURE_NAMES``; ``occupant`` holds the trains."""
+    """Fill ``features``, float32, in the order of ``TIMETABLE_FEATURE_NAMES``; ``arrays.occupant`` holds the trains."""
+    constants, dynamic = arrays.constants, arrays.dynamic
     state = dynamic[STATE, handle]
-    travel_time = travel_time_of(handle, distance_map, constants, dynamic)
-    features[0] = MOVING <= state < DONE
-    features[1] = state == READY_TO_DEPART
-    features[2] = state == WAITING
-    features[3] = state == STOPPED
-    features[4] = dynamic[MALFUNCTION_COUNTER, handle] > 0
-    features[5] = clip(dynamic[MALFUNCTION_COUNTER, handle] / _MALFUNCTION_SCALE)
-    features[6] = constants[MAX_SPEED, handle] / constants[DENOMINATOR, handle]
-    features[7] = elapsed_steps / max_episode_steps
-    features[8] = clip(travel_time / max_episode_steps)
-    features[9] = clip((constants[LATEST_ARRIVAL, handle] - elapsed_steps - travel_time) / max_episode_steps)
-    features[10] = clip((max_episode_steps - elapsed_steps - travel_time) / max_episode_steps)
-    features[11] = share_on_map
-    features[12] = share_arrived
-    steps_to_departure = max(0, constants[EARLIEST_DEPARTURE, handle] - elapsed_steps)
-    features[13] = clip(steps_to_departure / max_episode_steps)
-    _fill_move_features(
-        handle, grid, distance_map, level_free, constants, dynamic, occupant, features[_N_STATE_FEATURES:]
+    travel_time = travel_time_of(handle, arrays.distance_map, constants, dynamic)
+    features[_Train.ON_MAP] = MOVING <= state < DONE
+    features[_Train.READY_TO_DEPART] = state == READY_TO_DEPART
+    features[_Train.WAITING] = state == WAITING
+    features[_Train.STOPPED] = state == STOPPED
+    features[_Train.MALFUNCTIONING] = dynamic[MALFUNCTION_COUNTER, handle] > 0
+    features[_Train.MALFUNCTION_STEPS] = clip(dynamic[MALFUNCTION_COUNTER, handle] / _MALFUNCTION_SCALE)
+    features[_Train.MAX_SPEED] = constants[MAX_SPEED, handle] / constants[DENOMINATOR, handle]
+    features[_Train.ELAPSED] = elapsed_steps / max_episode_steps
+    features[_Train.TRAVEL_TIME] = clip(travel_time / max_episode_steps)
+    features[_Train.SLACK_TO_LATEST_ARRIVAL] = clip(
+        (constants[LATEST_ARRIVAL, handle] - elapsed_steps - travel_time) / max_episode_steps
     )
+    features[_Train.SLACK_TO_EPISODE_END] = clip((max_episode_steps - elapsed_steps - travel_time) / max_episode_steps)
+    features[_Train.SHARE_ON_MAP] = share_on_map
+    features[_Train.SHARE_ARRIVED] = share_arrived
+    steps_to_departure = max(0, constants[EARLIEST_DEPARTURE, handle] - elapsed_steps)
+    features[_Train.TIME_TO_EARLIEST_DEPARTURE] = clip(steps_to_departure / max_episode_steps)
+    _fill_move_features(handle, arrays, features[_N_TRAIN_FEATURES:])

@@ -8,6 +8,8 @@ Nodes are stored in preorder: the root, then the subtrees left, forward, right a
 all their values, missing values of a node are +inf.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,11 +36,12 @@ from utils.simulator.rail_state import (
     TARGET_COLUMN,
     TARGET_ROW,
     RailState,
+    StateArrays,
     configuration_of,
     mark_trains,
     unmark_trains,
 )
-from utils.system.compiled import compiled, compiled_helper
+from utils.system.compiled import Arrays, compiled, compiled_helper
 
 # Values of a node, in the order of flatland's Node. Distances are in cells from the observing train.
 (
@@ -54,13 +57,16 @@ from utils.system.compiled import compiled, compiled_helper
     LONGEST_MALFUNCTION,  # steps
     SLOWEST_SPEED,  # of the trains in the same direction, cells a step
     READY_TRAINS,  # trains that will depart from cells where another train is
-) = range(12)
-N_NODE_VALUES = 12
+    N_NODE_VALUES,
+) = range(13)
 
 BRANCHES = ("left", "forward", "right", "back")
 
 # How a branch ends: at a switch and in a dead end the tree goes on, elsewhere it does not.
 _SWITCH, _DEAD_END, _CLOSED = range(3)
+
+# Columns of ``TreeScratch.stack``: where a branch begins, and which node it fills.
+_NODE, _ROW, _COLUMN, _DIRECTION, _DISTANCE, _DEPTH, _N_STACK_COLUMNS = range(7)
 
 
 @compiled
@@ -69,22 +75,34 @@ def count_nodes(max_depth: int) -> int:
     return ((1 << 2 * (max_depth + 1)) - 1) // 3 if max_depth >= 0 else 0
 
 
-class TreeScratch:
+class TreeScratch(NamedTuple):
     """Memory that the compiled functions use again and again, for one size of grid and one depth.
 
     Attributes:
         waiting: int32 [cells], trains that will depart from a cell; all zero between calls.
         visited: int64 [cells x 4], the number of the last branch that came through a cell in a direction.
         n_branches: int64 [1], the branches explored so far; their numbers make clearing ``visited`` needless.
-        stack: int64 [branches, 6], branches still to explore: node, row, column, direction, distance, depth.
+        stack: int64 [branches, _N_STACK_COLUMNS], the branches still to explore.
     """
 
-    def __init__(self, n_cells: int, max_depth: int) -> None:
-        self.n_cells = n_cells
-        self.waiting = np.zeros(n_cells, dtype=np.int32)
-        self.visited = np.zeros(n_cells * 4, dtype=np.int64)
-        self.n_branches = np.zeros(1, dtype=np.int64)
-        self.stack = np.empty((3 * max_depth + 4, 6), dtype=np.int64)
+    waiting: NDArray[np.int32]
+    visited: NDArray[np.int64]
+    n_branches: NDArray[np.int64]
+    stack: NDArray[np.int64]
+
+    @classmethod
+    def for_state(cls, state: RailState, max_depth: int) -> "TreeScratch":
+        """New memory, of the size that the level needs."""
+        return cls(
+            waiting=np.zeros(state.grid.size, dtype=np.int32),
+            visited=np.zeros(4 * state.grid.size, dtype=np.int64),
+            n_branches=np.zeros(1, dtype=np.int64),
+            stack=np.empty((3 * max_depth + 4, _N_STACK_COLUMNS), dtype=np.int64),
+        )
+
+    def fits(self, state: RailState) -> bool:
+        """Whether the memory is of the size that the level needs."""
+        return len(self.waiting) == state.grid.size
 
 
 @compiled_helper
@@ -116,12 +134,7 @@ def _walk_branch(
     column: int,
     direction: int,
     distance: int,
-    grid: np.ndarray,
-    distance_map: np.ndarray,
-    has_target: np.ndarray,
-    constants: np.ndarray,
-    dynamic: np.ndarray,
-    occupant: np.ndarray,
+    arrays: StateArrays,
     waiting: np.ndarray,
     visited: np.ndarray,
     branch_number: int,
@@ -133,6 +146,7 @@ def _walk_branch(
     targets before it asks whether it has been in the cell before: a cell met twice counts twice, then ends the
     branch. The own target ends a branch before a switch does.
     """
+    grid, constants, occupant = arrays.grid, arrays.constants, arrays.occupant
     height, width = grid.shape
     node[:] = np.inf
     node[SAME_DIRECTION : READY_TRAINS + 1] = 0.0
@@ -143,12 +157,12 @@ def _walk_branch(
         # On a level-free crossing flatland sees one of the two trains, the one with the higher handle.
         other = max(occupant[2 * position], occupant[2 * position + 1]) - 1
         if other >= 0:
-            _look_at_train(other, direction, distance, constants, dynamic, node)
+            _look_at_train(other, direction, distance, constants, arrays.dynamic, node)
             node[READY_TRAINS] += waiting[position]
         at_own_target = row == constants[TARGET_ROW, handle] and column == constants[TARGET_COLUMN, handle]
         if at_own_target:
             node[OWN_TARGET] = min(node[OWN_TARGET], distance)
-        elif has_target[row, column]:
+        elif arrays.has_target[row, column]:
             node[OTHER_TARGET] = min(node[OTHER_TARGET], distance)
         if visited[position * 4 + direction] == branch_number:
             break
@@ -175,7 +189,7 @@ def _walk_branch(
         column += COLUMN_STEP[direction]
         distance += 1
     if is_inside(height, width, row, column):
-        node[TO_TARGET] = distance_map[handle, row, column, direction]
+        node[TO_TARGET] = arrays.distance_map[handle, row, column, direction]
     return end, row, column, direction, distance
 
 
@@ -200,12 +214,12 @@ def _push_children(
         if end == _DEAD_END:  # the way back is in the forward slot
             direction = (direction + 2) % 4
         if has_exit(exits, direction):
-            stack[n_pending, 0] = parent + 1 + branch * subtree
-            stack[n_pending, 1] = row + ROW_STEP[direction]
-            stack[n_pending, 2] = column + COLUMN_STEP[direction]
-            stack[n_pending, 3] = direction
-            stack[n_pending, 4] = distance + 1
-            stack[n_pending, 5] = depth + 1
+            stack[n_pending, _NODE] = parent + 1 + branch * subtree
+            stack[n_pending, _ROW] = row + ROW_STEP[direction]
+            stack[n_pending, _COLUMN] = column + COLUMN_STEP[direction]
+            stack[n_pending, _DIRECTION] = direction
+            stack[n_pending, _DISTANCE] = distance + 1
+            stack[n_pending, _DEPTH] = depth + 1
             n_pending += 1
     return n_pending
 
@@ -214,16 +228,8 @@ def _push_children(
 def explore_tree(
     handle: int,
     max_depth: int,
-    grid: np.ndarray,
-    distance_map: np.ndarray,
-    has_target: np.ndarray,
-    constants: np.ndarray,
-    dynamic: np.ndarray,
-    occupant: np.ndarray,
-    waiting: np.ndarray,
-    visited: np.ndarray,
-    n_branches: np.ndarray,
-    stack: np.ndarray,
+    arrays: StateArrays,
+    scratch: TreeScratch,
     nodes: np.ndarray,
 ) -> None:
     """Fill ``nodes``, float64 [count_nodes(max_depth), N_NODE_VALUES], with the tree of one train.
@@ -231,11 +237,12 @@ def explore_tree(
     ``occupant`` and ``waiting`` hold the trains (``mark_trains``, ``mark_waiting_trains``); for the other scratch
     memory see ``TreeScratch``.
     """
+    grid, constants, dynamic, stack = arrays.grid, arrays.constants, arrays.dynamic, scratch.stack
     nodes[:] = -np.inf
     row, column, direction = configuration_of(handle, constants, dynamic)
     root = nodes[0]
     root[:] = 0.0
-    root[TO_TARGET] = distance_map[handle, row, column, direction]
+    root[TO_TARGET] = arrays.distance_map[handle, row, column, direction]
     root[LONGEST_MALFUNCTION] = dynamic[MALFUNCTION_COUNTER, handle]
     root[SLOWEST_SPEED] = dynamic[SPEED, handle] / constants[DENOMINATOR, handle]
     exits = exits_of(int(grid[row, column]), direction)
@@ -246,23 +253,18 @@ def explore_tree(
         n_pending = _push_children(stack, 0, exits, 0, row, column, orientation, 0, 0, max_depth, _SWITCH)
     while n_pending > 0:
         n_pending -= 1
-        index, depth = stack[n_pending, 0], stack[n_pending, 5]
-        n_branches[0] += 1
+        index, depth = stack[n_pending, _NODE], stack[n_pending, _DEPTH]
+        scratch.n_branches[0] += 1
         end, end_row, end_column, end_direction, distance = _walk_branch(
             handle,
-            stack[n_pending, 1],
-            stack[n_pending, 2],
-            stack[n_pending, 3],
-            stack[n_pending, 4],
-            grid,
-            distance_map,
-            has_target,
-            constants,
-            dynamic,
-            occupant,
-            waiting,
-            visited,
-            n_branches[0],
+            stack[n_pending, _ROW],
+            stack[n_pending, _COLUMN],
+            stack[n_pending, _DIRECTION],
+            stack[n_pending, _DISTANCE],
+            arrays,
+            scratch.waiting,
+            scratch.visited,
+            scratch.n_branches[0],
             nodes[index],
         )
         if end != _CLOSED and depth < max_depth:
@@ -273,64 +275,35 @@ def explore_tree(
 
 
 @compiled
-def _explore_trees(
-    max_depth: int,
-    grid: np.ndarray,
-    distance_map: np.ndarray,
-    level_free: np.ndarray,
-    has_target: np.ndarray,
-    constants: np.ndarray,
-    dynamic: np.ndarray,
-    occupant: np.ndarray,
-    waiting: np.ndarray,
-    visited: np.ndarray,
-    n_branches: np.ndarray,
-    stack: np.ndarray,
-    nodes: np.ndarray,
-) -> None:
-    mark_trains(occupant, level_free, dynamic)
-    mark_waiting_trains(waiting, grid.shape[1], constants, dynamic, 1)
+def _explore_trees(max_depth: int, state_arrays: Arrays, scratch_arrays: Arrays, nodes: np.ndarray) -> None:
+    arrays, scratch = StateArrays(*state_arrays), TreeScratch(*scratch_arrays)
+    width, constants, dynamic = arrays.grid.shape[1], arrays.constants, arrays.dynamic
+    mark_trains(arrays.occupant, arrays.level_free, dynamic)
+    mark_waiting_trains(scratch.waiting, width, constants, dynamic, 1)
     for handle in range(dynamic.shape[1]):
         explore_tree(
             handle,
             max_depth,
-            grid,
-            distance_map,
-            has_target,
-            constants,
-            dynamic,
-            occupant,
-            waiting,
-            visited,
-            n_branches,
-            stack,
+            arrays,
+            scratch,
             nodes[handle],
         )
-    mark_waiting_trains(waiting, grid.shape[1], constants, dynamic, -1)
-    unmark_trains(occupant, level_free, dynamic)
+    mark_waiting_trains(scratch.waiting, width, constants, dynamic, -1)
+    unmark_trains(arrays.occupant, arrays.level_free, dynamic)
 
 
 def tree_observation(state: RailState, max_depth: int) -> NDArray[np.float64]:
     """The trees of all trains, float64 [trains, count_nodes(max_depth), N_NODE_VALUES], not normalised.
 
-    For looking at trees and comparing them with flatland's. Training uses ``observation_utils.Observer``, which
+    For looking at trees and comparing them with flatland's. Training uses ``observer.Observer``, which
     normalises as it goes and keeps its scratch memory.
     """
-    scratch = TreeScratch(state.grid.size, max_depth)
+    scratch = TreeScratch.for_state(state, max_depth)
     nodes = np.empty((state.n_trains, count_nodes(max_depth), N_NODE_VALUES), dtype=np.float64)
     _explore_trees(
         max_depth,
-        state.grid,
-        state.distance_map,
-        state.level_free,
-        state.has_target,
-        state.constants,
-        state.dynamic,
-        state.occupant,
-        scratch.waiting,
-        scratch.visited,
-        scratch.n_branches,
-        scratch.stack,
+        state.arrays,
+        tuple(scratch),
         nodes,
     )
     return nodes

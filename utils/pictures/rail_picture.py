@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-# Values of flatland's TrainState.
-_OFF_MAP_STATES = (0, 1, 2)
-_MALFUNCTION_STATES = (2, 5)
-_STANDING = 4
-_ARRIVED = 6
+from utils.simulator.rail_state import DONE, MALFUNCTION, MALFUNCTION_OFF_MAP, READY_TO_DEPART, STOPPED, WAITING
+
+_OFF_MAP_STATES = (WAITING, READY_TO_DEPART, MALFUNCTION_OFF_MAP)
+_MALFUNCTION_STATES = (MALFUNCTION_OFF_MAP, MALFUNCTION)
 
 _BACKGROUND = (250, 249, 246)
 _GRID_LINE = (238, 236, 230)
@@ -104,7 +103,7 @@ class LevelPicture:
         picture = self._empty.copy()
         self._draw_header(ImageDraw.Draw(picture), snapshot, final)
         for cell, handles in self._trains_to.items():
-            waited_for = tuple(self._colours[h] for h in handles if snapshot.trains[h].state != _ARRIVED)
+            waited_for = tuple(self._colours[h] for h in handles if snapshot.trains[h].state != DONE)
             self._paste(picture, _station_sprite(self._cell, waited_for), cell)
         for (cell, direction), train, colour in zip(self._initial, snapshot.trains, self._colours, strict=True):
             if train.cell is None and train.state in _OFF_MAP_STATES:
@@ -148,7 +147,7 @@ def count_trains(trains: Sequence[TrainSnapshot], final: bool = False) -> list[t
     off_map = "never departed" if final else "waiting"
     groups = {off_map: 0, "running": 0, "waiting": 0, "malfunction": 0, "deadlocked": 0, "arrived": 0}
     for train in trains:
-        if train.state == _ARRIVED:
+        if train.state == DONE:
             groups["arrived"] += 1
         elif train.deadlocked:
             groups["deadlocked"] += 1
@@ -158,7 +157,7 @@ def count_trains(trains: Sequence[TrainSnapshot], final: bool = False) -> list[t
             groups["malfunction"] += 1
         elif train.state in _OFF_MAP_STATES:
             groups[off_map] += 1
-        elif final and train.state == _STANDING:
+        elif final and train.state == STOPPED:
             groups["waiting"] += 1
         else:
             groups["running"] += 1
@@ -177,7 +176,7 @@ def count_trains(trains: Sequence[TrainSnapshot], final: bool = False) -> list[t
 def _mark(train: TrainSnapshot, final: bool) -> str:
     if train.deadlocked:
         return "deadlock"
-    if final and train.state == _STANDING:
+    if final and train.state == STOPPED:
         return "standing"
     return "malfunction" if train.state in _MALFUNCTION_STATES else ""
 

@@ -158,7 +158,6 @@ class RecordedSimulator(FlatlandSimulator):
         recorder.capture(env, deadlocked(self.state))
 
     def step(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.float64], bool]:
-        """See :class:`~utils.simulator.simulator.Simulator`."""
         rewards, over = super().step(actions)
         self._recorder.capture(self.env, deadlocked(self.state))
         return rewards, over

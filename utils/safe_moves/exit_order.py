@@ -15,9 +15,12 @@ import numpy as np
 
 from utils.safe_moves.exit_tables import (
     ARRIVALS,
+    ARRIVES,
     AT,
     BY_RANK,
+    CHANGES_ORDER,
     FAILED,
+    KEEPS_ORDER,
     LAST_MOVE,
     MET_BACK,
     MOVED,
@@ -37,24 +40,14 @@ from utils.safe_moves.exit_tables import (
     WAITS_FOR,
     ExitTables,
     key_of,
-)
-from utils.safe_moves.known_ways import (
-    drop_way,
-    follows_way,
-    go_to_place,
-    is_known_way_free,
-    keep_way,
-    place_in_way,
     put_train,
     take_train,
 )
+from utils.safe_moves.known_ways import drop_way, follows_way, go_to_place, is_known_way_free, keep_way, place_in_way
 from utils.safe_moves.train_sets import has_bit, next_bit_without, put_bit
 from utils.safe_moves.way_search import find_way
 from utils.simulator.rail_state import COLUMN, DIRECTION, DONE, ROW, STATE, as_int64
-from utils.system.compiled import compiled, compiled_helper
-
-# What comes of a move; see ``move_judgement.judge_move``.
-UNSAFE, ARRIVES, KEEPS_ORDER, CHANGES_ORDER = range(4)
+from utils.system.compiled import Arrays, compiled, compiled_helper
 
 
 @compiled_helper
@@ -215,8 +208,13 @@ def _follow_train(handle: int, key: int, exits: ExitTables) -> None:
 
 
 @compiled
-def follow_trains(dynamic: np.ndarray, exits: ExitTables) -> None:
-    """Bring the order up to date with the positions in ``RailState.dynamic``, whatever has changed since."""
+def follow_trains(dynamic: np.ndarray, exit_tables: Arrays) -> None:
+    """Bring the order up to date with the positions in ``RailState.dynamic``, whatever has changed since.
+
+    Args:
+        exit_tables: the fields of ``ExitTables``.
+    """
+    exits = ExitTables(*exit_tables)
     trains, changed = exits.trains, exits.trains[STANDING]
     exits.counts[N_ARRIVALS] = 0
     n_changed = n_were_stuck = 0

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from utils.safe_moves.train_sets import words_for
 from utils.simulator.rail_grid import MOVE_LEFT, MOVE_RIGHT, possible_move
-from utils.simulator.rail_state import RailState
+from utils.simulator.rail_state import RailState, as_int64
 from utils.system.compiled import compiled, compiled_helper
 
 NO_WAY = -1
@@ -28,22 +28,23 @@ OFF_MAP = -1
     STUCK,  # 1 if it is on the map and cannot leave
     MOVED,  # 1 if it is of the party and has moved; all 0 between calls
     FAILED,  # 1 if it is of the party and there was no way past those that stand
-    WAITING,  # 1 if it is of the party and has not left yet; all 0 between calls
+    HAS_NOT_LEFT,  # 1 if it is of the party and has not left yet; all 0 between calls
     LAST_MOVE,  # the number of its last move
-    ASKED,  # and the next three, by direction: the key of a move that was unsafe when it was asked for last, or NO_WAY
-    ASKED_AT,  # and the next three: N_MOVES when a move was asked for last
-    ANSWER,  # and the next three: 4 x its key + what comes of it, true as long as N_MOVES is the same
     # These are lists of trains.
     BY_RANK,  # N_LEAVING of them, in the order in which they leave
     PARTY,  # N_PARTY of them; see exit_order
     STANDING,  # N_STANDING of them: those of the party that a search has to do with, also those that have moved
     ARRIVALS,  # N_ARRIVALS of them: those that reach their targets in the step that is being put together
-) = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15, 19, 23, 24, 25, 26)
-_N_TRAIN_ROWS = 27
+    _N_SINGLE_ROWS,
+) = range(16)
+# And four rows each, one for each direction, of which these are the first.
+ASKED = _N_SINGLE_ROWS  # the key of a move that was unsafe when it was asked for last, or NO_WAY
+ASKED_AT = ASKED + 4  # N_MOVES when a move was asked for last
+OUTCOME = ASKED_AT + 4  # 4 x its key + what comes of it, true as long as N_MOVES is the same
+_N_TRAIN_ROWS = OUTCOME + 4
 
 # Places in ``counts``.
-N_LEAVING, N_STUCK, N_PARTY, N_STANDING, N_MOVES, N_SEARCHES, N_ARRIVALS = range(7)
-_N_COUNTS = 7
+N_LEAVING, N_STUCK, N_PARTY, N_STANDING, N_MOVES, N_SEARCHES, N_ARRIVALS, _N_COUNTS = range(8)
 
 # Columns of ``places``, of which there is a row for each configuration: the search goes from row to row.
 (
@@ -55,9 +56,12 @@ _N_COUNTS = 7
     VISITED_BACK,  # the last search that came by on its way back from the target
     PENDING,  # a list of configurations to look at, as places in ``forks``
     PENDING_BACK,  # a list of configurations to look at on the way back from the target, as keys
-) = range(8)
-_N_PLACE_COLUMNS = 8
+    _N_PLACE_COLUMNS,
+) = range(9)
 SEVERAL = -2
+
+# What comes of a move; see ``move_judgement.judge_move``.
+UNSAFE, ARRIVES, KEEPS_ORDER, CHANGES_ORDER = range(4)
 
 # A cut in ``found``: the key of the configuration that is cut off, the number of places, and the places.
 CUT_FROM, N_CUT_PLACES, CUT_PLACES = range(3)
@@ -70,8 +74,7 @@ N_WAYS = 4  # remembered for each train
 _LONGEST_WAY = 2048
 
 # In ``sets``, after the four directions.
-WAITS_FOR, MET_BACK = 4, 5
-_N_SETS = 6
+WAITS_FOR, MET_BACK, _N_SETS = range(4, 7)
 
 
 @compiled_helper
@@ -196,7 +199,7 @@ class ExitTables(NamedTuple):
         arrives = state.distance_map[np.arange(n_trains), state.target_row, state.target_column] == 0
         trains[ARRIVES_IN] = arrives @ (1 << np.arange(4))
         trains[AT] = OFF_MAP
-        trains[ASKED : ASKED + 4] = trains[ANSWER : ANSWER + 4] = NO_WAY
+        trains[ASKED : ASKED + 4] = trains[OUTCOME : OUTCOME + 4] = NO_WAY
         way_size = WAY_KEYS + min(4 * n_cells, _LONGEST_WAY)
         found = np.empty((n_trains, N_CUTS * CUT_SIZE + N_WAYS * way_size), dtype=np.int32)
         found[:, CUT_FROM : N_CUTS * CUT_SIZE : CUT_SIZE] = NO_WAY
@@ -216,3 +219,32 @@ class ExitTables(NamedTuple):
             found=found,
             sets=np.zeros((n_trains, _N_SETS, n_words), dtype=np.int64),
         )
+
+
+@compiled_helper
+def put_train(handle: int, key: int, exits: ExitTables) -> None:
+    """Let a train stand at a free place, or nowhere; where it was before must have been freed."""
+    exits.trains[AT, handle] = key
+    if key != OFF_MAP:
+        exits.occupant[exits.places[key, RESOURCE]] = handle + 1
+
+
+@compiled_helper
+def take_train(handle: int, exits: ExitTables) -> None:
+    """Free the place where a train stands, if it is on the map."""
+    key = exits.trains[AT, handle]
+    if key != OFF_MAP:
+        exits.occupant[exits.places[key, RESOURCE]] = 0
+
+
+@compiled_helper
+def holder_of(key: int, occupant: np.ndarray, places: np.ndarray) -> int:
+    """The train at the place of a configuration, or -1."""
+    return as_int64(occupant[places[key, RESOURCE]]) - 1
+
+
+@compiled_helper
+def in_the_way(handle: int, key: int, occupant: np.ndarray, places: np.ndarray, trains: np.ndarray) -> int:
+    """Another train that stands at the place of a configuration, or -1."""
+    holder = holder_of(key, occupant, places)
+    return holder if holder >= 0 and holder != handle and trains[STANDS, holder] == 1 else -1

@@ -5,39 +5,10 @@ A way is a list of configurations, from where a train stands to its target, writ
 
 import numpy as np
 
-from utils.safe_moves.exit_tables import AT, END, NO_WAY, OFF_MAP, ORIGIN, PLACE, RESOURCE, STANDS, ExitTables
+from utils.safe_moves.exit_tables import END, NO_WAY, ORIGIN, PLACE, ExitTables, in_the_way
 from utils.safe_moves.train_sets import clear_bit, put_bit
 from utils.simulator.rail_state import as_int64
 from utils.system.compiled import compiled_helper
-
-
-@compiled_helper
-def put_train(handle: int, key: int, exits: ExitTables) -> None:
-    """Let a train stand at a free place, or nowhere; where it was before must have been freed."""
-    exits.trains[AT, handle] = key
-    if key != OFF_MAP:
-        exits.occupant[exits.places[key, RESOURCE]] = handle + 1
-
-
-@compiled_helper
-def take_train(handle: int, exits: ExitTables) -> None:
-    """Free the place where a train stands, if it is on the map."""
-    key = exits.trains[AT, handle]
-    if key != OFF_MAP:
-        exits.occupant[exits.places[key, RESOURCE]] = 0
-
-
-@compiled_helper
-def holder_of(key: int, occupant: np.ndarray, places: np.ndarray) -> int:
-    """The train at the place of a configuration, or -1."""
-    return as_int64(occupant[places[key, RESOURCE]]) - 1
-
-
-@compiled_helper
-def in_the_way(handle: int, key: int, occupant: np.ndarray, places: np.ndarray, trains: np.ndarray) -> int:
-    """Another train that stands at the place of a configuration, or -1."""
-    holder = holder_of(key, occupant, places)
-    return holder if holder >= 0 and holder != handle and trains[STANDS, holder] == 1 else -1
 
 
 @compiled_helper

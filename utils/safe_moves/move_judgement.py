@@ -7,15 +7,18 @@ before it.
 
 import numpy as np
 
-from utils.safe_moves.exit_order import ARRIVES, CHANGES_ORDER, KEEPS_ORDER, UNSAFE, gather, has_left, join
+from utils.safe_moves.exit_order import gather, has_left, join
 from utils.safe_moves.exit_tables import (
-    ANSWER,
+    ARRIVES,
     ASKED,
     ASKED_AT,
     AT,
     BY_RANK,
+    CHANGES_ORDER,
     END,
     FAILED,
+    HAS_NOT_LEFT,
+    KEEPS_ORDER,
     LAST_MOVE,
     N_LEAVING,
     N_MOVES,
@@ -24,18 +27,22 @@ from utils.safe_moves.exit_tables import (
     N_STUCK,
     NO_WAY,
     ORIGIN,
+    OUTCOME,
     PARTY,
     PLACE,
     STANDING,
     STANDS,
     STUCK,
     TARGET,
-    WAITING,
+    UNSAFE,
     WAITS_FOR,
     ExitTables,
+    holder_of,
     key_of,
+    put_train,
+    take_train,
 )
-from utils.safe_moves.known_ways import follows_way, holder_of, is_known_way_free, put_train, take_train
+from utils.safe_moves.known_ways import follows_way, is_known_way_free
 from utils.safe_moves.train_sets import add_set, has_bit, next_bit, put_bit
 from utils.safe_moves.way_search import find_way
 from utils.simulator.rail_state import as_int64
@@ -49,13 +56,13 @@ def _first_in_the_way(handle: int, last: int, exits: ExitTables) -> int:
     if last == NO_WAY:
         for key in exits.keys[handle, trains[PLACE, handle] + 1 : trains[END, handle]]:
             other = holder_of(as_int64(key), occupant, places)
-            if other >= 0 and other != handle and trains[WAITING, other] == 1:
+            if other >= 0 and other != handle and trains[HAS_NOT_LEFT, other] == 1:
                 return other
         return -1
     first = -1
     while places[last, ORIGIN] != NO_WAY:
         other = holder_of(last, occupant, places)
-        if other >= 0 and other != handle and trains[WAITING, other] == 1:
+        if other >= 0 and other != handle and trains[HAS_NOT_LEFT, other] == 1:
             first = other
         last = as_int64(places[last, ORIGIN])
     return first
@@ -82,7 +89,7 @@ def _try_to_leave(handle: int, exits: ExitTables) -> int:
             return -1
     other = _first_in_the_way(handle, last, exits)
     if other < 0:
-        exits.trains[WAITING, handle] = 0
+        exits.trains[HAS_NOT_LEFT, handle] = 0
         has_left(handle, exits)
     return other
 
@@ -124,13 +131,13 @@ def _can_leave(goal: int, mover: int, exits: ExitTables) -> bool:
     counts[N_STANDING] = 0
     for handle in trains[PARTY, : counts[N_PARTY]]:
         trains[FAILED, handle] = trains[STANDS, handle] = 0
-        if trains[WAITING, handle] == 1 and has_bit(locked, handle):
+        if trains[HAS_NOT_LEFT, handle] == 1 and has_bit(locked, handle):
             _stand_up(handle, exits)
     handle = goal
     while handle >= 0:
         _stand_up(handle, exits)
         handle = _try_to_leave(handle, exits)
-        if trains[WAITING, goal] == 0:
+        if trains[HAS_NOT_LEFT, goal] == 0:
             return True
         if handle < 0:
             handle = _last_with_a_chance(trains, counts[N_STANDING])
@@ -145,13 +152,13 @@ def _is_party_safe(was_stuck: bool, exits: ExitTables) -> bool:
     if n_party == 1 and (was_stuck or exits.counts[N_STUCK] == 0):
         return True
     for handle in trains[PARTY, :n_party]:
-        trains[WAITING, handle] = 1
+        trains[HAS_NOT_LEFT, handle] = 1
     mover, is_safe = trains[PARTY, 0], True
     # if it was not stuck and can leave the others follow as before
     for handle in trains[PARTY, 1 if was_stuck else 0 : n_party if was_stuck else 1]:
-        is_safe = is_safe and (trains[WAITING, handle] == 0 or _can_leave(handle, mover, exits))
+        is_safe = is_safe and (trains[HAS_NOT_LEFT, handle] == 0 or _can_leave(handle, mover, exits))
     for handle in trains[PARTY, :n_party]:
-        trains[WAITING, handle] = 0
+        trains[HAS_NOT_LEFT, handle] = 0
     return is_safe
 
 
@@ -232,11 +239,11 @@ def judge_move(handle: int, row: int, column: int, direction: int, exits: ExitTa
         return CHANGES_ORDER
     if _is_still_unsafe(handle, key, exits):
         return UNSAFE
-    answer = trains[ANSWER + direction, handle]
+    answer = trains[OUTCOME + direction, handle]
     if trains[ASKED_AT + direction, handle] == counts[N_MOVES] and answer // 4 == key:
         return answer % 4
     outcome = _try_out(handle, key, exits)
-    trains[ANSWER + direction, handle] = 4 * key + outcome
+    trains[OUTCOME + direction, handle] = 4 * key + outcome
     trains[ASKED + direction, handle] = NO_WAY if outcome != UNSAFE or counts[N_STUCK] > 0 else key
     trains[ASKED_AT + direction, handle] = counts[N_MOVES]
     return outcome

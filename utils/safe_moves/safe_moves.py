@@ -15,10 +15,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.safe_moves.exit_order import UNSAFE as UNSAFE_OUTCOME
 from utils.safe_moves.exit_order import follow_trains, is_arrived_at, make_move
-from utils.safe_moves.exit_tables import ExitTables, key_of
-from utils.safe_moves.known_ways import holder_of
+from utils.safe_moves.exit_tables import UNSAFE, ExitTables, holder_of, key_of
 from utils.safe_moves.move_judgement import judge_move
 from utils.safe_moves.train_sets import lowest_first
 from utils.simulator.rail_grid import DO_NOTHING, MOVE_LEFT, MOVE_RIGHT, STOP_MOVING, possible_move
@@ -39,10 +37,10 @@ from utils.simulator.rail_state import (
     configuration_of,
     travel_time_of,
 )
-from utils.system.compiled import compiled, compiled_helper
+from utils.system.compiled import Arrays, compiled, compiled_helper
 
 # What ``safe`` holds for a move.
-NO_CHOICE, SAFE, UNSAFE = 0, 1, -1
+NO_MOVE, SAFE_MOVE, UNSAFE_MOVE = 0, 1, -1
 
 
 @compiled_helper
@@ -89,12 +87,13 @@ def _restrict(
     grid: np.ndarray,
     constants: np.ndarray,
     dynamic: np.ndarray,
-    exits: ExitTables,
+    exit_tables: Arrays,
     mask: np.ndarray,
     safe: np.ndarray,
 ) -> None:
+    exits = ExitTables(*exit_tables)
     for handle in range(mask.shape[0]):
-        safe[handle] = NO_CHOICE
+        safe[handle] = NO_MOVE
         if not can_move_on(handle, constants, dynamic):
             continue
         for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
@@ -103,10 +102,10 @@ def _restrict(
                 continue
             other = holder_of(key_of(exits.cells, row, column, direction), exits.occupant, exits.places)
             if other < 0:
-                is_safe = judge_move(handle, row, column, direction, exits) != UNSAFE_OUTCOME
+                is_safe = judge_move(handle, row, column, direction, exits) != UNSAFE
             else:
                 is_safe = can_follow(handle, other, row, column, grid, dynamic)
-            safe[handle, action - MOVE_LEFT] = SAFE if is_safe else UNSAFE
+            safe[handle, action - MOVE_LEFT] = SAFE_MOVE if is_safe else UNSAFE_MOVE
             if enabled:
                 mask[handle, action] = is_safe
         if enabled and not mask[handle].any():
@@ -134,8 +133,9 @@ def _fill_urgency(
 
 @compiled
 def _settle(
-    grid: np.ndarray, constants: np.ndarray, dynamic: np.ndarray, exits: ExitTables, actions: np.ndarray
+    grid: np.ndarray, constants: np.ndarray, dynamic: np.ndarray, exit_tables: Arrays, actions: np.ndarray
 ) -> None:
+    exits = ExitTables(*exit_tables)
     urgency = np.empty(actions.shape[0])
     _fill_urgency(exits.distance_map, constants, dynamic, actions, urgency)
     order = lowest_first(urgency)
@@ -152,7 +152,7 @@ def _settle(
             progress = True
             urgency[handle] = np.inf
             outcome = judge_move(handle, row, column, direction, exits)
-            if outcome == UNSAFE_OUTCOME:
+            if outcome == UNSAFE:
                 actions[handle] = waiting_action(handle, dynamic)
             else:
                 make_move(handle, key, outcome, exits)
@@ -170,19 +170,19 @@ class SafeMoves:
 
     def __init__(self, enabled: bool = True) -> None:
         self.enabled = enabled
-        self._exits: WeakKeyDictionary[RailState, ExitTables] = WeakKeyDictionary()
+        self._exits: WeakKeyDictionary[RailState, Arrays] = WeakKeyDictionary()
 
-    def _known(self, state: RailState) -> ExitTables:
+    def _known(self, state: RailState) -> Arrays:
         exits = self._exits.get(state)
         if exits is None:
-            exits = self._exits[state] = ExitTables.for_state(state)
+            exits = self._exits[state] = tuple(ExitTables.for_state(state))
         return exits
 
     def restrict(self, state: RailState, mask: NDArray[np.bool_]) -> NDArray[np.int8]:
         """Takes the unsafe moves out of ``mask``, bool [trains, 5]; something to do is left for every train.
 
         Returns:
-            int8 [trains, 3]: for left, forward and right ``SAFE``, ``UNSAFE``, or ``NO_CHOICE`` where a train
+            int8 [trains, 3]: for left, forward and right ``SAFE_MOVE``, ``UNSAFE_MOVE``, or ``NO_MOVE`` where a train
             cannot go now.
         """
         safe = np.empty((state.n_trains, 3), dtype=np.int8)

@@ -34,8 +34,9 @@ from utils.safe_moves.exit_tables import (
     WAITS_FOR,
     WAY_KEYS,
     ExitTables,
+    in_the_way,
 )
-from utils.safe_moves.known_ways import in_the_way, way_length
+from utils.safe_moves.known_ways import way_length
 from utils.safe_moves.train_sets import copy_set, next_bit, put_bit
 from utils.simulator.rail_state import as_int64
 from utils.system.compiled import compiled_helper

@@ -35,6 +35,7 @@ from utils.simulator.rail_state import (
 from utils.system.compiled import compiled, compiled_helper
 
 DECISION_POINTS = ("every_cell", "switches")
+DEFAULT_DECISION_POINTS = "every_cell"
 
 NOTHING_TO_DECIDE = np.arange(N_ACTIONS) == DO_NOTHING
 """The mask, bool [5], of a train that has no choice."""
@@ -117,7 +118,9 @@ def fill_masks(
         fill_mask_of_train(handle, all_actions, stop_everywhere, grid, constants, dynamic, mask[handle])
 
 
-def action_mask(state: RailState, enabled: bool = True, decision_points: str = "every_cell") -> NDArray[np.bool_]:
+def action_mask(
+    state: RailState, enabled: bool = True, decision_points: str = DEFAULT_DECISION_POINTS
+) -> NDArray[np.bool_]:
     """The allowed actions, bool [trains, 5], in the order of flatland's ``RailEnvActions``; at least one a train.
 
     - Off the map a train can only do nothing, until it is ready to depart: then it may depart or wait.

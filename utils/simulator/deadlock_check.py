@@ -15,8 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.simulator.rail_grid import MOVE_LEFT, MOVE_RIGHT, possible_move, resource_of
-from utils.simulator.rail_state import DONE, ROW, STATE, RailState, configuration_of, mark_trains, unmark_trains
-from utils.system.compiled import allocating_helper, compiled, compiled_helper
+from utils.simulator.rail_state import (
+    DONE,
+    ROW,
+    STATE,
+    RailState,
+    StateArrays,
+    configuration_of,
+    mark_trains,
+    unmark_trains,
+)
+from utils.system.compiled import Arrays, allocating_helper, compiled, compiled_helper
 
 # What ``ahead`` holds where there is no other train.
 _NO_WAY = -1
@@ -24,25 +33,19 @@ _EMPTY = -2
 
 
 @compiled_helper
-def _look_ahead(
-    grid: np.ndarray,
-    level_free: np.ndarray,
-    constants: np.ndarray,
-    dynamic: np.ndarray,
-    occupant: np.ndarray,
-    ahead: np.ndarray,
-) -> None:
+def _look_ahead(arrays: StateArrays, ahead: np.ndarray) -> None:
     """Fill ``ahead``, int64 [trains, 3]: who holds the resource to the left, in front and to the right."""
+    dynamic = arrays.dynamic
     ahead[:] = _NO_WAY
     for handle in range(ahead.shape[0]):
         # An arrived train that stays on the map never leaves it.
         if dynamic[ROW, handle] < 0 or dynamic[STATE, handle] == DONE:
             continue
-        row, column, direction = configuration_of(handle, constants, dynamic)
+        row, column, direction = configuration_of(handle, arrays.constants, dynamic)
         for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
-            next_row, next_column, next_direction = possible_move(grid, row, column, direction, action)
+            next_row, next_column, next_direction = possible_move(arrays.grid, row, column, direction, action)
             if next_row >= 0:
-                holder = occupant[resource_of(level_free, next_row, next_column, next_direction)]
+                holder = arrays.occupant[resource_of(arrays.level_free, next_row, next_column, next_direction)]
                 ahead[handle, action - MOVE_LEFT] = holder - 1 if holder > 0 else _EMPTY
 
 
@@ -111,19 +114,14 @@ def _free_rings(ahead: np.ndarray, free: np.ndarray) -> None:
 
 
 @compiled
-def _find_deadlocks(
-    grid: np.ndarray,
-    level_free: np.ndarray,
-    constants: np.ndarray,
-    dynamic: np.ndarray,
-    occupant: np.ndarray,
-    deadlocked: np.ndarray,
-) -> None:
+def _find_deadlocks(state_arrays: Arrays, deadlocked: np.ndarray) -> None:
+    arrays = StateArrays(*state_arrays)
+    dynamic = arrays.dynamic
     n_trains = deadlocked.shape[0]
     ahead = np.empty((n_trains, 3), dtype=np.int64)
-    mark_trains(occupant, level_free, dynamic)
-    _look_ahead(grid, level_free, constants, dynamic, occupant, ahead)
-    unmark_trains(occupant, level_free, dynamic)
+    mark_trains(arrays.occupant, arrays.level_free, dynamic)
+    _look_ahead(arrays, ahead)
+    unmark_trains(arrays.occupant, arrays.level_free, dynamic)
     # Trains off the map hold nothing and wait for nobody.
     free = dynamic[ROW] < 0
     if _spread_freedom(ahead, free):
@@ -140,5 +138,5 @@ def deadlocked(state: RailState) -> NDArray[np.bool_]:
     that may still enter the map.
     """
     result = np.empty(state.n_trains, dtype=np.bool_)
-    _find_deadlocks(state.grid, state.level_free, state.constants, state.dynamic, state.occupant, result)
+    _find_deadlocks(state.arrays, result)
     return result

@@ -10,8 +10,7 @@ import numpy as np
 from utils.system.compiled import compiled_helper
 
 # The actions of flatland's RailEnvActions.
-DO_NOTHING, MOVE_LEFT, MOVE_FORWARD, MOVE_RIGHT, STOP_MOVING = range(5)
-N_ACTIONS = 5
+DO_NOTHING, MOVE_LEFT, MOVE_FORWARD, MOVE_RIGHT, STOP_MOVING, N_ACTIONS = range(6)
 
 # Change of row and column of one step north, east, south, west.
 ROW_STEP = np.array([-1, 0, 1, 0], dtype=np.int64)

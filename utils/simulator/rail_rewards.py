@@ -18,6 +18,7 @@ from utils.simulator.rail_state import (
     ROW,
     STATE,
     STOPPED,
+    StateArrays,
     configuration_of,
 )
 from utils.system.compiled import compiled, compiled_helper
@@ -35,8 +36,8 @@ from utils.system.compiled import compiled, compiled_helper
     HALT_SERVED,  # 1 if the train has ever stopped here
     HALT_LATE,  # rewards, at most 0, of the best visit that is over; NO_VISIT before the first
     HALT_EARLY,
-) = range(10)
-N_HALTS = 10
+    N_HALTS,
+) = range(11)
 NOT_HERE = -1.0
 NO_VISIT = -np.inf
 
@@ -49,8 +50,8 @@ NO_VISIT = -np.inf
     LATE_ARRIVAL_FACTOR,
     EARLY_DEPARTURE_FACTOR,
     COLLISION_FACTOR,
-) = range(7)
-N_WEIGHTS = 7
+    N_WEIGHTS,
+) = range(8)
 
 
 @compiled_helper
@@ -125,15 +126,14 @@ def final_reward(
     first_halt: int,
     end_of_halts: int,
     elapsed_steps: int,
-    distance_map: np.ndarray,
-    constants: np.ndarray,
-    dynamic: np.ndarray,
+    arrays: StateArrays,
     halts: np.ndarray,
     weights: np.ndarray,
 ) -> float:
     """The reward of a train that has not arrived when the episode ends."""
+    constants, dynamic = arrays.constants, arrays.dynamic
     row, column, direction = configuration_of(handle, constants, dynamic)
-    cells = distance_map[handle, row, column, direction]
+    cells = arrays.distance_map[handle, row, column, direction]
     # flatland counts the cells of the path with both ends, and none at all where there is no path.
     path_length = 0 if cells == np.inf else int(cells) + 1
     max_speed = int(constants[MAX_SPEED, handle])

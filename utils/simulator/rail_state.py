@@ -10,13 +10,13 @@ Speeds and distances within a cell are integers in units of 1/denominator of a c
 import math
 import struct
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from utils.simulator.rail_grid import resource_of
-from utils.system.compiled import compiled, compiled_helper
+from utils.system.compiled import Arrays, compiled, compiled_helper
 
 if TYPE_CHECKING:
     from flatland.envs.rail_env import RailEnv
@@ -36,8 +36,8 @@ WAITING, READY_TO_DEPART, MALFUNCTION_OFF_MAP, MOVING, STOPPED, MALFUNCTION, DON
     TARGET_ROW,
     TARGET_COLUMN,
     TARGET_DIRECTIONS,  # four bits, north highest: the directions in which the train may arrive
-) = range(10)
-N_CONSTANTS = 10
+    N_CONSTANTS,
+) = range(11)
 
 # Rows of ``dynamic``. -1 stands for flatland's None.
 (
@@ -54,8 +54,8 @@ N_CONSTANTS = 10
     ARRIVED_ROW,
     ARRIVED_COLUMN,
     ARRIVED_DIRECTION,
-) = range(13)
-N_DYNAMIC = 13
+    N_DYNAMIC,
+) = range(14)
 
 # Stands for "no latest arrival", which flatland writes as sys.maxsize; far from the end of int32.
 NEVER = 2**30
@@ -75,6 +75,18 @@ class _TableRow:
         return row
 
 
+class StateArrays(NamedTuple):
+    """The arrays of a :class:`RailState`, which says what they hold."""
+
+    grid: NDArray[np.uint16]
+    distance_map: NDArray[np.float64]
+    level_free: NDArray[np.bool_]
+    has_target: NDArray[np.bool_]
+    constants: NDArray[np.int32]
+    dynamic: NDArray[np.int32]
+    occupant: NDArray[np.int32]
+
+
 class RailState:
     """A level and its trains.
 
@@ -88,6 +100,7 @@ class RailState:
         dynamic: int32 [N_DYNAMIC, trains].
         elapsed_steps, max_episode_steps: steps done, and the step at which the episode ends.
         occupant: int32 [2 x cells], scratch memory of compiled functions; all zero between their calls.
+        arrays: the fields of ``StateArrays``. No array is ever replaced by another one.
     """
 
     initial_row = _TableRow("constants", INITIAL_ROW)
@@ -134,6 +147,9 @@ class RailState:
         self.dynamic = np.full((N_DYNAMIC, self.n_trains), -1, dtype=np.int32)
         self.elapsed_steps = 0
         self.occupant = np.zeros(2 * grid.size, dtype=np.int32)
+        self.arrays: Arrays = tuple(
+            StateArrays(grid, distance_map, level_free, has_target, constants, self.dynamic, self.occupant)
+        )
         # update() packs the trains one after the other; the table wants the fields one after the other.
         self._packed = np.empty((self.n_trains, N_DYNAMIC), dtype=np.int32)
         self._packed_format = f"={self._packed.size}i"

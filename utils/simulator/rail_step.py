@@ -9,7 +9,10 @@ Sources, all in flatland-rl: ``envs/rail_env.py`` (``step``), ``envs/step_utils/
 ``envs/agent_chains.py`` (``MotionCheck``).
 """
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from utils.simulator.rail_grid import (
     COLUMN_STEP,
@@ -57,8 +60,9 @@ from utils.simulator.rail_state import (
     TARGET_DIRECTIONS,
     TARGET_ROW,
     WAITING,
+    StateArrays,
 )
-from utils.system.compiled import compiled, compiled_helper
+from utils.system.compiled import Arrays, compiled, compiled_helper
 
 # Rows of ``plans``, int32 [N_PLANS, trains]: what the simulation needs of a train beyond ``RailState``.
 (
@@ -78,11 +82,29 @@ from utils.system.compiled import compiled, compiled_helper
     HELD,  # the resource that the train occupies, -1 for none
     WANTED,  # the resource that it wants to occupy next, often the same
     STAYS,  # 1 if it keeps what it holds, by its own will or because another is in the way
-) = range(14)
-N_PLANS = 14
+    N_PLANS,
+) = range(15)
 
-# Columns of ``claims``, int32 [2 x cells, 2]: handle + 1, all zero between steps.
-HOLDER, WINNER = range(2)
+# Columns of ``claims``.
+HOLDER, WINNER, N_CLAIMS = range(3)
+
+
+class StepArrays(NamedTuple):
+    """What a step works with, beyond the arrays of a ``RailState``.
+
+    Attributes:
+        plans: int32 [N_PLANS, trains], see above.
+        claims: int32 [2 x cells, 2], for each resource its holder and who gets it next, as handle + 1; all zero
+            between steps.
+        halts, weights: see ``rail_rewards``.
+        rewards: float64 [trains], those of the last step.
+    """
+
+    plans: NDArray[np.int32]
+    claims: NDArray[np.int32]
+    halts: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    rewards: NDArray[np.float64]
 
 
 @compiled_helper
@@ -175,16 +197,9 @@ def _begin_malfunctions(durations: np.ndarray, dynamic: np.ndarray) -> None:
 
 
 @compiled_helper
-def _make_plans(
-    grid: np.ndarray,
-    level_free: np.ndarray,
-    constants: np.ndarray,
-    dynamic: np.ndarray,
-    plans: np.ndarray,
-    actions: np.ndarray,
-    elapsed_steps: int,
-) -> None:
+def _make_plans(arrays: StateArrays, plans: np.ndarray, actions: np.ndarray, elapsed_steps: int) -> None:
     """Fill ``plans`` with what each train would do if it were alone."""
+    grid, constants, dynamic = arrays.grid, arrays.constants, arrays.dynamic
     height, width = grid.shape
     for handle in range(plans.shape[1]):
         state = int(dynamic[STATE, handle])
@@ -229,9 +244,9 @@ def _make_plans(
         if not on_map or broken or not leaves_cell or not _wants_to_move(state, action, valid, new_speed):
             new_row, new_column, new_direction = row, column, direction
         if on_map:
-            plans[HELD, handle] = resource_of(level_free, row, column, direction)
+            plans[HELD, handle] = resource_of(arrays.level_free, row, column, direction)
         if on_map or _enters_map(state, action, valid, broken, may_depart):
-            plans[WANTED, handle] = resource_of(level_free, new_row, new_column, new_direction)
+            plans[WANTED, handle] = resource_of(arrays.level_free, new_row, new_column, new_direction)
         plans[STAYS, handle] = plans[HELD, handle] == plans[WANTED, handle]
         plans[ACTION, handle] = action
         plans[ACTION_VALID, handle] = valid
@@ -331,16 +346,9 @@ def _move_trains(constants: np.ndarray, dynamic: np.ndarray, plans: np.ndarray, 
 
 
 @compiled_helper
-def _fill_rewards(
-    constants: np.ndarray,
-    dynamic: np.ndarray,
-    plans: np.ndarray,
-    halts: np.ndarray,
-    weights: np.ndarray,
-    rewards: np.ndarray,
-    elapsed_steps: int,
-) -> None:
+def _fill_rewards(constants: np.ndarray, dynamic: np.ndarray, step: StepArrays, elapsed_steps: int) -> None:
     """The rewards of a step; those that fall due at the end of the episode are not among them."""
+    plans, halts, weights, rewards = step.plans, step.halts, step.weights, step.rewards
     for handle in range(rewards.shape[0]):
         first, end = int(plans[FIRST_HALT, handle]), int(plans[END_OF_HALTS, handle])
         if first < end:
@@ -358,54 +366,35 @@ def _fill_rewards(
 
 @compiled
 def step_trains(
-    grid: np.ndarray,
-    level_free: np.ndarray,
-    constants: np.ndarray,
-    dynamic: np.ndarray,
-    plans: np.ndarray,
-    claims: np.ndarray,
+    state_arrays: Arrays,
+    step_arrays: Arrays,
     malfunctions: np.ndarray,
-    halts: np.ndarray,
-    weights: np.ndarray,
-    rewards: np.ndarray,
     actions: np.ndarray,
     elapsed_steps: int,
 ) -> bool:
     """One step of all trains, in place; returns whether the episode is over, ``finish_trains`` is then due.
 
     Args:
-        grid, level_free, constants, dynamic: see ``RailState``.
-        plans, claims: see the names of their rows in this module.
+        state_arrays, step_arrays: the fields of ``StateArrays`` and ``StepArrays``.
         malfunctions: int32 [max_episode_steps, trains], how many steps the malfunction lasts that begins in a step;
             0 for none.
-        halts, weights: see ``rail_rewards``.
-        rewards: float64 [trains], filled with those of this step.
         actions: int64 [trains].
         elapsed_steps: this step's number, from 1 on.
     """
-    _begin_malfunctions(malfunctions[elapsed_steps - 1], dynamic)
-    _make_plans(grid, level_free, constants, dynamic, plans, actions, elapsed_steps)
-    _resolve_conflicts(plans, claims)
-    all_arrived = _move_trains(constants, dynamic, plans, elapsed_steps)
-    _fill_rewards(constants, dynamic, plans, halts, weights, rewards, elapsed_steps)
+    arrays, step = StateArrays(*state_arrays), StepArrays(*step_arrays)
+    _begin_malfunctions(malfunctions[elapsed_steps - 1], arrays.dynamic)
+    _make_plans(arrays, step.plans, actions, elapsed_steps)
+    _resolve_conflicts(step.plans, step.claims)
+    all_arrived = _move_trains(arrays.constants, arrays.dynamic, step.plans, elapsed_steps)
+    _fill_rewards(arrays.constants, arrays.dynamic, step, elapsed_steps)
     return all_arrived or elapsed_steps == malfunctions.shape[0]
 
 
 @compiled
-def finish_trains(
-    distance_map: np.ndarray,
-    constants: np.ndarray,
-    dynamic: np.ndarray,
-    plans: np.ndarray,
-    halts: np.ndarray,
-    weights: np.ndarray,
-    rewards: np.ndarray,
-    elapsed_steps: int,
-) -> None:
+def finish_trains(state_arrays: Arrays, step_arrays: Arrays, elapsed_steps: int) -> None:
     """Add to the rewards of the last step what falls due for the trains that have not arrived."""
-    for handle in range(rewards.shape[0]):
-        if dynamic[STATE, handle] != DONE:
-            first, end = int(plans[FIRST_HALT, handle]), int(plans[END_OF_HALTS, handle])
-            rewards[handle] += final_reward(
-                handle, first, end, elapsed_steps, distance_map, constants, dynamic, halts, weights
-            )
+    arrays, step = StateArrays(*state_arrays), StepArrays(*step_arrays)
+    for handle in range(step.rewards.shape[0]):
+        if arrays.dynamic[STATE, handle] != DONE:
+            first, end = int(step.plans[FIRST_HALT, handle]), int(step.plans[END_OF_HALTS, handle])
+            step.rewards[handle] += final_reward(handle, first, end, elapsed_steps, arrays, step.halts, step.weights)

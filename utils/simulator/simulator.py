@@ -9,10 +9,6 @@ from numpy.typing import NDArray
 from utils.simulator.rail_state import RailState
 
 
-class UnsupportedLevel(ValueError):
-    """The environment needs something that ``CompiledSimulator`` cannot do; the message is one sentence saying what."""
-
-
 class Simulator(Protocol):
     """One level in play."""
 
@@ -33,6 +29,10 @@ class Simulator(Protocol):
         ...
 
 
+class UnsupportedLevel(ValueError):
+    """The environment needs something that ``CompiledSimulator`` cannot do; the message is one sentence saying what."""
+
+
 class FlatlandSimulator:
     """flatland-rl itself.
 
@@ -45,7 +45,7 @@ class FlatlandSimulator:
         self.state = RailState.from_env(env)
 
     def step(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.float64], bool]:
-        """See :class:`Simulator`."""
+        """Moves all trains by one step, as :class:`Simulator` says."""
         # plain integers: RailEnv does nothing, without a word, for types that it does not know
         rewards, over = self._step_env(dict(enumerate(actions.tolist())))
         self.state.update(self.env)

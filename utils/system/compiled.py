@@ -7,6 +7,9 @@ the name of the cache folder is a digest of all files in ``utils``, wherever the
 What Python calls is ``@compiled``; what only compiled functions call is ``@compiled_helper``. numba links every
 function into those that call it, and LLVM optimises it again in each of them: small functions cost least, and large
 ones are best called from as few layers as possible. Every array of a tuple counts like an argument.
+
+Arrays that belong together are a ``NamedTuple``. Python hands them over as a plain tuple (``Arrays``), of which the
+function makes the named one again: numba takes 0.2 us to tell the type of a plain tuple, and 1.5 us for a named one.
 """
 
 import hashlib
@@ -14,14 +17,18 @@ import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numba
 from numba.misc.appdirs import AppDirs
+from numpy.typing import NDArray
 
 from utils.system.files import PROJECT_ROOT
 
 F = TypeVar("F", bound=Callable)
+
+Arrays = tuple[NDArray[Any], ...]
+"""The fields of a ``NamedTuple`` of arrays, as a plain tuple."""
 
 
 def digest_of_sources(folder: Path) -> str:
@@ -69,6 +76,13 @@ def compiled(function: F) -> F:
         return numba.njit(cache=True, no_cfunc_wrapper=True)(function)
     finally:
         numba.config.CACHE_DIR = before
+
+
+def is_missing_in_cache(function: Any) -> bool:
+    """Whether a ``@compiled`` function can be kept on disk, but no process has compiled and kept it yet."""
+    folder, python = function.stats.cache_path, function.py_func
+    name = f"{Path(python.__code__.co_filename).stem}.{python.__qualname__}"  # as numba names its files
+    return folder is not None and not any(Path(folder).glob(f"{name}-*.nbi"))
 
 
 def allocating_helper(function: F) -> F:

@@ -9,16 +9,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.util.tensor_util import make_ndarray
 
-from reinforcement_learning.tracking.metrics import MetricsWriter, TensorBoardSink
-from tests.helpers.tiny_training import make_trainer
+from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.tracking.tensorboard_sink import TensorBoardSink
+from tests.helpers.tiny_training import SMALL, make_trainer
 
 SEVERAL = {"num_policies": 2, "with_pbt": True, "pbt_period_episodes": 3}
 
 
 def train(folder: Path, **options: Any) -> EventAccumulator:
     """What TensorBoard reads of a small training."""
-    trainer, _ = make_trainer(folder, n_episodes=6, **options)
-    trainer.metrics = MetricsWriter([TensorBoardSink(folder / "events", config=trainer.config.as_dict())])
+    config = TrainingConfig(**{**SMALL, **options}).as_dict()
+    sink = TensorBoardSink(folder / "events", config=config)
+    trainer, _ = make_trainer(folder, sinks=[sink], n_episodes=6, **options)
     with trainer.metrics:
         trainer.run()
     accumulator = EventAccumulator(str(folder / "events"))

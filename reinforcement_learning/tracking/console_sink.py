@@ -1,0 +1,131 @@
+"""The sink that shows a training in the terminal."""
+
+import contextlib
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from reinforcement_learning.tracking.metrics import Sink
+
+_SECONDS_BETWEEN_LINES = 20.0  # of training, where there is no bar
+
+
+class ConsoleSink(Sink):
+    """A progress bar where standard error is a terminal, plain lines now and then where it is not.
+
+    Evaluations and messages are printed as lines in both cases, to standard output.
+
+    Args:
+        total_episodes: the episode number at which training ends.
+        start_episode: the episodes already behind us when resuming; they do not count towards the rate.
+        progress_bar: False prints plain lines on a terminal, too.
+    """
+
+    shows_messages = True
+
+    def __init__(self, total_episodes: int, start_episode: int = 0, progress_bar: bool = True) -> None:
+        self._total = total_episodes
+        self._start = start_episode
+        self._started_at = time.monotonic()
+        self._last_line_at = self._started_at
+        self._bar: Any = None
+        if progress_bar and _is_terminal(sys.stderr):
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=total_episodes, initial=start_episode, unit="episode", dynamic_ncols=True, smoothing=0.05
+            )
+
+    def log(self, episode: int, metrics: Mapping[str, float]) -> None:
+        """Moves the bar (or prints a line when it is time) and prints evaluations."""
+        if any(name.startswith("evaluation/") for name in metrics):
+            self.message(format_evaluation(episode, metrics))
+        if not any(name.startswith("training/") for name in metrics):
+            return
+        if self._bar is not None:
+            # tqdm draws ten times a second at most, whatever the number of updates.
+            self._bar.set_postfix_str(format_training(metrics), refresh=False)
+            self._bar.update(max(0, episode - self._bar.n))
+        elif episode >= self._total or time.monotonic() - self._last_line_at >= _SECONDS_BETWEEN_LINES:
+            self._last_line_at = time.monotonic()
+            self.message(f"episode {episode}/{self._total}: {format_training(metrics)}, {self._rate(episode)}")
+
+    def message(self, text: str) -> None:
+        """Prints a line above the bar."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stdout)
+            sys.stdout.flush()
+        else:
+            print(text, flush=True)
+
+    def picture(self, name: str, path: Path, episode: int) -> None:
+        """Says where the file is."""
+        self.message(f"{name} of episode {episode}: {path}")
+
+    def close(self, exit_code: int = 0) -> None:
+        """Leaves the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _rate(self, episode: int) -> str:
+        seconds = max(time.monotonic() - self._started_at, 1e-9)
+        rate = (episode - self._start) / seconds
+        if rate <= 0 or episode >= self._total:
+            return f"{max(rate, 0):.1f} episodes/s"
+        return f"{rate:.1f} episodes/s, {_format_duration((self._total - episode) / rate)} left"
+
+
+def format_training(metrics: Mapping[str, float]) -> str:
+    """The few numbers of a training row that say how it goes, as one short text."""
+    parts = []
+    for label, suffix, percent in (("score", "score", False), ("completion", "completion", True)):
+        value = metrics.get(f"training/smoothed_{suffix}", metrics.get(f"training/{suffix}", math.nan))
+        if not math.isnan(value):
+            parts.append(f"{label} {value:.1%}" if percent else f"{label} {value:.3f}")
+    epsilon = metrics.get("training/epsilon", math.nan)
+    if not math.isnan(epsilon):
+        parts.append(f"epsilon {epsilon:.3f}")
+    return ", ".join(parts)
+
+
+def format_evaluation(episode: int, metrics: Mapping[str, float]) -> str:
+    """An evaluation row as one readable line; means with their standard deviation over the evaluation episodes."""
+    parts = []
+    for label, name, form in (
+        ("score", "scores", ".3f"),
+        ("completion", "completions", ".1%"),
+        ("steps", "nb_steps", ".1f"),
+    ):
+        mean = metrics.get(f"evaluation/{name}_mean", math.nan)
+        if math.isnan(mean):
+            continue
+        spread = metrics.get(f"evaluation/{name}_std", math.nan)
+        parts.append(f"{label} {mean:{form}}" + ("" if math.isnan(spread) else f" ± {spread:{form}}"))
+    for label, name in (("deadlocked", "deadlocked"), ("never departed", "never_departed")):
+        value = metrics.get(f"evaluation/{name}", math.nan)
+        if not math.isnan(value):
+            parts.append(f"{label} {value:.1%}")
+    return f"evaluation at episode {episode}: " + ", ".join(parts)
+
+
+def _format_duration(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour}:{minute:02d}:{second:02d}" if hour else f"{minute}:{second:02d}"
+
+
+def _is_terminal(stream: Any) -> bool:
+    # Standard error is None under pythonw and may be closed under a job scheduler.
+    try:
+        if not stream.isatty():
+            return False
+    except (AttributeError, ValueError):
+        return False
+    # A terminal that does not know its width, as in some containers, shows no bar at all.
+    with contextlib.suppress(OSError, ValueError):
+        return os.get_terminal_size(stream.fileno()).columns > 0
+    return True

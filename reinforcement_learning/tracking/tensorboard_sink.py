@@ -1,0 +1,128 @@
+"""The sink that shows a training in TensorBoard.
+
+Its page «Custom Scalars» has all main curves on one page. TensorBoard and PyTorch are imported when the sink is made,
+not before: they cost seconds, and many runs do without.
+"""
+
+import functools
+import math
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from reinforcement_learning.tracking.metrics import Sink
+
+# Title of a group -> title of a chart -> patterns of metrics, each matched from the beginning of a name. TensorBoard
+# gives every metric a chart of its own on its page «Time Series»; here stand those together that are read together.
+_LEARNING = {
+    "score": ["evaluation/scores_mean$", "evaluation/smoothed_score", "training/smoothed_score"],
+    "completion": ["evaluation/completions_mean$", "evaluation/smoothed_completion", "training/smoothed_completion"],
+    "trains that did not arrive": ["evaluation/deadlocked", "evaluation/never_departed"],
+    "exploration": ["training/epsilon"],
+    "loss": ["training/loss"],
+    "actions": ["actions/"],
+}
+_POLICIES = {
+    "score of each policy alone": [r"policy_\d+/evaluation/scores_mean"],
+    "completion of each policy alone": [r"policy_\d+/evaluation/completions_mean"],
+    "score in training": [r"policy_\d+/training/smoothed_score"],
+    "completion in training": [r"policy_\d+/training/smoothed_completion"],
+    "loss": [r"policy_\d+/training/loss"],
+    "trains driven": [r"policy_\d+/training/trains_driven"],
+}
+_HYPERPARAMETERS = {"hyper-parameters": [r"policy_\d+/pbt/"]}
+_SPEED = {
+    "steps per second": ["throughput/.*_per_second"],
+    "replay ratio": ["throughput/.*replay_ratio"],
+    "seconds by part": ["timer/"],
+    "memory in MB": ["system/.*_mb"],
+}
+_LAG = {
+    "learning steps that play lags behind": ["lag/learning_steps"],
+    "rounds that wait to be learned from": ["lag/rounds_ahead"],
+    "rollout actors": ["system/rollout_actors"],
+}
+
+
+class TensorBoardSink(Sink):
+    """Writes TensorBoard event files.
+
+    Args:
+        directory: where the event files go; made if missing.
+        resume_episode: the last episode that the resumed checkpoint has seen. TensorBoard then hides the rows of
+            later episodes in older event files, so that nothing shows twice.
+        config: the settings of the training; with them comes a page that shows the main curves together.
+    """
+
+    def __init__(
+        self, directory: str | Path, resume_episode: int | None = None, config: Mapping[str, Any] | None = None
+    ) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        _let_no_thread_of_tensorboard_print_tracebacks()
+        purge_step = None if resume_episode is None else resume_episode + 1
+        self._writer = SummaryWriter(log_dir=str(directory), purge_step=purge_step)
+        if config is not None:
+            self._writer.add_custom_scalars(layout(config))
+            self._writer.add_text("configuration", as_markdown(config), global_step=resume_episode or 0)
+        self._events: Any = self._writer.file_writer
+
+    def log(self, episode: int, metrics: Mapping[str, float]) -> None:
+        """Writes all finite metrics as one event: a fraction of the cost of an event for each of them."""
+        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+
+        values = [Summary.Value(tag=name, simple_value=v) for name, v in metrics.items() if math.isfinite(v)]
+        self._events.add_summary(Summary(value=values), episode)
+        if any(name.startswith("evaluation/") for name in metrics):
+            self._writer.flush()
+
+    def picture(self, name: str, path: Path, episode: int) -> None:
+        """Shows a PNG or a GIF, which TensorBoard plays; it has no player for MP4, which is left out."""
+        if path.suffix.lower() not in (".png", ".gif"):
+            return
+        from PIL import Image
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        with Image.open(path) as image:
+            width, height = image.size
+        # The file's bytes as they are: add_image would reduce a GIF to its first frame.
+        content = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=path.read_bytes())
+        self._events.add_summary(Summary(value=[Summary.Value(tag=name, image=content)]), episode)
+
+    def close(self, exit_code: int = 0) -> None:
+        """Writes what is still buffered."""
+        self._writer.close()
+
+
+@functools.cache
+def _let_no_thread_of_tensorboard_print_tracebacks() -> None:
+    """What fails in its thread that writes, on a full disk for example, is raised again by the sink's next call."""
+    before = threading.excepthook
+
+    def hook(failure: threading.ExceptHookArgs) -> None:
+        if type(failure.thread).__module__ != "tensorboard.summary.writer.event_file_writer":
+            before(failure)
+
+    threading.excepthook = hook
+
+
+def layout(config: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
+    """The page in the form that ``SummaryWriter.add_custom_scalars`` takes.
+
+    Args:
+        config: of the training; charts that it has no metrics for are left out.
+    """
+    groups = {"learning": _LEARNING}
+    if config["num_policies"] > 1:
+        groups["policies"] = _POLICIES | (_HYPERPARAMETERS if config["with_pbt"] else {})
+    groups["speed"] = _SPEED | (_LAG if config.get("async_rl") else {})
+    return {
+        group: {title: ["Multiline", list(patterns)] for title, patterns in charts.items()}
+        for group, charts in groups.items()
+    }
+
+
+def as_markdown(config: Mapping[str, Any]) -> str:
+    """The configuration as a table, for the page «Text»."""
+    return "\n".join(["| option | value |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in sorted(config.items()))])

@@ -1,0 +1,108 @@
+"""What people are told when a training begins and when it ends."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from reinforcement_learning.saving.checkpointing import BEST, newest_first
+from reinforcement_learning.settings.config import options_to_repeat
+from reinforcement_learning.tracking.json_lines_sink import METRICS_FILE
+from reinforcement_learning.tracking.learning_curve import draw_learning_curve
+from reinforcement_learning.training.reports import report_several_policies
+from reinforcement_learning.training.trainer import Trainer
+from utils.system.files import PROJECT_ROOT
+
+CURVE_FILE = "learning_curve.png"
+_SCRIPTS = PROJECT_ROOT / "reinforcement_learning"
+
+
+def announce(trainer: Trainer, devices: str, notes: Sequence[str]) -> None:
+    """Says what is about to be trained.
+
+    Args:
+        trainer: of a training that is about to begin.
+        devices: where the policies are, in words.
+        notes: more sentences that the user should read.
+    """
+    config, message = trainer.config, trainer.metrics.message
+    training = config.training_env.name
+    evaluation = config.evaluation_env.name
+    policies = f"{config.num_policies} policies " if config.num_policies > 1 else ""
+    message(
+        f"Run {trainer.folders.name}: training on {training}, evaluating on {evaluation} every "
+        f"{config.checkpoint_interval} episodes, seed {config.seed}, feature set {trainer.feature_set.name} "
+        f"({trainer.feature_set.n_features} inputs), {policies}on {devices}."
+    )
+    for note in notes:
+        message(note)
+    if training != evaluation:
+        message(f"Note: to evaluate on {training}, where the policy is trained, add -e {config.training_env_config}.")
+    if trainer.episode >= config.n_episodes:
+        message(
+            f"All {config.n_episodes} episodes are done already: -n counts the whole training, so give a larger one "
+            "to train on."
+        )
+
+
+def sum_up(trainer: Trainer, finished: bool) -> None:
+    """Draws the pictures of a training that has ended and says what was written and what to type next."""
+    config, state, metrics = trainer.config, trainer.state, trainer.metrics
+    metrics.summary(trainer.summary())
+    ending = "Finished" if finished else "Interrupted"
+    n_episodes = max(config.n_episodes, state.episode)  # resumed with a smaller number nothing is left to do
+    lines = ["", f"{ending} after {state.episode} of {n_episodes} episodes."]
+    if state.best.episode:
+        whose = f" by policy {state.best.policy}" if config.num_policies > 1 else ""
+        lines.append(
+            f"Best evaluation: score {state.best.score:.3f} at episode {state.best.episode}{whose}: "
+            f"{trainer.folders.checkpoints / BEST}"
+        )
+    lines += _what_was_written(trainer)
+    lines += report_several_policies(
+        trainer.population,
+        trainer.levels_to_evaluate,
+        trainer.observer,
+        trainer.folders,
+        n_episodes=state.episode,
+        with_cross_play=finished and config.cross_play,  # whoever interrupts does not want to wait
+        should_stop=trainer.stop_requested,
+        warn=lambda text: metrics.message(f"warning: {text}"),
+    )
+    metrics.message("\n".join(lines + _what_to_type_next(trainer, finished)))
+
+
+def _what_was_written(trainer: Trainer) -> list[str]:
+    config, folders = trainer.config, trainer.folders
+    lines = [f"  checkpoints     {folders.checkpoints}"]
+    if config.jsonl:
+        lines.append(f"  metrics         {folders.output / METRICS_FILE}")
+        curve = folders.output / CURVE_FILE
+        if config.learning_curve and trainer.episode and _draw(trainer, curve):
+            lines.append(f"  learning curve  {curve}")
+    if config.tensorboard:
+        lines.append("  TensorBoard     " + shlex.join(["tensorboard", "--logdir", config.output_dir]))
+    return lines
+
+
+def _draw(trainer: Trainer, curve: Path) -> bool:
+    title = f"{trainer.folders.name}, evaluated on {trainer.config.evaluation_env.name}"
+    try:
+        draw_learning_curve(trainer.folders.output / METRICS_FILE, curve, title)
+    except (OSError, ValueError) as error:
+        trainer.metrics.message(f"warning: the learning curve could not be drawn ({error}).")
+        return False
+    return True
+
+
+def _what_to_type_next(trainer: Trainer, finished: bool) -> list[str]:
+    folder = trainer.folders.checkpoints
+    if finished:
+        if not (folder / BEST).exists():
+            return []
+        script, environment = _SCRIPTS / "evaluate_agent.py", trainer.config.evaluation_env_config
+        return ["Next: " + shlex.join(["python", str(script), "--policy", str(folder / BEST), "-e", environment])]
+    # by its path: the latest of all may be that of a training that runs beside this one
+    newest = newest_first(folder, "episode_*.pt")[:1]
+    script = _SCRIPTS / "multi_agent_training.py"
+    again = options_to_repeat(trainer.config)
+    return ["To go on: " + shlex.join(["python", str(script), "--resume", str(path), *again]) for path in newest]

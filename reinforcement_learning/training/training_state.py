@@ -1,0 +1,142 @@
+"""How far a training is, and what a checkpoint holds of it."""
+
+import math
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from reinforcement_learning.multi_policy.population import Population
+from reinforcement_learning.playing.experience import Experience, UnfinishedEpisode
+from reinforcement_learning.playing.train_settings import TrainSettings
+from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.tracking.metrics import MetricsWriter
+from reinforcement_learning.training.training_metrics import Smoothed
+from utils.observation.feature_sets import FeatureSet
+from utils.system.stopwatch import Stopwatch
+
+
+@dataclass(frozen=True)
+class BestEvaluation:
+    """The evaluation with the highest mean score of a single policy."""
+
+    score: float = -math.inf
+    episode: int = 0  # 0: there was no evaluation yet
+    policy: int = 0
+
+
+class TrainingState:
+    """The counters of a training. A checkpoint holds them and the state of the training's other parts.
+
+    Args:
+        config: the whole configuration.
+        run_name: name of the run.
+        feature_set: what observations hold.
+        population, experience, smoothed, stopwatch, metrics: the other parts that remember something.
+
+    Attributes:
+        episode: finished episodes.
+        train_steps: steps of the environment times trains.
+        evaluated_episode: the episode of the newest evaluation.
+        best: the best evaluation so far.
+        last_evaluation: the metrics of the newest evaluation.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        run_name: str,
+        feature_set: FeatureSet,
+        population: Population,
+        experience: Experience,
+        smoothed: Mapping[str, Smoothed],
+        stopwatch: Stopwatch,
+        metrics: MetricsWriter,
+    ) -> None:
+        self._config, self._run_name, self._feature_set = config, run_name, feature_set
+        self._population, self._experience = population, experience
+        self._smoothed, self._stopwatch, self._metrics = smoothed, stopwatch, metrics
+        self._wandb_run_id: str | None = None  # of the checkpoint
+        self.episode = 0
+        self.train_steps = 0
+        self.evaluated_episode = 0
+        self.best = BestEvaluation()
+        self.last_evaluation: dict[str, float] = {}
+        self._seconds_before = 0.0  # in earlier processes
+        self._started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on this training, earlier processes included."""
+        return self._seconds_before + time.perf_counter() - self._started
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed training needs but the content of the replay buffers, in tensors and plain values."""
+        return {
+            "episode": self.episode,
+            "next_level": self._experience.next_level,
+            "unfinished": [_stored(episode) for episode in self._experience.unfinished()],
+            # a resumed training starts from this checkpoint's own buffer, not again from the one given at the beginning
+            "config": self._config.as_dict() | {"run_name": self._run_name, "resume": "", "restore_replay_buffer": ""},
+            "feature_set": {"name": self._feature_set.name, "version": self._feature_set.version},
+            **self._population.state_dict(),
+            "counters": {"train_steps": self.train_steps, "evaluated_episode": self.evaluated_episode},
+            "smoothed": {name: value.state_dict() for name, value in self._smoothed.items()},
+            "best": asdict(self.best),
+            "last_evaluation": self.last_evaluation,
+            "seconds": self.seconds,
+            "seconds_by_part": dict(self._stopwatch.seconds),
+            "wandb_run_id": self._metrics.run_id or self._wandb_run_id,
+            "versions": {
+                "python": platform.python_version(),
+                **{package: version(package) for package in ("torch", "numpy", "flatland-rl")},
+            },
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from the content of a checkpoint."""
+        self.episode = state["episode"]
+        self._experience.resume(state["next_level"], [_unfinished(episode) for episode in state["unfinished"]])
+        self._population.load_state_dict(state)
+        self._population.set_progress(self.episode)
+        counters = state["counters"]
+        self.train_steps = counters["train_steps"]
+        self.evaluated_episode = counters["evaluated_episode"]
+        for name, smoothed in self._smoothed.items():
+            smoothed.load_state_dict(state["smoothed"][name])
+        # scores on other levels cannot be compared
+        measured_on = ("evaluation_env_config", "n_evaluation_episodes")
+        if all(state["config"][name] == getattr(self._config, name) for name in measured_on):
+            self.best = BestEvaluation(**state["best"])
+        self.last_evaluation = state["last_evaluation"]
+        self._wandb_run_id = state["wandb_run_id"]
+        self._seconds_before = state["seconds"]
+        self._stopwatch.seconds.update(state["seconds_by_part"])
+
+
+def _stored(episode: UnfinishedEpisode) -> dict[str, Any]:
+    """Which level, in which slot, and all actions so far: enough to come back to where the episode is."""
+    return {
+        "slot": episode.slot,
+        "level_number": episode.level_number,
+        "train_settings": episode.train_settings and episode.train_settings.state_dict(),
+        "actions": torch.from_numpy(np.array(episode.actions, dtype=np.int8)),
+    }
+
+
+def _unfinished(stored: dict[str, Any]) -> UnfinishedEpisode:
+    """An episode under way of a checkpoint; one of an earlier version, with other names, begins again."""
+    if "level_number" not in stored:
+        return UnfinishedEpisode(stored["env"], stored["level"])
+    settings = stored["train_settings"]
+    return UnfinishedEpisode(
+        stored["slot"],
+        stored["level_number"],
+        list(stored["actions"].numpy()),
+        settings and TrainSettings.from_state(settings),
+    )

@@ -1,0 +1,86 @@
+"""What policies can see: named feature sets."""
+
+from dataclasses import dataclass, replace
+
+from utils.observation.route_features import N_ROUTE_FEATURES, ROUTE_FEATURE_NAMES
+from utils.observation.timetable_features import TIMETABLE_FEATURE_NAMES
+from utils.observation.tree_features import FEATURES_PER_NODE, tree_feature_names
+from utils.observation.tree_observation import count_nodes
+
+# The classic kit's tree.
+CLASSIC_DEPTH = 2
+CLASSIC_RADIUS = 10  # cells
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """A named, versioned way to turn a ``RailState`` into numbers. Checkpoints store its name and version.
+
+    Attributes:
+        name, version: which features, in which order; a change of either makes other inputs of a network.
+        max_depth: depth of the tree, from 1.
+        radius: cells at which the tree's distances are clipped, from 1.
+        with_timetable: whether ``TIMETABLE_FEATURE_NAMES`` follow the tree's features.
+        with_routes: whether ``ROUTE_FEATURE_NAMES`` come last.
+    """
+
+    name: str
+    version: int
+    max_depth: int = CLASSIC_DEPTH
+    radius: int = CLASSIC_RADIUS
+    with_timetable: bool = False
+    with_routes: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_depth < 1:
+            raise ValueError(f"the depth of the tree is {self.max_depth}; it must be at least 1")
+        if self.radius < 1:
+            raise ValueError(f"the observation radius is {self.radius}; it must be at least 1")
+
+    @property
+    def n_tree_features(self) -> int:
+        """231 at depth 2."""
+        return count_nodes(self.max_depth) * FEATURES_PER_NODE
+
+    @property
+    def n_features(self) -> int:
+        """The length of an observation."""
+        return self.n_tree_features + len(self._more_names)
+
+    @property
+    def _more_names(self) -> tuple[str, ...]:
+        """Names of the features behind the tree."""
+        return (TIMETABLE_FEATURE_NAMES if self.with_timetable else ()) + (
+            ROUTE_FEATURE_NAMES if self.with_routes else ()
+        )
+
+    @property
+    def route_features(self) -> slice | None:
+        """Where ``ROUTE_FEATURE_NAMES`` stand in an observation; None if there are none."""
+        return slice(self.n_features - N_ROUTE_FEATURES, self.n_features) if self.with_routes else None
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """A name for each feature, such as ``left.forward.next_branch``."""
+        return tree_feature_names(self.max_depth) + self._more_names
+
+
+FEATURE_SETS = {
+    feature_set.name: feature_set
+    for feature_set in (
+        FeatureSet("tree", 1),
+        FeatureSet("tree_timetable", 1, with_timetable=True),
+        FeatureSet("tree_routes", 1, with_timetable=True, with_routes=True),
+    )
+}
+
+
+def get_feature_set(name: str, max_depth: int = CLASSIC_DEPTH, radius: int = CLASSIC_RADIUS) -> FeatureSet:
+    """The registered feature set of that name, with another depth or radius if given.
+
+    Raises:
+        ValueError: there is no such feature set, or depth or radius is below 1.
+    """
+    if name not in FEATURE_SETS:
+        raise ValueError(f"there is no feature set {name!r}; there are {', '.join(FEATURE_SETS)}")
+    return replace(FEATURE_SETS[name], max_depth=max_depth, radius=radius)
