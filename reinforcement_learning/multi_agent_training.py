@@ -30,6 +30,7 @@ from reinforcement_learning.learning.replay_buffer import ReplayBufferError
 from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.multi_policy.modes import check_mapping
 from reinforcement_learning.playing.experience import ExperienceError
+from reinforcement_learning.playing.own_reward import check_own_reward
 from reinforcement_learning.saving.checkpointing import (
     CheckpointError,
     find_checkpoint,
@@ -74,6 +75,7 @@ def _train(options: dict[str, Any]) -> int:
     checkpoint_path, checkpoint = find_checkpoint(options, _warn)
     config = make_config(options, checkpoint["config"] if checkpoint else None)
     check_mapping(config)  # before any folder is made
+    check_own_reward(config)
     _check_networks_and_features(config, checkpoint_path, checkpoint)
     with _where_it_runs(config) as n_gpus:
         devices = _choose_devices(config, n_gpus)

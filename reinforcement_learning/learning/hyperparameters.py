@@ -21,16 +21,17 @@ class Hyperparameters:
 
     @classmethod
     def of(cls, config: TrainingConfig) -> "Hyperparameters":
-        """The hyper-parameters that the command line gives to every policy."""
+        """The hyper-parameters that the command line gives to every policy; of weights that a reward replaces, 0."""
+        weight = 0.0 if config.learning_reward else 1.0
         return cls(
             learning_rate=config.learning_rate,
             tau=config.tau,
             epsilon_scale=1.0,
             n_step=config.n_step,
             gamma=config.gamma,
-            shaping=config.shaping,
-            arrival_reward=config.arrival_reward,
-            deadlock_penalty=config.deadlock_penalty,
+            shaping=weight * config.shaping,
+            arrival_reward=weight * config.arrival_reward,
+            deadlock_penalty=weight * config.deadlock_penalty,
         )
 
     @property

@@ -9,6 +9,7 @@ from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.multi_policy.exchange import BOUNDS
 from reinforcement_learning.multi_policy.modes import make_mapping
 from reinforcement_learning.multi_policy.past_selves import PastSelves
+from reinforcement_learning.playing.own_reward import find_own_reward
 from reinforcement_learning.playing.reward_shaping import RewardWeights
 from reinforcement_learning.playing.rollout import Learning
 from reinforcement_learning.playing.train_settings import TrainSettings
@@ -86,6 +87,11 @@ class Assignment:
 
 
 def learning_of(config: TrainingConfig, sink: TransitionSink) -> Learning:
-    """What a rollout that is learned from needs; no train will ever have a larger ``n_step``."""
+    """What a rollout that is learned from needs; no train will ever have a larger ``n_step``.
+
+    Raises:
+        ExtensionError: the user's reward cannot be found.
+    """
     n_step = max(config.n_step, int(BOUNDS["n_step"][1]) if config.with_pbt else 1)
-    return Learning(sink, Hyperparameters.of(config).reward_weights, n_step, config.team_reward)
+    own_reward = find_own_reward(config.learning_reward) if config.learning_reward else None
+    return Learning(sink, Hyperparameters.of(config).reward_weights, n_step, config.team_reward, own_reward)

@@ -1,13 +1,17 @@
 """Rewards to learn from. The environment's own are sparse: nothing happens until a train arrives or time is up."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Weight = float | npt.NDArray[np.float64]
+from utils.simulator.rail_state import RailState
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Weight = float | Floats
 
 
 @dataclass(frozen=True)
@@ -38,61 +42,104 @@ def for_each(change: Callable[[Any], Any], weights: RewardWeights) -> RewardWeig
     return RewardWeights(**{name: change(value) for name, value in vars(weights).items()})
 
 
-class LearningRewards:
-    """Turns the environments' rewards into those that are learned from, for episodes played side by side.
+@dataclass(frozen=True)
+class StepOfTrains:
+    """What a step has done to trains: what a reward to learn from is made of.
+
+    Arrays have a value for each train: ``[trains]``, or ``[slots, trains]`` of levels side by side. Read only.
+    """
+
+    rewards: Floats  # the environment's own; divided by max_episode_steps they weigh the same on levels of all lengths
+    remaining_before: Floats  # travel time to the target, in steps, without other trains; inf where there is no way
+    remaining: Floats  # the same, after the step
+    newly_departed: Bools  # entered the map
+    newly_arrived: Bools
+    newly_deadlocked: Bools  # can never move again
+    actions: npt.NDArray[np.int64]  # 0 to 4, as they were chosen
+    episode_over: bool | Bools  # [slots, 1]
+    max_episode_steps: int | npt.NDArray[np.int64]  # [slots, 1]
+
+
+@dataclass(frozen=True)
+class TrainStep(StepOfTrains):
+    """A step of the trains of one level; arrays are ``[trains]``."""
+
+    state: RailState  # after the step
+
+
+LearningReward = Callable[[TrainStep], npt.NDArray[np.float64]]
+"""Gives each train's reward to learn from, ``[trains]``."""
+
+
+def shaped_reward(step: StepOfTrains, weights: RewardWeights) -> Floats:
+    """The kit's own reward to learn from, for each train.
 
     The environment's reward is divided by ``max_episode_steps``, as the official score does, so that levels of all
     lengths weigh the same: what a train can lose in an episode is about 1.
+    """
+    scale = 1.0 / step.max_episode_steps
+    potential_before = _potential(step.remaining_before, scale, weights)
+    potential = np.where(step.episode_over, 0.0, _potential(step.remaining, scale, weights))
+    reward: Floats = step.rewards * scale + weights.gamma * potential - potential_before
+    reward += weights.arrival_reward * step.newly_arrived - weights.deadlock_penalty * step.newly_deadlocked
+    return reward
+
+
+def _potential(remaining: Floats, scale: float | Floats, weights: RewardWeights) -> Floats:
+    """Minus the remaining travel time, as a share of the episode; unreachable counts as all of it."""
+    potential: Floats = -weights.shaping * np.minimum(remaining * scale, 1.0)
+    return potential
+
+
+class LearningRewards:
+    """The rewards that are learned from, for episodes played side by side.
 
     Args:
         weights: the weights, unless an episode brings its own.
         n_slots, n_trains: shape of all arrays.
         team_reward: weight of each other train's rewards, so that it pays to let others pass.
+        own_reward: a user's, in place of :func:`shaped_reward`.
     """
 
-    def __init__(self, weights: RewardWeights, n_slots: int, n_trains: int, team_reward: float = 0.0) -> None:
+    def __init__(
+        self,
+        weights: RewardWeights,
+        n_slots: int,
+        n_trains: int,
+        team_reward: float = 0.0,
+        own_reward: LearningReward | None = None,
+    ) -> None:
         self._default = weights
         self._team_reward = team_reward
-        shape = (n_slots, n_trains)
-        self._weights = for_each(lambda _: np.zeros(shape), weights)
-        self._scale = np.zeros((n_slots, 1))
-        self._potential = np.zeros(shape)
+        self._own_reward = own_reward
+        self._weights = for_each(lambda _: np.zeros((n_slots, n_trains)), weights)
 
-    def start(
-        self,
-        slot: int,
-        max_episode_steps: int,
-        remaining: npt.NDArray[np.float64],
-        weights: RewardWeights | None = None,
-    ) -> None:
-        """Begins an episode with the remaining travel times ``[trains]``, in steps."""
+    def start(self, slot: int, weights: RewardWeights | None = None) -> None:
+        """Begins an episode."""
         for name, value in vars(weights or self._default).items():
             getattr(self._weights, name)[slot] = value
-        self._scale[slot] = 1.0 / max_episode_steps
-        self._potential[slot] = self._potential_of(remaining[np.newaxis], slot)
 
-    def _potential_of(
-        self, remaining: npt.NDArray[np.float64], slots: int | slice = slice(None)
-    ) -> npt.NDArray[np.float64]:
-        """Minus the remaining travel time, as a share of the episode; unreachable counts as all of it."""
-        shaping = np.asarray(self._weights.shaping)[slots]
-        return -shaping * np.minimum(remaining * self._scale[slots], 1.0)
+    def step(self, step: StepOfTrains, states: Mapping[int, RailState]) -> Floats:
+        """The rewards of one step, ``[slots, trains]``.
 
-    def step(
-        self,
-        rewards: npt.NDArray[np.float64],
-        remaining: npt.NDArray[np.float64],
-        newly_arrived: npt.NDArray[np.bool_],
-        newly_deadlocked: npt.NDArray[np.bool_],
-        episode_over: npt.NDArray[np.bool_],
-    ) -> npt.NDArray[np.float64]:
-        """The rewards of one step; all arrays are ``[slots, trains]`` but ``episode_over`` ``[slots]``."""
-        potential = self._potential_of(remaining)
-        potential[episode_over] = 0.0
-        weights = self._weights
-        shaped = rewards * self._scale + weights.gamma * potential - self._potential
-        shaped += weights.arrival_reward * newly_arrived - weights.deadlock_penalty * newly_deadlocked
-        self._potential = potential
+        Args:
+            step: of all slots.
+            states: of the levels in play, by slot.
+        """
+        if self._own_reward is None:
+            rewards = shaped_reward(step, self._weights)
+        else:
+            rewards = np.zeros(step.rewards.shape)
+            for slot, state in states.items():
+                rewards[slot, : state.n_trains] = self._own_reward(_of_slot(step, slot, state))
         if self._team_reward > 0.0:
-            shaped += self._team_reward * (shaped.sum(axis=1, keepdims=True) - shaped)
-        return shaped
+            rewards += self._team_reward * (rewards.sum(axis=1, keepdims=True) - rewards)
+        return rewards
+
+
+def _of_slot(step: StepOfTrains, slot: int, state: RailState) -> TrainStep:
+    # a copy: whatever a user's code does to it, the episode goes on as it was
+    arrays = {name: value[slot, : state.n_trains].copy() for name, value in vars(step).items()}
+    arrays["episode_over"] = bool(arrays["episode_over"][0])
+    arrays["max_episode_steps"] = state.max_episode_steps
+    return TrainStep(**arrays, state=state)

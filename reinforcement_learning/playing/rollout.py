@@ -9,14 +9,14 @@ import numpy.typing as npt
 
 from reinforcement_learning.playing.episode_result import EpisodeResult
 from reinforcement_learning.playing.policy import Policy, act_with_each, choose_actions
-from reinforcement_learning.playing.reward_shaping import LearningRewards, RewardWeights
+from reinforcement_learning.playing.reward_shaping import LearningReward, LearningRewards, RewardWeights, StepOfTrains
 from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.playing.transitions import TransitionCollector, Transitions, TransitionSink
 from utils.observation.observer import Observer
 from utils.simulator.action_mask import NOTHING_TO_DECIDE
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_grid import N_ACTIONS
-from utils.simulator.rail_state import DONE, remaining_travel_time
+from utils.simulator.rail_state import DONE, RailState, remaining_travel_time
 from utils.simulator.simulator import Simulator
 from utils.system.stopwatch import Stopwatch
 
@@ -31,6 +31,7 @@ class Learning:
     reward_weights: RewardWeights  # unless an episode's settings bring their own
     n_step: int = 1  # the same; theirs are no larger
     team_reward: float = 0.0  # see LearningRewards
+    own_reward: LearningReward | None = None  # the same
 
 
 class _Discard:
@@ -87,6 +88,7 @@ class Rollout:
         self._train_rewards = np.zeros(shape)  # since the episode's beginning
         self._rewards = np.zeros(shape)
         self._remaining = np.zeros(shape)  # travel time in steps
+        self._max_episode_steps = np.ones((n_slots, 1), dtype=np.int64)
         self.arrived = np.zeros(shape, dtype=bool)
         self.departed = np.zeros(shape, dtype=bool)
         self.deadlocked = np.zeros(shape, dtype=bool)
@@ -96,7 +98,9 @@ class Rollout:
             self._collector = TransitionCollector(
                 n_slots * n_trains, n_features, learning.reward_weights.gamma, learning.n_step
             )
-            self._learning_rewards = LearningRewards(learning.reward_weights, n_slots, n_trains, learning.team_reward)
+            self._learning_rewards = LearningRewards(
+                learning.reward_weights, n_slots, n_trains, learning.team_reward, learning.own_reward
+            )
 
     @property
     def playing(self) -> list[int]:
@@ -134,9 +138,8 @@ class Rollout:
         self._action_counts[slot] = 0
         if self._learning is not None:
             self._remaining[slot, : state.n_trains] = remaining_travel_time(state)
-            self._learning_rewards.start(
-                slot, state.max_episode_steps, self._remaining[slot], train_settings.reward_weights
-            )
+            self._max_episode_steps[slot] = state.max_episode_steps
+            self._learning_rewards.start(slot, train_settings.reward_weights)
             trains = np.arange(slot * self.n_trains, (slot + 1) * self.n_trains)
             weights = train_settings.reward_weights
             gamma = None if weights is None else weights.gamma
@@ -188,7 +191,7 @@ class Rollout:
             self.observer.settle(state, chosen)
             self._rewards[slot, : state.n_trains], over[slot] = episode.simulator.step(chosen)
         self.stopwatch.lap("step")
-        self._after_step(playing, over)
+        self._after_step(playing, actions, over)
         finished = []
         for slot in playing:
             if over[slot]:
@@ -224,34 +227,47 @@ class Rollout:
 
         return choose_actions(mask, choose).reshape(self._policy_of_train.shape)
 
-    def _after_step(self, playing: list[int], over: npt.NDArray[np.bool_]) -> None:
-        """Books rewards, arrivals and deadlocks."""
-        arrived, stuck = self.arrived.copy(), self.deadlocked.copy()
+    def _after_step(self, playing: list[int], actions: npt.NDArray[np.int64], over: npt.NDArray[np.bool_]) -> None:
+        """Books rewards, departures, arrivals and deadlocks."""
+        departed, arrived, stuck = self.departed.copy(), self.arrived.copy(), self.deadlocked.copy()
+        remaining_before = self._remaining.copy()
         for slot in playing:
             episode = self._episode(slot)
             state = episode.simulator.state
             n_trains = state.n_trains
             episode.n_steps += 1
             arrived[slot, :n_trains] = state.state == DONE
-            self.departed[slot, :n_trains] |= state.row >= 0
+            departed[slot, :n_trains] |= state.row >= 0
             stuck[slot, :n_trains] |= deadlocked(state)
             if self._learning is not None:
                 self._remaining[slot, :n_trains] = remaining_travel_time(state)
-        self.departed |= arrived
-        newly_arrived, newly_stuck = arrived & ~self.arrived, stuck & ~self.deadlocked
-        self.arrived, self.deadlocked = arrived, stuck
+        departed |= arrived
+        step = StepOfTrains(
+            self._rewards,
+            remaining_before,
+            self._remaining,
+            newly_departed=departed & ~self.departed,
+            newly_arrived=arrived & ~self.arrived,
+            newly_deadlocked=stuck & ~self.deadlocked,
+            actions=actions,
+            episode_over=over[:, np.newaxis],
+            max_episode_steps=self._max_episode_steps,
+        )
+        self.departed, self.arrived, self.deadlocked = departed, arrived, stuck
         self._train_rewards += self._rewards
         for slot, total in zip(playing, self._rewards[playing].sum(axis=1).tolist(), strict=True):
             self._episode(slot).total_reward += total
-        if self._learning is None:
-            return
-        rewards = self._learning_rewards.step(self._rewards, self._remaining, newly_arrived, newly_stuck, over)
-        self._collector.reward(rewards.ravel())
+        if self._learning is not None:
+            self._learn_from(step, {slot: self._episode(slot).simulator.state for slot in playing}, self._learning)
+
+    def _learn_from(self, step: StepOfTrains, states: Mapping[int, RailState], learning: Learning) -> None:
+        """Books the rewards to learn from; hands on the transitions of trains whose task has ended."""
+        self._collector.reward(self._learning_rewards.step(step, states).ravel())
         # with a share in the others' rewards a train's task goes on when it has arrived
-        arrival_ends = newly_arrived & (self._learning.team_reward == 0.0)
-        ended = np.flatnonzero(arrival_ends | over[:, np.newaxis])
+        arrival_ends = step.newly_arrived & (learning.team_reward == 0.0)
+        ended = np.flatnonzero(arrival_ends | step.episode_over)
         if len(ended):
-            self._learning.sink.add(self._collector.finish(ended))
+            learning.sink.add(self._collector.finish(ended))
 
     def _observe(self, slot: int) -> None:
         state, n_trains = self._episode(slot).simulator.state, self._episode(slot).simulator.state.n_trains

@@ -84,8 +84,10 @@ class LeastDetour(Rule):
         return actions
 
 
-class RailEnvPolicyRule:
+class RailEnvPolicyRule(Rule):
     """A policy of flatland's own kind, which gets an observation of each train and gives an action for each.
+
+    Trains that get no action do nothing, as in flatland.
 
     Args:
         policy: its attribute ``observation_builder``, if it has one, is an ``ObservationBuilder`` of flatland or the
@@ -99,7 +101,6 @@ class RailEnvPolicyRule:
         self._begun = False
 
     def act(self, simulator: FlatlandSimulator) -> Actions:
-        """See :class:`Rule`. Trains that get no action do nothing, as in flatland."""
         handles = list(range(simulator.state.n_trains))
         chosen = self._policy.act_many(handles, self._observe(simulator.env, handles))
         return np.array([_value(chosen.get(handle, DO_NOTHING)) for handle in handles])

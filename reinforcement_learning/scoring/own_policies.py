@@ -62,7 +62,7 @@ def _try_out(rule: Rule) -> None:
         simulator.step(rule.act(simulator))
 
 
-class _OwnRule:
+class _OwnRule(Rule):
     """A user's rule or policy for one level; whatever it raises or gives that is no action ends in one sentence."""
 
     def __init__(self, name: str, make: Callable[..., Any], seed: int) -> None:
@@ -75,7 +75,6 @@ class _OwnRule:
             raise ExtensionError(f"the policy {name!r} cannot be made ({describe(error)}).") from error
 
     def act(self, simulator: FlatlandSimulator) -> Actions:
-        """See :class:`~.heuristics.Rule`."""
         state = simulator.state
         who = f"the policy {self._name!r}"
         try:
@@ -107,7 +106,7 @@ def _takes(act: Callable[..., Any], n_arguments: int) -> bool:
     return True
 
 
-class _PolicyRule:
+class _PolicyRule(Rule):
     """A policy that drives all trains of a level."""
 
     def __init__(self, name: str, policy: Policy) -> None:
@@ -119,11 +118,10 @@ class _PolicyRule:
             raise ExtensionError(f"the policy {name!r} has an unknown feature_set: {error}.") from error
 
     def act(self, simulator: FlatlandSimulator) -> Actions:
-        """See :class:`~.heuristics.Rule`."""
         return drive(_PossibleActions(self._name, self._policy), self._observer, simulator.state)
 
 
-class _PossibleActions:
+class _PossibleActions(Policy):
     """A policy whose actions are looked at: each must be possible."""
 
     def __init__(self, name: str, policy: Policy) -> None:
@@ -135,7 +133,6 @@ class _PossibleActions:
         action_mask: npt.NDArray[np.bool_],
         epsilon: float | npt.NDArray[np.float64] = 0.0,
     ) -> Actions:
-        """See :class:`~reinforcement_learning.playing.policy.Policy`."""
         who = f"the policy {self._name!r}"
         chosen = whole_numbers(self._policy.act(observations, action_mask, epsilon), len(observations), N_ACTIONS, who)
         for action, possible in zip(chosen, action_mask, strict=True):

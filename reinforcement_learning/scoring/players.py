@@ -44,19 +44,18 @@ class Player(Protocol):
 
 
 @dataclass(frozen=True)
-class LearnedPlayer:
+class LearnedPlayer(Player):
     """A trained policy."""
 
     policy: Policy
     observer: Observer
 
     def play(self, simulator: FlatlandSimulator, seed: int, stopwatch: Stopwatch | None = None) -> EpisodeResult:
-        """See :class:`Player`."""
         return play_levels([simulator], self.observer, self.policy, stopwatch=stopwatch)[0]
 
 
 @dataclass(frozen=True)
-class PlanningPlayer:
+class PlanningPlayer(Player):
     """A trained policy that plans while it plays."""
 
     policy: Policy
@@ -64,26 +63,23 @@ class PlanningPlayer:
     options: PlanningOptions
 
     def play(self, simulator: FlatlandSimulator, seed: int, stopwatch: Stopwatch | None = None) -> EpisodeResult:
-        """See :class:`Player`."""
         return play_by_rule(simulator, Planner(self.policy, self.observer, self.options), stopwatch=stopwatch)
 
 
 @dataclass(frozen=True)
-class RulePlayer:
+class RulePlayer(Player):
     """A rule that ``make`` makes anew for each level from the level's seed."""
 
     make: Callable[[int], Rule]
 
     def play(self, simulator: FlatlandSimulator, seed: int, stopwatch: Stopwatch | None = None) -> EpisodeResult:
-        """See :class:`Player`."""
         return play_by_rule(simulator, self.make(seed), stopwatch=stopwatch)
 
 
-class CeilingPlayer:
+class CeilingPlayer(Player):
     """Each train alone on the map."""
 
     def play(self, simulator: FlatlandSimulator, seed: int, stopwatch: Stopwatch | None = None) -> EpisodeResult:
-        """See :class:`Player`."""
         stopwatch = stopwatch or Stopwatch()
         stopwatch.start()
         result = play_each_train_alone(simulator.env)
@@ -92,7 +88,7 @@ class CeilingPlayer:
 
 
 @dataclass(frozen=True)
-class PopulationPlayer:
+class PopulationPlayer(Player):
     """All policies of a training, mapped onto the trains as they were in training; the level's seed is the episode."""
 
     policies: Sequence[Policy]
@@ -100,7 +96,6 @@ class PopulationPlayer:
     mapping: PolicyMapping
 
     def play(self, simulator: FlatlandSimulator, seed: int, stopwatch: Stopwatch | None = None) -> EpisodeResult:
-        """See :class:`Player`."""
 
         def policy_of_train(number: int, state: RailState) -> npt.NDArray[np.int64]:
             return self.mapping.policy_of_train(seed, state)

@@ -205,6 +205,13 @@ class TrainingConfig:
     )
     arrival_reward: float = option(_REWARD, 1.0, "reward for reaching the target", _not_negative())
     deadlock_penalty: float = option(_REWARD, 0.5, "penalty for entering a deadlock", _not_negative())
+    learning_reward: str = option(
+        _REWARD,
+        "",
+        "a reward of your own as package.module:callable, in place of the environment's and the three terms above; "
+        "--team_reward still shares it out",
+        runs_code=_has_colon,
+    )
     team_reward: float = option(
         _REWARD,
         0.0,
@@ -418,6 +425,30 @@ def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -
             names code or a file to unpickle that the options do not name.
     """
     stored = {name: value for name, value in (stored or {}).items() if name in _FIELD_NAMES}
+    _check_stored(options, stored)
+    config = TrainingConfig(**{**stored, **options})
+    for name in ("shaping", "arrival_reward", "deadlock_penalty"):
+        if config.learning_reward and name in options:
+            raise ConfigError(
+                f"--{name} has no effect with --learning_reward {config.learning_reward}, which takes its place: give "
+                "one of the two."
+            )
+    # files and folders are found again by a resumed training that is started from another folder
+    absolute: dict[str, Any] = {
+        name: str(Path(getattr(config, name)).resolve())
+        for name in ("checkpoint_dir", "replay_buffer_dir", "output_dir")
+    }
+    for name, environment in (
+        ("training_env_config", config.training_env),
+        ("evaluation_env_config", config.evaluation_env),
+    ):
+        if isinstance(environment, SavedEnv):
+            absolute[name] = str(environment.path.resolve())
+    return dataclasses.replace(config, **absolute)
+
+
+def _check_stored(options: dict[str, Any], stored: dict[str, Any]) -> None:
+    """Refuses what must not change, and what a checkpoint must not name alone; see :func:`make_config`."""
     for row in dataclasses.fields(TrainingConfig):
         name = row.name
         trained_with = stored.get(name, row.default)  # earlier versions did not have all options
@@ -431,19 +462,6 @@ def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -
                 named_by_user(name, stored[name], options.get(name))
             except ExtensionError as error:
                 raise ConfigError(str(error)) from error
-    config = TrainingConfig(**{**stored, **options})
-    # files and folders are found again by a resumed training that is started from another folder
-    absolute: dict[str, Any] = {
-        name: str(Path(getattr(config, name)).resolve())
-        for name in ("checkpoint_dir", "replay_buffer_dir", "output_dir")
-    }
-    for name, environment in (
-        ("training_env_config", config.training_env),
-        ("evaluation_env_config", config.evaluation_env),
-    ):
-        if isinstance(environment, SavedEnv):
-            absolute[name] = str(environment.path.resolve())
-    return dataclasses.replace(config, **absolute)
 
 
 def options_to_repeat(config: TrainingConfig) -> list[str]:

@@ -138,7 +138,7 @@ class Trainer:
 
         Raises:
             ExperienceError: the processes or actors that play cannot go on; that leaves a checkpoint, too.
-            UsersCodeError: a user's mapping or features break; so does that.
+            UsersCodeError: a user's mapping, reward or features break; so does that.
         """
         # processes end with the training, however that ends
         with self.level_pool, closing(self.experience):

@@ -75,7 +75,7 @@ class RolloutWorkers(Experience):
 
         Raises:
             RolloutWorkerError: the processes cannot be started, or end again and again.
-            UsersCodeError: a user's mapping or features give something that cannot be used.
+            UsersCodeError: a user's mapping, reward or features give something that cannot be used.
         """
         if not self._turns:
             self._start()
@@ -190,7 +190,7 @@ class _Worker:
         self.process = ChildProcess(
             "reinforcement_learning.workers.worker_main", lambda message: answers.put((self, message))
         )
-        # a mapping of the user's own is found there where this process has found it
+        # what users put in place is found there where this process has found it
         self.process.send(pickle.dumps((sys.path, task)))
 
     def ask(self, levels: Sequence[tuple[int, bytes | None]]) -> None:

@@ -8,6 +8,7 @@ from flatland.envs.rail_env import RailEnv
 from reinforcement_learning.dddqn_policy import random_possible_actions
 from reinforcement_learning.playing.episode_result import EpisodeResult
 from reinforcement_learning.playing.policy import Policy
+from reinforcement_learning.playing.reward_shaping import StepOfTrains
 from reinforcement_learning.playing.rollout import Learning, Rollout
 from reinforcement_learning.playing.transitions import Transitions
 from utils.observation.feature_sets import get_feature_set
@@ -17,6 +18,26 @@ from utils.simulator.simulator import FlatlandSimulator
 
 TIMETABLE = get_feature_set("tree_timetable")
 _DISTANCE_CHANGES = [TIMETABLE.feature_names.index(f"{m}_distance_change") for m in ("left", "forward", "right")]
+
+
+def step_of_trains(
+    rewards: np.ndarray,
+    remaining_before: np.ndarray,
+    remaining: np.ndarray,
+    newly_arrived: np.ndarray,
+    newly_deadlocked: np.ndarray,
+    *,
+    over: bool,
+    max_episode_steps: int,
+) -> StepOfTrains:
+    """A step of one level in the only slot, from arrays ``[trains]``."""
+    arrays = (rewards, remaining_before, remaining, np.zeros(len(rewards), dtype=bool), newly_arrived, newly_deadlocked)
+    return StepOfTrains(
+        *(array[np.newaxis] for array in arrays),
+        actions=np.zeros((1, len(rewards)), dtype=np.int64),
+        episode_over=np.array([[over]]),
+        max_episode_steps=np.array([[max_episode_steps]]),
+    )
 
 
 class RandomPolicy:

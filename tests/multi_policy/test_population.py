@@ -152,6 +152,6 @@ def test_mapping_that_breaks_in_mid_training_costs_nothing_that_was_learned(tmp_
         policy_mapping="tests.multi_policy.test_population:wrong_later",
         checkpoint_interval=9,
     )
-    with pytest.raises(MappingError, match="gave 1 policies"):
+    with pytest.raises(MappingError, match="gave 1 numbers"):
         trainer.run()
     assert numbered_checkpoint(trainer.folders.checkpoints, 5).exists()

@@ -56,8 +56,8 @@ def test_they_follow_those_of_the_feature_set_which_stay_as_they_are(name: str, 
     assert features.feature_names == (*without.feature_names, "handles.0", "handles.1")
     assert features.route_features == without.route_features
     assert features.label == f"{name} version 1 with handles version 2"
-    observations, mask = Observer(features).observe(state)
-    wanted, wanted_mask = Observer(without).observe(state)
+    observations, mask = Observer(features, safe_moves=False).observe(state)
+    wanted, wanted_mask = Observer(without, safe_moves=False).observe(state)
     np.testing.assert_array_equal(observations[:, :-2], wanted)
     np.testing.assert_array_equal(mask, wanted_mask)
     np.testing.assert_allclose(observations[:, -2:], [[k / 10, 0.7] for k in range(5)], rtol=1e-6)

@@ -34,7 +34,7 @@ def test_parents_are_the_nodes_before() -> None:
 def test_columns_hold_what_the_nodes_hold() -> None:
     """Counts are only clipped on their way into an observation, and missing nodes become -1."""
     state = RailState.from_env(make_rail_env(ENV_CONFIGS["Test_1"], 3))
-    observations, _ = Observer(TIMETABLE).observe(state)
+    observations, _ = Observer(TIMETABLE, safe_moves=False).observe(state)
     layout, nodes = TIMETABLE.tree, tree_observation(state, TIMETABLE.max_depth)
     by_node = observations[:, layout.nodes]
     counts = by_node[:, :, layout.node_features.index("same_direction")]

@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 from flatland.envs.rail_env import RailEnv
 
-from reinforcement_learning.playing.reward_shaping import LearningRewards, RewardWeights
-from tests.helpers.rail_envs import EAST, WEST, drawn_env, shortest_path_action, sparse_env
+from reinforcement_learning.playing.reward_shaping import (
+    LearningRewards,
+    RewardWeights,
+    StepOfTrains,
+    shaped_reward,
+)
+from tests.helpers.playing import step_of_trains
+from tests.helpers.rail_envs import EAST, drawn_env, shortest_path_action, sparse_env
 from utils.simulator.rail_state import DONE, RailState, remaining_travel_time
 
 
@@ -13,30 +19,27 @@ def no_terms(gamma: float = 1.0, **terms: float) -> RewardWeights:
     return RewardWeights(**{"gamma": gamma, "shaping": 0.0, "arrival_reward": 0.0, "deadlock_penalty": 0.0, **terms})
 
 
-def learning_rewards(shaping: RewardWeights, state: RailState) -> LearningRewards:
-    """The rewards of one environment, at the beginning of its episode."""
-    rewards = LearningRewards(shaping, 1, state.n_trains)
-    rewards.start(0, state.max_episode_steps, remaining_travel_time(state))
-    return rewards
-
-
 def shaped_rewards(env: RailEnv, shaping: RewardWeights, *, own_rewards: bool = False) -> np.ndarray:
     """Shaped rewards ``[steps, trains]`` of an episode on the shortest paths; the environment's own count if wanted."""
     state = RailState.from_env(env)
-    rewards = learning_rewards(shaping, state)
-    shaped, done = [], False
+    shaped, done, remaining = [], False, remaining_travel_time(state)
     while not done:
-        arrived_before = state.state == DONE
+        arrived_before, remaining_before = state.state == DONE, remaining
         actions = {handle: shortest_path_action(env, handle) for handle in range(state.n_trains)}
         _, own, dones, _ = env.step(actions)
         done = dones["__all__"]
         state.update(env)
-        newly_arrived = (state.state == DONE) & ~arrived_before
-        own_of_trains = np.array(list(own.values())) if own_rewards else np.zeros(state.n_trains)
-        nobody = np.zeros(state.n_trains, dtype=bool)
         remaining = remaining_travel_time(state)
-        arrays = (own_of_trains, remaining, newly_arrived, nobody)
-        shaped.append(rewards.step(*(array[np.newaxis] for array in arrays), np.array([done]))[0])
+        step = step_of_trains(
+            np.array(list(own.values())) if own_rewards else np.zeros(state.n_trains),
+            remaining_before,
+            remaining,
+            (state.state == DONE) & ~arrived_before,
+            np.zeros(state.n_trains, dtype=bool),
+            over=done,
+            max_episode_steps=state.max_episode_steps,
+        )
+        shaped.append(shaped_reward(step, shaping)[0])
     return np.array(shaped)
 
 
@@ -75,39 +78,52 @@ def test_environments_reward_is_a_share_of_the_episode() -> None:
 
 
 def test_arrival_and_deadlock_have_their_weights_at_their_step() -> None:
-    env = drawn_env([">----<"], [(((0, 1), EAST), (0, 4)), (((0, 4), WEST), (0, 1))])
-    state = RailState.from_env(env)
-    rewards = learning_rewards(no_terms(arrival_reward=7.0, deadlock_penalty=3.0), state)
-    zeros, remaining = np.zeros((1, 2)), remaining_travel_time(state)[np.newaxis]
-    yes, no = np.array([[True, False]]), np.array([[False, False]])
-    over, not_over = np.array([True]), np.array([False])
-    assert rewards.step(zeros, remaining, no, no, not_over).tolist() == [[0, 0]]
-    assert rewards.step(zeros, remaining, yes, ~yes, not_over).tolist() == [[7, -3]]
-    assert rewards.step(zeros, remaining, no, no, over).tolist() == [[0, 0]]
+    weights = no_terms(arrival_reward=7.0, deadlock_penalty=3.0)
+    zeros, yes, no = np.zeros(2), np.array([True, False]), np.array([False, False])
+    for arrived, stuck, over, wanted in (
+        (no, no, False, [0, 0]),
+        (yes, ~yes, False, [7, -3]),
+        (no, no, True, [0, 0]),
+    ):
+        step = step_of_trains(zeros, zeros, zeros, arrived, stuck, over=over, max_episode_steps=5)
+        assert shaped_reward(step, weights).tolist() == [wanted]
+
+
+def side_by_side(rewards: np.ndarray, remaining: np.ndarray, over: list[bool], lengths: list[int]) -> StepOfTrains:
+    """A step of several levels, whose remaining travel times were 1 more before it."""
+    nobody = np.zeros(rewards.shape, dtype=bool)
+    return StepOfTrains(
+        rewards,
+        remaining + 1,
+        remaining,
+        *(nobody,) * 3,
+        actions=np.zeros(rewards.shape, dtype=np.int64),
+        episode_over=np.array(over)[:, np.newaxis],
+        max_episode_steps=np.array(lengths)[:, np.newaxis],
+    )
 
 
 def test_episodes_side_by_side_have_their_own_lengths_and_ends() -> None:
-    rewards = LearningRewards(no_terms(gamma=0.5, shaping=1.0), 3, 2)
-    rewards.start(0, 10, np.array([4.0, 20.0]))
-    rewards.start(2, 100, np.array([40.0, np.inf]))
-    nobody, own = np.zeros((3, 2), dtype=bool), np.array([[-5.0, 0.0], [0.0, 0.0], [0.0, -5.0]])
-    remaining = np.array([[3.0, 20.0], [0.0, 0.0], [39.0, np.inf]])
-    shaped = rewards.step(own, remaining, nobody, nobody, np.array([True, False, False]))
-    assert shaped == pytest.approx(
-        np.array([[-0.5 + 0.4, 1.0], [0.0, 0.0], [-0.5 * 0.39 + 0.4, -0.05 - 0.5 * 1.0 + 1.0]])
+    own = np.array([[-5.0, 0.0], [0.0, -5.0]])
+    remaining = np.array([[3.0, 20.0], [39.0, np.inf]])
+    step = side_by_side(own, remaining, [True, False], [10, 100])
+    assert shaped_reward(step, no_terms(gamma=0.5, shaping=1.0)) == pytest.approx(
+        np.array([[-0.5 + 0.4, 1.0], [-0.5 * 0.39 + 0.4, -0.05 - 0.5 * 1.0 + 1.0]])
     )
-    # another level takes the place of the one that is over; its neighbour does not notice
-    rewards.start(0, 20, np.array([10.0, 0.0]))
-    shaped = rewards.step(np.zeros((3, 2)), remaining, nobody, nobody, np.array([False, False, False]))
-    assert shaped[0] == pytest.approx([-0.5 * 0.15 + 0.5, -0.5 * 1.0])
-    assert shaped[2] == pytest.approx([0.5 * 0.39, 0.5])
+
+
+def test_an_episode_brings_its_own_weights() -> None:
+    rewards = LearningRewards(no_terms(gamma=0.5), 2, 2)
+    step = side_by_side(np.zeros((2, 2)), np.full((2, 2), 4.0), [False, False], [10, 10])
+    rewards.start(0)
+    rewards.start(1, no_terms(gamma=0.5, shaping=1.0))
+    assert rewards.step(step, {}) == pytest.approx(np.array([[0, 0], [0.3, 0.3]]))
+    rewards.start(1)
+    assert not rewards.step(step, {}).any()
 
 
 def test_other_trains_rewards_count_with_their_weight() -> None:
     own = np.array([[1.0, -2.0, 0.5], [4.0, 0.0, 0.0]])
     rewards = LearningRewards(no_terms(), 2, 3, team_reward=0.1)
-    for env in range(2):
-        rewards.start(env, 1, np.zeros(3))
-    nobody = np.zeros((2, 3), dtype=bool)
-    shaped = rewards.step(own, np.zeros((2, 3)), nobody, nobody, np.zeros(2, dtype=bool))
+    shaped = rewards.step(side_by_side(own, np.zeros((2, 3)), [False, False], [1, 1]), {})
     assert shaped == pytest.approx(np.array([[0.85, -1.85, 0.4], [4.0, 0.4, 0.4]]))

@@ -10,7 +10,7 @@ from reinforcement_learning.playing.reward_shaping import LearningRewards, Rewar
 from reinforcement_learning.playing.rollout import Learning, Rollout
 from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.playing.transitions import TransitionCollector
-from tests.helpers.playing import ListSink, RandomPolicy, play_out
+from tests.helpers.playing import ListSink, RandomPolicy, play_out, step_of_trains
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
 from utils.observation.feature_sets import get_feature_set
@@ -108,15 +108,14 @@ def test_shaping_of_each_train_is_as_if_all_had_it() -> None:
     mixed = RewardWeights(*(np.array(pair) for pair in zip(*(vars(w).values() for w in weights), strict=True)))
     together = LearningRewards(SHAPING, 1, 2)
     alone = [LearningRewards(weight, 1, 2) for weight in weights]
-    remaining = random.uniform(5, 30, 2)
-    together.start(0, 40, remaining, mixed)
+    together.start(0, mixed)
     for rewards in alone:
-        rewards.start(0, 40, remaining)
-    for step in range(5):
-        flags = random.random((2, 1, 2)) < 0.3
-        arguments = (random.normal(size=(1, 2)), random.uniform(0, 30, (1, 2)), *flags, np.array([step == 4]))
-        found = together.step(*arguments)
-        each = [rewards.step(*arguments) for rewards in alone]
+        rewards.start(0)
+    for number in range(5):
+        own, remaining, flags = random.normal(size=2), random.uniform(0, 30, (2, 2)), random.random((2, 2)) < 0.3
+        step = step_of_trains(own, *remaining, *flags, over=number == 4, max_episode_steps=40)
+        found = together.step(step, {})
+        each = [rewards.step(step, {}) for rewards in alone]
         assert found[0].tolist() == [each[0][0, 0], each[1][0, 1]]
 
 

@@ -138,7 +138,7 @@ class TestTraining:
 def test_mapping_that_breaks_in_a_worker_is_told_as_in_one_process(tmp_path: Path) -> None:
     name = "tests.workers.test_several_policies_with_workers:wrong_later"
     trainer, _ = make_trainer(tmp_path, n_episodes=9, num_policies=2, num_workers=1, policy_mapping=name)
-    with pytest.raises(MappingError, match=r"in episode 5 the mapping .* gave 1 policies") as error_info:
+    with pytest.raises(MappingError, match=r"in episode 5 the mapping .* gave 1 numbers") as error_info:
         trainer.run()
     assert error_info.value.saved
     assert numbered_checkpoint(trainer.folders.checkpoints, trainer.episode).exists()

@@ -1,0 +1,73 @@
+"""A reward to learn from of one's own, named on the command line as ``package.module:callable``."""
+
+import numpy as np
+import numpy.typing as npt
+
+from reinforcement_learning.playing.reward_shaping import LearningReward, TrainStep
+from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.settings.extensions import ExtensionError, find_callable
+from utils.levels.level_streams import TrainingLevels
+from utils.simulator.rail_grid import DO_NOTHING
+from utils.simulator.rail_state import remaining_travel_time
+from utils.simulator.simulator import FlatlandSimulator
+from utils.system.users_code import describe
+
+
+def find_own_reward(name: str) -> LearningReward:
+    """A user's reward; what it gives is looked at in each step, and what it raises ends in one sentence.
+
+    It is asked once for each step of each level and should know nothing but what it is told then: a resumed training
+    plays the steps of unfinished episodes again.
+
+    Raises:
+        ExtensionError: there is no such callable; the reward raises it, too, in a step in which it gives something
+            else than a finite number for each train.
+    """
+    function = find_callable(name, "learning reward", {})
+
+    def reward(step: TrainStep) -> npt.NDArray[np.float64]:
+        who = f"the learning reward {name!r}"
+        try:
+            given = function(step)
+        except Exception as error:  # whatever a user's code raises
+            raise ExtensionError(f"{who} failed in step {step.state.elapsed_steps} ({describe(error)}).") from error
+        return _numbers(given, step.state.n_trains, who)
+
+    return reward
+
+
+def check_own_reward(config: TrainingConfig) -> None:
+    """Tells before training what can be told: plays a step of the first level and asks for its reward.
+
+    Raises:
+        ExtensionError: see :func:`find_own_reward`.
+    """
+    if not config.learning_reward:
+        return
+    levels = TrainingLevels(config.training_env, config.seed)
+    simulator = FlatlandSimulator(levels.make(0))
+    state = simulator.state
+    before, actions = remaining_travel_time(state), np.full(state.n_trains, DO_NOTHING)
+    rewards, over = simulator.step(actions)
+    nobody = np.zeros(state.n_trains, dtype=bool)
+    remaining = remaining_travel_time(state)
+    find_own_reward(config.learning_reward)(
+        TrainStep(
+            rewards, before, remaining, nobody, nobody, nobody, actions, over, state.max_episode_steps, state=state
+        )
+    )
+
+
+def _numbers(given: npt.ArrayLike, n_trains: int, who: str) -> npt.NDArray[np.float64]:
+    wanted = f"but must give a finite number for each of {n_trains} trains."
+    try:
+        numbers = np.asarray(given)
+    except ValueError:  # ragged
+        raise ExtensionError(f"{who} gave lists of different lengths, {wanted}") from None
+    if numbers.dtype.kind not in "fiu":
+        raise ExtensionError(f"{who} gave values of type {numbers.dtype}, {wanted}")
+    if numbers.shape != (n_trains,):
+        raise ExtensionError(f"{who} gave an array of shape {list(numbers.shape)}, {wanted}")
+    if not np.isfinite(numbers).all():
+        raise ExtensionError(f"{who} gave {numbers[~np.isfinite(numbers)][0]}, {wanted}")
+    return numbers.astype(np.float64)
