@@ -6,6 +6,8 @@
 
 The checkpoint is the one that ships, or the one that FLATLAND_CHECKPOINT or --checkpoint names. With
 FLATLAND_PLAN_SECONDS or --plan_seconds it plans while it plays (``reinforcement_learning/scoring/planning.py``).
+A network or features of one's own that the checkpoint was trained with must be named: --network, --features, or
+FLATLAND_NETWORK, FLATLAND_FEATURES.
 With --policy a rule or policy of one's own plays instead (``reinforcement_learning/scoring/own_policies.py``).
 Redis is looked for on port 6379 of the host in the environment variable redis_ip, 127.0.0.1 unless set.
 """
@@ -35,8 +37,9 @@ from reinforcement_learning.scoring.players import (
     policy_choice,
 )
 from reinforcement_learning.settings.arguments import SentenceParser, at_least
-from reinforcement_learning.settings.extensions import ExtensionError
+from reinforcement_learning.settings.named_code import add_code_options, named_on_command_line
 from reinforcement_learning.submission import load_warmed_up
+from utils.system.users_code import UsersCodeError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EvaluatorError as error:
         print(f"run.py: error: {error}", file=sys.stderr)
         return 1
-    except ExtensionError as error:
+    except UsersCodeError as error:
         print(f"run.py: error: {error} Nothing was submitted.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -85,12 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         help="which policy of a checkpoint that holds several: its number, the best, or all as they were mapped in "
         "training (default: best)",
     )
-    parser.add_argument(
-        "--policy_mapping",
-        metavar="NAME",
-        help="what maps the trains with --policy_index mapping (default: what did in training; a mapping of your own "
-        "must be named here)",
-    )
+    add_code_options(parser, variables=True)
     parser.add_argument(
         "--plan_seconds",
         type=seconds_to_plan,
@@ -119,13 +117,14 @@ def _load(options: argparse.Namespace) -> tuple[Player, str]:
     planning = (
         planning_to_submit() if options.plan_seconds is None else PlanningOptions.of_seconds(options.plan_seconds)
     )
-    policy, observer = load_warmed_up(checkpoint, choice if isinstance(choice, int) else None)
+    named = named_on_command_line(options, variables=True)
+    policy, observer = load_warmed_up(checkpoint, choice if isinstance(choice, int) else None, named)
     if choice != MAPPING:
         how = f", planning for at most {planning.seconds:g} s a step" if planning else ""
         return planning_player(policy, observer, planning), f"{checkpoint}{how}"
     if planning is not None:
         raise ValueError("planning is for a single policy: --policy_index must be a number or best.")
-    return load_player(str(checkpoint), MAPPING, policy_mapping=options.policy_mapping), str(checkpoint)
+    return load_player(str(checkpoint), MAPPING, named=named), str(checkpoint)
 
 
 if __name__ == "__main__":

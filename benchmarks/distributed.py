@@ -138,8 +138,9 @@ def messages(config: TrainingConfig) -> dict[str, Any]:
     import ray
 
     from reinforcement_learning.distributed.learner_actor import LearnerActor
+    from reinforcement_learning.settings.features import feature_set_of
 
-    n_features = config.features.n_features
+    n_features = feature_set_of(config).n_features
     sender = ray.remote(Sender).options(num_cpus=1).remote(n_features)
     # it stores what it gets and never learns
     idle = TrainingConfig(**OPTIONS | {"buffer_min_size": config.buffer_size})

@@ -34,6 +34,7 @@ from benchmarks.limits import (  # noqa: E402
 )
 from benchmarks.machine import processor  # noqa: E402
 from reinforcement_learning.dddqn_policy import DDDQNPolicy  # noqa: E402
+from reinforcement_learning.learning.learner import make_policy  # noqa: E402
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer, bytes_needed  # noqa: E402
 from reinforcement_learning.playing.reward_shaping import RewardWeights  # noqa: E402
 from reinforcement_learning.playing.rollout import Learning, Rollout  # noqa: E402
@@ -197,15 +198,8 @@ def _play(policy: DDDQNPolicy, buffer: ReplayBuffer, epsilon: float, update_ever
 
 def _policy(*, shipped: bool) -> DDDQNPolicy:
     """The network and the rule that learns: plain double DQN, or as the main command has it."""
-    if not shipped:
-        return DDDQNPolicy(FEATURES.n_features, 128)
-    config = TrainingConfig()
-    return DDDQNPolicy(
-        FEATURES.n_features,
-        config.hidden_size,
-        advantage_learning=config.advantage_learning,
-        averaging_steps=config.averaging_steps,
-    )
+    config = TrainingConfig() if shipped else TrainingConfig(advantage_learning=0.0, averaging_steps=1)
+    return make_policy(config, FEATURES, 0, "cpu")
 
 
 def _learning_step(name: str, policy: DDDQNPolicy, batch_size: int, limits: dict[str, float]) -> dict[str, Any]:

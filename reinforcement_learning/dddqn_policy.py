@@ -5,32 +5,39 @@ https://arxiv.org/abs/1509.06461), dueling networks (Wang et al. 2016).
 """
 
 import copy
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 from torch.nn.utils import parameters_to_vector
 
-from reinforcement_learning.dueling_q_network import DuelingQNetwork, polyak_update
-from reinforcement_learning.learning.replay_buffer import Batch
+from reinforcement_learning.dueling_q_network import parameters_and_buffers, polyak_update, rank_actions
 from utils.observation.route_features import least_detour_actions
-from utils.simulator.rail_grid import DO_NOTHING, N_ACTIONS, STOP_MOVING
-from utils.system.seeds import Stream, generator, seed_sequence
+from utils.system.seeds import Stream, generator
 
-_WAITING_ACTIONS = [DO_NOTHING, STOP_MOVING]
-# By what a new network values waiting less than going, in units of the reward for an arrival. Without it two trainings
-# in three begin with trains that wait, which advantage learning makes firm: none departs for hundreds of episodes.
-_RELUCTANCE_TO_WAIT = 0.3
+
+@dataclass(frozen=True)
+class Batch:
+    """Transitions to learn from, as tensors on the learner's device; the leading axis is the batch."""
+
+    observations: Tensor  # float32 [batch, features]
+    action_masks: Tensor  # bool [batch, 5]
+    actions: Tensor  # int64 [batch]
+    rewards: Tensor  # float32 [batch], summed and discounted up to the next decision
+    discounts: Tensor  # float32 [batch], gamma**steps, 0 where nothing follows
+    next_observations: Tensor  # float32 [batch, features]
+    next_action_masks: Tensor  # bool [batch, 5]
 
 
 class GreedyPolicy:
     """Plays what a network says is best; it can neither explore nor learn. Evaluation and submission use it."""
 
-    def __init__(self, network: DuelingQNetwork, device: torch.device) -> None:
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
         self.network = network
         self.device = device
 
@@ -42,16 +49,16 @@ class GreedyPolicy:
         epsilon: float | npt.NDArray[np.float64] = 0.0,
     ) -> npt.NDArray[np.int64]:
         """The best possible actions ``[batch]`` by one forward pass; ``epsilon`` makes no difference."""
-        advantages = self.network.advantages(torch.from_numpy(observations).to(self.device)).cpu().numpy()
-        return np.where(action_mask, advantages, -np.inf).argmax(axis=1)
+        ranks = rank_actions(self.network, torch.from_numpy(observations).to(self.device)).cpu().numpy()
+        return np.where(action_mask, ranks, -np.inf).argmax(axis=1)
 
 
 class DDDQNPolicy:
-    """One network that all trains share.
+    """One network that all trains share. ``learning/networks.py`` makes it and tells what it must be able to do.
 
     Args:
-        n_features: size of an observation.
-        hidden_size: width of the network's layers.
+        network: gives action values ``[batch, actions]`` of observations ``[batch, features]``. It may have a method
+            ``advantages`` that ranks the actions with less work.
         learning_rate: step size of Adam. There is no gamma here: each transition brings its own discount.
         tau: share of the network that the target network takes over at each learning step.
         advantage_learning: weight that widens the gap between the best action and the others; 0 is off.
@@ -59,25 +66,24 @@ class DDDQNPolicy:
         max_grad_norm: bound of the gradient's norm.
         guide: share of exploring trains that take the way with the least detour instead of a random action.
         route_features: where the features that the guide needs stand in an observation; None leaves it out.
-        seed: initial weights and exploration derive from it,
+        seed: exploration derives from it,
         index: and from the number of the policy, so that no two of a training are equal.
         device: where network and learning live.
     """
 
     def __init__(
         self,
-        n_features: int,
-        hidden_size: int,
+        network: nn.Module,
         *,
-        learning_rate: float = 5e-4,
-        tau: float = 1e-3,
-        advantage_learning: float = 0.0,
-        averaging_steps: int = 1,
-        max_grad_norm: float = 10.0,
-        guide: float = 0.0,
-        route_features: slice | None = None,
-        seed: int = 0,
-        index: int = 0,
+        learning_rate: float,
+        tau: float,
+        advantage_learning: float,
+        averaging_steps: int,
+        max_grad_norm: float,
+        guide: float,
+        route_features: slice | None,
+        seed: int,
+        index: int,
         device: str | torch.device = "cpu",
     ) -> None:
         self.device = torch.device(device)
@@ -87,13 +93,7 @@ class DDDQNPolicy:
         self.guide = guide
         self.route_features = route_features
         self.max_grad_norm = max_grad_norm
-        with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
-            torch.manual_seed(int(seed_sequence(seed, Stream.NETWORK, index).generate_state(1)[0]))
-            self.q_network = DuelingQNetwork(n_features, hidden_size).to(self.device)
-        last_layer = self.q_network.advantage[-1]
-        assert isinstance(last_layer, torch.nn.Linear)
-        with torch.no_grad():
-            last_layer.bias[_WAITING_ACTIONS] -= _RELUCTANCE_TO_WAIT
+        self.q_network = network.to(self.device)
         self.target_network = copy.deepcopy(self.q_network).requires_grad_(False)
         self.average_network = copy.deepcopy(self.q_network).requires_grad_(False)
         self.learning_steps = 0
@@ -163,7 +163,7 @@ class DDDQNPolicy:
     def td_target(self, batch: Batch) -> Tensor:
         """Double-DQN targets ``[batch]``."""
         # the online network chooses the next action, among those that are possible there
-        next_scores = self.q_network.advantages(batch.next_observations)
+        next_scores = rank_actions(self.q_network, batch.next_observations)
         next_actions = next_scores.masked_fill(~batch.next_action_masks, -torch.inf).argmax(dim=1, keepdim=True)
         # the target network says what it is worth
         next_values = self.target_network(batch.next_observations).gather(1, next_actions).squeeze(1)
@@ -196,15 +196,15 @@ class DDDQNPolicy:
     @torch.no_grad()
     def acting_weights(self) -> npt.NDArray[np.float32]:
         """All that acting depends on, in one array, for a policy that plays elsewhere."""
-        return parameters_to_vector(self.q_network.parameters()).cpu().numpy()
+        return parameters_to_vector(parameters_and_buffers(self.q_network)).cpu().numpy()
 
     @torch.no_grad()
     def set_acting_weights(self, weights: npt.NDArray[np.float32]) -> None:
         """Acts from now on as the policy does whose ``acting_weights`` these are; it cannot learn on from there."""
-        parameters = list(self.q_network.parameters())
-        parts = torch.from_numpy(weights).split([parameter.numel() for parameter in parameters])
-        for parameter, part in zip(parameters, parts, strict=True):
-            parameter.copy_(part.view_as(parameter))
+        tensors = parameters_and_buffers(self.q_network)
+        parts = torch.from_numpy(weights).split([tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
 
     def take_over(self, other: "DDDQNPolicy") -> None:
         """Becomes a copy of another policy in all that was learned; learning rate and exploration stay its own."""
@@ -226,7 +226,7 @@ class DDDQNPolicy:
         """Takes over a state; the learning rate stays the one given to the constructor.
 
         Raises:
-            RuntimeError: the networks have other sizes.
+            RuntimeError: the networks have other layers.
         """
         self.q_network.load_state_dict(state["q_network"])
         self.target_network.load_state_dict(state["target_network"])
@@ -240,6 +240,3 @@ class DDDQNPolicy:
 def random_possible_actions(action_mask: npt.NDArray[np.bool_], random: np.random.Generator) -> npt.NDArray[np.int64]:
     """A possible action for each row of ``action_mask`` ``[batch, 5]``, each equally likely."""
     return np.where(action_mask, random.random(action_mask.shape), -1.0).argmax(axis=1)
-
-
-__all__ = ["N_ACTIONS", "DDDQNPolicy", "GreedyPolicy", "random_possible_actions"]

@@ -29,12 +29,13 @@ from reinforcement_learning.scoring.score_table import Played, Scored, table
 from reinforcement_learning.scoring.scoring import Scorer, Task
 from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from reinforcement_learning.settings.config import ConfigError
-from reinforcement_learning.settings.extensions import ExtensionError
+from reinforcement_learning.settings.named_code import add_code_options, named_on_command_line
 from utils.levels.env_configs import EnvConfig, resolve_env_config
 from utils.levels.saved_levels import EnvConfigError, SavedEnv
 from utils.pictures.rendering import FILM_SUFFIXES
 from utils.system.files import atomic_write
 from utils.system.seeds import MAX_USER_SEED
+from utils.system.users_code import UsersCodeError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,13 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if path := getattr(options, name):
                 check_writable(name, Path(path).parent)
         names = with_planned(options.policy) if options.plan_seconds > 0 else options.policy
-        scorer = Scorer(names, options.policy_index, options.num_workers, options.plan_seconds, options.policy_mapping)
+        named = named_on_command_line(options)
+        scorer = Scorer(names, options.policy_index, options.num_workers, options.plan_seconds, named)
     except (CheckpointError, ConfigError, EnvConfigError, MissingPackageError, ValueError) as error:
         print(f"evaluate_agent.py: error: {error}", file=sys.stderr)
         return 2
     try:
         rows = _score(scorer, names, configs, options)
-    except ExtensionError as error:
+    except UsersCodeError as error:
         print(f"evaluate_agent.py: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -103,12 +105,7 @@ def _parser() -> SentenceParser:
         help="which policy of checkpoints that hold several: its number, the one that was best in the newest "
         "evaluation, or all as they were mapped in training (default: best)",
     )
-    parser.add_argument(
-        "--policy_mapping",
-        metavar="NAME",
-        help="what maps the trains with --policy_index mapping (default: what did in training; a mapping of your own "
-        "must be named here)",
-    )
+    add_code_options(parser)
     parser.add_argument(
         "--plan_seconds",
         type=seconds_to_plan,

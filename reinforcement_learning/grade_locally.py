@@ -193,7 +193,8 @@ def generate_trajectory(env_path: Path, data_dir: Path, rewards: str) -> None:
 
 
 def _call(command: Sequence[str], cwd: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
+    # what FLATLAND_NETWORK and FLATLAND_FEATURES name is found in the folder where this was started
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT_ROOT), os.getcwd()])}
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["nothing was said"]

@@ -25,17 +25,23 @@ if __name__ == "__main__":
 
 import torch
 
+from reinforcement_learning.learning.networks import check_networks, make_network
 from reinforcement_learning.learning.replay_buffer import ReplayBufferError
 from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.multi_policy.modes import check_mapping
 from reinforcement_learning.playing.experience import ExperienceError
 from reinforcement_learning.playing.own_reward import check_own_reward
-from reinforcement_learning.saving.checkpointing import CheckpointError, find_checkpoint
+from reinforcement_learning.saving.checkpointing import (
+    CheckpointError,
+    find_checkpoint,
+    load_weights,
+    stored_feature_set,
+)
 from reinforcement_learning.saving.run_folders import RunFolders, prepare_run_folders, warn_about_sizes
 from reinforcement_learning.settings.command_line import given_options
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig, make_config
 from reinforcement_learning.settings.devices import DeviceError, available_gpus, describe, place_policies
-from reinforcement_learning.settings.extensions import ExtensionError
+from reinforcement_learning.settings.features import check_features, feature_set_of
 from reinforcement_learning.tracking.console_sink import ConsoleSink
 from reinforcement_learning.tracking.json_lines_sink import METRICS_FILE, JsonLinesSink
 from reinforcement_learning.tracking.metrics import MetricsWriter, Sink
@@ -45,6 +51,7 @@ from reinforcement_learning.training.summary import announce, sum_up
 from reinforcement_learning.training.trainer import Trainer
 from utils.simulator.compiled_simulator import warn_if_flatland_is_unproven
 from utils.system.interrupts import Interrupts
+from utils.system.users_code import UsersCodeError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,10 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, CheckpointError, ReplayBufferError, DeviceError) as error:
         print(f"multi_agent_training.py: error: {error}", file=sys.stderr)
         return 2
-    except (ExperienceError, ExtensionError) as error:
+    except (ExperienceError, UsersCodeError) as error:
         saved = " A checkpoint was saved." if error.saved else ""
         print(f"multi_agent_training.py: error: {error}{saved}", file=sys.stderr)
-        return 2 if isinstance(error, ExtensionError) else 1
+        return 2 if isinstance(error, UsersCodeError) else 1
     except KeyboardInterrupt:  # of a training signals are handled by Interrupts
         print("multi_agent_training.py: interrupted before the training began.", file=sys.stderr)
         return 130
@@ -69,6 +76,7 @@ def _train(options: dict[str, Any]) -> int:
     config = make_config(options, checkpoint["config"] if checkpoint else None)
     check_mapping(config)  # before any folder is made
     check_own_reward(config)
+    _check_networks_and_features(config, checkpoint_path, checkpoint)
     with _where_it_runs(config) as n_gpus:
         devices = _choose_devices(config, n_gpus)
         torch.set_num_threads(config.num_threads)
@@ -109,6 +117,18 @@ def _collect_garbage_from_now_on() -> None:
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
+
+
+def _check_networks_and_features(config: TrainingConfig, path: Path | None, checkpoint: dict[str, Any] | None) -> None:
+    """Whether they work, and are those of the checkpoint."""
+    feature_set = feature_set_of(config)
+    if path is not None and checkpoint is not None:
+        stored_feature_set(checkpoint, path, config.features)
+    check_features(config, feature_set)
+    check_networks(config, feature_set)
+    if path is not None and checkpoint is not None:
+        for index in range(config.num_policies):
+            load_weights(make_network(config, feature_set, index), checkpoint, path, index)
 
 
 def _choose_devices(config: TrainingConfig, n_gpus: int) -> list[str]:

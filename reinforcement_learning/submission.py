@@ -5,7 +5,8 @@
 
 ``flatland-trajectory-generate-from-policy`` plays with them. The checkpoint is the one that ships, or the one that
 the environment variable FLATLAND_CHECKPOINT names; ``run.py`` plays with the same. With FLATLAND_PLAN_SECONDS=S it
-plans while it plays, for at most S seconds a step (``planning.py``).
+plans while it plays, for at most S seconds a step (``planning.py``). A network or features of one's own that the
+checkpoint was trained with must be named in FLATLAND_NETWORK and FLATLAND_FEATURES.
 """
 
 from functools import lru_cache
@@ -25,19 +26,23 @@ from reinforcement_learning.playing.play_levels import warm_up
 from reinforcement_learning.playing.policy import drive
 from reinforcement_learning.saving.checkpointing import checkpoint_to_submit, load_policy
 from reinforcement_learning.scoring.planning import Planner, planning_to_submit, warm_up_planning
+from reinforcement_learning.settings.named_code import NOTHING_NAMED, NamedCode, named_by_environment
 from utils.observation.observer import Observer
 from utils.simulator.rail_state import RailState
 
 
 @lru_cache(maxsize=4)
-def load_warmed_up(checkpoint: str | Path, policy_index: int | None = None) -> tuple[GreedyPolicy, Observer]:
-    """A policy and its observer, ready to play in time.
+def load_warmed_up(
+    checkpoint: str | Path, policy_index: int | None = None, named: NamedCode = NOTHING_NAMED
+) -> tuple[GreedyPolicy, Observer]:
+    """A policy and its observer, ready to play in time; see ``load_policy``.
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
+        FeaturesError: features of the user's own cannot be used.
     """
     torch.set_num_threads(1)
-    policy, observer = load_policy(checkpoint, policy_index)
+    policy, observer = load_policy(checkpoint, policy_index, named)
     warm_up(policy, observer)
     return policy, observer
 
@@ -88,7 +93,7 @@ class Policy(RailEnvPolicy):
 
     def __init__(self) -> None:
         super().__init__()
-        self._policy, self._observer = load_warmed_up(checkpoint_to_submit())
+        self._policy, self._observer = load_warmed_up(checkpoint_to_submit(), named=named_by_environment())
         self._planning = planning_to_submit()
         if self._planning is not None:
             warm_up_planning()

@@ -13,17 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch.nn.functional import smooth_l1_loss
 
-from reinforcement_learning import dddqn_policy
-from reinforcement_learning.dddqn_policy import DDDQNPolicy, random_possible_actions
+from reinforcement_learning.dddqn_policy import Batch, DDDQNPolicy, random_possible_actions
 from reinforcement_learning.dueling_q_network import DuelingQNetwork
-from reinforcement_learning.learning.replay_buffer import Batch
+from tests.helpers.policies import make_policy
+from utils.simulator.rail_grid import N_ACTIONS
 from utils.system.files import PROJECT_ROOT
 
 N_FEATURES = 6
-
-
-def make_policy(**options: Any) -> DDDQNPolicy:
-    return DDDQNPolicy(N_FEATURES, hidden_size=16, **options)
 
 
 def make_batch(seed: int, size: int = 32) -> Batch:
@@ -232,7 +228,7 @@ class TestGuide:
     MASK = np.tile([False, True, True, False, True], (400, 1))
 
     def chosen(self, guide: float) -> np.ndarray:
-        policy = DDDQNPolicy(12, hidden_size=16, guide=guide, route_features=slice(0, 12))
+        policy = make_policy(12, guide=guide, route_features=slice(0, 12))
         return np.bincount(policy.act(self.OBSERVATIONS, self.MASK, epsilon=1.0), minlength=5)
 
     def test_explores_the_possible_way_with_the_least_detour(self) -> None:
@@ -313,14 +309,9 @@ class TestState:
         assert actions[0] == actions[1] != actions[2]
         assert not any(a.equal(b) for a, b in zip(weights(first), weights(other), strict=True) if a.ndim == 2)
 
-    def test_global_random_state_stays_as_it_was(self) -> None:
-        before = torch.random.get_rng_state()
-        make_policy(seed=5)
-        assert torch.random.get_rng_state().equal(before)
-
     def test_other_sizes_are_refused(self) -> None:
         with pytest.raises(RuntimeError, match="size mismatch"):
-            make_policy().load_state_dict(DDDQNPolicy(N_FEATURES + 1, 16).state_dict())
+            make_policy().load_state_dict(make_policy(N_FEATURES + 1).state_dict())
 
 
 def assert_same(first: Any, second: Any) -> None:
@@ -342,7 +333,7 @@ def assert_same(first: Any, second: Any) -> None:
 def test_learns_a_corridor() -> None:
     """Six places in a row: action 3 leads on, 1 leads back; only the last place pays. 1,000 learning steps."""
     torch.manual_seed(0)
-    policy, random = DDDQNPolicy(6, 32, learning_rate=3e-3, tau=0.02, seed=0), np.random.default_rng(0)
+    policy, random = make_policy(6, 32, learning_rate=3e-3, tau=0.02), np.random.default_rng(0)
     places = torch.eye(6)
     possible = torch.tensor([[False, True, False, True, False]] * 6)
     for _ in range(1000):
@@ -369,7 +360,7 @@ def test_learns_a_corridor() -> None:
 def test_number_of_actions_is_flatlands() -> None:
     from flatland.envs.rail_env_action import RailEnvActions
 
-    assert len(RailEnvActions) == dddqn_policy.N_ACTIONS
+    assert len(RailEnvActions) == N_ACTIONS
 
 
 def test_acting_does_not_wait_for_pytorch_s_compiler() -> None:
@@ -377,9 +368,9 @@ def test_acting_does_not_wait_for_pytorch_s_compiler() -> None:
     script = """
 import sys
 import numpy as np
-from reinforcement_learning.dddqn_policy import DDDQNPolicy
+from tests.helpers.policies import make_policy
 
-policy = DDDQNPolicy(7, 4)
+policy = make_policy(7, 4)
 policy.act(np.zeros((3, 7), np.float32), np.ones((3, 5), bool), 0.5)
 policy.set_acting_weights(policy.acting_weights())
 print("torch._dynamo" in sys.modules)
@@ -391,7 +382,7 @@ print("torch._dynamo" in sys.modules)
 
 
 def test_acting_weights_are_all_that_acting_depends_on() -> None:
-    first, second = DDDQNPolicy(7, 4, seed=1), DDDQNPolicy(7, 4, seed=2)
+    first, second = make_policy(7, 8, seed=2), make_policy(7, 8, seed=3)
     random = np.random.default_rng(0)
     observations, masks = random.random((50, 7), dtype=np.float32), np.ones((50, 5), dtype=bool)
     wanted = first.act(observations, masks)

@@ -98,7 +98,7 @@ def _compile_observation_and_simulator(feature_set: "FeatureSet") -> None:
     env = make_rail_env(ENV_CONFIGS["Tiny"], 0)
     state = RailState.from_env(env)
     # without what belongs to safe moves
-    _, mask = Observer(replace(feature_set, with_routes=False), safe_moves=False).observe(state)
+    _, mask = Observer(replace(feature_set, with_routes=False, more=None), safe_moves=False).observe(state)
     if feature_set.route_features:
         safe = np.zeros((state.n_trains, 3), dtype=np.int8)
         features = np.zeros((state.n_trains, feature_set.n_features), dtype=np.float32)

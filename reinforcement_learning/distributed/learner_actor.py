@@ -13,6 +13,7 @@ from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.learner import LocalLearner
 from reinforcement_learning.playing.transitions import Transitions
 from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.settings.features import feature_set_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class LearnerActor:
 
     def __init__(self, config: TrainingConfig, index: int, device: str) -> None:
         torch.set_num_threads(config.num_threads)
-        self._learner = LocalLearner(config, config.features, index, device)
+        self._learner = LocalLearner(config, feature_set_of(config), index, device)
 
     def learn(self, transitions: Transitions, progress: float) -> LearnerReport:
         """Takes over transitions and takes the learning steps that are due for them.

@@ -7,8 +7,11 @@ import socket
 from types import TracebackType
 from typing import Any
 
+from reinforcement_learning.dueling_q_network import parameters_and_buffers
+from reinforcement_learning.learning.networks import make_network
 from reinforcement_learning.learning.replay_buffer import bytes_needed
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
+from reinforcement_learning.settings.features import feature_set_of
 from reinforcement_learning.workers.round_player import TRANSITIONS_IN_ROUND
 from utils.system.files import PROJECT_ROOT
 
@@ -86,10 +89,11 @@ class RaySession:
 
 def _object_store_bytes(config: TrainingConfig) -> int:
     """Twice what may be on its way at a time; Ray itself would claim a third of the memory."""
-    n_features = config.features.n_features
-    in_round = bytes_needed(config.num_policies * TRANSITIONS_IN_ROUND, n_features)
-    weights = 4 * (n_features + config.hidden_size) * config.hidden_size * 4  # of a policy, and a few old ones
-    on_the_way = (n_rollout_actors(config) + 4) * in_round + 4 * config.num_policies * weights
+    feature_set = feature_set_of(config)
+    in_round = bytes_needed(config.num_policies * TRANSITIONS_IN_ROUND, feature_set.n_features)
+    networks = [make_network(config, feature_set, index) for index in range(config.num_policies)]
+    weights = sum(4 * tensor.numel() for network in networks for tensor in parameters_and_buffers(network))
+    on_the_way = (n_rollout_actors(config) + 4) * in_round + 16 * weights  # of now, and a few old ones
     return _LEAST_OBJECT_STORE_BYTES + 2 * on_the_way
 
 

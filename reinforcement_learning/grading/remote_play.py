@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from reinforcement_learning.grading.remote_evaluation import EpisodeTimedOut, RemoteEvaluation
 from reinforcement_learning.playing.episode_result import EpisodeResult
 from reinforcement_learning.scoring.players import Player
-from reinforcement_learning.settings.extensions import ExtensionError
 from utils.system.stopwatch import Stopwatch
+from utils.system.users_code import UsersCodeError
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def play_all(evaluation: RemoteEvaluation, player: Player) -> list[Episode]:
     """Plays one environment after the other until the evaluator has no more.
 
     Raises:
-        ExtensionError: a user's rule or policy fails.
+        UsersCodeError: a user's rule, policy or features fail.
         EvaluatorError: the evaluation cannot go on.
     """
     episodes: list[Episode] = []
@@ -48,7 +48,7 @@ def play_all(evaluation: RemoteEvaluation, player: Player) -> list[Episode]:
             result = player.play(evaluation.simulator(), len(episodes), stopwatch)
         except EpisodeTimedOut:
             remark = "timed out, scores 0"
-        except ExtensionError:
+        except UsersCodeError:
             raise
         except ValueError as error:
             remark = f"cannot be played by this kit ({error}), all trains stay where they are"

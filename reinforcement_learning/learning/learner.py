@@ -12,6 +12,7 @@ import torch
 
 from reinforcement_learning.dddqn_policy import DDDQNPolicy
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
+from reinforcement_learning.learning.networks import make_network
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer
 from reinforcement_learning.playing.transitions import Transitions
 from reinforcement_learning.settings.config import TrainingConfig
@@ -103,8 +104,7 @@ class Learner(ABC):
 def make_policy(config: TrainingConfig, feature_set: FeatureSet, index: int, device: str | torch.device) -> DDDQNPolicy:
     """Policy ``index`` of a training, as it is in the beginning."""
     return DDDQNPolicy(
-        feature_set.n_features,
-        config.hidden_size,
+        make_network(config, feature_set, index),
         learning_rate=config.learning_rate,
         tau=config.tau,
         advantage_learning=config.advantage_learning,

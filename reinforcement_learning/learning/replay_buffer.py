@@ -2,7 +2,6 @@
 
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from reinforcement_learning.dddqn_policy import Batch
 from reinforcement_learning.playing.transitions import Transitions
 from utils.observation.feature_sets import FeatureSet
 from utils.simulator.rail_grid import N_ACTIONS
@@ -22,19 +22,6 @@ FORMAT_VERSION = 1
 
 class ReplayBufferError(ValueError):
     """A saved replay buffer cannot be used; the message is one sentence."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Transitions to learn from, as tensors on the learner's device; the leading axis is the batch."""
-
-    observations: Tensor  # float32 [batch, features]
-    action_masks: Tensor  # bool [batch, 5]
-    actions: Tensor  # int64 [batch]
-    rewards: Tensor  # float32 [batch], summed and discounted up to the next decision
-    discounts: Tensor  # float32 [batch], gamma**steps, 0 where nothing follows
-    next_observations: Tensor  # float32 [batch, features]
-    next_action_masks: Tensor  # bool [batch, 5]
 
 
 class DeviceMirror:
@@ -168,6 +155,8 @@ class ReplayBuffer:
             "capacity": self.capacity,
             "n_added": self.n_added,
         }
+        if more := self.feature_set.more:
+            header["more_features"] = f"{more.name} version {more.version}"
         rows = {name: array[: self.size] for name, array in self._arrays.items()}
         # what np.savez does, which on a full disk would leave its archive open to complain later
         with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
@@ -208,9 +197,11 @@ class ReplayBuffer:
                 f"{path} has replay buffer format {saved['format_version']}, but this version reads {FORMAT_VERSION}."
             )
         found = f"{saved['feature_set']} version {saved['feature_set_version']}"
-        wanted = f"{self.feature_set.name} version {self.feature_set.version}"
-        if found != wanted:
-            raise ReplayBufferError(f"{path} holds observations of feature set {found}, but this run uses {wanted}.")
+        found += f" with {saved['more_features']}" if "more_features" in saved else ""
+        if found != self.feature_set.label:
+            raise ReplayBufferError(
+                f"{path} holds observations of feature set {found}, but this run uses {self.feature_set.label}."
+            )
         size = len(saved["actions"])
         for name, array in self._arrays.items():
             shape, dtype = saved[name].shape, saved[name].dtype

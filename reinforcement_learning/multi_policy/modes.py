@@ -1,6 +1,7 @@
 """How several policies share the environments: the modes, and with which other options they can be used."""
 
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
+from reinforcement_learning.learning.networks import network_names
 from reinforcement_learning.multi_policy.exchange import out_of_bounds
 from reinforcement_learning.multi_policy.mapping import (
     NEEDS_MIXING,
@@ -21,12 +22,17 @@ def check_exchange(config: TrainingConfig) -> None:
     """Refuses population-based training where it cannot begin.
 
     Raises:
-        ConfigError: there is one policy only, or a hyper-parameter starts outside the range that is searched.
+        ConfigError: there is one policy only, networks differ, or a hyper-parameter starts outside the range that is
+            searched.
     """
     if not config.with_pbt:
         return
     if config.num_policies < 2:
         raise ConfigError("--with_pbt compares policies, but --num_policies is 1; give at least 2.")
+    if len(set(network_names(config))) > 1:
+        raise ConfigError(
+            f"--with_pbt copies weights between policies, but --network names different networks: {config.network}."
+        )
     if wrong := out_of_bounds(Hyperparameters.of(config), with_gamma=config.pbt_gamma):
         raise ConfigError(wrong[0])
 

@@ -12,6 +12,7 @@ import torch
 from torch.nn.utils import parameters_to_vector
 
 from reinforcement_learning.dddqn_policy import DDDQNPolicy, GreedyPolicy
+from reinforcement_learning.dueling_q_network import parameters_and_buffers
 from reinforcement_learning.multi_policy.mapping import PolicyOfTrain
 from utils.system.seeds import Stream, generator
 
@@ -63,7 +64,7 @@ class PastSelves:
     @torch.no_grad()
     def weights(self) -> list[npt.NDArray[np.float32]]:
         """The weights of each copy in one array, for processes that play."""
-        return [parameters_to_vector(policy.network.parameters()).cpu().numpy() for policy in self.policies]
+        return [parameters_to_vector(parameters_and_buffers(policy.network)).cpu().numpy() for policy in self.policies]
 
     def state_dict(self) -> dict[str, Any]:
         """The state for a checkpoint."""

@@ -135,9 +135,10 @@ class LocalExperience(Experience):
         rollout = self._rollout
         if rollout is None:
             return list(self._resumed)
-        in_play = self._in_play.items()
+        in_play, playing = self._in_play.items(), rollout.playing
         return [
-            UnfinishedEpisode(slot, level_number, rollout.history(slot), train_settings)
+            # one that was over when something broke, before anybody got its result, begins again
+            UnfinishedEpisode(slot, level_number, rollout.history(slot) if slot in playing else [], train_settings)
             for slot, (level_number, train_settings) in in_play
         ]
 
@@ -170,5 +171,5 @@ class LocalExperience(Experience):
         simulator = self._levels.simulator(level_number)
         self._stopwatch.lap("reset")
         train_settings = self._train_settings(level_number, simulator.state)
-        self._in_play[slot] = level_number, train_settings
         rollout.start(slot, simulator, train_settings)
+        self._in_play[slot] = level_number, train_settings

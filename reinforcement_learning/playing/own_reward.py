@@ -5,11 +5,12 @@ import numpy.typing as npt
 
 from reinforcement_learning.playing.reward_shaping import LearningReward, TrainStep
 from reinforcement_learning.settings.config import TrainingConfig
-from reinforcement_learning.settings.extensions import ExtensionError, describe, find_callable
+from reinforcement_learning.settings.extensions import ExtensionError, find_callable
 from utils.levels.level_streams import TrainingLevels
 from utils.simulator.rail_grid import DO_NOTHING
 from utils.simulator.rail_state import remaining_travel_time
 from utils.simulator.simulator import FlatlandSimulator
+from utils.system.users_code import describe
 
 
 def find_own_reward(name: str) -> LearningReward:

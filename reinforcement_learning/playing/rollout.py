@@ -197,8 +197,8 @@ class Rollout:
             if over[slot]:
                 finished.append((slot, self._result(slot)))
                 self._leave(slot)
-            else:
-                self._observe(slot)
+        for slot in self.playing:
+            self._observe(slot)
         self.stopwatch.lap("observation")
         return finished
 

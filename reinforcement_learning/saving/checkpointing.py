@@ -8,14 +8,18 @@ import io
 import math
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from reinforcement_learning.dddqn_policy import GreedyPolicy
-from reinforcement_learning.dueling_q_network import DuelingQNetwork
+from reinforcement_learning.learning.networks import DUELING, make_network
 from reinforcement_learning.settings.config import PLACES, ConfigError, TrainingConfig, make_config
+from reinforcement_learning.settings.features import NO_FEATURES, with_more_features
+from reinforcement_learning.settings.named_code import NOTHING_NAMED, NamedCode
 from reinforcement_learning.tracking.metrics import alone_score
 from utils.observation.feature_sets import FeatureSet, get_feature_set
 from utils.observation.observer import Observer
@@ -131,9 +135,7 @@ def find_checkpoint(
         raise ConfigError("--resume is empty, but must be the path of a checkpoint (.pt), or latest.")
     folder = Path(options.get("checkpoint_dir", TrainingConfig.checkpoint_dir))
     path = latest_checkpoint(folder, warn) if resume == "latest" else Path(resume)
-    checkpoint = read_checkpoint(path)
-    stored_feature_set(checkpoint, path)
-    return path, checkpoint
+    return path, read_checkpoint(path)
 
 
 def remove_all_but_newest(folder: Path, pattern: str, keep: int) -> None:
@@ -142,13 +144,26 @@ def remove_all_but_newest(folder: Path, pattern: str, keep: int) -> None:
         path.unlink(missing_ok=True)
 
 
-def stored_feature_set(content: dict[str, Any], path: str | Path) -> FeatureSet:
+def stored_form(feature_set: FeatureSet) -> dict[str, Any]:
+    """What a checkpoint keeps of a feature set; of the user's features it is what they call themselves."""
+    more = feature_set.more
+    of_user = {"more": {"name": more.name, "version": more.version, "n_features": more.n_features}} if more else {}
+    return {"name": feature_set.name, "version": feature_set.version, **of_user}
+
+
+def stored_feature_set(content: dict[str, Any], path: str | Path, features: str = NO_FEATURES) -> FeatureSet:
     """The feature set that a checkpoint was trained with.
 
+    Args:
+        content: of the checkpoint.
+        path: where it is.
+        features: the user's features, as the command line names them.
+
     Raises:
-        CheckpointError: this version of the kit does not have it; the sentence names both.
+        CheckpointError: it is not there any more, or has another version; the sentence names both.
     """
-    name, version = content["feature_set"]["name"], content["feature_set"]["version"]
+    stored = content["feature_set"]
+    name, version = stored["name"], stored["version"]
     try:
         known = get_feature_set(name)
     except ValueError as error:
@@ -157,18 +172,39 @@ def stored_feature_set(content: dict[str, Any], path: str | Path) -> FeatureSet:
         raise CheckpointError(
             f"{path} was trained on feature set {name} version {version}, but this kit has version {known.version}."
         )
+    try:
+        known = with_more_features(known, features)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    _check_more_features(stored.get("more"), stored_form(known).get("more"), path)
     return known
 
 
-def load_policy(path: str | Path, policy_index: int | None = None) -> tuple[GreedyPolicy, Observer]:
+def _check_more_features(stored: dict[str, Any] | None, found: dict[str, Any] | None, path: str | Path) -> None:
+    if stored == found:
+        return
+    labels = ["none" if more is None else f"{more['name']} version {more['version']}" for more in (stored, found)]
+    if stored and found and labels[0] == labels[1]:
+        raise CheckpointError(
+            f"features {labels[1]} has {found['n_features']} numbers, but {path} was trained with {labels[0]} with "
+            f"{stored['n_features']}: give it a new version."
+        )
+    raise CheckpointError(f"{path} was trained with more features: {labels[0]}, but --features gives {labels[1]}.")
+
+
+def load_policy(
+    path: str | Path, policy_index: int | None = None, named: NamedCode = NOTHING_NAMED
+) -> tuple[GreedyPolicy, Observer]:
     """A trained policy and the observer that goes with it, ready to play on the CPU.
 
     Args:
         path: a checkpoint of a training, or an exported one.
         policy_index: which of the checkpoint's policies, from 0 on; None: the one with the best newest evaluation.
+        named: code of the user's own that the command line names.
 
     Raises:
-        CheckpointError: the checkpoint cannot be used, or has no policy of that number.
+        CheckpointError: the checkpoint cannot be used, has no policy of that number, or names code that ``named`` does
+            not name.
     """
     content = read_checkpoint(path, to_resume=False)
     n_policies = len(content["policies"])
@@ -179,49 +215,78 @@ def load_policy(path: str | Path, policy_index: int | None = None) -> tuple[Gree
     if not 0 <= policy_index < n_policies:
         held = f"policies 0 to {n_policies - 1}" if n_policies > 1 else "one policy, number 0"
         raise CheckpointError(f"{path} holds {held}, but --policy_index is {policy_index}.")
-    return _policy_of(content, path, policy_index), _observer_of(content, path)
+    named = replace(named, policy_mapping=(TrainingConfig.policy_mapping,))  # it is not mapped to trains
+    config = _config_to_play(content, path, named)
+    feature_set = stored_feature_set(content, path, config.features)
+    return _policy_of(content, path, config, feature_set, policy_index), _observer_of(content, feature_set)
 
 
 def load_policies(
-    path: str | Path, policy_mapping: str | None = None
+    path: str | Path, named: NamedCode = NOTHING_NAMED
 ) -> tuple[list[GreedyPolicy], Observer, TrainingConfig]:
     """All policies of a checkpoint, the observer that goes with them, and the configuration, which maps them.
 
     Args:
         path: a checkpoint of a training, or an exported one.
-        policy_mapping: what maps the policies; None: what did in training.
+        named: code of the user's own that the command line names.
 
     Raises:
-        CheckpointError: the checkpoint cannot be used, or names a mapping that is not on board and none is given.
+        CheckpointError: the checkpoint cannot be used, or names code, such as a mapping that is not on board, that was
+            not given.
     """
     content = read_checkpoint(path, to_resume=False)
-    policies = [_policy_of(content, path, index) for index in range(len(content["policies"]))]
-    # where it was trained does not matter here, and may be a file to unpickle
-    given = {name: getattr(TrainingConfig, name) for name in ("training_env_config", "evaluation_env_config")}
-    if policy_mapping is not None:
-        given["policy_mapping"] = policy_mapping
+    config = _config_to_play(content, path, named)
+    feature_set = stored_feature_set(content, path, config.features)
+    n_policies = len(content["policies"])
+    policies = [_policy_of(content, path, config, feature_set, index) for index in range(n_policies)]
+    return policies, _observer_of(content, feature_set), config
+
+
+_OF_TRAINING_ONLY = {
+    name: getattr(TrainingConfig, name)
+    for name in ("training_env_config", "evaluation_env_config", "learning_reward", "ray_address")
+}
+"""What could run code in a training and does not matter to whoever plays, as if it had not been given."""
+
+
+def _config_to_play(content: dict[str, Any], path: str | Path, named: NamedCode) -> TrainingConfig:
+    """The configuration of a training whose policies are to be played."""
+    stored = content["config"]
     try:
-        config = make_config(given, content["config"])
+        return make_config(_OF_TRAINING_ONLY | named.options_for(stored), stored)
     except ConfigError as error:
         raise CheckpointError(f"{path} cannot be played as in training: {error}") from error
-    return policies, _observer_of(content, path), config
 
 
-def _policy_of(content: dict[str, Any], path: str | Path, index: int) -> GreedyPolicy:
-    n_features = stored_feature_set(content, path).n_features
-    network = DuelingQNetwork(n_features, content["config"]["hidden_size"])
+def _policy_of(
+    content: dict[str, Any], path: str | Path, config: TrainingConfig, feature_set: FeatureSet, index: int
+) -> GreedyPolicy:
     try:
-        network.load_state_dict(content["policies"][index]["average_network"])
-    except (RuntimeError, KeyError) as error:
-        raise CheckpointError(f"{path} holds a network of another shape than its configuration says.") from error
+        network = make_network(config, feature_set, index)
+    except ConfigError as error:
+        raise CheckpointError(f"{path} cannot be played: {error}") from error
+    load_weights(network, content, path, index)
     return GreedyPolicy(network, torch.device("cpu"))
 
 
-def _observer_of(content: dict[str, Any], path: str | Path) -> Observer:
+def load_weights(network: nn.Module, content: dict[str, Any], path: str | Path, index: int) -> None:
+    """Fills a network with the averaged weights of a checkpoint's policy.
+
+    Raises:
+        CheckpointError: they do not fit.
+    """
+    try:
+        network.load_state_dict(content["policies"][index]["average_network"])
+    except (RuntimeError, KeyError) as error:
+        name = content["config"].get("network", DUELING)
+        raise CheckpointError(f"{path} holds weights of another shape than its network {name!r} has now.") from error
+
+
+def _observer_of(content: dict[str, Any], feature_set: FeatureSet) -> Observer:
     config = content["config"]
     safe_moves = config.get("safe_moves", False)  # checkpoints from before it was there
     return Observer(
-        stored_feature_set(content, path),
+        feature_set,
         safe_moves=safe_moves,
         action_mask=config["action_mask"],
         decision_points=config["decision_points"],
@@ -235,8 +300,9 @@ def export_checkpoint(source: str | Path, target: str | Path) -> None:
         CheckpointError: ``source`` cannot be used.
         OSError: ``target`` cannot be written.
     """
-    load_policy(source)  # whatever is wrong with it is said now
     content = read_checkpoint(source, to_resume=False)
+    if not all("average_network" in policy for policy in content["policies"]):
+        raise CheckpointError(f"{source} is not a whole checkpoint: it lacks networks.")
     kept = {name: content[name] for name in _EXPORTED if name in content}
     kept["config"] = {name: value for name, value in content["config"].items() if name not in PLACES}
     kept["policies"] = [{"average_network": policy["average_network"]} for policy in content["policies"]]

@@ -12,6 +12,7 @@ import psutil
 from reinforcement_learning.learning.replay_buffer import bytes_needed
 from reinforcement_learning.saving.checkpointing import newest_first
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig, options_to_repeat
+from reinforcement_learning.settings.features import feature_set_of
 from utils.system.files import remove_unfinished
 
 
@@ -79,7 +80,7 @@ def _free_name(config: TrainingConfig, parents: list[Path]) -> str:
 
 def warn_about_sizes(config: TrainingConfig, warn: Callable[[str], None]) -> None:
     """Warns of a replay buffer that will not fit into memory or, where it is saved, onto the disk."""
-    needed = config.num_policies * bytes_needed(config.buffer_size, config.features.n_features)
+    needed = config.num_policies * bytes_needed(config.buffer_size, feature_set_of(config).n_features)
     what = "the replay buffer takes" if config.num_policies == 1 else f"{config.num_policies} replay buffers take"
     available = psutil.virtual_memory().available
     if needed > available:

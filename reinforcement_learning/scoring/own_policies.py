@@ -21,7 +21,7 @@ import numpy.typing as npt
 from reinforcement_learning.playing.policy import Actions, Policy, drive
 from reinforcement_learning.scoring.heuristics import RULES, RailEnvPolicyRule, Rule, make_anew
 from reinforcement_learning.settings.config import TrainingConfig
-from reinforcement_learning.settings.extensions import ExtensionError, describe, find_callable, whole_numbers
+from reinforcement_learning.settings.extensions import ExtensionError, find_callable, whole_numbers
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
 from utils.observation.feature_sets import get_feature_set
@@ -29,6 +29,7 @@ from utils.observation.observer import Observer
 from utils.simulator.rail_grid import N_ACTIONS
 from utils.simulator.rail_state import READY_TO_DEPART
 from utils.simulator.simulator import FlatlandSimulator
+from utils.system.users_code import describe
 
 KINDS = (
     "act(simulator), act(observations, action_mask, epsilon) or, as a RailEnvPolicy of flatland, "

@@ -20,6 +20,7 @@ from reinforcement_learning.scoring.heuristics import RULES, Rule, make_anew
 from reinforcement_learning.scoring.own_policies import find_own_rule
 from reinforcement_learning.scoring.planning import Planner, PlanningOptions, warm_up_planning
 from reinforcement_learning.scoring.play_by_rule import play_by_rule, play_each_train_alone
+from reinforcement_learning.settings.named_code import NOTHING_NAMED, NamedCode
 from utils.observation.observer import Observer
 from utils.simulator.rail_state import RailState
 from utils.simulator.simulator import FlatlandSimulator
@@ -129,7 +130,7 @@ def load_player(
     name: str,
     policy_index: int | str = BEST_POLICY,
     plan_seconds: float = 0.0,
-    policy_mapping: str | None = None,
+    named: NamedCode = NOTHING_NAMED,
 ) -> Player:
     """The player that a checkpoint's path, one of :data:`NAMES` or ``package.module:callable`` stands for.
 
@@ -137,7 +138,7 @@ def load_player(
         name: the path or the name; a path may be followed by :data:`PLANNING`.
         policy_index: which policy of a checkpoint: its number, the best one, or all as in training.
         plan_seconds: most that a step may take to plan, for players that do.
-        policy_mapping: what maps all policies of a checkpoint; None: what did in training.
+        named: code of the user's own that the command line names.
 
     Raises:
         CheckpointError: it is none of them, or the checkpoint cannot be used.
@@ -155,9 +156,9 @@ def load_player(
             f"--policy {path} is neither a checkpoint file nor package.module:callable nor one of {', '.join(NAMES)}."
         )
     if policy_index == MAPPING:
-        policies, observer, config = load_policies(path, policy_mapping)
+        policies, observer, config = load_policies(path, named)
         return PopulationPlayer(policies, observer, make_mapping(config))
-    policy, observer = load_policy(path, None if policy_index == BEST_POLICY else int(policy_index))
+    policy, observer = load_policy(path, None if policy_index == BEST_POLICY else int(policy_index), named)
     warm_up(policy, observer)
     return planning_player(policy, observer, PlanningOptions(plan_seconds) if plans else None)
 

@@ -14,6 +14,7 @@ from flatland.envs.rail_env import RailEnv
 
 from reinforcement_learning.scoring.players import BEST_POLICY, Player, load_player
 from reinforcement_learning.scoring.score_table import Played
+from reinforcement_learning.settings.named_code import NOTHING_NAMED, NamedCode
 from utils.levels.env_configs import EnvConfig
 from utils.levels.flatland_workarounds import clear_flatland_caches
 from utils.levels.level_snapshot import LevelSnapshot
@@ -41,7 +42,7 @@ class Scorer:
         names: players, see :func:`load_player`.
         policy_index: which policy of checkpoints with several; see :func:`~.players.policy_choice`.
         num_workers: processes that play; 1 is this one.
-        plan_seconds, policy_mapping: see :func:`load_player`.
+        plan_seconds, named: see :func:`load_player`.
 
     Raises:
         CheckpointError, MissingPackageError, ExtensionError, ConfigError: see :func:`load_player`.
@@ -53,10 +54,10 @@ class Scorer:
         policy_index: int | str = BEST_POLICY,
         num_workers: int = 1,
         plan_seconds: float = 0.0,
-        policy_mapping: str | None = None,
+        named: NamedCode = NOTHING_NAMED,
     ) -> None:
         self._names = list(names)
-        self._arguments = (policy_index, plan_seconds, policy_mapping)
+        self._arguments = (policy_index, plan_seconds, named)
         self._num_workers = num_workers
         self._players = [load_player(name, *self._arguments) for name in names]
 

@@ -43,6 +43,8 @@ def build_parser(*, keep_unset: bool = False) -> SentenceParser:
         flags = [f"-{row.metadata['short']}"] if row.metadata["short"] else []
         kind = type(row.default)
         extra: dict[str, Any] = {"nargs": "?", "const": True} if kind is bool else {}
+        if row.metadata["repeatable"]:
+            extra = {"action": "append"}
         groups[row.metadata["group"]].add_argument(
             *flags,
             f"--{row.name}",
@@ -76,7 +78,9 @@ def _help_line(row: dataclasses.Field[Any]) -> str:
 
 def given_options(arguments: Sequence[str]) -> dict[str, Any]:
     """The options that a command line names, by field; exits with 2 on a command line that cannot be read."""
-    return vars(build_parser(keep_unset=True).parse_args(arguments))
+    options = vars(build_parser(keep_unset=True).parse_args(arguments))
+    # those of options that may be given several times come as lists
+    return {name: ",".join(value) if isinstance(value, list) else value for name, value in options.items()}
 
 
 def options_as_markdown() -> str:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from reinforcement_learning.settings.extensions import ExtensionError, named_by_user
 from utils.levels.env_configs import EnvConfig, resolve_env_config
 from utils.levels.saved_levels import SAVED_ENV_SUFFIX, EnvConfigError, SavedEnv
-from utils.observation.feature_sets import FEATURE_SETS, FeatureSet, get_feature_set
+from utils.observation.feature_sets import FEATURE_SETS
 from utils.simulator.action_mask import DECISION_POINTS, DEFAULT_DECISION_POINTS
 from utils.system.files import PROJECT_ROOT
 
@@ -64,6 +64,7 @@ def _one_of(*values: str) -> Accepts:
 _ANY = Accepts("", lambda value: True)
 _BOOL = Accepts("", lambda value: True)
 _FOLDER = Accepts("a path", bool)  # "" would be the working directory
+_NAMES = Accepts("", lambda value: isinstance(value, str))
 
 
 def _has_colon(value: Any) -> bool:
@@ -82,6 +83,7 @@ def option(
     *,
     short: str | None = None,
     fixed: bool = False,
+    repeatable: bool = False,
     runs_code: Callable[[Any], bool] = lambda value: False,
 ) -> T:
     """A row of the table.
@@ -89,6 +91,7 @@ def option(
     Args:
         group, default, help_text, accepts, short: what the table shows.
         fixed: it cannot be changed when a training is resumed.
+        repeatable: it may be given several times; the value is what was given, joined by commas.
         runs_code: whether a value names code, or a file or machine that it may come from; a checkpoint's value is not
             used unless the command line gives it, too.
     """
@@ -98,6 +101,7 @@ def option(
         "accepts": accepts,
         "short": short,
         "fixed": fixed,
+        "repeatable": repeatable,
         "runs_code": runs_code,
     }
     return dataclasses.field(default=default, metadata=metadata)
@@ -182,7 +186,19 @@ class TrainingConfig:
         _LEARN, 2_000, "learning steps over which the weights that are evaluated are averaged; 1 is off", _at_least(1)
     )
     max_grad_norm: float = option(_LEARN, 10.0, "gradients are clipped to this norm", _above(0))
-    hidden_size: int = option(_LEARN, 128, "width of the hidden layers", _whole(1, 16_384), fixed=True)
+    network: str = option(
+        _LEARN,
+        "dueling",
+        "what gives the values of the actions: dueling, or a network of your own as package.module:callable; given "
+        "several times: one for each policy",
+        _NAMES,
+        fixed=True,
+        repeatable=True,
+        runs_code=_has_colon,
+    )
+    hidden_size: int = option(
+        _LEARN, 128, "width of the hidden layers of the network dueling", _whole(1, 16_384), fixed=True
+    )
 
     shaping: float = option(
         _REWARD, 1.0, "weight of potential-based shaping by the remaining travel time; 0 is off", _not_negative()
@@ -204,6 +220,14 @@ class TrainingConfig:
     )
 
     feature_set: str = option(_INPUT, "tree_routes", "what a train observes", _one_of(*FEATURE_SETS), fixed=True)
+    features: str = option(
+        _INPUT,
+        "none",
+        "more features of a train, which follow those of the feature set: none, or your own as package.module:callable",
+        _NAMES,
+        fixed=True,
+        runs_code=_has_colon,
+    )
     action_mask: bool = option(_INPUT, True, "choose among the possible actions only", _BOOL)
     decision_points: str = option(
         _INPUT,
@@ -357,6 +381,12 @@ class TrainingConfig:
             raise ConfigError(
                 f"--buffer_min_size is {self.buffer_min_size}, but must be at most --buffer_size, {self.buffer_size}."
             )
+        n_networks = len(self.network.split(","))
+        if n_networks not in (1, self.num_policies):
+            raise ConfigError(
+                f"--network names {n_networks} networks, but --num_policies is {self.num_policies}: give one for all "
+                "policies, or one for each."
+            )
         if self.run_name and (Path(self.run_name).name != self.run_name or self.run_name.startswith(".")):
             raise ConfigError(f"--run_name is {self.run_name!r}, but must be a plain folder name.")
 
@@ -369,11 +399,6 @@ class TrainingConfig:
     def evaluation_env(self) -> EnvConfig | SavedEnv:
         """The environment that evaluations play."""
         return resolve_env_config(self.evaluation_env_config)
-
-    @cached_property
-    def features(self) -> FeatureSet:
-        """What a train observes."""
-        return get_feature_set(self.feature_set)
 
     def as_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: folders that are the project's own are left out, as the project may move."""
@@ -426,10 +451,11 @@ def _check_stored(options: dict[str, Any], stored: dict[str, Any]) -> None:
     """Refuses what must not change, and what a checkpoint must not name alone; see :func:`make_config`."""
     for row in dataclasses.fields(TrainingConfig):
         name = row.name
-        if row.metadata["fixed"] and name in stored and options.get(name, stored[name]) != stored[name]:
+        trained_with = stored.get(name, row.default)  # earlier versions did not have all options
+        if row.metadata["fixed"] and stored and options.get(name, trained_with) != trained_with:
             raise ConfigError(
-                f"--{name} is {options[name]!r}, but the checkpoint was trained with {stored[name]!r}, "
-                "which cannot change when a training is resumed."
+                f"--{name} is {options[name]!r}, but the checkpoint was trained with {trained_with!r}, "
+                "which cannot change."
             )
         if name in stored and row.metadata["runs_code"](stored[name]):
             try:

@@ -3,26 +3,17 @@
 import importlib
 import os
 import sys
-import sysconfig
-import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from utils.system.files import PROJECT_ROOT
+from utils.system.users_code import UsersCodeError, describe
 
 
-class ExtensionError(ValueError):
-    """What a user put in place cannot be used; the message is one sentence.
-
-    Attributes:
-        saved: whether a checkpoint was saved then.
-    """
-
-    saved = False
+class ExtensionError(UsersCodeError):
+    """What a user put in place cannot be used; the message is one sentence."""
 
 
 def find_callable(name: str, what: str, on_board: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
@@ -55,23 +46,6 @@ def find_callable(name: str, what: str, on_board: Mapping[str, Callable[..., Any
     if not callable(found):
         raise ExtensionError(f"the {what} {name!r} is a {type(found).__name__}, but must be a callable.")
     return found
-
-
-_NOT_USERS = (
-    "<",
-    sysconfig.get_path("stdlib"),
-    sysconfig.get_path("purelib"),
-    str(PROJECT_ROOT / "reinforcement_learning"),
-    str(PROJECT_ROOT / "utils"),
-)
-"""What the names of files begin with that are not a user's."""
-
-
-def describe(error: Exception) -> str:
-    """What went wrong in a user's code, and in which line of it, for a sentence in brackets."""
-    said = " ".join(f"{type(error).__name__}: {error}".split())
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_NOT_USERS)]
-    return f"{said}; {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else said
 
 
 def whole_numbers(given: npt.ArrayLike, n_trains: int, n_choices: int, who: str) -> npt.NDArray[np.int64]:

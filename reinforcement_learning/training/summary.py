@@ -6,6 +6,7 @@ from pathlib import Path
 
 from reinforcement_learning.saving.checkpointing import BEST, newest_first
 from reinforcement_learning.settings.config import options_to_repeat
+from reinforcement_learning.settings.named_code import options_to_play
 from reinforcement_learning.tracking.json_lines_sink import METRICS_FILE
 from reinforcement_learning.tracking.learning_curve import draw_learning_curve
 from reinforcement_learning.training.reports import report_several_policies
@@ -100,9 +101,10 @@ def _what_to_type_next(trainer: Trainer, finished: bool) -> list[str]:
         if not (folder / BEST).exists():
             return []
         script, environment = _SCRIPTS / "evaluate_agent.py", trainer.config.evaluation_env_config
-        return ["Next: " + shlex.join(["python", str(script), "--policy", str(folder / BEST), "-e", environment])]
+        play = ["python", str(script), "--policy", str(folder / BEST), "-e", environment]
+        return ["Next: " + shlex.join([*play, *options_to_play(trainer.config)])]
     # by its path: the latest of all may be that of a training that runs beside this one
     newest = newest_first(folder, "episode_*.pt")[:1]
     script = _SCRIPTS / "multi_agent_training.py"
-    again = options_to_repeat(trainer.config)
-    return ["To go on: " + shlex.join(["python", str(script), "--resume", str(path), *again]) for path in newest]
+    repeated = options_to_repeat(trainer.config)
+    return ["To go on: " + shlex.join(["python", str(script), "--resume", str(path), *repeated]) for path in newest]

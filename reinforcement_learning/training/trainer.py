@@ -18,7 +18,7 @@ from reinforcement_learning.playing.play_levels import play_levels_together
 from reinforcement_learning.saving.checkpoint_writer import CheckpointWriter
 from reinforcement_learning.saving.run_folders import RunFolders
 from reinforcement_learning.settings.config import TrainingConfig
-from reinforcement_learning.settings.extensions import ExtensionError
+from reinforcement_learning.settings.features import feature_set_of
 from reinforcement_learning.tracking.metrics import MetricsWriter
 from reinforcement_learning.training.population_scores import score_population
 from reinforcement_learning.training.reports import exchange_lines, exchange_row
@@ -32,6 +32,7 @@ from utils.observation.observer import Observer
 from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.stopwatch import Stopwatch
+from utils.system.users_code import UsersCodeError
 
 
 class Trainer:
@@ -60,7 +61,7 @@ class Trainer:
         self.metrics = metrics or MetricsWriter()
         self.mapping_log = mapping_log
         self.stop_requested = stop_requested
-        self.feature_set = config.features
+        self.feature_set = feature_set_of(config)
         self.observer = Observer(
             self.feature_set,
             safe_moves=config.safe_moves,
@@ -137,7 +138,7 @@ class Trainer:
 
         Raises:
             ExperienceError: the processes or actors that play cannot go on; that leaves a checkpoint, too.
-            ExtensionError: a user's mapping or reward breaks; so does that.
+            UsersCodeError: a user's mapping, reward or features break; so does that.
         """
         # processes end with the training, however that ends
         with self.level_pool, closing(self.experience):
@@ -148,8 +149,13 @@ class Trainer:
                     self._fetch_and_save()
                     error.saved = True
                 raise
-            except ExtensionError as error:
-                self._fetch_and_save()
+            except UsersCodeError as error:
+                fetched = False
+                while not fetched:
+                    with suppress(UsersCodeError):  # others that play may say the same
+                        self.population.fetch()
+                        fetched = True
+                self.save_checkpoint()
                 error.saved = True
                 raise
 

@@ -14,6 +14,7 @@ import torch
 from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.playing.experience import Experience, UnfinishedEpisode
 from reinforcement_learning.playing.train_settings import TrainSettings
+from reinforcement_learning.saving.checkpointing import stored_form
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.tracking.metrics import MetricsWriter
 from reinforcement_learning.training.training_metrics import Smoothed
@@ -83,7 +84,7 @@ class TrainingState:
             "unfinished": [_stored(episode) for episode in self._experience.unfinished()],
             # a resumed training starts from this checkpoint's own buffer, not again from the one given at the beginning
             "config": self._config.as_dict() | {"run_name": self._run_name, "resume": "", "restore_replay_buffer": ""},
-            "feature_set": {"name": self._feature_set.name, "version": self._feature_set.version},
+            "feature_set": stored_form(self._feature_set),
             **self._population.state_dict(),
             "counters": {"train_steps": self.train_steps, "evaluated_episode": self.evaluated_episode},
             "smoothed": {name: value.state_dict() for name, value in self._smoothed.items()},

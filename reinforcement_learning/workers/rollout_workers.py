@@ -16,13 +16,13 @@ from collections.abc import Callable, Sequence
 from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.playing.experience import Experience, ExperienceError, FinishedEpisode, UnfinishedEpisode
 from reinforcement_learning.settings.config import TrainingConfig
-from reinforcement_learning.settings.extensions import ExtensionError
 from reinforcement_learning.workers.broadcast import Broadcast, Listener
 from reinforcement_learning.workers.level_queue import LevelQueue
 from reinforcement_learning.workers.round_player import Round, RoundRequest, Task
 from utils.levels.playable_levels import PlayableLevels
 from utils.system.child_process import ChildProcess
 from utils.system.stopwatch import Stopwatch
+from utils.system.users_code import UsersCodeError
 
 MAX_ENDED_WORKERS = 3  # in a row, without a round between them
 SECONDS_FOR_A_ROUND = 300  # for each policy; a worker that takes longer is taken for dead
@@ -75,7 +75,7 @@ class RolloutWorkers(Experience):
 
         Raises:
             RolloutWorkerError: the processes cannot be started, or end again and again.
-            ExtensionError: a user's mapping or reward fails or gives something that is none.
+            UsersCodeError: a user's mapping, reward or features give something that cannot be used.
         """
         if not self._turns:
             self._start()
@@ -147,8 +147,8 @@ class RolloutWorkers(Experience):
             elif sender in self._turns:  # the others were ended here
                 self._replace(sender)
                 return None
-        done: Round | ExtensionError = pickle.loads(worker.answer)
-        if isinstance(done, ExtensionError):
+        done: Round | UsersCodeError = pickle.loads(worker.answer)
+        if isinstance(done, UsersCodeError):
             raise done
         worker.answer = None
         return done

@@ -8,12 +8,14 @@ import numpy as np
 
 from reinforcement_learning.dddqn_policy import DDDQNPolicy, GreedyPolicy
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
+from reinforcement_learning.learning.learner import make_policy
 from reinforcement_learning.multi_policy.assignment import Assignment, learning_of
 from reinforcement_learning.playing.experience import FinishedEpisode
 from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.rollout import Rollout
 from reinforcement_learning.playing.transitions import Transitions
 from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.settings.features import feature_set_of
 from reinforcement_learning.workers.broadcast import News
 from utils.levels.level_pool import LevelPool
 from utils.levels.playable_levels import PlayableLevels
@@ -62,8 +64,9 @@ class RoundPlayer:
 
     def __init__(self, task: Task) -> None:
         self._config = config = task.config
-        feature_set = config.features
-        self._learning = [self._new_policy() for _ in range(config.num_policies)]
+        feature_set = feature_set_of(config)
+        self._feature_set = feature_set
+        self._learning = [self._new_policy(p) for p in range(config.num_policies)]
         for p, policy in enumerate(self._learning):
             policy.exploration = generator(config.seed, Stream.EXPLORATION, task.index * config.num_policies + p)
         self._policies: list[Policy] = list(self._learning)  # and behind them older copies
@@ -91,14 +94,8 @@ class RoundPlayer:
         self._in_play: dict[int, int] = {}  # level numbers by slot
         self._collected: list[Transitions] = []
 
-    def _new_policy(self) -> DDDQNPolicy:
-        feature_set = self._config.features
-        return DDDQNPolicy(
-            feature_set.n_features,
-            self._config.hidden_size,
-            guide=self._config.guided_exploration,
-            route_features=feature_set.route_features,
-        )
+    def _new_policy(self, index: int) -> DDDQNPolicy:
+        return make_policy(self._config, self._feature_set, index, "cpu")
 
     def add(self, transitions: Transitions) -> None:
         """Keeps transitions for the end of the round: it is the sink of its own rollout."""
@@ -129,7 +126,7 @@ class RoundPlayer:
         if news.hyperparameters is not None:
             self._hyperparameters = news.hyperparameters
         if news.past_selves is not None:
-            copies = [self._new_policy() for _ in news.past_selves]
+            copies = [self._new_policy(c % len(self._learning)) for c in range(len(news.past_selves))]
             for copy, weights in zip(copies, news.past_selves, strict=True):
                 copy.set_acting_weights(weights)
             self._assignment.past_selves.policies[:] = [GreedyPolicy(copy.q_network, copy.device) for copy in copies]

@@ -21,8 +21,8 @@ def _play_rounds(messages: Messages, send: Callable[[bytes], None]) -> None:
     gc.disable()  # imports leave no garbage that is worth the time
     import torch
 
-    from reinforcement_learning.settings.extensions import ExtensionError
     from reinforcement_learning.workers.round_player import Round, RoundPlayer
+    from utils.system.users_code import UsersCodeError
 
     warnings.simplefilter("ignore")  # the parent warns of everything itself
     torch.set_num_threads(1)
@@ -31,10 +31,10 @@ def _play_rounds(messages: Messages, send: Callable[[bytes], None]) -> None:
     gc.freeze()  # what is there now stays for good and need not be searched again and again
     gc.enable()
     while True:
-        answer: Round | ExtensionError
+        answer: Round | UsersCodeError
         try:
             answer = player.play(pickle.loads(messages.get()))
-        except ExtensionError as error:
+        except UsersCodeError as error:
             answer = error
         # a round is a few large arrays, and pickling those is copying them
         send(pickle.dumps(answer, protocol=5))

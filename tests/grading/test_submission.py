@@ -1,13 +1,17 @@
 """What trajectory graders load; that its actions are those of run.py is shown in test_run.py."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from flatland.envs.rail_env_action import RailEnvActions
 
+from reinforcement_learning.saving.checkpointing import CheckpointError, write_checkpoint
 from reinforcement_learning.scoring.planning import Planner, PlanningOptions
 from reinforcement_learning.submission import ObservationBuilder, Policy
 from tests.helpers.playing import begun
 from tests.helpers.rail_envs import EAST, WEST, drawn_env, sparse_env
+from tests.helpers.tiny_training import make_trainer
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_state import RailState
 from utils.simulator.simulator import FlatlandSimulator
@@ -79,3 +83,20 @@ def test_one_train_by_itself() -> None:
 def test_observations_need_a_level() -> None:
     with pytest.raises(RuntimeError, match="reset"):
         ObservationBuilder().get(0)
+
+
+def test_network_and_features_of_the_users_own_are_named_by_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"network": "tests.helpers.own_code:Linear", "features": "tests.helpers.own_code:Handles"}
+    write_checkpoint(tmp_path / "own.pt", make_trainer(tmp_path, **own)[0].state.state_dict())
+    monkeypatch.setenv("FLATLAND_CHECKPOINT", str(tmp_path / "own.pt"))
+    with pytest.raises(CheckpointError, match="add --network"):
+        Policy()
+    monkeypatch.setenv("FLATLAND_NETWORK", own["network"])
+    with pytest.raises(CheckpointError, match="add --features"):
+        Policy()
+    monkeypatch.setenv("FLATLAND_FEATURES", own["features"])
+    env = sparse_env(4, n_agents=3, obs_builder=ObservationBuilder())
+    actions = Policy().act_many([0, 1, 2], list(env._get_observations().values()))
+    assert len(actions) == 3

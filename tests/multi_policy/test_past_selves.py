@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from reinforcement_learning.dddqn_policy import DDDQNPolicy
 from reinforcement_learning.multi_policy.past_selves import COPIES_KEPT, PastSelves
+from tests.helpers.policies import make_policy
 
 N_FEATURES = 3
 OBSERVATIONS = np.random.default_rng(0).random((50, N_FEATURES), dtype=np.float32)
@@ -15,7 +16,7 @@ ALL = np.ones((50, 5), dtype=bool)
 
 
 def make_policies(n: int) -> list[DDDQNPolicy]:
-    return [DDDQNPolicy(N_FEATURES, 8, seed=0, index=p) for p in range(n)]
+    return [make_policy(N_FEATURES, 8, index=p) for p in range(n)]
 
 
 def change(policy: DDDQNPolicy, seed: int) -> None:

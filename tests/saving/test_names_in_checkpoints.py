@@ -11,7 +11,7 @@ import pytest
 
 import run
 from reinforcement_learning import evaluate_agent, multi_agent_training
-from reinforcement_learning.saving.checkpointing import write_checkpoint
+from reinforcement_learning.saving.checkpointing import export_checkpoint, read_checkpoint, write_checkpoint
 from reinforcement_learning.settings.config import make_config
 from tests.helpers.tiny_training import SMALL, make_trainer
 from utils.levels.env_configs import ENV_CONFIGS
@@ -53,6 +53,9 @@ def checkpoint_that_names(folder: Path, **names: str) -> str:
     ("option", "name"),
     [
         ("policy_mapping", "leaves_a_trace:rule"),
+        ("network", "leaves_a_trace:rule"),
+        ("network", "dueling,leaves_a_trace:rule"),
+        ("features", "leaves_a_trace:rule"),
         ("training_env_config", "level.pkl"),
         ("evaluation_env_config", " level.pkl "),
     ],
@@ -102,9 +105,45 @@ def test_playing_refuses_a_mapping_that_only_the_checkpoint_names(
     assert not trace.exists()
 
 
+@pytest.mark.parametrize("another_named", [False, True], ids=["nothing named", "another named"])
+@pytest.mark.parametrize("named", ["network", "features"])
+@pytest.mark.parametrize(
+    ("command", "option"), [(evaluate_agent.main, "--policy"), (run.main, "--checkpoint")], ids=["evaluate", "run"]
+)
+def test_playing_refuses_networks_and_features_that_only_the_checkpoint_names(
+    trace: Path,
+    command: Callable[[list[str]], int],
+    option: str,
+    named: str,
+    another_named: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = checkpoint_that_names(trace.parent, **{named: "leaves_a_trace:rule"})
+    other = [f"--{named}", "another:one"] if another_named else []
+    assert command([option, path, *other]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "'leaves_a_trace:rule'" in err
+    assert ("another:one" in err) == another_named
+    assert not trace.exists()
+
+
+def test_exporting_imports_nothing(trace: Path) -> None:
+    path = checkpoint_that_names(trace.parent, network="leaves_a_trace:rule", features="leaves_a_trace:rule")
+    export_checkpoint(path, trace.parent / "small.pt")
+    assert read_checkpoint(trace.parent / "small.pt", to_resume=False)["config"]["network"] == "leaves_a_trace:rule"
+    assert not trace.exists()
+
+
 def test_playing_takes_a_mapping_that_the_command_line_names(trace: Path) -> None:
-    path = checkpoint_that_names(trace.parent, policy_mapping="leaves_a_trace:rule", training_env_config="level.pkl")
-    arguments = ["--policy", path, "-e", "Tiny", "-n", "1", "--policy_index", "mapping"]
+    path = checkpoint_that_names(
+        trace.parent,
+        policy_mapping="leaves_a_trace:rule",
+        training_env_config="level.pkl",
+        learning_reward="no:thing",
+        ray_address="no:1",
+    )
+    arguments = ["--policy", path, "-e", "Tiny", "-n", "1", "--policy_index", "mapping"]  # what training needs is not
     assert evaluate_agent.main([*arguments, "--policy_mapping", "by_handle"]) == 0
     assert not trace.exists()
     assert evaluate_agent.main([*arguments, "--policy_mapping", "leaves_a_trace:rule"]) == 0

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig, make_config
+from reinforcement_learning.settings.features import feature_set_of
 from utils.system.files import PROJECT_ROOT
 
 
@@ -131,7 +132,8 @@ class TestAsDict:
 
 def test_what_is_found_by_name_goes_with_the_configuration() -> None:
     config = TrainingConfig(training_env_config="Tiny", evaluation_env_config="1", feature_set="tree")
-    assert (config.training_env.name, config.evaluation_env.name, config.features.name) == ("Tiny", "Test_1", "tree")
+    assert (config.training_env.name, config.evaluation_env.name) == ("Tiny", "Test_1")
+    assert feature_set_of(config).name == "tree"
     sent = pickle.loads(pickle.dumps(config))  # to another process
     assert sent == config
     assert sent.training_env == config.training_env

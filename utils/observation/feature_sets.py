@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, replace
 
+from utils.observation.more_features import MoreFeatures
 from utils.observation.route_features import N_ROUTE_FEATURES, ROUTE_FEATURE_NAMES
 from utils.observation.timetable_features import TIMETABLE_FEATURE_NAMES
 from utils.observation.tree_features import FEATURES_PER_NODE, tree_feature_names
+from utils.observation.tree_layout import TreeLayout, tree_layout
 from utils.observation.tree_observation import count_nodes
 
 # The classic kit's tree.
@@ -21,7 +23,8 @@ class FeatureSet:
         max_depth: depth of the tree, from 1.
         radius: cells at which the tree's distances are clipped, from 1.
         with_timetable: whether ``TIMETABLE_FEATURE_NAMES`` follow the tree's features.
-        with_routes: whether ``ROUTE_FEATURE_NAMES`` come last.
+        with_routes: whether ``ROUTE_FEATURE_NAMES`` come next.
+        more: features of the user's own, which come last; None: there are none.
     """
 
     name: str
@@ -30,6 +33,7 @@ class FeatureSet:
     radius: int = CLASSIC_RADIUS
     with_timetable: bool = False
     with_routes: bool = False
+    more: MoreFeatures | None = None
 
     def __post_init__(self) -> None:
         if self.max_depth < 1:
@@ -50,19 +54,34 @@ class FeatureSet:
     @property
     def _more_names(self) -> tuple[str, ...]:
         """Names of the features behind the tree."""
-        return (TIMETABLE_FEATURE_NAMES if self.with_timetable else ()) + (
-            ROUTE_FEATURE_NAMES if self.with_routes else ()
+        more = self.more
+        return (
+            (TIMETABLE_FEATURE_NAMES if self.with_timetable else ())
+            + (ROUTE_FEATURE_NAMES if self.with_routes else ())
+            + (tuple(f"{more.name}.{k}" for k in range(more.n_features)) if more else ())
         )
 
     @property
     def route_features(self) -> slice | None:
         """Where ``ROUTE_FEATURE_NAMES`` stand in an observation; None if there are none."""
-        return slice(self.n_features - N_ROUTE_FEATURES, self.n_features) if self.with_routes else None
+        end = self.n_features - (self.more.n_features if self.more else 0)
+        return slice(end - N_ROUTE_FEATURES, end) if self.with_routes else None
 
     @property
     def feature_names(self) -> tuple[str, ...]:
         """A name for each feature, such as ``left.forward.next_branch``."""
         return tree_feature_names(self.max_depth) + self._more_names
+
+    @property
+    def tree(self) -> TreeLayout:
+        """Where the nodes of the tree stand in an observation."""
+        return tree_layout(self.feature_names, self.n_tree_features)
+
+    @property
+    def label(self) -> str:
+        """Name and version, those of the user's features included."""
+        more = self.more
+        return f"{self.name} version {self.version}" + (f" with {more.name} version {more.version}" if more else "")
 
 
 FEATURE_SETS = {

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.observation.feature_sets import FeatureSet
+from utils.observation.more_features import checked_features
 from utils.observation.route_features import fill_route_features
 from utils.observation.timetable_features import (
     N_TIMETABLE_FEATURES,
@@ -112,7 +113,11 @@ class Observer:
         """Features, float32 [trains, n_features], and action mask, bool [trains, 5].
 
         Both are new arrays, unless C-contiguous arrays of those shapes are given to be filled. With ``deciding_only``
-        the features of trains without a choice are left as they are, which in most steps saves most of the work.
+        the kit's features of trains without a choice are left as they are, which in most steps saves most of the work.
+
+        Raises:
+            ValueError: the arrays have other shapes.
+            FeaturesError: features of the user's own cannot be used.
         """
         if features is None:
             features = np.empty((state.n_trains, self._n_features), dtype=np.float32)
@@ -143,6 +148,8 @@ class Observer:
         )
         if self.feature_set.route_features:
             self.fill_routes(state, safe, deciding_only, mask, features[:, self.feature_set.route_features])
+        if more := self.feature_set.more:
+            features[:, -more.n_features :] = checked_features(more, state)
         return features, mask
 
     def fill_routes(

@@ -10,6 +10,7 @@ ones are best called from as few layers as possible. Every array of a tuple coun
 
 Arrays that belong together are a ``NamedTuple``. Python hands them over as a plain tuple (``Arrays``), of which the
 function makes the named one again: numba takes 0.2 us to tell the type of a plain tuple, and 1.5 us for a named one.
+Compiled code calls such a function with ``arrays[:]``, which is a plain tuple too.
 """
 
 import hashlib

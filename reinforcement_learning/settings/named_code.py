@@ -1,0 +1,73 @@
+"""Code of the user's own that checkpoints may have been trained with, as a command that plays them is told of it.
+
+A checkpoint's word is never enough to import anything: see ``extensions.named_by_user``.
+"""
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from reinforcement_learning.settings.config import TrainingConfig
+
+_MEANINGS = {
+    "network": "network of your own that a checkpoint was trained with, as package.module:callable; repeatable, also "
+    f"for {TrainingConfig.network} beside it",
+    "features": "features of your own that a checkpoint was trained with, as package.module:callable; repeatable, also "
+    f"for {TrainingConfig.features} beside them",
+    "policy_mapping": "what maps the trains with --policy_index mapping (default: what did in training; a mapping of "
+    "your own must be named here)",
+}
+_VARIABLES = {"network": "FLATLAND_NETWORK", "features": "FLATLAND_FEATURES"}
+
+
+@dataclass(frozen=True)
+class NamedCode:
+    """What the command line names, by option; empty where it says nothing.
+
+    Several names are for a checkpoint with as many policies, or for several checkpoints.
+    """
+
+    network: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    policy_mapping: tuple[str, ...] = ()
+
+    def options_for(self, stored: Mapping[str, Any]) -> dict[str, str]:
+        """The options for a checkpoint with this stored configuration: where it has named ones, those that it has."""
+        options = {}
+        for row in fields(self):
+            names, trained_with = getattr(self, row.name), str(stored.get(row.name, getattr(TrainingConfig, row.name)))
+            if names:
+                options[row.name] = trained_with if set(trained_with.split(",")) <= set(names) else ",".join(names)
+        return options
+
+
+NOTHING_NAMED = NamedCode()
+
+
+def options_to_play(config: TrainingConfig) -> list[str]:
+    """What a command line that plays one of a training's policies must say."""
+    values = {name: getattr(config, name) for name in _VARIABLES}
+    named = {name: value for name, value in values.items() if value != getattr(TrainingConfig, name)}
+    return [part for name, value in named.items() for part in (f"--{name}", value)]
+
+
+def add_code_options(parser: argparse.ArgumentParser, *, variables: bool = False) -> None:
+    """Gives a parser the options; ``variables`` says that environment variables stand in for those not given."""
+    for name, meaning in _MEANINGS.items():
+        default = f" (default: ${_VARIABLES[name]})" if variables and name in _VARIABLES else ""
+        parser.add_argument(f"--{name}", action="append", metavar="NAME", help=meaning + default)
+
+
+def named_on_command_line(options: argparse.Namespace, *, variables: bool = False) -> NamedCode:
+    """What the options of :func:`add_code_options` say; ``variables`` as there."""
+    instead = named_by_environment() if variables else NOTHING_NAMED
+    given = {name: tuple(",".join(getattr(options, name) or []).split(",")) for name in _MEANINGS}
+    return replace(instead, **{name: names for name, names in given.items() if names != ("",)})
+
+
+def named_by_environment() -> NamedCode:
+    """What the environment variables FLATLAND_NETWORK and FLATLAND_FEATURES name, several separated by commas."""
+    given = {name: os.environ.get(variable, "") for name, variable in _VARIABLES.items()}
+    return NamedCode(**{name: tuple(names.split(",")) for name, names in given.items() if names})
