@@ -28,7 +28,8 @@ def wrong_later(request: Any) -> list[int]:
 
 
 def policies_by_level(*folders: Path) -> dict[int, list[int]]:
-    lines = [line for folder in folders for line in (folder / "output/policy_mapping.jsonl").read_text().splitlines()]
+    files = [folder / "output/policy_mapping.jsonl" for folder in folders]  # none where no episode was finished
+    lines = [line for file in files if file.exists() for line in file.read_text().splitlines()]
     rows = [json.loads(line) for line in lines]
     assert len({row["level_number"] for row in rows}) == len(rows)  # none is played twice
     return {row["level_number"]: row["policy_of_train"] for row in rows}
