@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from utils.system.files import PROJECT_ROOT
+
 EVALUATE = "reinforcement_learning/evaluate_agent.py -e Tiny -n 2"
 # what makes a training short; OUT is another folder than the one that it is started from
 TRAIN = "reinforcement_learning/multi_agent_training.py -t Tiny -e Tiny -n 2 --n_evaluation_episodes 1 --wandb False"
@@ -62,7 +63,7 @@ def test_runs(
             pytest.skip(f"{module} is not installed: pip install -r requirements-pettingzoo.txt")
     for part in command.replace("OUT", str(tmp_path_factory.mktemp("out"))).split(" && "):
         script, *arguments = part.split()
-        whole = [sys.executable, str(ROOT / script), *arguments]
+        whole = [sys.executable, str(PROJECT_ROOT / script), *arguments]
         ended = subprocess.run(whole, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
         assert ended.returncode == 0, ended.stderr
     assert printed in ended.stdout
@@ -70,5 +71,5 @@ def test_runs(
 
 
 def test_every_example_is_run() -> None:
-    scripts = {path.name for path in (ROOT / "examples").glob("*.py")} - {"__init__.py"}
+    scripts = {path.name for path in (PROJECT_ROOT / "examples").glob("*.py")} - {"__init__.py"}
     assert {row[0] for row in EXAMPLES} == scripts

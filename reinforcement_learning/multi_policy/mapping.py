@@ -14,12 +14,12 @@ import numpy.typing as npt
 from reinforcement_learning.settings.extensions import ExtensionError, find_callable, whole_numbers
 from utils.simulator.rail_state import RailState
 from utils.system.seeds import Stream, generator
-from utils.system.users_code import describe
+from utils.system.users_code import UsersCodeError, describe
 
 PolicyOfTrain = npt.NDArray[np.int64]  # [trains], the number of each train's policy
 
 
-class MappingError(ExtensionError):
+class MappingError(UsersCodeError):
     """A mapping cannot be used; the message is one sentence."""
 
 

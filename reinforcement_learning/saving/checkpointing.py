@@ -242,14 +242,18 @@ def load_policies(
     return policies, _observer_of(content, feature_set), config
 
 
+_OF_TRAINING_ONLY = {
+    name: getattr(TrainingConfig, name)
+    for name in ("training_env_config", "evaluation_env_config", "learning_reward", "ray_address")
+}
+"""What could run code in a training and does not matter to whoever plays, as if it had not been given."""
+
+
 def _config_to_play(content: dict[str, Any], path: str | Path, named: NamedCode) -> TrainingConfig:
     """The configuration of a training whose policies are to be played."""
     stored = content["config"]
-    # where and with what rewards it was trained does not matter here, and may be a file to unpickle or a user's code
-    of_training = ("training_env_config", "evaluation_env_config", "learning_reward", "ray_address")
-    replaced = {name: getattr(TrainingConfig, name) for name in of_training}
     try:
-        return make_config(replaced | named.options_for(stored), stored)
+        return make_config(_OF_TRAINING_ONLY | named.options_for(stored), stored)
     except ConfigError as error:
         raise CheckpointError(f"{path} cannot be played as in training: {error}") from error
 

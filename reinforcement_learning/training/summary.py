@@ -106,5 +106,5 @@ def _what_to_type_next(trainer: Trainer, finished: bool) -> list[str]:
     # by its path: the latest of all may be that of a training that runs beside this one
     newest = newest_first(folder, "episode_*.pt")[:1]
     script = _SCRIPTS / "multi_agent_training.py"
-    again = options_to_repeat(trainer.config)
-    return ["To go on: " + shlex.join(["python", str(script), "--resume", str(path), *again]) for path in newest]
+    repeated = options_to_repeat(trainer.config)
+    return ["To go on: " + shlex.join(["python", str(script), "--resume", str(path), *repeated]) for path in newest]

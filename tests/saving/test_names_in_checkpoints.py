@@ -136,8 +136,14 @@ def test_exporting_imports_nothing(trace: Path) -> None:
 
 
 def test_playing_takes_a_mapping_that_the_command_line_names(trace: Path) -> None:
-    path = checkpoint_that_names(trace.parent, policy_mapping="leaves_a_trace:rule", training_env_config="level.pkl")
-    arguments = ["--policy", path, "-e", "Tiny", "-n", "1", "--policy_index", "mapping"]
+    path = checkpoint_that_names(
+        trace.parent,
+        policy_mapping="leaves_a_trace:rule",
+        training_env_config="level.pkl",
+        learning_reward="no:thing",
+        ray_address="no:1",
+    )
+    arguments = ["--policy", path, "-e", "Tiny", "-n", "1", "--policy_index", "mapping"]  # what training needs is not
     assert evaluate_agent.main([*arguments, "--policy_mapping", "by_handle"]) == 0
     assert not trace.exists()
     assert evaluate_agent.main([*arguments, "--policy_mapping", "leaves_a_trace:rule"]) == 0
