@@ -143,7 +143,7 @@ def test_playing_takes_a_mapping_that_the_command_line_names(trace: Path) -> Non
         learning_reward="no:thing",
         ray_address="no:1",
     )
-    arguments = ["--policy", path, "-e", "Tiny", "-n", "1", "--policy_index", "mapping"]  # what training needs is not
+    arguments = ["--policy", path, "-e", "Tiny", "-n", "1", "--policy_index", "mapping"]
     assert evaluate_agent.main([*arguments, "--policy_mapping", "by_handle"]) == 0
     assert not trace.exists()
     assert evaluate_agent.main([*arguments, "--policy_mapping", "leaves_a_trace:rule"]) == 0
