@@ -24,9 +24,9 @@ import torch
 
 from reinforcement_learning.grading.remote_evaluation import EvaluatorError, RemoteEvaluation
 from reinforcement_learning.grading.remote_play import play_all, table
-from reinforcement_learning.saving.checkpointing import CheckpointError, checkpoint_to_submit
+from reinforcement_learning.saving.checkpointing import CheckpointError
 from reinforcement_learning.scoring.heuristics import RULES, MissingPackageError
-from reinforcement_learning.scoring.planning import PlanningOptions, planning_to_submit, seconds_to_plan
+from reinforcement_learning.scoring.planning import PlanningOptions, seconds_to_plan
 from reinforcement_learning.scoring.players import (
     BEST_POLICY,
     MAPPING,
@@ -38,7 +38,7 @@ from reinforcement_learning.scoring.players import (
 )
 from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from reinforcement_learning.settings.named_code import add_code_options, named_on_command_line
-from reinforcement_learning.submission import load_warmed_up
+from reinforcement_learning.submission import checkpoint_to_submit, load_warmed_up, planning_to_submit
 from utils.system.users_code import UsersCodeError
 
 

@@ -25,8 +25,7 @@ from flatland.envs.rail_env import RailEnv
 from benchmarks.machine import processor
 from benchmarks.scoring_cost import CONFIG, SEEDS, Cost
 from reinforcement_learning.playing.rollout import Rollout
-from reinforcement_learning.saving.checkpointing import checkpoint_to_submit
-from reinforcement_learning.submission import load_warmed_up
+from reinforcement_learning.submission import checkpoint_to_submit, load_warmed_up
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
 from utils.simulator.simulator import FlatlandSimulator

@@ -9,6 +9,8 @@ plans while it plays, for at most S seconds a step (``planning.py``). A network 
 checkpoint was trained with must be named in FLATLAND_NETWORK and FLATLAND_FEATURES.
 """
 
+import argparse
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -24,11 +26,33 @@ from numpy.typing import NDArray
 from reinforcement_learning.dddqn_policy import GreedyPolicy
 from reinforcement_learning.playing.play_levels import warm_up
 from reinforcement_learning.playing.policy import drive
-from reinforcement_learning.saving.checkpointing import checkpoint_to_submit, load_policy
-from reinforcement_learning.scoring.planning import Planner, planning_to_submit, warm_up_planning
+from reinforcement_learning.saving.checkpointing import load_policy
+from reinforcement_learning.scoring.planning import Planner, PlanningOptions, seconds_to_plan, warm_up_planning
 from reinforcement_learning.settings.named_code import NOTHING_NAMED, NamedCode, named_by_environment
 from utils.observation.observer import Observer
 from utils.simulator.rail_state import RailState
+from utils.system.files import PROJECT_ROOT
+
+_SHIPPED = PROJECT_ROOT / "checkpoints" / "flatland_policy.pt"
+_CHECKPOINT, _PLAN_SECONDS = "FLATLAND_CHECKPOINT", "FLATLAND_PLAN_SECONDS"  # environment variables
+
+
+def checkpoint_to_submit() -> Path:
+    """The checkpoint that is submitted: the one that FLATLAND_CHECKPOINT names, else the one that ships."""
+    return Path(os.environ.get(_CHECKPOINT) or _SHIPPED)
+
+
+def planning_to_submit() -> PlanningOptions | None:
+    """How submissions plan: for as many seconds a step as FLATLAND_PLAN_SECONDS says; None, not at all, unless set.
+
+    Raises:
+        ValueError: that is no number of seconds; the message is one sentence.
+    """
+    text = os.environ.get(_PLAN_SECONDS, "0")
+    try:
+        return PlanningOptions.of_seconds(seconds_to_plan(text))
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(f"{_PLAN_SECONDS}: {error}.") from None
 
 
 @lru_cache(maxsize=4)

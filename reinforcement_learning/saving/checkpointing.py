@@ -6,7 +6,6 @@ beside its place and renamed, so a kill at any moment leaves the checkpoints tha
 
 import io
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,15 +22,13 @@ from reinforcement_learning.settings.named_code import NOTHING_NAMED, NamedCode
 from reinforcement_learning.tracking.metrics import alone_score
 from utils.observation.feature_sets import FeatureSet, get_feature_set
 from utils.observation.observer import Observer
-from utils.system.files import PROJECT_ROOT, atomic_write
+from utils.system.files import atomic_write
 
 FORMAT_VERSION = 2
 BEST = "best.pt"
 _NEEDED_TO_PLAY = {"config", "feature_set", "policies"}
 _NEEDED_TO_RESUME = _NEEDED_TO_PLAY | {"episode", "next_level", "unfinished", "counters", "smoothed"}
 _EXPORTED = _NEEDED_TO_PLAY | {"episode", "last_evaluation", "versions"}
-_SHIPPED = PROJECT_ROOT / "checkpoints" / "flatland_policy.pt"
-_SUBMITTED_BY_ENVIRONMENT = "FLATLAND_CHECKPOINT"
 
 
 class CheckpointError(ValueError):
@@ -307,8 +304,3 @@ def export_checkpoint(source: str | Path, target: str | Path) -> None:
     kept["config"] = {name: value for name, value in content["config"].items() if name not in PLACES}
     kept["policies"] = [{"average_network": policy["average_network"]} for policy in content["policies"]]
     write_checkpoint(Path(target), kept)
-
-
-def checkpoint_to_submit() -> Path:
-    """The checkpoint that is submitted: the one that FLATLAND_CHECKPOINT names, else the one that ships."""
-    return Path(os.environ.get(_SUBMITTED_BY_ENVIRONMENT) or _SHIPPED)

@@ -17,7 +17,6 @@ certainty equivalence, Bertsekas, Dynamic Programming and Optimal Control, secti
 
 import argparse
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,8 +51,6 @@ from utils.simulator.simulator import FlatlandSimulator, UnsupportedLevel
 from utils.system.seeds import Stream, generator
 
 Clock = Callable[[], float]
-
-_SECONDS_BY_ENVIRONMENT = "FLATLAND_PLAN_SECONDS"
 
 
 @dataclass(frozen=True)
@@ -95,19 +92,6 @@ def seconds_to_plan(text: str) -> float:
     if not 0 <= seconds < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 on")
     return seconds
-
-
-def planning_to_submit() -> "PlanningOptions | None":
-    """How submissions plan: for as many seconds a step as FLATLAND_PLAN_SECONDS says; None, not at all, unless set.
-
-    Raises:
-        ValueError: that is no number of seconds; the message is one sentence.
-    """
-    text = os.environ.get(_SECONDS_BY_ENVIRONMENT, "0")
-    try:
-        return PlanningOptions.of_seconds(seconds_to_plan(text))
-    except argparse.ArgumentTypeError as error:
-        raise ValueError(f"{_SECONDS_BY_ENVIRONMENT}: {error}.") from None
 
 
 class Live(Protocol):

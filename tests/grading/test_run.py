@@ -13,9 +13,10 @@ import run
 from reinforcement_learning.grade_locally import generate_trajectory, redis_server
 from reinforcement_learning.grading.official_tests import write_tests
 from reinforcement_learning.grading.remote_play import Episode
-from reinforcement_learning.saving.checkpointing import checkpoint_to_submit, write_checkpoint
+from reinforcement_learning.saving.checkpointing import write_checkpoint
 from reinforcement_learning.scoring.players import LearnedPlayer, Player, PopulationPlayer
 from reinforcement_learning.scoring.scoring import Scorer, Task
+from reinforcement_learning.submission import checkpoint_to_submit
 from tests.helpers.grading import RUN, TIMEOUT, Grading, needs_redis
 from tests.helpers.tiny_training import make_trainer
 from utils.levels.env_configs import ENV_CONFIGS

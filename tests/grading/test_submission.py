@@ -8,7 +8,7 @@ from flatland.envs.rail_env_action import RailEnvActions
 
 from reinforcement_learning.saving.checkpointing import CheckpointError, write_checkpoint
 from reinforcement_learning.scoring.planning import Planner, PlanningOptions
-from reinforcement_learning.submission import ObservationBuilder, Policy
+from reinforcement_learning.submission import ObservationBuilder, Policy, planning_to_submit
 from tests.helpers.playing import begun
 from tests.helpers.rail_envs import EAST, WEST, drawn_env, sparse_env
 from tests.helpers.tiny_training import make_trainer
@@ -100,3 +100,20 @@ def test_network_and_features_of_the_users_own_are_named_by_the_environment(
     env = sparse_env(4, n_agents=3, obs_builder=ObservationBuilder())
     actions = Policy().act_many([0, 1, 2], list(env._get_observations().values()))
     assert len(actions) == 3
+
+
+@pytest.mark.parametrize("text", ["-1", "soon", "nan", "inf"])
+def test_seconds_in_the_environment_that_are_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLATLAND_PLAN_SECONDS", text)
+    with pytest.raises(ValueError, match=f"FLATLAND_PLAN_SECONDS: '{text}' is not a number of seconds"):
+        planning_to_submit()
+
+
+def test_seconds_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert planning_to_submit() is None
+    monkeypatch.setenv("FLATLAND_PLAN_SECONDS", "0")
+    assert planning_to_submit() is None
+    monkeypatch.setenv("FLATLAND_PLAN_SECONDS", "2.5")
+    options = planning_to_submit()
+    assert options is not None
+    assert options.seconds == 2.5

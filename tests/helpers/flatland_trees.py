@@ -4,12 +4,20 @@ import numpy as np
 from flatland.envs.observations import Node, TreeObsForRailEnv
 from flatland.envs.predictions import ShortestPathPredictorForRailEnv
 from flatland.envs.rail_env import RailEnv
+from numpy.typing import NDArray
 
 from tests.helpers.rail_envs import play
 from utils.observation.feature_sets import FeatureSet
 from utils.observation.observer import Observer
-from utils.observation.tree_observation import N_NODE_VALUES, count_nodes, tree_observation
-from utils.simulator.rail_state import RailState
+from utils.observation.tree_observation import (
+    N_NODE_VALUES,
+    TreeScratch,
+    count_nodes,
+    explore_tree,
+    mark_waiting_trains,
+)
+from utils.simulator.rail_state import RailState, StateArrays, mark_trains, unmark_trains
+from utils.system.compiled import Arrays, compiled
 
 INF = np.inf
 
@@ -84,3 +92,26 @@ def assert_trees_equal(env: RailEnv, seed: int, random_share: float, max_depth: 
         np.testing.assert_array_equal(features, classic.astype(np.float32))
         compared.append(nodes)
     return np.concatenate(compared)
+
+
+@compiled
+def _explore_trees(max_depth: int, state_arrays: Arrays, scratch_arrays: Arrays, nodes: np.ndarray) -> None:
+    arrays, scratch = StateArrays(*state_arrays), TreeScratch(*scratch_arrays)
+    width, constants, dynamic = arrays.grid.shape[1], arrays.constants, arrays.dynamic
+    mark_trains(arrays.occupant, arrays.level_free, dynamic)
+    mark_waiting_trains(scratch.waiting, width, constants, dynamic, 1)
+    for handle in range(dynamic.shape[1]):
+        explore_tree(handle, max_depth, arrays, scratch, nodes[handle])
+    mark_waiting_trains(scratch.waiting, width, constants, dynamic, -1)
+    unmark_trains(arrays.occupant, arrays.level_free, dynamic)
+
+
+def tree_observation(state: RailState, max_depth: int) -> NDArray[np.float64]:
+    """The trees of all trains, float64 [trains, count_nodes(max_depth), N_NODE_VALUES], not normalised.
+
+    For comparing them with flatland's. ``Observer`` normalises as it goes and keeps its scratch memory.
+    """
+    scratch = TreeScratch.for_state(state, max_depth)
+    nodes = np.empty((state.n_trains, count_nodes(max_depth), N_NODE_VALUES), dtype=np.float64)
+    _explore_trees(max_depth, state.arrays, tuple(scratch), nodes)
+    return nodes

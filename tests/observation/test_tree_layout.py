@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from tests.helpers.flatland_trees import tree_observation
 from tests.helpers.playing import TIMETABLE
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
 from utils.observation.feature_sets import FEATURE_SETS, FeatureSet
 from utils.observation.observer import Observer
-from utils.observation.tree_observation import SAME_DIRECTION, TO_TARGET, tree_observation
+from utils.observation.tree_observation import SAME_DIRECTION, TO_TARGET
 from utils.simulator.rail_state import RailState
 
 

@@ -12,13 +12,13 @@ from tests.helpers.flatland_trees import (
     assert_trees_equal,
     flatland_tree_builder,
     flatland_trees,
+    tree_observation,
     values_in_preorder,
 )
 from tests.helpers.rail_envs import EAST, FOUR_SPEEDS, ONE_SPEED, action_of, drawn_env, play, sparse_env
 from utils.observation.feature_sets import FEATURE_SETS, get_feature_set
 from utils.observation.observer import Observer, observe
 from utils.observation.timetable_features import TIMETABLE_FEATURE_NAMES
-from utils.observation.tree_observation import tree_observation
 from utils.simulator.rail_state import RailState, remaining_travel_time
 
 

@@ -9,7 +9,7 @@ from reinforcement_learning.playing.episode_result import EpisodeResult
 from reinforcement_learning.playing.play_levels import play_levels
 from reinforcement_learning.playing.policy import drive
 from reinforcement_learning.scoring import planning
-from reinforcement_learning.scoring.planning import Planner, PlanningOptions, planning_to_submit
+from reinforcement_learning.scoring.planning import Planner, PlanningOptions
 from reinforcement_learning.scoring.play_by_rule import play_by_rule
 from tests.helpers.rail_envs import ONE_SPEED, sparse_env
 from utils.levels.env_configs import ENV_CONFIGS
@@ -218,20 +218,3 @@ def test_planning_in_the_middle_of_an_episode() -> None:
         simulator.step(np.zeros(5, dtype=np.int64))
     result = play_by_rule(simulator, Planner(WaitingPolicy(), observer(), FEW))
     assert result.completion > 0.0
-
-
-@pytest.mark.parametrize("text", ["-1", "soon", "nan", "inf"])
-def test_seconds_in_the_environment_that_are_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FLATLAND_PLAN_SECONDS", text)
-    with pytest.raises(ValueError, match=f"FLATLAND_PLAN_SECONDS: '{text}' is not a number of seconds"):
-        planning_to_submit()
-
-
-def test_seconds_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert planning_to_submit() is None
-    monkeypatch.setenv("FLATLAND_PLAN_SECONDS", "0")
-    assert planning_to_submit() is None
-    monkeypatch.setenv("FLATLAND_PLAN_SECONDS", "2.5")
-    options = planning_to_submit()
-    assert options is not None
-    assert options.seconds == 2.5

@@ -38,10 +38,8 @@ from utils.simulator.rail_state import (
     RailState,
     StateArrays,
     configuration_of,
-    mark_trains,
-    unmark_trains,
 )
-from utils.system.compiled import Arrays, compiled, compiled_helper
+from utils.system.compiled import compiled, compiled_helper
 
 # Values of a node, in the order of flatland's Node. Distances are in cells from the observing train.
 (
@@ -272,38 +270,3 @@ def explore_tree(
             n_pending = _push_children(
                 stack, n_pending, exits, index, end_row, end_column, end_direction, distance, depth, max_depth, end
             )
-
-
-@compiled
-def _explore_trees(max_depth: int, state_arrays: Arrays, scratch_arrays: Arrays, nodes: np.ndarray) -> None:
-    arrays, scratch = StateArrays(*state_arrays), TreeScratch(*scratch_arrays)
-    width, constants, dynamic = arrays.grid.shape[1], arrays.constants, arrays.dynamic
-    mark_trains(arrays.occupant, arrays.level_free, dynamic)
-    mark_waiting_trains(scratch.waiting, width, constants, dynamic, 1)
-    for handle in range(dynamic.shape[1]):
-        explore_tree(
-            handle,
-            max_depth,
-            arrays,
-            scratch,
-            nodes[handle],
-        )
-    mark_waiting_trains(scratch.waiting, width, constants, dynamic, -1)
-    unmark_trains(arrays.occupant, arrays.level_free, dynamic)
-
-
-def tree_observation(state: RailState, max_depth: int) -> NDArray[np.float64]:
-    """The trees of all trains, float64 [trains, count_nodes(max_depth), N_NODE_VALUES], not normalised.
-
-    For looking at trees and comparing them with flatland's. Training uses ``observer.Observer``, which
-    normalises as it goes and keeps its scratch memory.
-    """
-    scratch = TreeScratch.for_state(state, max_depth)
-    nodes = np.empty((state.n_trains, count_nodes(max_depth), N_NODE_VALUES), dtype=np.float64)
-    _explore_trees(
-        max_depth,
-        state.arrays,
-        tuple(scratch),
-        nodes,
-    )
-    return nodes
