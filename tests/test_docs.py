@@ -6,10 +6,15 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from reinforcement_learning.multi_policy.mapping import PolicyMapping
 from reinforcement_learning.settings.command_line import build_parser, options_as_markdown
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
+from utils.simulator.rail_state import RailState
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("docs", "benchmarks", "benchmarks/learning", "checkpoints", "replay_buffers")
@@ -132,10 +137,27 @@ def test_trainings_evaluate_where_they_train(page: str) -> None:
             assert re.findall(r" -e (\S+)", line) == [trained], line
 
 
+def snippet(page: str) -> str:
+    """The only piece of Python on a page."""
+    (code,) = re.findall(r"^```python\n(.*?)^```$", TEXTS[page], re.DOTALL | re.MULTILINE)
+    return str(code)
+
+
 def test_snippet_of_the_simulator_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = re.findall(r"^```python\n(.*?)^```$", TEXTS["docs/simulator.md"], re.DOTALL | re.MULTILINE)
-    exec(code, {})
+    exec(snippet("docs/simulator.md"), {})
     assert re.fullmatch(r"\[[0-6]( [0-6])*\]\n", capsys.readouterr().out)
+
+
+def test_snippet_of_a_mapping_maps_fast_trains_to_the_first_policy() -> None:
+    defined: dict[str, Any] = {}
+    exec(snippet("docs/several-policies.md"), defined)
+    state = RailState.from_env(make_rail_env(ENV_CONFIGS["Round2_Test_02"], 1))
+    mapping = PolicyMapping(
+        defined["fast_trains_first"], "snippet", 3, mixed=True, resample_every=1, n_environments=1, seed=0
+    )
+    fast = state.max_speed == state.denominator
+    assert 0 < fast.sum() < state.n_trains
+    assert ((mapping.policy_of_train(0, state) == 0) == fast).all()
 
 
 @pytest.mark.parametrize(
