@@ -15,11 +15,14 @@ from reinforcement_learning.settings.command_line import build_parser, options_a
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
 from utils.simulator.rail_state import RailState
+from utils.system.files import PROJECT_ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("docs", "benchmarks", "benchmarks/learning", "checkpoints", "replay_buffers")
-PAGES = [ROOT / "README.md", *(page for folder in FOLDERS for page in sorted((ROOT / folder).glob("*.md")))]
-TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
+PAGES = [
+    PROJECT_ROOT / "README.md",
+    *(page for folder in FOLDERS for page in sorted((PROJECT_ROOT / folder).glob("*.md"))),
+]
+TEXTS = {page.relative_to(PROJECT_ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 EACH_PAGE = pytest.mark.parametrize("page", TEXTS)
 LARGEST_README = 12_000  # bytes: five minutes
 
@@ -34,7 +37,7 @@ EXAMPLE = re.compile(r"\bexamples\.(\w+):(\w+)")
 WRITTEN_BY_PROGRAMS = ("checkpoints/mine/",)
 # options of Ray, TensorBoard and others, and --x, which stands for any
 OF_OTHERS = {"--address", "--check", "--count", "--generate", "--head", "--include-dashboard", "--logdir"}
-OF_OTHERS |= {"--num-cpus", "--port", "--samples_per_plugin", "--x"}
+OF_OTHERS |= {"--no-logo", "--num-cpus", "--port", "--samples_per_plugin", "--x"}
 
 
 def anchors(path: Path) -> set[str]:
@@ -61,9 +64,9 @@ def options_of_scripts() -> set[str]:
     scripts = [
         path
         for folder in ("reinforcement_learning", "benchmarks", "examples")
-        for path in (ROOT / folder).rglob("*.py")
+        for path in (PROJECT_ROOT / folder).rglob("*.py")
     ]
-    for path in [ROOT / "run.py", *scripts]:
+    for path in [PROJECT_ROOT / "run.py", *scripts]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):  # of add_argument, whatever it is called there
                 known |= {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
@@ -81,12 +84,12 @@ def rows(page: str, heading: str) -> dict[str, list[list[float]]]:
 
 
 def test_readme_is_short() -> None:
-    assert (ROOT / "README.md").stat().st_size <= LARGEST_README
+    assert (PROJECT_ROOT / "README.md").stat().st_size <= LARGEST_README
 
 
 def test_index_names_every_page() -> None:
     links = {first for first, _ in LINK.findall(TEXTS["docs/README.md"])}
-    assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"} <= links
+    assert {page.name for page in (PROJECT_ROOT / "docs").glob("*.md")} - {"README.md"} <= links
 
 
 def test_page_of_options_is_made_from_the_table_of_options() -> None:
@@ -103,7 +106,7 @@ def test_links_and_their_anchors_resolve(page: str) -> None:
         if "://" in target:
             continue
         name, _, anchor = target.partition("#")
-        path = (ROOT / page).parent / name if name else ROOT / page
+        path = (PROJECT_ROOT / page).parent / name if name else PROJECT_ROOT / page
         assert path.exists(), target
         assert not anchor or anchor in anchors(path), target
 
@@ -112,13 +115,13 @@ def test_links_and_their_anchors_resolve(page: str) -> None:
 def test_files_that_are_named_exist(page: str) -> None:
     names = {name for line in commands(TEXTS[page]) for name in PATH.findall(line) + FOLDER.findall(line)}
     fixed = [name for name in names if not PLACEHOLDER.search(name) and not name.startswith(WRITTEN_BY_PROGRAMS)]
-    assert [name for name in sorted(fixed) if not (ROOT / name).exists()] == []
+    assert [name for name in sorted(fixed) if not (PROJECT_ROOT / name).exists()] == []
 
 
 @EACH_PAGE
 def test_examples_define_what_the_pages_name(page: str) -> None:
     for module, name in EXAMPLE.findall(TEXTS[page]):
-        tree = ast.parse((ROOT / "examples" / f"{module}.py").read_text(encoding="utf-8"))
+        tree = ast.parse((PROJECT_ROOT / "examples" / f"{module}.py").read_text(encoding="utf-8"))
         assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
 
 
@@ -171,7 +174,9 @@ def test_scores_are_those_of_the_record(page: str, heading: str) -> None:
     recorded: dict[str, list[float]] = {name: [] for name in table if name in names}
     ours: list[float] = []
     for number in range(3):
-        record = json.loads((ROOT / f"benchmarks/learning/main_command_{number}.json").read_text(encoding="utf-8"))
+        record = json.loads(
+            (PROJECT_ROOT / f"benchmarks/learning/main_command_{number}.json").read_text(encoding="utf-8")
+        )
         for name, cells in recorded.items():
             peer = record["peers"][names[name]]
             cells += [peer[f"{what}_{of}"] for what in ("score", "completion") for of in ("mean", "se")]
@@ -188,6 +193,8 @@ def test_what_planning_brings_is_that_of_the_record() -> None:
     for name, key in (("the network alone", "policy"), ("with planning", "with planning")):
         recorded = []
         for number in range(3):
-            record = json.loads((ROOT / f"benchmarks/learning/planning_{number}.json").read_text(encoding="utf-8"))[key]
+            record = json.loads(
+                (PROJECT_ROOT / f"benchmarks/learning/planning_{number}.json").read_text(encoding="utf-8")
+            )[key]
             recorded += [record[f"{what}_{of}"] for what in ("score", "completion") for of in ("mean", "se")]
         assert [value for cell in table[name] for value in cell] == pytest.approx(recorded, abs=0.0006)
