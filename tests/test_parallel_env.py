@@ -7,7 +7,6 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -28,6 +27,7 @@ from utils.observation.observer import Observer
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_state import DONE
+from utils.system.files import PROJECT_ROOT
 
 pytest.importorskip("pettingzoo", reason="PettingZoo is not installed: pip install -r requirements-pettingzoo.txt")
 
@@ -35,7 +35,6 @@ from pettingzoo.test import parallel_api_test, parallel_seed_test
 
 from utils.parallel_env import FlatlandParallelEnv
 
-PROJECT = Path(__file__).resolve().parent.parent
 FOUR_SPEEDS = ENV_CONFIGS["Round2_Test_00"]
 Choices = dict[str, int]
 
@@ -271,6 +270,6 @@ def test_bad_calls_are_told():
 
 def test_without_pettingzoo_it_says_what_to_install():
     code = "import sys; sys.modules['pettingzoo'] = None; import utils.parallel_env"
-    ended = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    ended = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode != 0
     assert ended.stderr.splitlines()[-1].endswith("not installed: pip install -r requirements-pettingzoo.txt")
