@@ -205,13 +205,13 @@ class Rollout:
     def _choose(self, recorded: Mapping[int, npt.NDArray[np.int8]] | None) -> npt.NDArray[np.int64]:
         """Actions ``[n_slots, n_trains]``: the only possible one, or where there are several the policy's.
 
-        Of trains whose actions are ``recorded``, those are taken.
+        Where actions are ``recorded``, by slot, those are taken.
         """
         mask = self._action_mask.reshape(-1, N_ACTIONS)
         observations = self._observations.reshape(len(mask), -1)
         done_then = np.zeros(self._policy_of_train.shape, dtype=np.int64)
-        for slot, actions in (recorded or {}).items():
-            done_then[slot, : len(actions)] = actions
+        for slot, of_slot in (recorded or {}).items():
+            done_then[slot, : len(of_slot)] = of_slot
 
         def choose(deciding: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
             seen, possible = observations[deciding], mask[deciding]
@@ -225,7 +225,10 @@ class Rollout:
                 self._learning.sink.add(self._collector.decide(deciding, seen, possible, chosen))
             return chosen
 
-        return choose_actions(mask, choose).reshape(self._policy_of_train.shape)
+        actions = choose_actions(mask, choose).reshape(self._policy_of_train.shape)
+        for slot in recorded or {}:  # of the other trains too: their masks may not be what they were then
+            actions[slot] = done_then[slot]
+        return actions
 
     def _after_step(self, playing: list[int], actions: npt.NDArray[np.int64], over: npt.NDArray[np.bool_]) -> None:
         """Books rewards, departures, arrivals and deadlocks."""
@@ -270,11 +273,10 @@ class Rollout:
             learning.sink.add(self._collector.finish(ended))
 
     def _observe(self, slot: int) -> None:
-        state, n_trains = self._episode(slot).simulator.state, self._episode(slot).simulator.state.n_trains
-        mask = self._action_mask[slot, :n_trains]
-        if (
-            self.deadlocked[slot, :n_trains] | self.arrived[slot, :n_trains]
-        ).all():  # the rest of the episode needs no observations
+        state = self._episode(slot).simulator.state
+        n_trains = state.n_trains
+        mask, ended = self._action_mask[slot, :n_trains], self.deadlocked[slot] | self.arrived[slot]
+        if ended[:n_trains].all():  # the rest of the episode needs no observations
             mask[:] = NOTHING_TO_DECIDE
             return
         self.observer.observe(state, self._observations[slot, :n_trains], mask, deciding_only=True)
