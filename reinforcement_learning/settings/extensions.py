@@ -35,6 +35,9 @@ def find_callable(name: str, what: str, on_board: Mapping[str, Callable[..., Any
     if not module_name or not attribute:
         names = f"one of {', '.join(on_board)}, or " if on_board else ""
         raise ExtensionError(f"there is no {what} {name!r}: give {names}package.module:callable.")
+    if not all(part.isidentifier() for part in module_name.split(".")) or module_name.endswith(".py"):  # a path
+        such_as = f"such as folder.file:{attribute} for folder/file.py"
+        raise ExtensionError(f"the {what} {name!r} cannot be imported: give package.module:callable, {such_as}.")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
