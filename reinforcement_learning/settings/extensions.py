@@ -2,8 +2,9 @@
 
 import importlib
 import os
+import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -83,22 +84,24 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def named_by_user(option: str, stored: str, given: str | None) -> str:
-    """What to act on where a checkpoint names code, or a file that runs code when it is read: what the user names.
+def check_named_by_user(stored: Mapping[str, str], given: Container[str]) -> None:
+    """Refuses code, or a file that runs code when it is read, that a checkpoint names and the user does not.
 
     A checkpoint may come from anyone, and must not choose what runs on the machine of who plays or resumes it.
 
     Args:
-        option: of the command line, without its dashes.
-        stored: what the checkpoint names.
-        given: what the command line names; None: nothing.
+        stored: what the checkpoint names, by option of the command line.
+        given: the options that the user gives.
 
     Raises:
-        ExtensionError: nothing was given.
+        ExtensionError: some are not among them; the sentence says what to add, all at once.
     """
-    if given is None:
-        raise ExtensionError(
-            f"the checkpoint names --{option} {stored!r}, which can run code and is not used unless the command line "
-            f"names it, too: if you trust it, add --{option} {stored}."
-        )
-    return given
+    missing = {option: name for option, name in stored.items() if option not in given}
+    if not missing:
+        return
+    names = ", ".join(f"--{option} {name!r}" for option, name in missing.items())
+    add = " ".join(shlex.join([f"--{option}", name]) for option, name in missing.items())
+    raise ExtensionError(
+        f"the checkpoint names {names}, which can run code and is not used unless the command line names it, too: if "
+        f"you trust it, add {add}."
+    )
