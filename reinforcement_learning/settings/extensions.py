@@ -46,7 +46,10 @@ def find_callable(name: str, what: str, on_board: Mapping[str, Callable[..., Any
         for part in attribute.split("."):
             found = getattr(found, part)
     except Exception as error:  # a module may raise anything while it is imported
-        raise ExtensionError(f"the {what} {name!r} cannot be imported ({describe(error)}).") from error
+        where = f"looked for in the kit, in {os.getcwd()} and in PYTHONPATH"
+        is_missing = isinstance(error, ModuleNotFoundError) and error.name == module_name.split(".")[0]
+        why = f"{describe(error)}; {where}" if is_missing else describe(error)
+        raise ExtensionError(f"the {what} {name!r} cannot be imported ({why}).") from error
     if not callable(found):
         raise ExtensionError(f"the {what} {name!r} is a {type(found).__name__}, but must be a callable.")
     return found

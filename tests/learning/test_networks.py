@@ -34,7 +34,7 @@ def config_of(network: str, **options: object) -> TrainingConfig:
     ("name", "words"),
     [
         ("duelling", "one of dueling, or package.module:callable"),
-        ("no_such_module:Net", "ModuleNotFoundError"),
+        ("no_such_module:Net", f"ModuleNotFoundError.*; looked for in the kit, in {Path.cwd()} and in PYTHONPATH"),
         ("./mine/net.py:Net", "give package.module:callable, such as folder.file:Net for folder/file.py"),
         ("net.py:Net", "such as folder.file:Net"),
         (".net:Net", "such as folder.file:Net"),
