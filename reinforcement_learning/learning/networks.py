@@ -91,7 +91,7 @@ def check_network(network: Any, name: str, feature_set: FeatureSet) -> None:
     if not isinstance(network, nn.Module):
         raise _refused(name, f"is a {type(network).__name__}, but must be a torch.nn.Module")
     if not any(parameter.requires_grad for parameter in network.parameters()):
-        raise _refused(name, "has no parameters to learn")
+        raise _refused(name, "has no parameters to learn: its layers must be attributes, or in an nn.ModuleList")
     if any(nn.parameter.is_lazy(parameter) for parameter in network.parameters()):
         raise _refused(name, "has layers of unknown size (lazy ones), but must give all sizes when it is made")
     for tensor in parameters_and_buffers(network):
