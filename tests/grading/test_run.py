@@ -54,13 +54,13 @@ SLOW_RUN = f"""
 import sys, time
 sys.path.insert(0, {str(PROJECT_ROOT)!r})
 import run
-from reinforcement_learning.grading.remote_evaluation import RemoteSimulator
-step = RemoteSimulator._step_env
+from flatland.evaluators.client import FlatlandRemoteClient
+step = FlatlandRemoteClient.env_step
 def slow_step(self, actions):
-    if self._client.current_env_path.endswith("Test_00/Level_1.pkl") and self.env._elapsed_steps == 4:
+    if self.current_env_path.endswith("Test_00/Level_1.pkl") and self.env._elapsed_steps == 4:
         time.sleep(3)
     return step(self, actions)
-RemoteSimulator._step_env = slow_step
+FlatlandRemoteClient.env_step = slow_step
 sys.exit(run.main([]))
 """
 

@@ -232,7 +232,8 @@ def test_equal_rewards_with_intermediate_stops(make_env, least_visits, make_rewa
         play_both(env, random_share, seed)
         for agent in env.agents:
             arrivals, states = env.rewards._proxy.arrivals[agent.handle], env.rewards._proxy.states[agent.handle]
-            for place in (waypoint._to_tuple() for stop in agent.waypoints[1:-1] for waypoint in stop):
+            for waypoint in (waypoint for stop in agent.waypoints[1:-1] for waypoint in stop):
+                place = waypoint.position, waypoint.direction
                 if TrainState.STOPPED in states[place]:
                     visits.append(len(arrivals[place]))
     assert len(visits) > 20
