@@ -5,9 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from utils import compile_ahead
 from utils.system.files import PROJECT_ROOT
 
 SCRIPT = """
@@ -49,10 +46,3 @@ def play(folder: Path, cache: Path) -> list[str]:
 def test_nothing_is_left_to_compile_and_the_second_time_nothing_is_started(tmp_path: Path) -> None:
     assert play(tmp_path / "a", tmp_path / "cache") == ["True", "said", "episodes", "3"]
     assert play(tmp_path / "b", tmp_path / "cache") == ["False", "episodes", "3"]
-
-
-def test_without_a_place_for_the_cache_nothing_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "cache"))
-    assert compile_ahead._is_needed()
-    monkeypatch.setattr("utils.system.compiled.cache_folder", lambda: None)
-    assert not compile_ahead._is_needed()

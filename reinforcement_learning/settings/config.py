@@ -6,105 +6,35 @@ the help and the tables of docs/options.md.
 """
 
 import dataclasses
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from reinforcement_learning.settings.extensions import ExtensionError, named_by_user
+from reinforcement_learning.settings.options import (
+    BOOL,
+    FOLDER,
+    NAMES,
+    above,
+    at_least,
+    between,
+    has_colon,
+    is_saved_env,
+    not_negative,
+    one_of,
+    option,
+    whole,
+)
 from utils.levels.env_configs import EnvConfig, resolve_env_config
-from utils.levels.saved_levels import SAVED_ENV_SUFFIX, EnvConfigError, SavedEnv
+from utils.levels.saved_levels import EnvConfigError, SavedEnv
 from utils.observation.feature_sets import FEATURE_SETS
 from utils.simulator.action_mask import DECISION_POINTS, DEFAULT_DECISION_POINTS
 from utils.system.files import PROJECT_ROOT
 
-T = TypeVar("T")
-
 
 class ConfigError(ValueError):
     """A user gave something that cannot be used; the message is one sentence: what was given, what is accepted."""
-
-
-@dataclass(frozen=True)
-class Accepts:
-    """What values an option takes, in words and as a test."""
-
-    words: str
-    test: Callable[[Any], bool]
-
-
-def _at_least(low: int) -> Accepts:
-    return Accepts(f"a whole number of at least {low}", lambda value: value >= low)
-
-
-def _whole(low: int, high: int) -> Accepts:
-    return Accepts(f"a whole number from {low} to {high}", lambda value: low <= value <= high)
-
-
-def _between(low: float, high: float) -> Accepts:
-    return Accepts(f"a number from {low:g} to {high:g}", lambda value: low <= value <= high)
-
-
-def _above(low: float, high: float = math.inf) -> Accepts:
-    words = f"a finite number above {low:g}" if math.isinf(high) else f"a number above {low:g}, at most {high:g}"
-    return Accepts(words, lambda value: math.isfinite(value) and low < value <= high)
-
-
-def _not_negative() -> Accepts:
-    return Accepts("a finite number of at least 0", lambda value: math.isfinite(value) and value >= 0)
-
-
-def _one_of(*values: str) -> Accepts:
-    return Accepts("one of " + ", ".join(values), lambda value: value in values)
-
-
-# without words: what can be read at all is accepted
-_ANY = Accepts("", lambda value: True)
-_BOOL = Accepts("", lambda value: True)
-_FOLDER = Accepts("a path", bool)  # "" would be the working directory
-_NAMES = Accepts("", lambda value: isinstance(value, str))
-
-
-def _has_colon(value: Any) -> bool:
-    return ":" in str(value)  # package.module:callable, or the host:port of machines that could send any code
-
-
-def _is_saved_env(value: Any) -> bool:
-    return Path(str(value).strip()).suffix == SAVED_ENV_SUFFIX
-
-
-def option(
-    group: str,
-    default: T,
-    help_text: str,
-    accepts: Accepts = _ANY,
-    *,
-    short: str | None = None,
-    fixed: bool = False,
-    repeatable: bool = False,
-    runs_code: Callable[[Any], bool] = lambda value: False,
-) -> T:
-    """A row of the table.
-
-    Args:
-        group, default, help_text, accepts, short: what the table shows.
-        fixed: it cannot be changed when a training is resumed.
-        repeatable: it may be given several times; the value is what was given, joined by commas.
-        runs_code: whether a value names code, or a file or machine that it may come from; a checkpoint's value is not
-            used unless the command line gives it, too.
-    """
-    metadata = {
-        "group": group,
-        "help": help_text,
-        "accepts": accepts,
-        "short": short,
-        "fixed": fixed,
-        "repeatable": repeatable,
-        "runs_code": runs_code,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 _RUN, _EXPLORE, _LEARN, _REWARD = "run", "exploration", "learning", "reward"
@@ -129,133 +59,133 @@ class TrainingConfig:
     """The whole configuration of a training; ``--help`` has the meaning of each field."""
 
     n_episodes: int = option(
-        _RUN, 2500, "episodes of the whole training, those before a resume included", _at_least(1), short="n"
+        _RUN, 2500, "episodes of the whole training, those before a resume included", at_least(1), short="n"
     )
     training_env_config: str = option(
         _RUN,
         "0",
         "environment to train on: 0, 1 or 2, a name, or a saved environment (.pkl)",
         short="t",
-        runs_code=_is_saved_env,
+        runs_code=is_saved_env,
     )
     evaluation_env_config: str = option(
         _RUN,
         "0",
         "environment to evaluate on: 0, 1 or 2, a name, or a saved environment (.pkl)",
         short="e",
-        runs_code=_is_saved_env,
+        runs_code=is_saved_env,
     )
-    n_evaluation_episodes: int = option(_RUN, 25, "fixed levels that each evaluation plays", _whole(1, 100_000))
-    checkpoint_interval: int = option(_RUN, 100, "episodes between evaluations, each with a checkpoint", _at_least(1))
-    seed: int = option(_RUN, 0, "all random numbers derive from it", _at_least(0), fixed=True)
+    n_evaluation_episodes: int = option(_RUN, 25, "fixed levels that each evaluation plays", whole(1, 100_000))
+    checkpoint_interval: int = option(_RUN, 100, "episodes between evaluations, each with a checkpoint", at_least(1))
+    seed: int = option(_RUN, 0, "all random numbers derive from it", at_least(0), fixed=True)
     resume: str = option(
         _RUN, "", "checkpoint to go on from: a path, or latest for the newest complete one of --checkpoint_dir"
     )
     run_name: str = option(_RUN, "", "name of the run and of its folders (default: environment, seed, date and time)")
 
-    eps_start: float = option(_EXPLORE, 1.0, "share of random actions in the first episode", _between(0, 1))
-    eps_end: float = option(_EXPLORE, 0.01, "smallest share of random actions", _between(0, 1))
-    eps_decay: float = option(_EXPLORE, 0.995, "factor on the share after each episode", _above(0, 1))
+    eps_start: float = option(_EXPLORE, 1.0, "share of random actions in the first episode", between(0, 1))
+    eps_end: float = option(_EXPLORE, 0.01, "smallest share of random actions", between(0, 1))
+    eps_decay: float = option(_EXPLORE, 0.995, "factor on the share after each episode", above(0, 1))
     guided_exploration: float = option(
         _EXPLORE,
         0.7,
         "share of the random actions that are replaced by the way with the least detour (needs tree_routes)",
-        _between(0, 1),
+        between(0, 1),
     )
 
-    buffer_size: int = option(_LEARN, 100_000, "transitions that the replay buffer holds", _at_least(1))
+    buffer_size: int = option(_LEARN, 100_000, "transitions that the replay buffer holds", at_least(1))
     buffer_min_size: int = option(
-        _LEARN, 1_000, "transitions to collect before learning starts (at least one batch)", _at_least(0)
+        _LEARN, 1_000, "transitions to collect before learning starts (at least one batch)", at_least(0)
     )
-    batch_size: int = option(_LEARN, 128, "transitions in a learning step", _at_least(1))
-    update_every: int = option(_LEARN, 32, "transitions collected for each learning step", _at_least(1))
-    gamma: float = option(_LEARN, 0.995, "discount for each step of the environment", _between(0, 1))
-    n_step: int = option(_LEARN, 3, "decisions of a train between a state and its bootstrap state", _whole(1, 1_000))
-    learning_rate: float = option(_LEARN, 3e-4, "step size of Adam", _above(0, 1))
+    batch_size: int = option(_LEARN, 128, "transitions in a learning step", at_least(1))
+    update_every: int = option(_LEARN, 32, "transitions collected for each learning step", at_least(1))
+    gamma: float = option(_LEARN, 0.995, "discount for each step of the environment", between(0, 1))
+    n_step: int = option(_LEARN, 3, "decisions of a train between a state and its bootstrap state", whole(1, 1_000))
+    learning_rate: float = option(_LEARN, 3e-4, "step size of Adam", above(0, 1))
     learning_rate_end_factor: float = option(
         _LEARN,
         1.0,
         "share of the learning rate that is left in the last episode; it falls in a straight line, 1 keeps it",
-        _between(0, 1),
+        between(0, 1),
     )
-    tau: float = option(_LEARN, 1e-3, "share of the network that the target takes over each step", _above(0, 1))
+    tau: float = option(_LEARN, 1e-3, "share of the network that the target takes over each step", above(0, 1))
     advantage_learning: float = option(
-        _LEARN, 0.7, "weight of advantage learning, which widens the gap between actions; 0 is off", _between(0, 0.999)
+        _LEARN, 0.7, "weight of advantage learning, which widens the gap between actions; 0 is off", between(0, 0.999)
     )
     averaging_steps: int = option(
-        _LEARN, 2_000, "learning steps over which the weights that are evaluated are averaged; 1 is off", _at_least(1)
+        _LEARN, 2_000, "learning steps over which the weights that are evaluated are averaged; 1 is off", at_least(1)
     )
-    max_grad_norm: float = option(_LEARN, 10.0, "gradients are clipped to this norm", _above(0))
+    max_grad_norm: float = option(_LEARN, 10.0, "gradients are clipped to this norm", above(0))
     network: str = option(
         _LEARN,
         "dueling",
         "what gives the values of the actions: dueling, or a network of your own as package.module:callable; given "
         "several times: one for each policy",
-        _NAMES,
+        NAMES,
         fixed=True,
         repeatable=True,
-        runs_code=_has_colon,
+        runs_code=has_colon,
     )
     hidden_size: int = option(
-        _LEARN, 128, "width of the hidden layers of the network dueling", _whole(1, 16_384), fixed=True
+        _LEARN, 128, "width of the hidden layers of the network dueling", whole(1, 16_384), fixed=True
     )
 
     shaping: float = option(
-        _REWARD, 1.0, "weight of potential-based shaping by the remaining travel time; 0 is off", _not_negative()
+        _REWARD, 1.0, "weight of potential-based shaping by the remaining travel time; 0 is off", not_negative()
     )
-    arrival_reward: float = option(_REWARD, 1.0, "reward for reaching the target", _not_negative())
-    deadlock_penalty: float = option(_REWARD, 0.5, "penalty for entering a deadlock", _not_negative())
+    arrival_reward: float = option(_REWARD, 1.0, "reward for reaching the target", not_negative())
+    deadlock_penalty: float = option(_REWARD, 0.5, "penalty for entering a deadlock", not_negative())
     learning_reward: str = option(
         _REWARD,
         "",
         "a reward of your own as package.module:callable, in place of the environment's and the three terms above; "
         "--team_reward still shares it out",
-        runs_code=_has_colon,
+        runs_code=has_colon,
     )
     team_reward: float = option(
         _REWARD,
         0.0,
         "weight of each other train's rewards in a train's own, those after its arrival included; 0 is off",
-        _between(0.0, 1.0),
+        between(0.0, 1.0),
     )
 
-    feature_set: str = option(_INPUT, "tree_routes", "what a train observes", _one_of(*FEATURE_SETS), fixed=True)
+    feature_set: str = option(_INPUT, "tree_routes", "what a train observes", one_of(*FEATURE_SETS), fixed=True)
     features: str = option(
         _INPUT,
         "none",
         "more features of a train, which follow those of the feature set: none, or your own as package.module:callable",
-        _NAMES,
+        NAMES,
         fixed=True,
-        runs_code=_has_colon,
+        runs_code=has_colon,
     )
-    action_mask: bool = option(_INPUT, True, "choose among the possible actions only", _BOOL)
+    action_mask: bool = option(_INPUT, True, "choose among the possible actions only", BOOL)
     decision_points: str = option(
         _INPUT,
         DEFAULT_DECISION_POINTS,
         "where a train on the map chooses: in every cell, to stop or go; or only where there are several ways on, and "
         "it stops only if it must",
-        _one_of(*DECISION_POINTS),
+        one_of(*DECISION_POINTS),
     )
-    safe_moves: bool = option(_INPUT, True, "rule out moves that could end in a deadlock", _BOOL)
+    safe_moves: bool = option(_INPUT, True, "rule out moves that could end in a deadlock", BOOL)
 
     num_policies: int = option(
-        _POLICIES, 1, "policies trained at once, which drive different trains", _whole(1, 256), fixed=True
+        _POLICIES, 1, "policies trained at once, which drive different trains", whole(1, 256), fixed=True
     )
     policy_mapping: str = option(
         _POLICIES,
         "random",
         "which policy drives which train: random, round_robin, by_handle, by_speed, shared, or a rule of your own as "
         "package.module:callable",
-        runs_code=_has_colon,
+        runs_code=has_colon,
     )
     mix_policies_in_one_env: bool = option(
         _POLICIES,
         True,
         "trains of one environment may have different policies; False: all trains of an environment share one",
-        _BOOL,
+        BOOL,
     )
     resample_policies_every: int = option(
-        _POLICIES, 10, "episodes of an environment after which its trains get policies anew", _at_least(1)
+        _POLICIES, 10, "episodes of an environment after which its trains get policies anew", at_least(1)
     )
     policy_mode: str = option(
         _POLICIES,
@@ -263,98 +193,98 @@ class TrainingConfig:
         "mixed: as the mapping says; synchronous: environment e belongs to policy e modulo their number for ever; "
         "batched: each policy has a group of environments, and the groups change hands; asynchronous: as mixed, and "
         "--async_rl, which it asks for",
-        _one_of("mixed", "synchronous", "batched", "asynchronous"),
+        one_of("mixed", "synchronous", "batched", "asynchronous"),
     )
     cross_play: bool = option(
-        _POLICIES, True, "score each policy alone, every pair and the training's mapping at the end", _BOOL
+        _POLICIES, True, "score each policy alone, every pair and the training's mapping at the end", BOOL
     )
     partner_snapshot_prob: float = option(
         _POLICIES,
         0.0,
         "share of the trains that an older copy of their policy drives, not learned from",
-        _between(0, 0.9),
+        between(0, 0.9),
     )
-    partner_snapshot_every: int = option(_POLICIES, 100, "episodes from one older copy to the next", _at_least(1))
+    partner_snapshot_every: int = option(_POLICIES, 100, "episodes from one older copy to the next", at_least(1))
     with_pbt: bool = option(
-        _POLICIES, False, "population-based training: bad policies take over from good ones, and settings vary", _BOOL
+        _POLICIES, False, "population-based training: bad policies take over from good ones, and settings vary", BOOL
     )
-    pbt_period_episodes: int = option(_POLICIES, 500, "episodes from one exchange to the next", _at_least(1))
-    pbt_share: float = option(_POLICIES, 0.25, "share of the policies left alone, and share replaced", _above(0, 0.5))
+    pbt_period_episodes: int = option(_POLICIES, 500, "episodes from one exchange to the next", at_least(1))
+    pbt_share: float = option(_POLICIES, 0.25, "share of the policies left alone, and share replaced", above(0, 0.5))
     pbt_min_gap: float = option(
-        _POLICIES, 0.01, "least difference in score for which a policy is replaced", _not_negative()
+        _POLICIES, 0.01, "least difference in score for which a policy is replaced", not_negative()
     )
-    pbt_gamma: bool = option(_POLICIES, False, "let gamma vary, too", _BOOL)
+    pbt_gamma: bool = option(_POLICIES, False, "let gamma vary, too", BOOL)
 
-    checkpoint_dir: str = option(_FILES, str(PROJECT_ROOT / "checkpoints"), "folder for checkpoints", _FOLDER)
-    keep_checkpoints: int = option(_FILES, 3, "newest checkpoints kept beside the best one", _at_least(1))
+    checkpoint_dir: str = option(_FILES, str(PROJECT_ROOT / "checkpoints"), "folder for checkpoints", FOLDER)
+    keep_checkpoints: int = option(_FILES, 3, "newest checkpoints kept beside the best one", at_least(1))
     replay_buffer_dir: str = option(
-        _FILES, str(PROJECT_ROOT / "replay_buffers"), "folder for saved replay buffers", _FOLDER
+        _FILES, str(PROJECT_ROOT / "replay_buffers"), "folder for saved replay buffers", FOLDER
     )
-    save_replay_buffer: bool = option(_FILES, False, "save the replay buffer with each checkpoint", _BOOL)
+    save_replay_buffer: bool = option(_FILES, False, "save the replay buffer with each checkpoint", BOOL)
     restore_replay_buffer: str = option(_FILES, "", "saved replay buffer (.npz) to start with")
-    output_dir: str = option(_FILES, str(PROJECT_ROOT / "runs"), "folder for metrics and pictures", _FOLDER)
+    output_dir: str = option(_FILES, str(PROJECT_ROOT / "runs"), "folder for metrics and pictures", FOLDER)
 
-    progress_bar: bool = option(_TRACK, True, "a progress bar where there is a terminal; False: plain lines", _BOOL)
-    jsonl: bool = option(_TRACK, True, "metrics as JSON lines: metrics.jsonl", _BOOL)
+    progress_bar: bool = option(_TRACK, True, "a progress bar where there is a terminal; False: plain lines", BOOL)
+    jsonl: bool = option(_TRACK, True, "metrics as JSON lines: metrics.jsonl", BOOL)
     tensorboard: bool = option(
         _TRACK,
         True,
         "TensorBoard files: tensorboard --logdir runs, then Custom Scalars for all main curves on one page",
-        _BOOL,
+        BOOL,
     )
-    wandb: bool = option(_TRACK, True, "Weights & Biases: online with an API key, offline without one", _BOOL)
+    wandb: bool = option(_TRACK, True, "Weights & Biases: online with an API key, offline without one", BOOL)
     wandb_project: str = option(_TRACK, "flatland-multi-agent-dqn", "project on Weights & Biases")
-    learning_curve: bool = option(_TRACK, True, "draw learning_curve.png at the end", _BOOL)
-    render: bool = option(_TRACK, False, "write an animated picture of an episode at each evaluation", _BOOL)
+    learning_curve: bool = option(_TRACK, True, "draw learning_curve.png at the end", BOOL)
+    render: bool = option(_TRACK, False, "write an animated picture of an episode at each evaluation", BOOL)
 
-    num_envs: int = option(_MACHINE, 8, "environments played side by side, which share a forward pass", _whole(1, 4096))
+    num_envs: int = option(_MACHINE, 8, "environments played side by side, which share a forward pass", whole(1, 4096))
     num_workers: int = option(
         _MACHINE,
         0,
         "processes that play beside the one that learns, --num_envs environments each; 0: that one plays as well",
-        _whole(0, 1_024),
+        whole(0, 1_024),
     )
     async_rl: bool = option(
         _MACHINE,
         False,
         "play and learn side by side on Ray, on one machine or several: --num_workers rollout actors, at least one, "
         "and a learner for each policy; needs pip install -r requirements-ray.txt",
-        _BOOL,
+        BOOL,
     )
     ray_address: str = option(
         _MACHINE,
         "",
         "a running Ray cluster for --async_rl, such as 10.0.0.5:6379, or auto for the one of this machine; without it "
         "one is started here and ended with the training",
-        runs_code=_has_colon,
+        runs_code=has_colon,
     )
     broadcast_every: int = option(
         _MACHINE,
         8,
         "learning steps of a policy after which the rollout actors of --async_rl get its weights",
-        _at_least(1),
+        at_least(1),
     )
     simulator: str = option(
         _MACHINE,
         "compiled",
         "what moves the trains in training: compiled, the fast twin that is equal to flatland-rl step by step, or "
         "flatland, flatland-rl itself, which evaluation always uses",
-        _one_of("compiled", "flatland"),
+        one_of("compiled", "flatland"),
     )
     level_workers: int = option(
         _MACHINE,
         1,
         "background processes that make training levels ahead for the compiled simulator; 0: the training process "
         "makes them itself",
-        _whole(0, 1_024),
+        whole(0, 1_024),
     )
     use_gpu: bool = option(
-        _MACHINE, False, "learn on GPUs where there are any: policy p on GPU p modulo their number", _BOOL
+        _MACHINE, False, "learn on GPUs where there are any: policy p on GPU p modulo their number", BOOL
     )
     devices: str = option(
         _MACHINE, "", "devices to share out the policies to instead, such as cuda:1,cuda:0 or cuda:0,cpu"
     )
-    num_threads: int = option(_MACHINE, 1, "threads that PyTorch uses on the CPU", _whole(1, 1_024))
+    num_threads: int = option(_MACHINE, 1, "threads that PyTorch uses on the CPU", whole(1, 1_024))
 
     def __post_init__(self) -> None:
         """Checks every value.
