@@ -83,7 +83,7 @@ def play_both(env: RailEnv, random_share: float, seed: int = 0) -> CompiledSimul
     return simulator
 
 
-@pytest.mark.parametrize("random_share", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("random_share", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("name", ["Tiny", "Test_0", "Test_1", "Test_2", "Round2_Test_00", "Round2_Test_03"])
 def test_equal_on_the_small_configurations(name, random_share) -> None:
     for seed in range(3):
