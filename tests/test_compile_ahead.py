@@ -7,14 +7,16 @@ from pathlib import Path
 
 from utils.system.files import PROJECT_ROOT
 
-SCRIPT = """
+START = """
 import sys
+import psutil
 from utils.compile_ahead import CompileAhead
 
 ahead = CompileAhead()
 ahead.start()
-print(ahead._child is not None)
-
+print(len(psutil.Process().children()), "started")
+"""
+TRAIN = """
 from pathlib import Path
 from numba.core import event
 from tests.helpers.tiny_training import make_trainer
@@ -34,9 +36,9 @@ print("episodes", trainer.episode)
 """
 
 
-def play(folder: Path, cache: Path) -> list[str]:
+def said_by(script: str, folder: Path, cache: Path) -> list[str]:
     environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT), "NUMBA_CACHE_DIR": str(cache)}
-    command = [sys.executable, "-c", SCRIPT, str(folder)]
+    command = [sys.executable, "-c", script, str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -44,5 +46,6 @@ def play(folder: Path, cache: Path) -> list[str]:
 
 
 def test_nothing_is_left_to_compile_and_the_second_time_nothing_is_started(tmp_path: Path) -> None:
-    assert play(tmp_path / "a", tmp_path / "cache") == ["True", "said", "episodes", "3"]
-    assert play(tmp_path / "b", tmp_path / "cache") == ["False", "episodes", "3"]
+    said = said_by(START + TRAIN, tmp_path / "training", tmp_path / "cache")
+    assert said == ["1", "started", "said", "episodes", "3"]
+    assert said_by(START, tmp_path, tmp_path / "cache") == ["0", "started"]

@@ -1,6 +1,7 @@
 """The Markdown pages agree with the code, with the records in benchmarks/, and with one another."""
 
 import ast
+import dataclasses
 import itertools
 import json
 import re
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from reinforcement_learning.multi_policy.mapping import PolicyMapping
-from reinforcement_learning.settings.command_line import build_parser, options_as_markdown
+from reinforcement_learning.settings.command_line import options_as_markdown
+from reinforcement_learning.settings.config import TrainingConfig
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
 from utils.simulator.rail_state import RailState
@@ -60,7 +62,9 @@ def commands(text: str) -> Iterator[str]:
 
 def options_of_scripts() -> set[str]:
     """Every option that a script of the project takes."""
-    known = {option for action in build_parser()._actions for option in action.option_strings}
+    of_training = dataclasses.fields(TrainingConfig)
+    known = {"-h", "--help", *(f"--{row.name}" for row in of_training)}
+    known |= {f"-{row.metadata['short']}" for row in of_training}
     scripts = [
         path
         for folder in ("reinforcement_learning", "benchmarks", "examples")

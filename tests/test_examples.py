@@ -12,15 +12,13 @@ from utils.system.files import PROJECT_ROOT
 EVALUATE = "reinforcement_learning/evaluate_agent.py -e Tiny -n 2"
 # what makes a training short; OUT is another folder than the one that it is started from
 TRAIN = "reinforcement_learning/multi_agent_training.py -t Tiny -e Tiny -n 2 --n_evaluation_episodes 1 --wandb False"
-TRAIN += " --buffer_size 2000 --checkpoint_dir OUT --output_dir OUT --replay_buffer_dir OUT"
+TRAIN += " --buffer_size 2000 --buffer_min_size 50 --batch_size 16 --num_workers 1 --level_workers 0 --run_name run"
+TRAIN += " --checkpoint_dir OUT --output_dir OUT --replay_buffer_dir OUT"
 
 
-def resumed_and_scored(named: str) -> str:
-    """A training with what an example adds to it, resumed and scored."""
-    short = "--run_name run --batch_size 16 --buffer_min_size 50"
-    resumed = TRAIN.replace("-n 2", "-n 3")
-    score = f"{EVALUATE.replace('-n 2', '-n 1')} --policy OUT/run/best.pt {named}"
-    return f"{TRAIN} {short} --num_workers 1 {named} && {resumed} --resume latest {named} && {score}"
+def trained_and_scored(named: str) -> str:
+    """A training with what an example adds to it, in both processes, and its score."""
+    return f"{TRAIN} {named} && {EVALUATE.replace('-n 2', '-n 1')} --policy OUT/run/best.pt {named}"
 
 
 # example, commands that use it, the modules it needs beyond requirements.txt, something that it prints
@@ -40,12 +38,12 @@ EXAMPLES = [
     ),
     (
         "learning_reward.py",
-        f"{TRAIN} --num_workers 2 --learning_reward examples.learning_reward:learning_reward",
+        f"{TRAIN} --learning_reward examples.learning_reward:learning_reward",
         [],
         "Finished after 2 of 2 episodes",
     ),
-    ("tree_attention.py", resumed_and_scored("--network examples.tree_attention:TreeAttention"), [], "1 level"),
-    ("more_features.py", resumed_and_scored("--features examples.more_features:Order"), [], "1 level"),
+    ("tree_attention.py", trained_and_scored("--network examples.tree_attention:TreeAttention"), [], "1 level"),
+    ("more_features.py", trained_and_scored("--features examples.more_features:Order"), [], "1 level"),
 ]
 
 

@@ -116,6 +116,10 @@ class ReplayBuffer:
         self.n_added += n
         self.size = min(self.size + n, self.capacity)
 
+    def rows(self) -> dict[str, npt.NDArray[Any]]:
+        """The transitions, field by field, in the order of their places; they change when others are added."""
+        return {name: array[: self.size] for name, array in self._arrays.items()}
+
     def sample(self, batch_size: int, device: torch.device | str = "cpu") -> Batch:
         """A batch drawn uniformly with replacement. On another device than the CPU a copy of the buffer is kept.
 
@@ -157,10 +161,9 @@ class ReplayBuffer:
         }
         if more := self.feature_set.more:
             header["more_features"] = f"{more.name} version {more.version}"
-        rows = {name: array[: self.size] for name, array in self._arrays.items()}
         # what np.savez does, which on a full disk would leave its archive open to complain later
         with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
-            for name, value in (header | rows).items():
+            for name, value in (header | self.rows()).items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                     np.lib.format.write_array(entry, np.asarray(value), allow_pickle=False)
 

@@ -78,13 +78,12 @@ def left_over(processes: list[psutil.Process]) -> list[Any]:
 
 
 @needs_ray
-def test_interrupted_resumed_and_killed_from_the_command_line(tmp_path: Path) -> None:
-    """Ctrl-C in a terminal, which all processes get; then a batch system's SIGTERM; then a SIGKILL."""
-    tiny = (
-        "-n 100000 -t Tiny -e Tiny --hidden_size 16 --buffer_size 500 --buffer_min_size 32 --batch_size 16 --num_envs 2"
-    )
-    arguments, reached = [*tiny.split(), "--async_rl", "--wandb", "False", "--tensorboard", "False"], 0
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+def test_interrupted_and_resumed_from_the_command_line(tmp_path: Path) -> None:
+    """Ctrl-C in a terminal, which all processes get; then a batch system's SIGTERM, which one gets."""
+    tiny = "-n 100000 -t Tiny -e Tiny --hidden_size 16 --buffer_size 500 --buffer_min_size 32 --batch_size 16"
+    tiny += " --num_envs 2 --level_workers 0 --wandb False --tensorboard False --learning_curve False"
+    arguments, reached = [*tiny.split(), "--async_rl"], 0
+    for number in (signal.SIGINT, signal.SIGTERM):
         process = start(tmp_path, *arguments)
         try:
             wait_for_episode(tmp_path, reached + 3, process)
@@ -98,8 +97,6 @@ def test_interrupted_resumed_and_killed_from_the_command_line(tmp_path: Path) ->
         finally:
             process.kill()
         assert left_over(children) == []
-        if number == signal.SIGKILL:
-            break
         assert process.returncode == 128 + number, said
         assert "Traceback" not in said
         reached = episodes_so_far(tmp_path)
@@ -120,3 +117,38 @@ def test_network_that_breaks_in_an_actor_is_told_in_one_sentence(tmp_path: Path)
     assert "ray::" not in said
     assert said.splitlines()[-1].endswith("A checkpoint was saved.")
     assert list(tmp_path.glob("checkpoint_dir/*/episode_*.pt"))
+
+
+@needs_ray
+def test_killed_it_leaves_nobody_behind() -> None:
+    """SIGKILL; what the actor does makes no difference to Ray, two agents of which stay for a minute."""
+    script = """
+import time
+from reinforcement_learning.distributed.session import RaySession, import_ray
+from reinforcement_learning.settings.config import TrainingConfig
+
+class Busy:
+    def ready(self):
+        pass
+    def work(self):
+        time.sleep(1000)
+
+ray = import_ray()
+with RaySession(TrainingConfig(async_rl=True)):
+    actor = ray.remote(Busy).remote()
+    ray.get(actor.ready.remote())
+    actor.work.remote()
+    print(flush=True)
+    input()
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(
+        command, cwd=PROJECT_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "\n"
+        children = psutil.Process(process.pid).children(recursive=True)
+        names = [child.name() for child in children]
+        assert {"raylet", "ray::Busy.work"} <= set(names)
+        process.kill()
+    assert left_over([child for child, name in zip(children, names, strict=True) if not name.endswith("Agent")]) == []

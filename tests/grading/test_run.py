@@ -54,13 +54,13 @@ SLOW_RUN = f"""
 import sys, time
 sys.path.insert(0, {str(PROJECT_ROOT)!r})
 import run
-from reinforcement_learning.grading.remote_evaluation import RemoteSimulator
-step = RemoteSimulator._step_env
+from flatland.evaluators.client import FlatlandRemoteClient
+step = FlatlandRemoteClient.env_step
 def slow_step(self, actions):
-    if self._client.current_env_path.endswith("Test_00/Level_1.pkl") and self.env._elapsed_steps == 4:
+    if self.current_env_path.endswith("Test_00/Level_1.pkl") and self.env._elapsed_steps == 4:
         time.sleep(3)
     return step(self, actions)
-RemoteSimulator._step_env = slow_step
+FlatlandRemoteClient.env_step = slow_step
 sys.exit(run.main([]))
 """
 
@@ -105,9 +105,9 @@ class TestGraded:
         assert scores.pop("Test_00/Level_1.pkl") == 0
         assert len(scores) == 3
         assert min(scores.values()) > 0
-        for name in ("Test_00/Level_0.pkl", "Test_01/Level_1.pkl"):
-            actions = json.loads((grading.actions / name).with_suffix(".json").read_text())
-            assert trajectory_actions(tests_folder / name, tmp_path / name) == actions
+        name = "Test_01/Level_1.pkl"
+        actions = json.loads((grading.actions / name).with_suffix(".json").read_text())
+        assert trajectory_actions(tests_folder / name, tmp_path / name) == actions
 
     def test_evaluator_that_is_gone_in_the_middle(self, tmp_path: Path) -> None:
         write_tests(tmp_path / "envs", [ENV_CONFIGS["Test_0"]], n_levels=30)

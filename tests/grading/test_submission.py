@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 from flatland.envs.rail_env_action import RailEnvActions
 
+from reinforcement_learning import submission
 from reinforcement_learning.saving.checkpointing import CheckpointError, write_checkpoint
 from reinforcement_learning.scoring.planning import Planner, PlanningOptions
-from reinforcement_learning.submission import ObservationBuilder, Policy, planning_to_submit
+from reinforcement_learning.submission import (
+    ObservationBuilder,
+    Policy,
+    checkpoint_to_submit,
+    load_warmed_up,
+    planning_to_submit,
+)
 from tests.helpers.playing import begun
 from tests.helpers.rail_envs import EAST, WEST, drawn_env, sparse_env
 from tests.helpers.tiny_training import make_trainer
@@ -20,27 +27,26 @@ from utils.simulator.simulator import FlatlandSimulator
 def test_actions_are_those_of_a_rollout_to_the_end() -> None:
     env = sparse_env(4, n_agents=8, obs_builder=ObservationBuilder())
     policy, handles = Policy(), env.get_agent_handles()
-    rollout = begun(sparse_env(4, n_agents=8), policy._policy, observer=policy._observer)
-    played = rollout._episode(0).simulator.state
+    played, (greedy, observer) = sparse_env(4, n_agents=8), load_warmed_up(checkpoint_to_submit())
+    rollout = begun(played, greedy, observer=observer)
     observations = env._get_observations()
     while rollout.playing:
         actions = policy.act_many(handles, [observations[handle] for handle in handles])
         assert all(isinstance(action, RailEnvActions) for action in actions.values())
         rollout.step()
         observations, _, _, _ = env.step(actions)
-        np.testing.assert_array_equal(RailState.from_env(env).dynamic, played.dynamic)
+        np.testing.assert_array_equal(RailState.from_env(env).dynamic, RailState.from_env(played).dynamic)
     assert env.dones["__all__"]
 
 
 def test_planned_actions_are_those_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FLATLAND_PLAN_SECONDS", "600")
-    policy, few = Policy(), PlanningOptions(600.0, n_tries=10)
-    monkeypatch.setattr(policy, "_planning", few)
-    builder = ObservationBuilder()
+    few = PlanningOptions(600.0, n_tries=10)
+    monkeypatch.setattr(submission, "planning_to_submit", lambda: few)
+    policy, builder = Policy(), ObservationBuilder()
     for seed in (4, 5):  # one policy plays one level after the other
         env = sparse_env(seed, n_agents=5, obs_builder=builder)
         simulator = FlatlandSimulator(sparse_env(seed, n_agents=5))
-        planner, handles = Planner(policy._policy, policy._observer, few), env.get_agent_handles()
+        planner, handles = Planner(*load_warmed_up(checkpoint_to_submit()), few), env.get_agent_handles()
         observations = env._get_observations()
         for _ in range(10):
             actions = policy.act_many(handles, [observations[handle] for handle in handles])

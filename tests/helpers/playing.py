@@ -44,10 +44,10 @@ class RandomPolicy:
     """Each possible action equally likely."""
 
     def __init__(self, seed: int = 0) -> None:
-        self._random = np.random.default_rng(seed)
+        self.random = np.random.default_rng(seed)
 
     def act(self, observations: np.ndarray, action_mask: np.ndarray, epsilon: float | np.ndarray = 0.0) -> np.ndarray:
-        return random_possible_actions(action_mask, self._random)
+        return random_possible_actions(action_mask, self.random)
 
 
 class ForwardPolicy:

@@ -139,6 +139,16 @@ def shortest_path_action(env: RailEnv, handle: int, order: tuple[int, ...] = (1,
     return best
 
 
+def possible_moves(env: RailEnv, configuration: Configuration) -> dict[int, Configuration]:
+    """The moves that flatland neither refuses nor turns into others, with the configurations they lead to."""
+    found = {action: env.rail.apply_action_independent(action_of(action), configuration) for action in (1, 2, 3)}
+    moves = {action: following[0] for action, following in found.items() if following is not None}
+    single, forward = sum(env.rail.get_transitions(configuration)) == 1, moves.get(2)
+    # one that leads where forward leads was turned into it
+    own = {action: following for action, following in moves.items() if not single and following != forward}
+    return own if forward is None else own | {2: forward}
+
+
 def action_of(value: int) -> RailEnvActions:
     """flatland's enum member of an action's number."""
     return RailEnvActions.from_value(value)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reinforcement_learning.learning.replay_buffer import ReplayBuffer
 from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.saving.run_folders import RunFolders
 from reinforcement_learning.settings.config import TrainingConfig
@@ -83,8 +82,3 @@ def stop_after(n_questions: int) -> Callable[[], bool]:
         return asked >= n_questions
 
     return stop
-
-
-def buffer_rows(buffer: ReplayBuffer) -> dict[str, Any]:
-    """What a replay buffer holds, row by row in the order of its places."""
-    return {name: array[: len(buffer)] for name, array in buffer._arrays.items()}

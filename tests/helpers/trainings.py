@@ -8,7 +8,7 @@ import numpy as np
 
 from reinforcement_learning.saving.checkpointing import numbered_checkpoint, read_checkpoint
 from reinforcement_learning.training.trainer import Trainer
-from tests.helpers.tiny_training import MemorySink, buffer_rows, make_trainer, stop_after
+from tests.helpers.tiny_training import MemorySink, make_trainer, stop_after
 
 CLOCK_STATE = ("seconds", "seconds_by_part")
 
@@ -30,7 +30,7 @@ def assert_same(first: Any, second: Any, where: str = "") -> None:
 def state_of(trainer: Trainer) -> dict[str, Any]:
     """Everything that a training consists of, clocks left out."""
     state = {name: value for name, value in trainer.state.state_dict().items() if name not in CLOCK_STATE}
-    buffers = [(learner.buffer.n_added, buffer_rows(learner.buffer)) for learner in trainer.population.learners]
+    buffers = [(learner.buffer.n_added, learner.buffer.rows()) for learner in trainer.population.learners]
     return copy.deepcopy(state | {"buffers": buffers})
 
 

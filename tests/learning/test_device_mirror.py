@@ -14,10 +14,15 @@ from tests.learning.test_replay_buffer import make_buffer, numbered
 CPU = torch.device("cpu")
 
 
-def assert_mirrored(buffer: ReplayBuffer, device: torch.device) -> None:
-    rows = buffer._mirror_on(device).rows(np.arange(len(buffer)), buffer.n_added)
-    for name, array in buffer._arrays.items():
-        assert torch.equal(rows[name].cpu(), torch.from_numpy(array[: len(buffer)])), name
+def rows_on_cpu(buffer: ReplayBuffer, numbers: np.ndarray) -> dict[str, torch.Tensor]:
+    """By the way of other devices, which ``sample`` does not take for the CPU."""
+    return buffer._mirror_on(CPU).rows(numbers, buffer.n_added)
+
+
+def assert_mirrored(buffer: ReplayBuffer) -> None:
+    mirrored = rows_on_cpu(buffer, np.arange(len(buffer)))
+    for name, array in buffer.rows().items():
+        assert torch.equal(mirrored[name], torch.from_numpy(array)), name
 
 
 @given(capacity=st.integers(1, 12), sizes=st.lists(st.integers(0, 30), max_size=12), asked=st.sets(st.integers(0, 11)))
@@ -29,14 +34,14 @@ def test_holds_what_the_buffer_holds(capacity: int, sizes: list[int], asked: set
         buffer.add(numbered(added, size))
         added += size
         if turn in asked:
-            assert_mirrored(buffer, CPU)
-    assert_mirrored(buffer, CPU)
+            assert_mirrored(buffer)
+    assert_mirrored(buffer)
 
 
 def test_rows_are_in_the_order_that_was_asked_for() -> None:
     buffer = make_buffer(6)
     buffer.add(numbered(0, 8))
-    rows = buffer._mirror_on(CPU).rows(np.array([3, 0, 3]), buffer.n_added)
+    rows = rows_on_cpu(buffer, np.array([3, 0, 3]))
     assert rows["actions"].tolist() == [3, 6, 3]
 
 
@@ -47,9 +52,9 @@ def test_restored_buffer_is_mirrored_anew(tmp_path: Path, capacity: int) -> None
     saved.add(numbered(100, 7))
     saved.save(tmp_path / "buffer.npz")
     buffer.add(numbered(0, 7))
-    assert_mirrored(buffer, CPU)
+    assert_mirrored(buffer)
     buffer.restore(tmp_path / "buffer.npz")
-    assert_mirrored(buffer, CPU)
+    assert_mirrored(buffer)
 
 
 def test_device_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,6 +76,6 @@ def test_gpu_gets_the_batches_of_the_cpu() -> None:
             buffer.add(numbered(added, size))
         added += size
         here, there = first.sample(40), second.sample(40, "cuda")
-        for name in first._arrays:
+        for name in first.rows():
             assert getattr(there, name).device.type == "cuda"
             assert torch.equal(getattr(here, name), getattr(there, name).cpu()), name

@@ -39,7 +39,7 @@ def make_buffer(capacity: int, seed: int = 0, feature_set: FeatureSet = FEATURES
 
 
 def ids_by_place(buffer: ReplayBuffer) -> list[int]:
-    return buffer._arrays["actions"][: len(buffer)].tolist()
+    return buffer.rows()["actions"].tolist()
 
 
 def ids_in(buffer: ReplayBuffer) -> set[int]:
@@ -110,7 +110,9 @@ def test_impossible_size_is_a_sentence() -> None:
 
 
 def test_bytes_needed_is_what_the_arrays_take() -> None:
-    assert bytes_needed(100, N) == sum(array.nbytes for array in make_buffer(100)._arrays.values())
+    buffer = make_buffer(100)
+    buffer.add(numbered(0, 100))
+    assert bytes_needed(100, N) == sum(array.nbytes for array in buffer.rows().values())
 
 
 class TestSaveAndRestore:

@@ -1,13 +1,14 @@
 """The pool that has levels made ahead, by processes of its own: the same levels, and nothing left behind."""
 
+import contextlib
 import dataclasses
 import os
-import queue
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ import numpy as np
 import psutil
 import pytest
 from flatland.envs.persistence import RailEnvPersister
+from flatland.envs.rail_env import RailEnv
 
 from tests.helpers.processes import LEVEL_WORKER, pids_of, wait_until_ready
 from tests.helpers.rail_envs import sparse_env
 from tests.helpers.simulator_equality import assert_same_in_play
-from utils.levels import level_pool, level_process
+from utils.levels import level_pool
 from utils.levels.env_configs import ENV_CONFIGS, EnvConfig
 from utils.levels.level_pool import LEVELS_AHEAD, MAX_ENDED_WORKERS, LevelPool
 from utils.levels.level_streams import TrainingLevels
@@ -40,13 +42,13 @@ class Pool:
         self.warnings: list[str] = []
         self.pool = LevelPool(config, seed, n_workers, warn=self.warnings.append, **options)
         self.made_here: list[int] = []
-        make_here = self.pool._make_here
+        make = self.pool.levels.make
 
-        def noted(k: int) -> CompiledSimulator:
+        def noted(k: int) -> RailEnv:
             self.made_here.append(k)
-            return make_here(k)
+            return make(k)
 
-        self.pool._make_here = noted  # type: ignore[method-assign]
+        self.pool.levels.make = noted
 
     def __enter__(self) -> "Pool":
         return self
@@ -81,6 +83,44 @@ def wait_until_gone(pids: list[int], seconds: float = 5) -> None:
         time.sleep(0.02)
 
 
+@contextlib.contextmanager
+def parent_of_two(name: str, moment: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """Another process that has two make levels ahead, and their ids; it hangs up when its standard input ends."""
+    script = """
+import contextlib, fcntl, os, sys, time
+from utils.levels.env_configs import ENV_CONFIGS
+from tests.helpers.processes import wait_until_ready
+from utils.levels.level_pool import LevelPool
+
+name, moment = sys.argv[1:]
+pool = LevelPool(ENV_CONFIGS[name], 0, 2, warn=print)
+pool.expect(range(40))
+if moment != "starting":
+    wait_until_ready(pool)
+    pool.expect(range(40))
+print(flush=True)
+sys.stdin.read()
+for fd in range(3, 200):  # what only the processes can hear
+    with contextlib.suppress(OSError):
+        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+            os.close(fd)
+time.sleep(60)
+"""
+    command = [sys.executable, "-c", script, name, moment]
+    with subprocess.Popen(
+        command, cwd=PROJECT_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        pids = pids_of(LEVEL_WORKER, parent.pid)
+        assert len(pids) == 2
+        assert all(map(is_alive, pids))
+        try:
+            yield parent, pids
+        finally:
+            parent.kill()
+
+
 class TestLevelPool:
     def test_without_workers_levels_are_made_here(self) -> None:
         with Pool(TEST_0, n_workers=0) as pool:
@@ -107,28 +147,27 @@ class TestLevelPool:
     def test_any_order(self) -> None:
         with Pool(TINY) as pool:
             pool.start()
-            pool.check(3, 1, 2, 40, 41, 0, 1, 200)
-            assert len(pool.pool._ready) <= LEVELS_AHEAD
+            pool.check(3, 1, 2, 40, 41, 0, 1, 200, 201, 202)
+            # what was made for the order before is gone: 201 was asked for after all of it
+            assert pool.pool.ahead == set(range(203, 203 + LEVELS_AHEAD))
 
     def test_queue_is_bounded_and_ends_with_the_training(self) -> None:
         with Pool(TINY, n_ahead=5, end=9) as pool:
             pool.start()
             for k in range(1, 9):
                 pool.check(k)
-                waiting = [*pool.pool._ready, *pool.pool._workers._processes[0].asked]
-                assert len(waiting) <= 5
-                assert all(k < number < 9 for number in waiting)
+                assert pool.pool.ahead == set(range(k + 1, min(k + 6, 9)))
 
     def test_those_that_are_expected_are_made_ahead_and_no_others(self) -> None:
         with Pool(TINY) as pool:
             pool.start()
             pool.pool.expect([30, 4, 17])
             pool.check(30, 4)
-            assert [*pool.pool._ready, *pool.pool._workers._processes[0].asked] == [17]
+            assert pool.pool.ahead == {17}
             pool.pool.expect([17, 20])
             pool.check(17, 20)
             assert pool.made_here == [0]
-            assert not pool.pool._ready
+            assert not pool.pool.ahead
 
     def test_saved_environment_with_stops(self, tmp_path: Path) -> None:
         RailEnvPersister.save(sparse_env(0, n_agents=4, line_length=3), tmp_path / "level.pkl")
@@ -246,48 +285,20 @@ class TestProcesses:
             assert pids_of(LEVEL_WORKER) == [pid]
             assert 5 not in pool.made_here
 
-    @pytest.mark.parametrize("moment", ["starting", "ready", "in the middle of a level"])
+    @pytest.mark.parametrize("moment", ["starting", "ready"])
     def test_end_when_the_parent_is_killed(self, moment: str) -> None:
-        script = """
-import sys, time
-from utils.levels.env_configs import ENV_CONFIGS
-from tests.helpers.processes import wait_until_ready
-from utils.levels.level_pool import LevelPool
-
-moment = sys.argv[1]
-pool = LevelPool(ENV_CONFIGS["Round2_Test_08" if moment.startswith("in") else "Tiny"], 0, 2, warn=print)
-pool._make_ahead(0)
-if moment != "starting":
-    wait_until_ready(pool)
-    pool._make_ahead(0)
-print(flush=True)
-time.sleep(60)
-"""
-        command = [sys.executable, "-c", script, moment]
-        with subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True) as parent:
-            assert parent.stdout is not None
-            parent.stdout.readline()
-            pids = pids_of(LEVEL_WORKER, parent.pid)
-            assert len(pids) == 2
-            assert all(map(is_alive, pids))
+        with parent_of_two("Tiny", moment) as (parent, pids):
             parent.kill()
             parent.wait()
             wait_until_gone(pids)
 
-    def test_end_of_the_pipe_ends_one_that_is_busy(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Where the kernel does not do it: without the line that asks for it."""
-        patch = "import utils.system.child_main as child\nchild._die_with_parent = lambda: None\nmain()\n"
-        monkeypatch.setattr(child_process, "BOOTSTRAP", child_process.BOOTSTRAP.replace("main()\n", patch))
-        answers: queue.SimpleQueue[level_process.Answer] = queue.SimpleQueue()
-        process = level_process.LevelProcess(ENV_CONFIGS["Round2_Test_08"], 0, answers)
-        assert answers.get(timeout=60).kind is level_process.Kind.READY
-        for k in range(20):
-            process.ask(k)
-        pids = pids_of(LEVEL_WORKER)
-        assert len(pids) == 1
-        process._child._to_child.close()
-        wait_until_gone(pids)
-        assert process.end() == 0
+    def test_end_of_the_pipe_ends_those_that_are_busy(self) -> None:
+        """Where the kernel does not do it: the parent hangs up and lives on."""
+        with parent_of_two("Round2_Test_08", "busy") as (parent, pids):
+            assert parent.stdin is not None
+            parent.stdin.close()
+            wait_until_gone(pids)
+            assert parent.poll() is None
 
     def test_memory_of_both_sides_stays_flat(self) -> None:
         with Pool(TEST_0) as pool:

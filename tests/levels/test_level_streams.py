@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flatland.envs.persistence import RailEnvPersister
-from flatland.envs.rail_env import RailEnv
 from flatland.envs.rail_grid_transition_map import RailGridTransitionMap
 
 from tests.helpers.lockstep import lockstep, malfunctions
@@ -102,7 +101,7 @@ class TestMemory:
     def test_finds_the_caches_that_grow(self) -> None:
         caches = growing_caches()
         assert RailGridTransitionMap.get_transition in caches
-        assert RailEnv._is_speed_zero in caches
+        assert "flatland.envs.rail_env" in {cache.__module__ for cache in caches}
         make_rail_env(TINY, 0).distance_map.get()
         assert RailGridTransitionMap.get_transition.cache_info().currsize > 0
         clear_flatland_caches()

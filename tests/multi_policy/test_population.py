@@ -9,7 +9,7 @@ import pytest
 from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.saving.checkpointing import load_policies, load_policy, numbered_checkpoint
 from reinforcement_learning.training.trainer import Trainer
-from tests.helpers.tiny_training import MemorySink, buffer_rows, make_trainer
+from tests.helpers.tiny_training import MemorySink, make_trainer
 from tests.helpers.trainings import assert_equals_uninterrupted, assert_same, run, state_of
 
 # Test_0 has five trains; three environments, so that learning begins soon
@@ -37,7 +37,7 @@ class TestOnePolicy:
         assert first.policy.learning_steps > 20
         wanted = alone.population.learners[0]
         assert_same(first.state_dict(), wanted.state_dict())
-        assert_same(buffer_rows(first.buffer), buffer_rows(wanted.buffer))
+        assert_same(first.buffer.rows(), wanted.buffer.rows())
         assert [other.policy.learning_steps for other in others] == [0, 0]
         assert [len(other.buffer) for other in others] == [0, 0]
         assert among.population.trains_driven.tolist() == [35, 0, 0]
@@ -79,7 +79,7 @@ class TestSeveralPolicies:
             # the step in which the buffer became large enough may have brought a few transitions too many
             due = (learner.buffer.n_added - 32) / 16
             assert learner.policy.learning_steps == pytest.approx(due, abs=2)
-        rows = [buffer_rows(learner.buffer)["observations"] for learner in population.learners]
+        rows = [learner.buffer.rows()["observations"] for learner in population.learners]
         first, second = ({row.tobytes() for row in of_policy} for of_policy in rows[:2])
         assert len(first & second) < 0.1 * len(first)
 

@@ -15,7 +15,7 @@ from tests.helpers.flatland_trees import (
     tree_observation,
     values_in_preorder,
 )
-from tests.helpers.rail_envs import EAST, FOUR_SPEEDS, ONE_SPEED, action_of, drawn_env, play, sparse_env
+from tests.helpers.rail_envs import EAST, FOUR_SPEEDS, ONE_SPEED, drawn_env, play, possible_moves, sparse_env
 from utils.observation.feature_sets import FEATURE_SETS, get_feature_set
 from utils.observation.observer import Observer, observe
 from utils.observation.timetable_features import TIMETABLE_FEATURE_NAMES
@@ -103,14 +103,12 @@ def expected_timetable_features(env: RailEnv, handle: int, state: RailState) -> 
         if other.current_configuration is not None
     }
     distance_map = env.distance_map.get()[handle]
+    moves = possible_moves(env, configuration) if agent.state != TrainState.DONE else {}
     for action in (1, 2, 3):
-        cell_valid, following, _, taken, valid = env.rail._check_action_on_agent(action_of(action), configuration)
-        single = sum(env.rail.get_transitions(configuration)) == 1
-        possible = cell_valid and valid and taken == action_of(action) and (action == 2 or not single)
-        if not possible or agent.state == TrainState.DONE:
+        if action not in moves:
             features += [0, 1, 0, 0]
             continue
-        (row, column), direction = following
+        following = (row, column), direction = moves[action]
         here = distance_map[(*configuration[0], configuration[1])]
         there = distance_map[row, column, direction]
         heading = holders.get(env.resource_map.get_resource(following))

@@ -83,13 +83,6 @@ def test_actions_are_counted_at_decisions_only() -> None:
     assert min(mask.sum(axis=1).min() for mask in policy.masks) > 1
 
 
-def test_without_learning_there_is_nothing_to_write_with() -> None:
-    rollout = begun(make_env(1), RandomPolicy(1))
-    play_out(rollout)
-    assert rollout._learning is None
-    assert not any(isinstance(value, Learning) or hasattr(value, "add") for value in vars(rollout).values())
-
-
 @pytest.mark.parametrize("n_step", [1, 3])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_decision_becomes_exactly_one_transition(seed: int, n_step: int) -> None:
@@ -297,7 +290,7 @@ class TestReplay:
         }
         before = len(sink.received)
         resumed = self.rollout(policy, later if learning else None, n_step, n_envs)
-        random_state = policy._random.bit_generator.state
+        random_state = policy.random.bit_generator.state
         resumed.replay(
             {
                 env: (FlatlandSimulator(make_env(env + 6)), TrainSettings(), history)
@@ -305,12 +298,12 @@ class TestReplay:
             }
         )
         assert later.received == []
-        assert policy._random.bit_generator.state == random_state
+        assert policy.random.bit_generator.state == random_state
         assert resumed.playing == original.playing
 
         results = []
         for rollout in (original, resumed):
-            policy._random.bit_generator.state = random_state
+            policy.random.bit_generator.state = random_state
             whole = {env: rollout.history(env) for env in rollout.playing}
             results.append((play_out(rollout), whole))
         (wanted, whole), (again, whole_again) = results

@@ -126,7 +126,7 @@ def test_paired_differences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_planning_is_scored_beside_the_policy_alone(tmp_path: Path, checkpoint: Path) -> None:
-    arguments = ["--policy", str(checkpoint), "--policy", "do_nothing", *TINY]
+    arguments = ["--policy", str(checkpoint), "--policy", "do_nothing", "-e", "Tiny", "-n", "2"]
     alone, peer = scored(tmp_path, *arguments)
     rows = scored(tmp_path, *arguments, "--plan_seconds", "600", "--num_workers", "2")
     assert [row["policy"] for row in rows] == [str(checkpoint), f"{checkpoint} with planning", "do_nothing"]

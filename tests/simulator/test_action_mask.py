@@ -7,24 +7,13 @@ from flatland.envs.step_utils.states import TrainState
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.helpers.rail_envs import EAST, FOUR_SPEEDS, ONE_SPEED, action_of, drawn_env, play, sparse_env
+from tests.helpers.rail_envs import EAST, FOUR_SPEEDS, ONE_SPEED, drawn_env, play, possible_moves, sparse_env
 from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
 from utils.simulator.action_mask import action_mask
 from utils.simulator.rail_state import RailState
 
 DO_NOTHING, LEFT, FORWARD, RIGHT, STOP = range(5)
-
-
-def possible_moves(env: RailEnv, configuration) -> dict[int, tuple]:
-    """The moves that flatland neither refuses nor turns into others, with the configurations they lead to."""
-    moves = {}
-    single = sum(env.rail.get_transitions(configuration)) == 1
-    for action in (LEFT, FORWARD, RIGHT):
-        cell_valid, following, _, taken, valid = env.rail._check_action_on_agent(action_of(action), configuration)
-        if cell_valid and valid and taken == action_of(action) and (action == FORWARD or not single):
-            moves[action] = following
-    return moves
 
 
 def expected_mask(env: RailEnv, handle: int, every_cell: bool) -> set[int] | None:

@@ -83,7 +83,7 @@ def play_both(env: RailEnv, random_share: float, seed: int = 0) -> CompiledSimul
     return simulator
 
 
-@pytest.mark.parametrize("random_share", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("random_share", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("name", ["Tiny", "Test_0", "Test_1", "Test_2", "Round2_Test_00", "Round2_Test_03"])
 def test_equal_on_the_small_configurations(name, random_share) -> None:
     for seed in range(3):
@@ -232,7 +232,8 @@ def test_equal_rewards_with_intermediate_stops(make_env, least_visits, make_rewa
         play_both(env, random_share, seed)
         for agent in env.agents:
             arrivals, states = env.rewards._proxy.arrivals[agent.handle], env.rewards._proxy.states[agent.handle]
-            for place in (waypoint._to_tuple() for stop in agent.waypoints[1:-1] for waypoint in stop):
+            for waypoint in (waypoint for stop in agent.waypoints[1:-1] for waypoint in stop):
+                place = waypoint.position, waypoint.direction
                 if TrainState.STOPPED in states[place]:
                     visits.append(len(arrivals[place]))
     assert len(visits) > 20

@@ -17,7 +17,7 @@ from reinforcement_learning.saving.checkpointing import BEST, numbered_checkpoin
 from reinforcement_learning.training import trainer as trainer_module
 from reinforcement_learning.training.population_scores import PopulationScores, score_population
 from tests.helpers.playing import RandomPolicy
-from tests.helpers.tiny_training import MemorySink, buffer_rows, make_trainer
+from tests.helpers.tiny_training import MemorySink, make_trainer
 from tests.helpers.trainings import assert_same, resume, run
 
 
@@ -92,7 +92,7 @@ class TestTeamReward:
                 deadlock_penalty=0.0,
             )
             trainer.run()
-            sums.append(float(buffer_rows(trainer.population.learners[0].buffer)["rewards"].sum()))
+            sums.append(float(trainer.population.learners[0].buffer.rows()["rewards"].sum()))
         # there are penalties only: of two trains' each the other one bears half as well
         assert sums[1] < 1.2 * sums[0] < 0
 
@@ -134,7 +134,7 @@ class TestEvaluation:
         often, _ = run(tmp_path / "often", n_episodes=4, checkpoint_interval=1)
         seldom, _ = run(tmp_path / "seldom", n_episodes=4, checkpoint_interval=4)
         assert_same(often.population.learners[0].policy.state_dict(), seldom.population.learners[0].policy.state_dict())
-        assert_same(buffer_rows(often.population.learners[0].buffer), buffer_rows(seldom.population.learners[0].buffer))
+        assert_same(often.population.learners[0].buffer.rows(), seldom.population.learners[0].buffer.rows())
 
     def test_same_levels_each_time(self, tmp_path: Path) -> None:
         trainer, sink = make_trainer(tmp_path, n_evaluation_episodes=4)

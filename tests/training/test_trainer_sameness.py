@@ -276,7 +276,7 @@ class TestSideBySide:
         at_a_time = []
 
         def stop() -> bool:
-            at_a_time.append(len(resumed.state.state_dict()["unfinished"]))
+            at_a_time.append(len(resumed.experience.unfinished()))
             return False
 
         resumed, _ = resume(tmp_path, checkpoint, stop_requested=stop, **self.OPTIONS | {"num_envs": 1})

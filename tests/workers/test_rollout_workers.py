@@ -16,14 +16,14 @@ import pytest
 
 from reinforcement_learning.saving.checkpointing import numbered_checkpoint, read_checkpoint
 from reinforcement_learning.training.trainer import Trainer
+from reinforcement_learning.workers import rollout_workers
 from reinforcement_learning.workers.rollout_workers import (
     MAX_ENDED_WORKERS,
-    SECONDS_FOR_A_ROUND,
     RolloutWorkerError,
     RolloutWorkers,
 )
 from tests.helpers.processes import ROLLOUT_WORKER, pids_of
-from tests.helpers.tiny_training import UNGUIDED, MemorySink, buffer_rows, make_trainer, stop_after
+from tests.helpers.tiny_training import UNGUIDED, MemorySink, make_trainer, stop_after
 from utils.system import child_process
 from utils.system.files import PROJECT_ROOT
 
@@ -38,7 +38,7 @@ def workers_of(trainer: Trainer) -> RolloutWorkers:
 
 def rows_in_any_order(trainer: Trainer) -> list[bytes]:
     """The transitions of a training, each as its bytes, sorted."""
-    arrays = buffer_rows(trainer.population.learners[0].buffer).values()
+    arrays = trainer.population.learners[0].buffer.rows().values()
     return sorted(b"".join(row.tobytes() for row in rows) for rows in zip(*arrays, strict=True))
 
 
@@ -64,7 +64,7 @@ def call_once(when: Callable[[], bool], what: Callable[[], None]) -> Callable[[]
 def state_of(trainer: Trainer) -> dict[str, Any]:
     return {
         "network": trainer.population.learners[0].policy.state_dict()["q_network"],
-        "buffer": buffer_rows(trainer.population.learners[0].buffer),
+        "buffer": trainer.population.learners[0].buffer.rows(),
     }
 
 
@@ -202,23 +202,24 @@ class TestTraining:
         (said,) = [text for text in sink.messages if "warning" in text]
         assert "exit code -9; another takes its place" in said
 
-    def test_worker_that_does_not_answer_is_replaced(self, tmp_path: Path) -> None:
-        halted = []
+    def test_worker_that_does_not_answer_is_replaced(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def halt() -> None:
+            os.kill(pids_of(ROLLOUT_WORKER)[0], signal.SIGSTOP)
+            monkeypatch.setattr(rollout_workers, "SECONDS_FOR_A_ROUND", 0)
+
+        halt_once = call_once(lambda: trainer.episode > 3, halt)
 
         def stop() -> bool:
-            if 3 < trainer.episode < 24:
-                (worker,) = workers_of(trainer)._turns
-                halted.append(worker)
-                if worker is halted[0]:
-                    os.kill(pids_of(ROLLOUT_WORKER)[0], signal.SIGSTOP)
-                    worker.asked -= SECONDS_FOR_A_ROUND
-            return False
+            if any("another takes its place" in text for text in sink.messages):
+                monkeypatch.undo()  # the other one gets its time
+            return halt_once()
 
         options = self.OPTIONS | {"num_workers": 1}
         trainer, sink = make_trainer(tmp_path, stop_requested=stop, **options)
         assert trainer.run()
         assert sorted(levels_played(sink, 0.9)) == list(range(24))
-        assert any("another takes its place" in text for text in sink.messages)
+        (said,) = [text for text in sink.messages if "warning" in text]
+        assert "another takes its place" in said
 
     def test_those_that_end_again_and_again_end_the_training_with_a_checkpoint(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,7 @@ from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.saving.checkpointing import numbered_checkpoint, read_checkpoint
 from reinforcement_learning.training.trainer import Trainer
 from tests.helpers.processes import ROLLOUT_WORKER, pids_of
-from tests.helpers.tiny_training import UNGUIDED, MemorySink, buffer_rows, make_trainer, stop_after
+from tests.helpers.tiny_training import UNGUIDED, MemorySink, make_trainer, stop_after
 from tests.helpers.trainings import assert_same, resume, run, state_of
 from utils.simulator.rail_state import RailState
 
@@ -37,7 +37,7 @@ def policies_by_level(*folders: Path) -> dict[int, list[int]]:
 
 def transitions_of(trainer: Trainer) -> list[set[bytes]]:
     """Of each policy the different transitions, each as its bytes."""
-    buffers = [buffer_rows(learner.buffer).values() for learner in trainer.population.learners]
+    buffers = [learner.buffer.rows().values() for learner in trainer.population.learners]
     return [{b"".join(r.tobytes() for r in rows) for rows in zip(*b, strict=True)} for b in buffers]
 
 

@@ -81,6 +81,11 @@ class LevelPool:
             raise packed
         return pack_level(self._make_here(k)) if packed is None else packed
 
+    @property
+    def ahead(self) -> set[int]:
+        """The levels that are ready or being made."""
+        return self._ready.keys() | self._workers.in_the_making()
+
     def expect(self, levels: Sequence[int]) -> None:
         """Makes these ahead from now on, for one who plays some levels and not others."""
         self._expected = list(levels)
@@ -98,7 +103,7 @@ class LevelPool:
         if self._expected is not None and k in self._expected:
             self._expected.remove(k)
         self._make_ahead(k + 1)
-        while k not in self._ready and self._workers.is_making(k):
+        while k not in self._ready and k in self._workers.in_the_making():
             answer = self._workers.next_answer(SECONDS_FOR_A_LEVEL)
             if answer is None:
                 self._workers.give_up("do not answer")
@@ -151,12 +156,12 @@ class _Workers:
         """Has level ``k`` made, unless it is being made; while no process is ready nothing is asked for."""
         self._start()
         ready = [process for process in self._processes if process.is_ready]
-        if ready and not self.is_making(k):
+        if ready and k not in self.in_the_making():
             min(ready, key=lambda process: len(process.asked)).ask(k)
 
-    def is_making(self, k: int) -> bool:
-        """Whether some process has been asked for level ``k`` and has not answered."""
-        return any(k in process.asked for process in self._processes)
+    def in_the_making(self) -> set[int]:
+        """The levels that some process has been asked for and has not delivered."""
+        return {k for process in self._processes for k in process.asked}
 
     def next_answer(self, seconds: float) -> Answer | None:
         """The next answer, after all that it says about the processes has been done; None if none comes in time."""
