@@ -16,7 +16,13 @@ from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 from torch.nn.utils import parameters_to_vector
 
-from reinforcement_learning.dueling_q_network import parameters_and_buffers, polyak_update, rank_actions
+from reinforcement_learning.dueling_q_network import (
+    action_values,
+    network_errors,
+    parameters_and_buffers,
+    polyak_update,
+    rank_actions,
+)
 from utils.observation.route_features import least_detour_actions
 from utils.system.seeds import Stream, generator
 
@@ -144,13 +150,14 @@ class DDDQNPolicy:
     def learn(self, batch: Batch) -> Tensor:
         """One step of gradient descent on a batch; returns the loss, a scalar tensor that nobody waits for."""
         td_target = self.td_target(batch)
-        q_values = self.q_network(batch.observations)
+        q_values = action_values(self.q_network, batch.observations)
         # the value of the action that was taken
         q_taken = q_values.gather(1, batch.actions.unsqueeze(1)).squeeze(1)
         # Huber loss: a train that fails far from its target must not tear the network about
         loss = smooth_l1_loss(q_taken, td_target)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with network_errors(self.q_network, batch.observations):
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(self.q_network.parameters(), self.max_grad_norm, foreach=True)
         self.optimizer.step()
         polyak_update(self.q_network, self.target_network, self.tau)
@@ -166,7 +173,7 @@ class DDDQNPolicy:
         next_scores = rank_actions(self.q_network, batch.next_observations)
         next_actions = next_scores.masked_fill(~batch.next_action_masks, -torch.inf).argmax(dim=1, keepdim=True)
         # the target network says what it is worth
-        next_values = self.target_network(batch.next_observations).gather(1, next_actions).squeeze(1)
+        next_values = action_values(self.target_network, batch.next_observations).gather(1, next_actions).squeeze(1)
         # discount is gamma**steps, and 0 where the train has arrived or the episode is over
         td_target = batch.rewards + batch.discounts * next_values
         if self.advantage_learning > 0.0:
@@ -181,7 +188,7 @@ class DDDQNPolicy:
         Bellemare et al. 2016, https://arxiv.org/abs/1512.04860) takes a share of this gap off the targets of actions
         that are not the best: those are worth less, the best one as much as before.
         """
-        values = self.target_network(batch.observations)
+        values = action_values(self.target_network, batch.observations)
         best = values.masked_fill(~batch.action_masks, -torch.inf).amax(dim=1)
         return best - values.gather(1, batch.actions.unsqueeze(1)).squeeze(1)
 

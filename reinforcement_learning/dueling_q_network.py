@@ -1,11 +1,14 @@
 """The network: a dueling architecture (Wang et al. 2016, https://arxiv.org/abs/1511.06581)."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from utils.simulator.rail_grid import DO_NOTHING, N_ACTIONS, STOP_MOVING
+from utils.system.users_code import UsersCodeError, describe
 
 
 class DuelingQNetwork(nn.Module):
@@ -48,15 +51,73 @@ class DuelingQNetwork(nn.Module):
         return self.advantage(self.trunk(observations))
 
 
+class NetworkError(UsersCodeError):
+    """A network of the user's own fails, or gives something that cannot be used; the message is one sentence.
+
+    Attributes:
+        what: is wrong, as a part of a sentence.
+    """
+
+    def __init__(self, what: str, network: str) -> None:
+        super().__init__(what, network)  # both, or a process that plays could not send it
+        self.what = what
+
+    def __str__(self) -> str:
+        what, network = self.args
+        return f"the network {network!r} {what}."
+
+
+@contextmanager
+def network_errors(network: nn.Module, observations: Tensor) -> Iterator[None]:
+    """Turns what the code of a user's network raises into a sentence; errors of the kit's own stay as they are.
+
+    Raises:
+        NetworkError: it has raised something.
+    """
+    try:
+        yield
+    except Exception as error:  # whatever a user's code raises
+        if type(network) is DuelingQNetwork:
+            raise
+        raise _error(network, f"fails on observations {list(observations.shape)} ({describe(error)})") from error
+
+
+def action_values(network: nn.Module, observations: Tensor) -> Tensor:
+    """Action values ``[batch, actions]`` of observations ``[batch, features]``.
+
+    Raises:
+        NetworkError: a network of the user's own fails, or gives something else.
+    """
+    return _of_each_action(network, network, observations)
+
+
 def rank_actions(network: nn.Module, observations: Tensor) -> Tensor:
     """Numbers ``[batch, actions]`` that rank the actions as their values do.
 
     Advantages where the network has a method ``advantages``, which is less work; else the action values themselves.
+
+    Raises:
+        NetworkError: a network of the user's own fails, or gives something else.
     """
     # a layer of that name is no method
     compute: Any = network.advantages if hasattr(type(network), "advantages") else network
-    ranks: Tensor = compute(observations)
-    return ranks
+    return _of_each_action(network, compute, observations)
+
+
+def _of_each_action(network: nn.Module, compute: Callable[[Tensor], Any], observations: Tensor) -> Tensor:
+    with network_errors(network, observations):
+        values = compute(observations)
+    shape = (len(observations), N_ACTIONS)
+    if not isinstance(values, Tensor) or values.shape != shape or values.dtype != torch.float32:
+        found = f"{values.dtype} {list(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+        of = f"of observations {list(observations.shape)}"
+        raise _error(network, f"gives {found} {of}, but must give {torch.float32} {list(shape)}")
+    return values
+
+
+def _error(network: nn.Module, what: str) -> NetworkError:
+    made = type(network)
+    return NetworkError(what, f"{made.__module__}:{made.__qualname__}")
 
 
 def parameters_and_buffers(network: nn.Module) -> list[Tensor]:

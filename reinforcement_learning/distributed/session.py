@@ -18,6 +18,7 @@ from utils.system.files import PROJECT_ROOT
 _LEAST_OBJECT_STORE_BYTES = 128 * 1024**2
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # what ends a training is told in one sentence, by the process that trains
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_worker_niceness": "0",  # actors are as important as this process; Ray's own choice is 15
 }

@@ -13,13 +13,19 @@ A user's callable gets what the trains observe and the number of actions, and ma
 
 import copy
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from reinforcement_learning.dueling_q_network import DuelingQNetwork, parameters_and_buffers, rank_actions
+from reinforcement_learning.dueling_q_network import (
+    DuelingQNetwork,
+    NetworkError,
+    action_values,
+    network_errors,
+    parameters_and_buffers,
+    rank_actions,
+)
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from reinforcement_learning.settings.extensions import ExtensionError, find_callable
 from utils.observation.feature_sets import FeatureSet
@@ -85,7 +91,7 @@ def check_network(network: Any, name: str, feature_set: FeatureSet) -> None:
     if not isinstance(network, nn.Module):
         raise _refused(name, f"is a {type(network).__name__}, but must be a torch.nn.Module")
     if not any(parameter.requires_grad for parameter in network.parameters()):
-        raise _refused(name, "has no parameters to learn")
+        raise _refused(name, "has no parameters to learn: its layers must be attributes, or in an nn.ModuleList")
     if any(nn.parameter.is_lazy(parameter) for parameter in network.parameters()):
         raise _refused(name, "has layers of unknown size (lazy ones), but must give all sizes when it is made")
     for tensor in parameters_and_buffers(network):
@@ -94,32 +100,33 @@ def check_network(network: Any, name: str, feature_set: FeatureSet) -> None:
     with torch.random.fork_rng(devices=[]):
         observations = 2.0 * torch.rand(2, feature_set.n_features) - 1.0
         before = copy.deepcopy(list(network.buffers())), torch.random.get_rng_state()
-        values = _values(network, network, name, observations)
-        _values(partial(rank_actions, network), network, name, observations)
+        values = _values(action_values, network, name, observations)
+        _values(rank_actions, network, name, observations)
         after = list(network.buffers()), torch.random.get_rng_state()
         if not before[1].equal(after[1]):
             raise _refused(name, "draws random numbers while it computes: set the share of dropout layers to 0")
         if not all(earlier.equal(later) for earlier, later in zip(before[0], after[0], strict=True)):
             raise _refused(name, "changes its buffers while it computes, as batch normalization does: use LayerNorm")
-        alone = _values(network, network, name, observations[:1])
+        alone = _values(action_values, network, name, observations[:1])
     if not torch.allclose(alone, values[:1], rtol=1e-3, atol=1e-4):
         raise _refused(name, "mixes the observations of a batch: the first axis is the batch (batch_first=True)")
 
 
-def _values(compute: Callable[[Tensor], Any], network: nn.Module, name: str, observations: Tensor) -> Tensor:
+def _values(
+    compute: Callable[[nn.Module, Tensor], Tensor], network: nn.Module, name: str, observations: Tensor
+) -> Tensor:
     try:
-        copy.deepcopy(network)  # there will be copies of it
-        values = compute(observations)
-    except Exception as error:  # whatever a user's code raises
-        raise _refused(name, f"fails on observations {list(observations.shape)} ({describe(error)})") from error
-    found = f"{values.dtype} {list(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
-    wanted = f"torch.float32 {[len(observations), N_ACTIONS]}"
-    if found != wanted:
-        raise _refused(name, f"gives {found} of observations {list(observations.shape)}, but must give {wanted}")
-    if not values.isfinite().all():
-        raise _refused(name, "gives values that are not finite")
-    if not values.requires_grad:
-        raise _refused(name, "gives values without a gradient, so it could not learn")
+        with network_errors(network, observations):
+            copy.deepcopy(network)  # there will be copies of it
+        values = compute(network, observations)
+        if not values.isfinite().all():
+            raise _refused(name, "gives values that are not finite")
+        if not values.requires_grad:
+            raise _refused(name, "gives values without a gradient, so it could not learn")
+        with network_errors(network, observations):
+            values.sum().backward()
+    except NetworkError as error:
+        raise _refused(name, error.what) from error
     return values
 
 

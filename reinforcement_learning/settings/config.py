@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from reinforcement_learning.settings.extensions import ExtensionError, named_by_user
+from reinforcement_learning.settings.extensions import ExtensionError, check_named_by_user
 from reinforcement_learning.settings.options import (
     BOOL,
     FOLDER,
@@ -387,11 +387,11 @@ def _check_stored(options: dict[str, Any], stored: dict[str, Any]) -> None:
                 f"--{name} is {options[name]!r}, but the checkpoint was trained with {trained_with!r}, "
                 "which cannot change."
             )
-        if name in stored and row.metadata["runs_code"](stored[name]):
-            try:
-                named_by_user(name, stored[name], options.get(name))
-            except ExtensionError as error:
-                raise ConfigError(str(error)) from error
+    runs_code = {row.name: row.metadata["runs_code"] for row in dataclasses.fields(TrainingConfig)}
+    try:
+        check_named_by_user({name: value for name, value in stored.items() if runs_code[name](value)}, options)
+    except ExtensionError as error:
+        raise ConfigError(str(error)) from error
 
 
 def options_to_repeat(config: TrainingConfig) -> list[str]:

@@ -2,8 +2,9 @@
 
 import importlib
 import os
+import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,9 @@ def find_callable(name: str, what: str, on_board: Mapping[str, Callable[..., Any
     if not module_name or not attribute:
         names = f"one of {', '.join(on_board)}, or " if on_board else ""
         raise ExtensionError(f"there is no {what} {name!r}: give {names}package.module:callable.")
+    if not all(part.isidentifier() for part in module_name.split(".")) or module_name.endswith(".py"):  # a path
+        such_as = f"such as folder.file:{attribute} for folder/file.py"
+        raise ExtensionError(f"the {what} {name!r} cannot be imported: give package.module:callable, {such_as}.")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
@@ -42,7 +46,10 @@ def find_callable(name: str, what: str, on_board: Mapping[str, Callable[..., Any
         for part in attribute.split("."):
             found = getattr(found, part)
     except Exception as error:  # a module may raise anything while it is imported
-        raise ExtensionError(f"the {what} {name!r} cannot be imported ({describe(error)}).") from error
+        where = f"looked for in the kit, in {os.getcwd()} and in PYTHONPATH"
+        is_missing = isinstance(error, ModuleNotFoundError) and error.name == module_name.split(".")[0]
+        why = f"{describe(error)}; {where}" if is_missing else describe(error)
+        raise ExtensionError(f"the {what} {name!r} cannot be imported ({why}).") from error
     if not callable(found):
         raise ExtensionError(f"the {what} {name!r} is a {type(found).__name__}, but must be a callable.")
     return found
@@ -80,22 +87,24 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def named_by_user(option: str, stored: str, given: str | None) -> str:
-    """What to act on where a checkpoint names code, or a file that runs code when it is read: what the user names.
+def check_named_by_user(stored: Mapping[str, str], given: Container[str]) -> None:
+    """Refuses code, or a file that runs code when it is read, that a checkpoint names and the user does not.
 
     A checkpoint may come from anyone, and must not choose what runs on the machine of who plays or resumes it.
 
     Args:
-        option: of the command line, without its dashes.
-        stored: what the checkpoint names.
-        given: what the command line names; None: nothing.
+        stored: what the checkpoint names, by option of the command line.
+        given: the options that the user gives.
 
     Raises:
-        ExtensionError: nothing was given.
+        ExtensionError: some are not among them; the sentence says what to add, all at once.
     """
-    if given is None:
-        raise ExtensionError(
-            f"the checkpoint names --{option} {stored!r}, which can run code and is not used unless the command line "
-            f"names it, too: if you trust it, add --{option} {stored}."
-        )
-    return given
+    missing = {option: name for option, name in stored.items() if option not in given}
+    if not missing:
+        return
+    names = ", ".join(f"--{option} {name!r}" for option, name in missing.items())
+    add = " ".join(shlex.join([f"--{option}", name]) for option, name in missing.items())
+    raise ExtensionError(
+        f"the checkpoint names {names}, which can run code and is not used unless the command line names it, too: if "
+        f"you trust it, add {add}."
+    )

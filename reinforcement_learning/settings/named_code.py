@@ -1,6 +1,6 @@
 """Code of the user's own that checkpoints may have been trained with, as a command that plays them is told of it.
 
-A checkpoint's word is never enough to import anything: see ``extensions.named_by_user``.
+A checkpoint's word is never enough to import anything: see ``extensions.check_named_by_user``.
 """
 
 import argparse

@@ -138,7 +138,7 @@ class Trainer:
 
         Raises:
             ExperienceError: the processes or actors that play cannot go on; that leaves a checkpoint, too.
-            UsersCodeError: a user's mapping, reward or features break; so does that.
+            UsersCodeError: a user's network, features, reward or mapping breaks; so does that.
         """
         # processes end with the training, however that ends
         with self.level_pool, closing(self.experience):
@@ -201,8 +201,14 @@ class Trainer:
         """Some new experience, and the learning steps that are due for it."""
         finished = self.experience.play()
         self.stopwatch.start()
-        self.population.learn()
-        self.stopwatch.lap("learn")
+        try:
+            self.population.learn()
+        finally:  # a checkpoint counts what is over also where a user's network breaks here
+            self.stopwatch.lap("learn")
+            self._count(finished)
+
+    def _count(self, finished: Sequence[FinishedEpisode]) -> None:
+        """Books episodes that are over."""
         for episode in finished:
             self.state.episode += 1
             self.state.train_steps += episode.result.n_steps * episode.result.n_trains

@@ -75,7 +75,7 @@ class RolloutWorkers(Experience):
 
         Raises:
             RolloutWorkerError: the processes cannot be started, or end again and again.
-            UsersCodeError: a user's mapping, reward or features give something that cannot be used.
+            UsersCodeError: a user's network, features, reward or mapping gives something that cannot be used.
         """
         if not self._turns:
             self._start()

@@ -105,6 +105,21 @@ def test_interrupted_and_resumed_from_the_command_line(tmp_path: Path) -> None:
 
 
 @needs_ray
+def test_network_that_breaks_in_an_actor_is_told_in_one_sentence(tmp_path: Path) -> None:
+    options = "-n 100 -t Tiny -e Tiny --num_envs 2 --async_rl --wandb False --tensorboard False --feature_set tree"
+    process = start(tmp_path, *options.split(), "--network", "tests.helpers.own_code:BreaksElsewhere")
+    try:
+        said, _ = process.communicate(timeout=SECONDS)
+    finally:
+        process.kill()
+    assert process.returncode == 2, said
+    assert "Traceback" not in said
+    assert "ray::" not in said
+    assert said.splitlines()[-1].endswith("A checkpoint was saved.")
+    assert list(tmp_path.glob("checkpoint_dir/*/episode_*.pt"))
+
+
+@needs_ray
 def test_killed_it_leaves_nobody_behind() -> None:
     """SIGKILL; what the actor does makes no difference to Ray, two agents of which stay for a minute."""
     script = """

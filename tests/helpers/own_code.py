@@ -63,6 +63,36 @@ class NoNumbers(Linear):
         return super().forward(observations) * torch.nan
 
 
+class CannotLearn(Linear):
+    """Its values are right, but not their gradients."""
+
+    def forward(self, observations: Tensor) -> Tensor:
+        values = super().forward(observations).sigmoid()
+        values += 1.0
+        return values
+
+
+class Breaks(Linear):
+    """Fails in one of the batches of a size, until a test mends it."""
+
+    n_rows, calls_left = 0, math.inf
+
+    def forward(self, observations: Tensor) -> Tensor:
+        Breaks.calls_left -= len(observations) == Breaks.n_rows
+        if Breaks.calls_left < 0:
+            raise RuntimeError("no idea")
+        return super().forward(observations)
+
+
+class BreaksElsewhere(Linear):
+    """Fails where the kit plays but does not learn, in other processes too."""
+
+    def forward(self, observations: Tensor) -> Tensor:
+        if torch.is_inference_mode_enabled():
+            return super().forward(observations)[0]
+        return super().forward(observations)
+
+
 class AdvantagesOfAnotherShape(Linear):
     def advantages(self, observations: Tensor) -> Tensor:
         return self(observations)[:, :2]

@@ -1,5 +1,6 @@
 """Networks of the user's own: what is refused before training, and that the others train as the kit's does."""
 
+import math
 import sys
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,16 +10,16 @@ import pytest
 import torch
 
 from reinforcement_learning import multi_agent_training
-from reinforcement_learning.dueling_q_network import DuelingQNetwork, rank_actions
+from reinforcement_learning.dueling_q_network import DuelingQNetwork, NetworkError, action_values, rank_actions
 from reinforcement_learning.learning.learner import make_policy
 from reinforcement_learning.learning.networks import check_networks, make_network
 from reinforcement_learning.multi_policy.modes import check_exchange
 from reinforcement_learning.saving.checkpointing import CheckpointError, load_policies, load_policy, numbered_checkpoint
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from reinforcement_learning.settings.named_code import NamedCode
-from tests.helpers.own_code import Linear, Wider
+from tests.helpers.own_code import Breaks, Linear, Wider
 from tests.helpers.tiny_training import SMALL, make_trainer
-from tests.helpers.trainings import assert_equals_uninterrupted, run
+from tests.helpers.trainings import assert_equals_uninterrupted, resume, run
 from utils.observation.feature_sets import get_feature_set
 
 FEATURES = get_feature_set("tree")
@@ -33,7 +34,10 @@ def config_of(network: str, **options: object) -> TrainingConfig:
     ("name", "words"),
     [
         ("duelling", "one of dueling, or package.module:callable"),
-        ("no_such_module:Net", "ModuleNotFoundError"),
+        ("no_such_module:Net", f"ModuleNotFoundError.*; looked for in the kit, in {Path.cwd()} and in PYTHONPATH"),
+        ("./mine/net.py:Net", "give package.module:callable, such as folder.file:Net for folder/file.py"),
+        ("net.py:Net", "such as folder.file:Net"),
+        (".net:Net", "such as folder.file:Net"),
         (f"{OWN}:NoSuch", "AttributeError"),
         (f"{OWN}:N_BIG", "is a int, but must be a callable"),
         (f"{OWN}:not_made", "cannot be made .TypeError"),
@@ -46,6 +50,7 @@ def config_of(network: str, **options: object) -> TrainingConfig:
         (f"{OWN}:Fails", r"fails on observations \[2, 231\] .RuntimeError: no idea"),
         (f"{OWN}:NoNumbers", "not finite"),
         (f"{OWN}:Forgets", "without a gradient"),
+        (f"{OWN}:CannotLearn", "fails on .* inplace operation"),
         (f"{OWN}:dropout", "draws random numbers"),
         (f"{OWN}:batch_normalization", "changes its buffers"),
         (f"{OWN}:Mixes", "mixes the observations of a batch"),
@@ -125,6 +130,51 @@ def test_acting_weights_hold_buffers_too() -> None:
     assert not first.q_network(observations).equal(second.q_network(observations))
     second.set_acting_weights(first.acting_weights())
     assert first.q_network(observations).equal(second.q_network(observations))
+
+
+class TestThatBreaks:
+    @pytest.fixture(autouse=True)
+    def mended(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Breaks, "calls_left", math.inf)
+
+    @pytest.mark.parametrize(("n_rows", "calls"), [(1, 0), (1, 5), (SMALL["batch_size"], 0), (SMALL["batch_size"], 30)])
+    def test_leaves_a_checkpoint_that_goes_on_when_it_is_mended(self, tmp_path: Path, n_rows: int, calls: int) -> None:
+        """Playing or learning: in the end every level is over."""
+        options: dict[str, Any] = {"n_episodes": 6, "num_envs": 3, "network": f"{OWN}:Breaks"}
+        trainer, _ = make_trainer(tmp_path, **options)
+        Breaks.n_rows, Breaks.calls_left = n_rows, calls
+        with pytest.raises(NetworkError, match=r"Breaks' fails on .*no idea; own_code.py, line \d+\)\.") as error_info:
+            trainer.run()
+        assert error_info.value.saved
+        Breaks.calls_left = math.inf
+        resumed, _ = resume(tmp_path, numbered_checkpoint(trainer.folders.checkpoints, trainer.episode), **options)
+        assert resumed.run()
+        assert resumed.episode == resumed.experience.next_level == 6
+
+    def test_counts_the_episodes_that_were_over(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        trainer, _ = make_trainer(tmp_path, n_episodes=3, network=f"{OWN}:Breaks")
+        learn, Breaks.n_rows = trainer.population.learn, SMALL["batch_size"]
+
+        def break_after_an_episode() -> None:
+            if not trainer.experience.unfinished():
+                raise NetworkError("fails", "x:Net")
+            learn()
+
+        monkeypatch.setattr(trainer.population, "learn", break_after_an_episode)
+        with pytest.raises(NetworkError):
+            trainer.run()
+        assert trainer.episode == trainer.experience.next_level == 1
+
+    def test_in_a_worker_is_told_as_in_one_process(self, tmp_path: Path) -> None:
+        trainer, _ = make_trainer(tmp_path, num_workers=1, n_episodes=6, network=f"{OWN}:BreaksElsewhere")
+        words = r"BreaksElsewhere' gives torch.float32 \[5\] of observations .* must give torch.float32 \[\d+, 5\]\."
+        with pytest.raises(NetworkError, match=words) as error_info:
+            trainer.run()
+        assert error_info.value.saved
+
+    def test_errors_of_the_kits_own_network_stay_as_they_are(self) -> None:
+        with pytest.raises(RuntimeError, match="shapes"):
+            action_values(DuelingQNetwork(3, 8), torch.rand(2, 4))
 
 
 class TestTraining:

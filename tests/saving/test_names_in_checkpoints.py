@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +68,16 @@ def test_resume_refuses_what_only_the_checkpoint_names(
     assert multi_agent_training.main(["--resume", path]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
-    assert f"add --{option} {name}" in err
+    assert err.endswith(f"add --{option} {shlex.quote(name)}.\n")
+    assert not trace.exists()
+
+
+def test_resume_says_at_once_all_that_is_missing(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("network", "policy_mapping", "learning_reward")
+    path = checkpoint_that_names(trace.parent, **dict.fromkeys(names, "leaves_a_trace:rule"))
+    assert multi_agent_training.main(["--resume", path, "--policy_mapping", "leaves_a_trace:rule"]) == 2
+    err = capsys.readouterr().err
+    assert err.endswith("add --network leaves_a_trace:rule --learning_reward leaves_a_trace:rule.\n")
     assert not trace.exists()
 
 
