@@ -94,18 +94,8 @@ def leaving_in_order(exits: ExitTables) -> list[int]:
     return exits.trains[BY_RANK, : exits.counts[N_LEAVING]].tolist()
 
 
-LEVELS = {
-    "seed": st.integers(0, 10_000),
-    "n_on_map": st.integers(1, 12),
-    "p_level_free": st.sampled_from([0.0, 0.8]),
-}
-
-
-@settings(max_examples=25, deadline=None)
-@given(**LEVELS)
-def test_who_can_leave(seed: int, n_on_map: int, p_level_free: float) -> None:
-    state = scattered(seed, 12, n_on_map, p_level_free=p_level_free)
-    exits = worked_out(state)
+def assert_right(state: RailState, exits: ExitTables) -> None:
+    """Who can leave, in an order in which they can, and who is stuck."""
     left = positions_of(state)
     assert set(leaving_in_order(exits)) == naive_leaving(state, left)
     assert set(np.flatnonzero(exits.trains[STUCK]).tolist()) == set(left) - set(leaving_in_order(exits))
@@ -147,12 +137,18 @@ def ask_all(
 
 
 @settings(max_examples=25, deadline=None)
-@given(**LEVELS, data=st.data())
-def test_moves_are_judged_and_carried_out_one_after_the_other(
+@given(
+    seed=st.integers(0, 10_000),
+    n_on_map=st.integers(1, 12),
+    p_level_free=st.sampled_from([0.0, 0.8]),
+    data=st.data(),
+)
+def test_who_can_leave_and_moves_are_judged_and_carried_out_one_after_the_other(
     seed: int, n_on_map: int, p_level_free: float, data: st.DataObject
 ) -> None:
     state = scattered(seed, 12, n_on_map, p_level_free=p_level_free)
     exits = worked_out(state)
+    assert_right(state, exits)
     order = data.draw(st.permutations(range(12)))
     positions = ask_all(state, exits, order, lambda: data.draw(st.booleans()))
     assert set(leaving_in_order(exits)) == naive_leaving(state, positions)
