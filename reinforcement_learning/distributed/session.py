@@ -67,7 +67,9 @@ class RaySession:
         """
         if self._address not in ("", "auto"):
             _check_answers(self._address)
-        where = {"address": self._address} if self._address else self._node | {"include_dashboard": False}
+        # local: one of its own, though another one may run on this machine
+        own = {"address": "local", **self._node, "include_dashboard": False}
+        where = {"address": self._address} if self._address else own
         # the kit is found at the same place on every machine; a mapping of the user's own in the folder that this one
         # was started from
         path = os.pathsep.join([str(PROJECT_ROOT), os.getcwd(), os.environ.get("PYTHONPATH", "")])

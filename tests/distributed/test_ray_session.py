@@ -152,3 +152,10 @@ with RaySession(TrainingConfig(async_rl=True)):
         assert {"raylet", "ray::Busy.work"} <= set(names)
         process.kill()
     assert left_over([child for child, name in zip(children, names, strict=True) if not name.endswith("Agent")]) == []
+
+
+@needs_ray
+def test_without_an_address_it_starts_a_ray_of_its_own_whatever_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # where Ray would look for a cluster if it were not told
+    with RaySession(TrainingConfig(async_rl=True)) as n_gpus:
+        assert n_gpus == 0
