@@ -1,8 +1,6 @@
 """A training loop of your own: REINFORCE, with one network for all trains. Start here for another algorithm.
 
-    python examples/own_loop.py --episodes 400
-
-It needs ``pip install -r requirements-pettingzoo.txt``.
+pip install -r requirements-pettingzoo.txt && python examples/own_loop.py --episodes 400
 """
 
 import argparse
@@ -59,5 +57,4 @@ for episode in range(1, n_episodes + 1):
         loss.backward()
         optimizer.step()
     if episode % 100 == 0 or episode == n_episodes:
-        score, completion = np.mean(results[-100:], axis=0)
-        print(f"episode {episode}: score {score:.3f}, completion {completion:.1%}", flush=True)
+        print("episode {}: score {:.3f}, completion {:.1%}".format(episode, *np.mean(results[-100:], axis=0)))

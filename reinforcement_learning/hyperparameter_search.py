@@ -17,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it ca
 import optuna
 import pandas
 from matplotlib import pyplot
-from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from optuna.visualization import matplotlib as plots
 
@@ -52,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"\n{_write_results(study, sweep, folder)}\nTable and pictures: {folder}", flush=True)
             _draw_pictures(study, sweep.metric, folder)
             return interrupts.exit_code or int(all(trial.state == TrialState.FAIL for trial in study.trials))
-    except (ConfigError, OSError, StorageInternalError) as error:  # the last two end the trainings well
+    except (ConfigError, OSError, optuna.exceptions.StorageInternalError) as error:
         print(f"hyperparameter_search.py: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
 
@@ -145,9 +144,8 @@ class _Search:
         if code == 0 and values:
             self._end(trial, "finished", values[-1])
         elif code is not None:
-            said = (folder / "console.log").read_text(errors="replace").strip().rpartition("\n")[2]
-            why = said if code else f"there is no {metric}"
-            self._end(trial, f"failed with exit code {code}: {why}", state=TrialState.FAIL)
+            said = (folder / "console.log").read_text(errors="replace").strip() if code else f"there is no {metric}"
+            self._end(trial, f"failed with exit code {code}: " + said.rpartition("\n")[2], state=TrialState.FAIL)
         return None
 
     def _end(self, trial: optuna.Trial, note: str, value: float | None = None, state: TrialState | None = None) -> None:
