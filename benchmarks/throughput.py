@@ -180,7 +180,7 @@ def _play(policy: DDDQNPolicy, buffer: ReplayBuffer, epsilon: float, update_ever
     """Microseconds per step of one environment, with eight of them side by side until all are through; and steps."""
     simulators = [CompiledSimulator.from_env(make_rail_env(CONFIG, 10 + i)) for i in range(N_ENVS)]
     n_steps, due = 0, 0
-    learning = Learning(buffer, RewardWeights(0.99))
+    learning = Learning(buffer, RewardWeights(0.99, 1.0, 1.0, 0.5))
     started = time.process_time()
     rollout = Rollout(Observer(FEATURES, safe_moves=False), [policy], N_TRAINS, n_slots=N_ENVS, learning=learning)
     for env, simulator in enumerate(simulators):

@@ -24,9 +24,9 @@ class RewardWeights:
     """
 
     gamma: Weight
-    shaping: Weight = 1.0
-    arrival_reward: Weight = 1.0
-    deadlock_penalty: Weight = 0.5
+    shaping: Weight
+    arrival_reward: Weight
+    deadlock_penalty: Weight
 
     @classmethod
     def of_trains(

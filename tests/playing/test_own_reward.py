@@ -26,6 +26,7 @@ from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
 from utils.simulator.simulator import FlatlandSimulator
 
+SHAPING = RewardWeights(0.99, 1.0, 1.0, 0.5)
 WEIGHTS = RewardWeights(gamma=0.99, shaping=2.0, arrival_reward=3.0, deadlock_penalty=0.25)
 HERE = "tests.playing.test_own_reward"
 
@@ -63,13 +64,13 @@ def transitions(own_reward: LearningReward | None, weights: RewardWeights, team_
 
 @pytest.mark.parametrize("team_reward", [0.0, 0.1])
 def test_same_function_same_transitions_to_the_bit(team_reward: float) -> None:
-    own = transitions(find_own_reward(f"{HERE}:as_the_kit"), RewardWeights(0.99), team_reward)
+    own = transitions(find_own_reward(f"{HERE}:as_the_kit"), SHAPING, team_reward)
     assert own.counted() == transitions(None, WEIGHTS, team_reward).counted()
-    assert own.counted() != transitions(None, RewardWeights(0.99), team_reward).counted()
+    assert own.counted() != transitions(None, SHAPING, team_reward).counted()
 
 
 def test_others_rewards_are_shared_out_on_top() -> None:
-    alone, shared = (transitions(handles, RewardWeights(0.99), weight).all("rewards").sum() for weight in (0.0, 0.5))
+    alone, shared = (transitions(handles, SHAPING, weight).all("rewards").sum() for weight in (0.0, 0.5))
     assert shared > alone > 0
 
 

@@ -30,7 +30,7 @@ from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
 from utils.simulator.simulator import FlatlandSimulator
 
-SHAPING = RewardWeights(gamma=0.99)
+SHAPING = RewardWeights(0.99, 1.0, 1.0, 0.5)
 
 
 class Recording:
