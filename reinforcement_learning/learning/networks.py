@@ -13,6 +13,7 @@ A user's callable gets what the trains observe and the number of actions, and ma
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -74,7 +75,10 @@ def check_networks(config: TrainingConfig, feature_set: FeatureSet) -> None:
     names = network_names(config)
     for name in dict.fromkeys(names):
         if name != DUELING:
-            check_network(make_network(config, feature_set, names.index(name)), name, feature_set)
+            network = make_network(config, feature_set, names.index(name))
+            check_network(network, name, feature_set)
+            another = make_network(replace(config, seed=config.seed + 1), feature_set, names.index(name))
+            _check_that_all_is_stored(network, another, name, feature_set)
 
 
 def check_network(network: Any, name: str, feature_set: FeatureSet) -> None:
@@ -110,6 +114,19 @@ def check_network(network: Any, name: str, feature_set: FeatureSet) -> None:
         alone = _values(action_values, network, name, observations[:1])
     if not torch.allclose(alone, values[:1], rtol=1e-3, atol=1e-4):
         raise _refused(name, "mixes the observations of a batch: the first axis is the batch (batch_first=True)")
+
+
+def _check_that_all_is_stored(network: nn.Module, another: nn.Module, name: str, feature_set: FeatureSet) -> None:
+    """Whether ``another`` network, which was made with other random numbers, gives the same with the same state."""
+    try:
+        another.load_state_dict(network.state_dict())
+    except Exception as error:  # whatever a user's code raises
+        raise _refused(name, f"cannot take over what another one has learned ({describe(error)})") from error
+    observations = torch.linspace(-1.0, 1.0, 2 * feature_set.n_features).reshape(2, -1)
+    with torch.no_grad():
+        same = torch.allclose(action_values(network, observations), action_values(another, observations), atol=1e-4)
+    if not same:
+        raise _refused(name, "has layers or numbers that are not stored: make them attributes, or use an nn.ModuleList")
 
 
 def _values(

@@ -26,6 +26,17 @@ class Linear(nn.Module):
         return self.layer(self.scale * observations[:, self.order])
 
 
+class InAList(Linear):
+    """Its first layer is in a plain list, where PyTorch does not find it."""
+
+    def __init__(self, feature_set: FeatureSet, n_actions: int) -> None:
+        super().__init__(feature_set, n_actions)
+        self.layers = [nn.Linear(feature_set.n_features, feature_set.n_features)]
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return super().forward(self.layers[0](observations))
+
+
 class Wider(Linear):
     """Another network, whose weights do not fit into those of ``Linear``."""
 

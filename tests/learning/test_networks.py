@@ -54,6 +54,7 @@ def config_of(network: str, **options: object) -> TrainingConfig:
         (f"{OWN}:dropout", "draws random numbers"),
         (f"{OWN}:batch_normalization", "changes its buffers"),
         (f"{OWN}:Mixes", "mixes the observations of a batch"),
+        (f"{OWN}:InAList", "layers or numbers that are not stored"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_one_sentence(name: str, words: str) -> None:
