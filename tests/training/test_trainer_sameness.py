@@ -8,7 +8,7 @@ import numpy as np
 import psutil
 import pytest
 
-from reinforcement_learning.saving.checkpointing import BEST, numbered_checkpoint, read_checkpoint
+from reinforcement_learning.saving.checkpointing import BEST, numbered_checkpoint, read_checkpoint, write_checkpoint
 from reinforcement_learning.training.trainer import Trainer
 from tests.helpers.processes import LEVEL_WORKER, pids_of, wait_until_ready
 from tests.helpers.tiny_training import UNGUIDED, MemorySink, make_trainer, stop_after
@@ -136,6 +136,19 @@ class TestResume:
         (unfinished,) = content["unfinished"]
         assert (unfinished["slot"], unfinished["level_number"], content["next_level"]) == (0, 0, 1)
         assert unfinished["actions"].shape == (29, 2)
+
+    def test_unfinished_episode_with_the_names_of_an_earlier_version_begins_again(self, tmp_path: Path) -> None:
+        stopped, _ = make_trainer(tmp_path, stop_requested=stop_after(30), **self.OPTIONS)
+        stopped.run()
+        checkpoint = numbered_checkpoint(stopped.folders.checkpoints, stopped.episode)
+        content = read_checkpoint(checkpoint)
+        content["unfinished"] = [{"env": 0, "level": 0, "actions": content["unfinished"][0]["actions"]}]
+        write_checkpoint(checkpoint, content)
+        resumed, _ = resume(tmp_path, checkpoint, **self.OPTIONS)
+        (unfinished,) = resumed.experience.unfinished()
+        assert (unfinished.level_number, list(unfinished.actions)) == (0, [])
+        assert resumed.run()
+        assert resumed.episode == resumed.config.n_episodes
 
     def test_evaluation_that_was_cut_short_is_done_again(self, tmp_path: Path) -> None:
         options = self.OPTIONS | {"checkpoint_interval": 2, "n_episodes": 2}
