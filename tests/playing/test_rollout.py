@@ -270,6 +270,18 @@ class TestReplay:
             learning=sink and Learning(sink, SHAPING, n_step),
         )
 
+    def test_under_another_action_mask_trains_do_what_they_did(self) -> None:
+        """A train that had a choice then and has none now, too."""
+        simulators = [FlatlandSimulator(make_env(6)) for _ in range(2)]
+        original = self.rollout(RandomPolicy(4), None, 1, 1)
+        original.start(0, simulators[0])
+        for _ in range(30):
+            assert original.step() == []
+        observer = Observer(get_feature_set("tree"), safe_moves=False, decision_points="switches")
+        resumed = Rollout(observer, [RandomPolicy(4)], 5)
+        resumed.replay({0: (simulators[1], TrainSettings(), original.history(0))})
+        np.testing.assert_array_equal(simulators[1].state.dynamic, simulators[0].state.dynamic)
+
     def assert_goes_on(self, begins: Sequence[int | None], steps: int, n_step: int, *, learning: bool = True) -> None:
         """Interrupts episodes after ``steps``; each was begun at its step, where there was None it is never.
 
@@ -340,15 +352,3 @@ def test_one_call_of_the_policy_serves_all_trains_of_a_step() -> None:
     result = play(sparse_env(1, n_agents=10), policy)
     assert len(policy.actions) <= result.n_steps
     assert max(len(actions) for actions in policy.actions) > 1
-
-    def test_under_another_action_mask_trains_do_what_they_did(self) -> None:
-        """A train that had a choice then and has none now, too."""
-        simulators = [FlatlandSimulator(make_env(6)) for _ in range(2)]
-        original = self.rollout(RandomPolicy(4), None, 1, 1)
-        original.start(0, simulators[0])
-        for _ in range(30):
-            assert original.step() == []
-        observer = Observer(get_feature_set("tree"), safe_moves=False, decision_points="switches")
-        resumed = Rollout(observer, [RandomPolicy(4)], 5)
-        resumed.replay({0: (simulators[1], TrainSettings(), original.history(0))})
-        np.testing.assert_array_equal(simulators[1].state.dynamic, simulators[0].state.dynamic)
