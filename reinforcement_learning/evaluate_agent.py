@@ -86,7 +86,8 @@ def _parser() -> SentenceParser:
         "--evaluation_env_config",
         action="append",
         metavar="TEXT",
-        help="repeatable: 0, 1 or 2, a name, or a saved environment (.pkl) (default: 0)",
+        help="repeatable: 0, 1 or 2, a name such as Round2_Test_03 or Benchmarks_Test_03, or a saved environment "
+        "(.pkl) (default: 0)",
     )
     parser.add_argument(
         "-n", "--n_evaluation_episodes", type=at_least(1), default=50, metavar="N", help="episodes (default: 50)"
