@@ -37,7 +37,7 @@ MALFUNCTION_STATES = (MALFUNCTION_OFF_MAP, MALFUNCTION)
 _WHITE = (255, 255, 255)
 _MARGIN = 8  # pixels
 _LINE = 18  # pixels, of the header
-_MIN_WIDTH = 480  # pixels; the header needs them
+_MIN_WIDTH = 520  # pixels; the header needs them
 
 
 @dataclass(frozen=True, slots=True)
