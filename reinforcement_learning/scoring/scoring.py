@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from utils.levels.flatland_workarounds import clear_flatland_caches
 from utils.levels.level_snapshot import LevelSnapshot
 from utils.levels.rail_envs import make_rail_env
 from utils.levels.saved_levels import SavedEnv
-from utils.pictures.rendering import RecordedSimulator, save_film
+from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.stopwatch import Stopwatch
 
@@ -79,12 +78,8 @@ class Scorer:
             finally:
                 workers.shutdown(cancel_futures=True)
 
-    def film(self, task: Task, path: str | Path) -> None:
-        """Plays a level with every player, side by side in one film or picture; see ``rendering.save_film``.
-
-        Raises:
-            OSError: the file cannot be written, or ffmpeg fails.
-        """
+    def record(self, task: Task) -> list[EpisodeRecorder]:
+        """Plays a level with every player and records each episode, for films and diagrams."""
         recorders = []
         copies = _copies(make_rail_env(task.config, task.seed), len(self._players))
         for name, player, env in zip(self._names, self._players, copies, strict=True):
@@ -94,7 +89,7 @@ class Scorer:
             )
             player.play(simulator, task.seed)
             recorders.append(simulator.recorder)
-        save_film(recorders, path)
+        return recorders
 
 
 def _play(players: Sequence[Player], task: Task) -> list[Played]:

@@ -151,6 +151,9 @@ def test_levels_follow_the_seed(tmp_path: Path) -> None:
         (["--policy", "random", "--policy_index", "mapping", "--plan_seconds", "1"], "--plan_seconds"),
         (["--policy", "random", "--render", "film.avi"], ".mp4"),
         (["--policy", "ceiling", "--render"], "ceiling"),
+        (["--policy", "ceiling", "--diagram", "lines.png"], "--diagram cannot show ceiling"),
+        (["--policy", "random", "--diagram", "lines.gif"], ".png"),
+        (["--policy", "random", "--render", "same.png", "--diagram", "same.png"], "must be two files"),
         (["--policy", "random", "--json", "/"], "folder"),
         (["--policy", "random", "--json", f"{__file__}/results.json"], "--json"),
     ],
@@ -195,6 +198,16 @@ def test_checkpoint_of_another_feature_set(tmp_path: Path, capsys: pytest.Captur
 def test_checkpoint_without_a_policy_of_that_number(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--policy", str(checkpoint), "--policy_index", "3"]) == 2
     assert "holds one policy, number 0, but --policy_index is 3" in capsys.readouterr().err
+
+
+def test_draws_a_diagram_of_the_first_level(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    diagram = tmp_path / "new" / "lines.png"
+    arguments = ["--policy", "least_detour", "--policy", "do_nothing", "-e", "Tiny", "-n", "2", "--seed", "7"]
+    assert main([*arguments, "--diagram", str(diagram)]) == 0
+    assert f"{diagram} shows seed 7" in capsys.readouterr().out
+    with Image.open(diagram) as picture:
+        assert picture.height > 1000  # a diagram for each policy
+    assert [path.name for path in diagram.parent.iterdir()] == ["lines.png"]
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".mp4", ".png"])

@@ -55,7 +55,13 @@ class EpisodeRecorder:
     ) -> None:
         self._state = state
         self._steps: list[StepSnapshot] = []
+        self.title = title
         self._look = (title, policy_of_train, cell_size)
+
+    @property
+    def state(self) -> RailState:
+        """The level as it is now."""
+        return self._state
 
     def __len__(self) -> int:
         return len(self._steps)
