@@ -15,6 +15,7 @@ from reinforcement_learning.scoring.play_by_rule import play_by_rule
 from tests.helpers.tiny_training import make_trainer
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
+from utils.pictures.colours import policy_colour
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.seeds import MAX_USER_SEED
 
@@ -244,6 +245,18 @@ class TestCheckpointOfSeveralPolicies:
         wanted = [evaluation[f"policy_{p:02d}/evaluation/scores_mean"] for p in (0, 1)]
         assert best == (first, second)[wanted.index(max(wanted))]
         assert self.scores(several, "mapping", tmp_path) == self.scores(several, "mapping", tmp_path)
+
+    def test_film_of_the_mapping_tells_who_controls_which_train(self, several: Path, tmp_path: Path) -> None:
+        def pixels_of_policies(choice: str) -> int:
+            film = tmp_path / f"{choice}.png"
+            arguments = ["--policy", str(several), "-e", "Tiny", "-n", "1", "--render", str(film)]
+            assert main([*arguments, "--policy_index", choice]) == 0
+            with Image.open(film) as picture:
+                pixels = np.asarray(picture.convert("RGB"))
+            return sum(int((pixels == policy_colour(policy)).all(axis=-1).sum()) for policy in (0, 1))
+
+        assert pixels_of_policies("mapping") > 30
+        assert pixels_of_policies("best") == 0
 
     @pytest.mark.parametrize("choice", ["worst", "-1", "1.5"])
     def test_other_choices_are_refused(self, several: Path, choice: str, capsys: pytest.CaptureFixture[str]) -> None:

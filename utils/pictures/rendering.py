@@ -55,8 +55,8 @@ class EpisodeRecorder:
     ) -> None:
         self._state = state
         self._steps: list[StepSnapshot] = []
-        self.title = title
-        self._look = (title, policy_of_train, cell_size)
+        self.title, self.policy_of_train = title, policy_of_train
+        self._cell_size = cell_size
 
     @property
     def state(self) -> RailState:
@@ -74,7 +74,7 @@ class EpisodeRecorder:
     @cached_property
     def level_picture(self) -> LevelPicture:
         """What draws the steps."""
-        return LevelPicture(self._state, *self._look)
+        return LevelPicture(self._state, self.title, self.policy_of_train, self._cell_size)
 
     def capture(self) -> None:
         """Records the level as it is now."""
