@@ -25,7 +25,7 @@ if __name__ == "__main__":
 
 import torch
 
-from reinforcement_learning.learning.networks import check_networks, make_network
+from reinforcement_learning.learning.networks import check_networks
 from reinforcement_learning.learning.replay_buffer import ReplayBufferError
 from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.multi_policy.modes import check_mapping
@@ -33,8 +33,8 @@ from reinforcement_learning.playing.experience import ExperienceError
 from reinforcement_learning.playing.own_reward import check_own_reward
 from reinforcement_learning.saving.checkpointing import (
     CheckpointError,
+    check_resumable,
     find_checkpoint,
-    load_weights,
     stored_feature_set,
 )
 from reinforcement_learning.saving.run_folders import RunFolders, prepare_run_folders, warn_about_sizes
@@ -127,8 +127,7 @@ def _check_networks_and_features(config: TrainingConfig, path: Path | None, chec
     check_features(config, feature_set)
     check_networks(config, feature_set)
     if path is not None and checkpoint is not None:
-        for index in range(config.num_policies):
-            load_weights(make_network(config, feature_set, index), checkpoint, path, index)
+        check_resumable(checkpoint, path, config, feature_set)
 
 
 def _choose_devices(config: TrainingConfig, n_gpus: int) -> list[str]:

@@ -3,19 +3,24 @@
 import os
 import signal
 import sys
+import threading
 from types import FrameType, TracebackType
 from typing import Any
 
 
 class Interrupts:
-    """A context manager; :attr:`received` is the number of the signal that came, or None."""
+    """A context manager; :attr:`received` is the number of the signal that came, or None.
+
+    Outside the main thread, where Python handles no signals, it stays None.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
-        for number in (signal.SIGINT, signal.SIGTERM):
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        for number in (signal.SIGINT, signal.SIGTERM) if in_main_thread else ():
             self._previous[number] = signal.signal(number, self._handle)
         return self
 
