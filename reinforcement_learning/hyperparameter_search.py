@@ -5,6 +5,7 @@ import fcntl
 import itertools
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while imports take their seconds Ctrl-C just ends the process
 
 import optuna
 import pandas
@@ -26,7 +29,7 @@ from reinforcement_learning.search.trial_process import read_metric, start_trial
 from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from reinforcement_learning.settings.config import ConfigError
 from utils.system.files import PROJECT_ROOT, atomic_write
-from utils.system.interrupts import Interrupts
+from utils.system.interrupts import Interrupts, exit_code_of
 
 _ORDER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING, TrialState.FAIL)
 
@@ -195,4 +198,4 @@ def _draw_pictures(study: optuna.Study, metric: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of(main))

@@ -27,14 +27,12 @@ from reinforcement_learning.dueling_q_network import (
     parameters_and_buffers,
     rank_actions,
 )
-from reinforcement_learning.settings.config import ConfigError, TrainingConfig
+from reinforcement_learning.settings.config import DUELING, ConfigError, TrainingConfig
 from reinforcement_learning.settings.extensions import ExtensionError, find_callable
 from utils.observation.feature_sets import FeatureSet
 from utils.simulator.rail_grid import N_ACTIONS
 from utils.system.seeds import Stream, seed_sequence
 from utils.system.users_code import RAISED_BY_USERS_CODE, describe
-
-DUELING = TrainingConfig.network
 
 
 def network_names(config: TrainingConfig) -> list[str]:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from reinforcement_learning.dddqn_policy import GreedyPolicy
-from reinforcement_learning.learning.networks import DUELING, make_network
+from reinforcement_learning.learning.networks import make_network
 from reinforcement_learning.saving.checkpoint_content import (
     TO_PLAY,
     TO_RESUME,
@@ -25,7 +25,7 @@ from reinforcement_learning.saving.checkpoint_content import (
     check_policies,
     holds_no_more_than_its_size,
 )
-from reinforcement_learning.settings.config import PLACES, ConfigError, TrainingConfig, make_config
+from reinforcement_learning.settings.config import DUELING, PLACES, ConfigError, TrainingConfig, make_config
 from reinforcement_learning.settings.extensions import ExtensionError
 from reinforcement_learning.settings.features import NO_FEATURES, with_more_features
 from reinforcement_learning.settings.named_code import NOTHING_NAMED, NamedCode

@@ -1,7 +1,7 @@
 """Environments that flatland's ``RailEnvPersister`` has saved, ready to play from their first step."""
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -183,6 +183,21 @@ def check_saved_env(saved: SavedEnv) -> None:
         EnvConfigError: it is missing, or holds no usable environment.
     """
     _saved_level(saved)
+
+
+def warn_about_targets(environments: Iterable[object], warn: Callable[[str], None]) -> None:
+    """Warns once of each saved environment in which trains cannot arrive, whoever drives them.
+
+    Args:
+        environments: what is going to be played; only saved ones are looked at.
+        warn: gets a sentence.
+    """
+    for saved in dict.fromkeys(environments):
+        if isinstance(saved, SavedEnv) and (n := saved.n_unreachable):
+            warn(
+                f"{n} of {saved.n_agents} trains in {saved.path} cannot reach their target: they never arrive, which "
+                "costs no score."
+            )
 
 
 def play_saved_level(saved: SavedEnv, seed: int) -> RailEnv:

@@ -34,7 +34,7 @@ _MOST_SAID = 400  # characters: a message may hold a whole array
 
 def describe(error: BaseException) -> str:
     """What went wrong in a user's code, and in which line of it, for a sentence in brackets."""
-    said = " ".join(f"{type(error).__name__}: {error}".split())
+    said = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
     said = said if len(said) <= _MOST_SAID else f"{said[:_MOST_SAID]}..."
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_NOT_USERS)]
     return f"{said}; {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else said
