@@ -104,7 +104,7 @@ def test_ctrl_c_while_a_command_is_imported_is_no_traceback(path: str) -> None:
         "import runpy\n"
         "class AtTheFirstPackage:\n"
         "    def find_spec(self, name, *_):\n"
-        "        if name.partition('.')[0] in ('numpy', 'torch', 'flatland', 'optuna', 'numba', 'reinforcement_learning'):\n"
+        "        if name.partition('.')[0] in ('numpy', 'torch', 'optuna', 'numba', 'reinforcement_learning'):\n"
         "            os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.meta_path.insert(0, AtTheFirstPackage())\n"
         f"runpy.run_path(os.path.join(sys.path[0], {path!r}), run_name='__main__')\n"
