@@ -87,7 +87,7 @@ _POLICY: dict[str, Spec] = {
     "sampling": DICTIONARY,
     "transitions_to_learn_from": WHOLE,
     "losses": LOSSES,
-    "hyperparameters": Named(NUMBER),
+    "hyperparameters?": Named(NUMBER),
 }
 # earlier versions told less of an episode under way, which then begins again
 _BEGUN_EARLIER = {"env": WHOLE, "level": WHOLE}
