@@ -6,8 +6,6 @@ malfunctions, gives the earliest times that keep the order: a longest path in th
 (Li et al. 2021, «Scalable Rail Planning and Replanning», their partial replanning and MCP).
 """
 
-import numpy as np
-
 from utils.planning.plan_tables import (
     ARRIVAL,
     AT,

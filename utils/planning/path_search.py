@@ -15,7 +15,6 @@ from utils.planning.plan_tables import (
     AT_KEY,
     CANNOT_STOP,
     CELLS,
-    DISTANCE,
     ENTER,
     FIRST,
     HEADWAY,
@@ -32,13 +31,11 @@ from utils.planning.plan_tables import (
     PARENT,
     READY,
     RESOURCE,
-    SPEED,
     STAMP,
     START,
     TIME,
     TIME_BITS,
     TRAIN,
-    UNITS,
     UNREACHABLE,
     PlanTables,
     free_visit,
@@ -91,7 +88,9 @@ def _pop(heap: np.ndarray, size: int) -> int:
 
 
 @compiled_helper
-def _reach(row: int, key: int, time: int, cells: int, parent: int, train: int, last: int, size: int, tables: PlanTables) -> int:
+def _reach(
+    row: int, key: int, time: int, cells: int, parent: int, train: int, last: int, size: int, tables: PlanTables
+) -> int:
     """Note a way to a row of ``search`` if it is the first or an earlier one; returns the size of the heap.
 
     Args:
@@ -188,9 +187,7 @@ def _leave(row: int, train: int, last: int, size: int, tables: PlanTables) -> in
             if time + stay_there <= end:
                 swaps = next_one != NO_VISIT and visits[before, NEXT] == next_one and time == begin and time == latest
                 if not swaps:
-                    size = _reach(
-                        4 * before + to_key % 4, to_key, time, cells + 1, row, train, last, size, tables
-                    )
+                    size = _reach(4 * before + to_key % 4, to_key, time, cells + 1, row, train, last, size, tables)
             before = after
     return size
 

@@ -140,9 +140,7 @@ def _action_towards(key: int, handle: int, cells: np.ndarray, grid: np.ndarray, 
 
 
 @compiled
-def fill_actions(
-    state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays: Arrays, actions: np.ndarray
-) -> None:
+def fill_actions(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays: Arrays, actions: np.ndarray) -> None:
     """Fill ``actions``, int64 [trains], with what the trains do in the next step; after ``read_trains``."""
     arrays, tables = StateArrays(*state_arrays), PlanTables(*table_arrays)
     trains, dynamic = tables.trains, arrays.dynamic

@@ -1,8 +1,9 @@
 """Plans for all trains of a level: one after the other, then better and better by large-neighbourhood search.
 
 Prioritised planning (Erdmann and Lozano-Perez 1987) makes the first plan. Then, round after round, the plans of a few
-trains are taken out and made anew in a random order; what comes of it stays if it costs no more (Li et al. 2021, «Scalable
-Rail Planning and Replanning»). A round gives up as soon as it costs more than before, or when its work is used up.
+trains are taken out and made anew in a random order; what comes of it stays if it costs no more (Li et al. 2021,
+«Scalable Rail Planning and Replanning»). A round gives up as soon as it costs more than before, or when its work is
+used up.
 """
 
 import numpy as np
@@ -73,8 +74,7 @@ def plan_all(table_arrays: Arrays, order: np.ndarray) -> int:
 
 @compiled_helper
 def _plan_chosen(n_chosen: int, most: float, table_arrays: Arrays, tables: PlanTables) -> int:
-    """Plan the chosen trains one after the other for at most a cost; returns how many were planned, or -1 if all were.
-    """
+    """Plan the chosen trains one after the other for at most a cost; returns the place of one that failed, or -1."""
     spent = 0.0
     for place in range(n_chosen):
         handle = tables.chosen[CHOSEN, place]
@@ -89,8 +89,8 @@ def _plan_chosen(n_chosen: int, most: float, table_arrays: Arrays, tables: PlanT
 
 
 @compiled_helper
-def _play_round(random: np.ndarray, table_arrays: Arrays, tables: PlanTables) -> float:
-    """One round; returns by how much the plans cost less."""
+def _play_round(random: np.ndarray, table_arrays: Arrays, tables: PlanTables) -> None:
+    """One round: what comes of it stays if it costs no more."""
     trains, chosen = tables.trains, tables.chosen
     tables.counts[N_ROUNDS] += 1
     n_chosen = choose_trains(random, tables)
@@ -101,16 +101,14 @@ def _play_round(random: np.ndarray, table_arrays: Arrays, tables: PlanTables) ->
         trains[OLD_FIRST, handle] = trains[FIRST, handle]
         trains[OLD_ARRIVAL, handle] = trains[ARRIVAL, handle]
         remove_path(handle, tables)
-    n_planned = _plan_chosen(n_chosen, before, table_arrays, tables)
-    if n_planned < 0:
-        after = 0.0
+    failed = _plan_chosen(n_chosen, before, table_arrays, tables)
+    if failed < 0:
         for place in range(n_chosen):
             handle = chosen[CHOSEN, place]
             free_path(trains[OLD_FIRST, handle], tables)
             tables.own_costs[PLANNED, handle] = cost_of_arrival(handle, int(trains[ARRIVAL, handle]), tables)
-            after += tables.own_costs[PLANNED, handle]
-        return before - after
-    for place in range(n_planned - 1, -1, -1):
+        return
+    for place in range(failed - 1, -1, -1):
         handle = chosen[CHOSEN, place]
         first = trains[FIRST, handle]
         remove_path(handle, tables)
@@ -118,11 +116,10 @@ def _play_round(random: np.ndarray, table_arrays: Arrays, tables: PlanTables) ->
     for place in range(n_chosen - 1, -1, -1):
         handle = chosen[CHOSEN, place]
         put_back_path(handle, trains[OLD_FIRST, handle], trains[OLD_ARRIVAL, handle], tables)
-    return 0.0
 
 
 @compiled
-def improve_plans(table_arrays: Arrays, random: np.ndarray, n_rounds: int, n_expansions: int) -> tuple[int, float]:
+def improve_plans(table_arrays: Arrays, random: np.ndarray, n_rounds: int, n_expansions: int) -> int:
     """Large-neighbourhood search.
 
     Args:
@@ -131,11 +128,11 @@ def improve_plans(table_arrays: Arrays, random: np.ndarray, n_rounds: int, n_exp
         n_expansions: no more rounds begin after so many nodes of path searches.
 
     Returns:
-        The rounds that were played, and by how much the plans cost less.
+        The rounds that were played.
     """
     tables = PlanTables(*table_arrays)
-    gained, n_played, end = 0.0, 0, tables.counts[N_EXPANSIONS] + n_expansions
+    n_played, end = 0, tables.counts[N_EXPANSIONS] + n_expansions
     while n_played < n_rounds and tables.counts[N_EXPANSIONS] < end:
-        gained += _play_round(random, table_arrays, tables)
+        _play_round(random, table_arrays, tables)
         n_played += 1
-    return n_played, gained
+    return n_played
