@@ -14,7 +14,7 @@ from reinforcement_learning.grade_locally import generate_trajectory, redis_serv
 from reinforcement_learning.grading.official_tests import write_tests
 from reinforcement_learning.grading.remote_play import Episode
 from reinforcement_learning.saving.checkpointing import write_checkpoint
-from reinforcement_learning.scoring.players import LearnedPlayer, Player, PopulationPlayer
+from reinforcement_learning.scoring.players import PLANNING, Player, PlanningPlayer, PopulationPlayer
 from reinforcement_learning.scoring.scoring import Scorer, Task
 from reinforcement_learning.submission import checkpoint_to_submit
 from tests.helpers.grading import RUN, TIMEOUT, Grading, needs_redis
@@ -68,6 +68,11 @@ sys.exit(run.main([]))
 @needs_redis
 @pytest.mark.usefixtures("redis")
 class TestGraded:
+    @pytest.fixture(autouse=True)
+    def _time_that_suffices(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Then plans are the same each time, however busy the machine is."""
+        monkeypatch.setenv("FLATLAND_PLAN_SECONDS", "600")
+
     def test_every_environment_with_the_scores_of_evaluate_agent(self, tests_folder: Path, tmp_path: Path) -> None:
         grading = Grading(tests_folder, tmp_path)
         with grading.evaluator() as evaluator, grading.submission() as submission:
@@ -78,8 +83,8 @@ class TestGraded:
         paths = sorted(tests_folder.glob("*/*.pkl"))
         assert list(rows) == [str(path.relative_to(tests_folder)) for path in paths]
         tasks = [Task(SavedEnv(path), EVALUATORS_SEED) for path in paths]
-        scores = []
-        for row, (played,) in zip(rows.values(), Scorer([str(checkpoint_to_submit())]).play(tasks), strict=True):
+        scores, scorer = [], Scorer([f"{checkpoint_to_submit()}{PLANNING}"], plan_seconds=600)
+        for row, (played,) in zip(rows.values(), scorer.play(tasks), strict=True):
             assert float(row["normalized_reward"]) == pytest.approx(1 + played.result.score)
             assert float(row["percentage_complete"]) == pytest.approx(played.result.completion)
             assert float(row["steps"]) == played.result.n_steps
@@ -210,7 +215,7 @@ class TestCheckpoints:
         assert isinstance(together, PopulationPlayer)
         policy_of_train = together.play(level, 0).policy_of_train
         assert sorted(set(policy_of_train.tolist())) == [0, 1]
-        assert all(isinstance(player, LearnedPlayer) for player in alone)
+        assert all(isinstance(player, PlanningPlayer) for player in alone)
         first, second, best = (next(player.policy.network.parameters()) for player in alone)  # type: ignore[attr-defined]
         assert best.equal(second)
         assert not best.equal(first)

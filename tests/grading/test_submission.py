@@ -10,7 +10,7 @@ from flatland.envs.rail_env_action import RailEnvActions
 
 from reinforcement_learning import submission
 from reinforcement_learning.saving.checkpointing import CheckpointError, write_checkpoint
-from reinforcement_learning.scoring.planning import Planner, PlanningOptions
+from reinforcement_learning.scoring.planning import PLAN_SECONDS, Planner, PlanningOptions
 from reinforcement_learning.submission import (
     ObservationBuilder,
     Policy,
@@ -24,6 +24,12 @@ from tests.helpers.tiny_training import make_trainer
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_state import RailState
 from utils.simulator.simulator import FlatlandSimulator
+
+
+@pytest.fixture(autouse=True)
+def _network_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless a test says otherwise."""
+    monkeypatch.setenv("FLATLAND_PLAN_SECONDS", "0")
 
 
 def test_actions_are_those_of_a_rollout_to_the_end() -> None:
@@ -42,7 +48,7 @@ def test_actions_are_those_of_a_rollout_to_the_end() -> None:
 
 
 def test_planned_actions_are_those_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = PlanningOptions(600.0, n_tries=10)
+    few = PlanningOptions(600.0, rounds=2, first_rounds=5)
     monkeypatch.setattr(submission, "planning_to_submit", lambda: few)
     policy, builder = Policy(), ObservationBuilder()
     for seed in (4, 5):  # one policy plays one level after the other
@@ -137,8 +143,8 @@ def test_seconds_in_the_environment_that_are_none(text: str, monkeypatch: pytest
 
 def test_seconds_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert planning_to_submit() is None
-    monkeypatch.setenv("FLATLAND_PLAN_SECONDS", "0")
-    assert planning_to_submit() is None
+    monkeypatch.delenv("FLATLAND_PLAN_SECONDS")
+    assert planning_to_submit() == PlanningOptions(PLAN_SECONDS)  # submissions plan unless told otherwise
     monkeypatch.setenv("FLATLAND_PLAN_SECONDS", "2.5")
     options = planning_to_submit()
     assert options is not None

@@ -59,7 +59,7 @@ def check_ways(ways: list[NDArray[np.int64]], state: RailState, headway: int = 0
 
 
 def earliest_arrival(handle: int, others: list[NDArray[np.int64]], state: RailState, last_step: int) -> int | None:
-    """When a train at full speed one arrives at best among others that keep to their ways: breadth first, step by step."""
+    """When a train of speed one can arrive at best among others that keep to their ways: breadth first in time."""
     busy, moves = set(), set()
     for way in others:
         for (key, step), (to_key, to_step) in pairwise(way):

@@ -8,7 +8,7 @@ compared with one measured anywhere else for the same configuration and seed.
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.levels.saved_levels import SAVED_ENV_SUFFIX, EnvConfigError, SavedEnv, check_saved_env
+from utils.levels.saved_levels import EnvConfigError, SavedEnv, check_saved_env, is_saved_env_path
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def resolve_env_config(given: str | int) -> EnvConfig | SavedEnv:
     if text.lower() in by_lower_name:
         return by_lower_name[text.lower()]
     path = Path(text)
-    if path.suffix == SAVED_ENV_SUFFIX:
+    if is_saved_env_path(text):
         saved = SavedEnv(path)
         check_saved_env(saved)
         return saved
