@@ -5,6 +5,7 @@ import fcntl
 import itertools
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while imports take their seconds Ctrl-C just ends the process
 
 import optuna
 import pandas
@@ -28,7 +31,7 @@ from reinforcement_learning.search.trial_process import read_metric, start_trial
 from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from reinforcement_learning.settings.config import ConfigError
 from utils.system.files import PROJECT_ROOT, atomic_write
-from utils.system.interrupts import Interrupts
+from utils.system.interrupts import Interrupts, exit_code_of
 
 _ORDER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING, TrialState.FAIL)
 
@@ -217,4 +220,4 @@ def _number_trials(axes: Any, study: optuna.Study) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of(main))
