@@ -183,7 +183,7 @@ def _draw(recorders: Sequence[EpisodeRecorder], stem: str, options: argparse.Nam
         if given == options.render:
             save_film(recorders, path)
         else:
-            diagrams = [Diagram(r.title, played=r.ways(), malfunctions=r.malfunctions()) for r in recorders]
+            diagrams = [Diagram(r.title, r.planned, r.ways(), r.malfunctions()) for r in recorders]
             draw_time_distance(recorders[0].state, diagrams, path)
         print(f"{path} shows seed {options.seed}", flush=True)
 

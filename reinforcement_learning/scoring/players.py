@@ -22,6 +22,7 @@ from reinforcement_learning.scoring.planning import Planner, PlanningOptions, wa
 from reinforcement_learning.scoring.play_by_rule import play_by_rule, play_each_train_alone
 from reinforcement_learning.settings.named_code import NOTHING_NAMED, NamedCode
 from utils.observation.observer import Observer
+from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator
 from utils.simulator.rail_state import RailState
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.stopwatch import Stopwatch
@@ -63,7 +64,23 @@ class PlanningPlayer(Player):
     options: PlanningOptions
 
     def play(self, simulator: FlatlandSimulator, seed: int, stopwatch: Stopwatch | None = None) -> EpisodeResult:
-        return play_by_rule(simulator, Planner(self.policy, self.observer, self.options), stopwatch=stopwatch)
+        planner = Planner(self.policy, self.observer, self.options)
+        rule = _RecordedPlanner(planner, simulator.recorder) if isinstance(simulator, RecordedSimulator) else planner
+        return play_by_rule(simulator, rule, stopwatch=stopwatch)
+
+
+@dataclass(frozen=True)
+class _RecordedPlanner(Rule):
+    """A planner that hands its first plan to a recorder."""
+
+    planner: Planner
+    recorder: EpisodeRecorder
+
+    def act(self, simulator: FlatlandSimulator) -> npt.NDArray[np.int64]:
+        actions = self.planner.act(simulator)
+        if self.planner.plan is not None and simulator.state.elapsed_steps == 0:
+            self.recorder.planned = self.planner.plan.ways()
+        return actions
 
 
 @dataclass(frozen=True)
@@ -122,8 +139,9 @@ def is_checkpoint(name: str) -> bool:
 
 
 def with_planned(names: Sequence[str]) -> list[str]:
-    """The same players, each checkpoint followed by itself with planning."""
-    return [player for name in names for player in ([name, name + PLANNING] if is_checkpoint(name) else [name])]
+    """The same players, each checkpoint followed by itself with planning; one that is named so plans only."""
+    names_of = ([n, n + PLANNING] if is_checkpoint(n) and not n.endswith(PLANNING) else [n] for n in names)
+    return [player for players in names_of for player in players]
 
 
 def load_player(

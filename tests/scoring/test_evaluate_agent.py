@@ -1,6 +1,7 @@
 """The command that scores policies: numbers, files, and one sentence for each mistake."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reinforcement_learning import evaluate_agent
 from reinforcement_learning.evaluate_agent import main
 from reinforcement_learning.saving.checkpointing import BEST, read_checkpoint, write_checkpoint
 from reinforcement_learning.scoring.heuristics import ShortestPath
@@ -16,7 +18,9 @@ from tests.helpers.tiny_training import make_trainer
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
 from utils.pictures.colours import policy_colour
+from utils.pictures.time_distance import Diagram
 from utils.simulator.simulator import FlatlandSimulator
+from utils.system.files import PROJECT_ROOT
 from utils.system.seeds import MAX_USER_SEED
 
 TINY = ["-e", "Tiny", "-n", "4"]
@@ -210,6 +214,22 @@ def test_draws_a_diagram_of_the_first_level(tmp_path: Path, capsys: pytest.Captu
     with Image.open(diagram) as picture:
         assert picture.height > 1000  # a diagram for each policy
     assert [path.name for path in diagram.parent.iterdir()] == ["lines.png"]
+
+
+def test_diagram_of_a_plan_shows_what_was_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Sequence[Diagram]] = []
+    monkeypatch.setattr(evaluate_agent, "draw_time_distance", lambda state, diagrams, path: drawn.append(diagrams))
+    planner = f"{PROJECT_ROOT / 'checkpoints' / 'flatland_policy.pt'} with planning"
+    arguments = ["--policy", "least_detour", "--policy", planner, "--plan_seconds", "1", "-e", "Tiny", "-n", "1"]
+    assert main([*arguments, "--diagram", str(tmp_path / "lines.png")]) == 0
+    ((by_rule, planned),) = drawn
+    assert by_rule.planned is None
+    assert planned.planned is not None
+    assert planned.played is not None
+    # nothing breaks in Tiny: all goes as planned
+    for plan, way in zip(planned.planned, planned.played, strict=True):
+        assert len(way) > 5
+        assert plan.tolist() == way.tolist()
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".mp4", ".png"])

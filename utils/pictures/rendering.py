@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 FILM_SUFFIXES = (".gif", ".mp4", ".png")
 _GAP = 8  # pixels between episodes side by side
 _GIF_COLOURS = 64
-# So many trains at most are drawn in all pictures of a GIF, but 60 pictures in any case: 80 for twice fifty trains.
-_GIF_TRAINS, _GIF_PICTURES = 8_000, 60
+# So many trains at most are drawn in all pictures of a GIF, but 50 pictures in any case: 80 for twice fifty trains.
+_GIF_TRAINS, _GIF_PICTURES = 8_000, 50
 _GIF_LONGEST = 0.25  # seconds that a picture is shown, however many steps it stands for
 
 
@@ -44,6 +44,9 @@ class EpisodeRecorder:
         title: text above the map.
         policy_of_train: int [trains], which policy controls each train; None: it does not matter.
         cell_size: pixels a cell; None fits the map into about 500 pixels.
+
+    Attributes:
+        planned: the ways, in the form of :meth:`ways`, that were planned at the start; None: there was no plan.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class EpisodeRecorder:
         self._steps: list[StepSnapshot] = []
         self.title, self.policy_of_train = title, policy_of_train
         self._cell_size = cell_size
+        self.planned: list[NDArray[np.int64]] | None = None
 
     @property
     def state(self) -> RailState:
