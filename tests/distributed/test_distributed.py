@@ -21,8 +21,6 @@ from tests.helpers.tiny_training import UNGUIDED, MemorySink, make_trainer, stop
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
 
-from ray._private.internal_api import free  # noqa: E402
-
 from reinforcement_learning.distributed import answers, watch  # noqa: E402
 from reinforcement_learning.distributed.answers import ActorsError  # noqa: E402
 from reinforcement_learning.distributed.placement import place_learners  # noqa: E402
@@ -242,22 +240,22 @@ class TestFaults:
         assert content["policies"][0]["learning_steps"] == steps[0] > 0
 
     def test_lost_weights_cost_no_rollout_actor(self, tmp_path: Path) -> None:
-        lost: list[Any] = []
+        def on_a_lost_machine() -> None:
+            raise ray.exceptions.ObjectLostError("f" * 56, None, "")
+
+        lost = ray.remote(on_a_lost_machine).remote()
 
         def lose() -> None:
-            learner_of(trainer).fetch()
-            learner_of(trainer).load_state_dict(learner_of(trainer).state_dict())  # with weights that nobody has yet
-            lost.append(learner_of(trainer).newest_weights[1])
-            free(lost)
+            learner_of(trainer)._newest_weights = (0, lost)
 
         stop = Stop((lambda: trainer.episode >= 4, lose))
-        options = ON_RAY | {"n_episodes": 20, "checkpoint_interval": 20, "broadcast_every": 10**6}
+        options = ON_RAY | {"n_episodes": 40, "checkpoint_interval": 40, "broadcast_every": 10**6}
         trainer, sink = make_trainer(tmp_path, stop_requested=stop, **options)
         assert trainer.run()
         assert not stop.steps
-        assert learner_of(trainer).newest_weights[1] is not lost[0]
+        assert learner_of(trainer).newest_weights[1] is not lost
         assert warnings_in(sink) == []
-        assert sorted(levels_played(sink)) == list(range(20))
+        assert sorted(levels_played(sink)) == list(range(40))
 
 
 class TestRatio:
