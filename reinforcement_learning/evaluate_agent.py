@@ -54,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CheckpointError, ConfigError, EnvConfigError, MissingPackageError, ValueError) as error:
         print(f"evaluate_agent.py: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # while what it needs is compiled
+        print("\ninterrupted", file=sys.stderr)
+        return 130
     try:
         rows = _score(scorer, names, configs, options)
     except UsersCodeError as error:

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         saved = " A checkpoint was saved." if error.saved else ""
         print(f"multi_agent_training.py: error: {error}{saved}", file=sys.stderr)
         return 2 if isinstance(error, UsersCodeError) else 1
-    except KeyboardInterrupt:  # of a training signals are handled by Interrupts
+    except KeyboardInterrupt:  # from the training's first step on, Interrupts only notes signals
         print("multi_agent_training.py: interrupted before the training began.", file=sys.stderr)
         return 130
 
@@ -84,7 +84,7 @@ def _train(options: dict[str, Any]) -> int:
         warn_about_sizes(config, _warn)
         if config.simulator == "compiled":
             warn_if_flatland_is_unproven()
-        with Interrupts() as interrupts, MetricsWriter() as metrics:
+        with Interrupts(waits=False) as interrupts, MetricsWriter() as metrics:
             trainer = Trainer(
                 config,
                 folders,
@@ -98,6 +98,7 @@ def _train(options: dict[str, Any]) -> int:
             announce(trainer, describe(devices) + _on_ray(config), notes)
             compile_ahead.finish(trainer.feature_set, config.safe_moves, metrics.message)
             _collect_garbage_from_now_on()
+            interrupts.wait_from_now_on()
             finished = trainer.run()
             sum_up(trainer, finished)
         return 0 if finished else interrupts.exit_code
