@@ -43,10 +43,11 @@ GREEDY: dict[str, Any] = {
 @pytest.fixture(scope="module", autouse=True)
 def _ray() -> Iterator[None]:
     """A Ray on this machine, which believes that there are two GPUs."""
+    before = set(psutil.Process().children(recursive=True))
     with RaySession(TrainingConfig(async_rl=True), num_cpus=8, num_gpus=2) as n_gpus:
         assert n_gpus == available_gpus()  # which are this machine's
         yield
-    assert not [process for process in psutil.Process().children(recursive=True) if "ray" in process.name()]
+    assert not [child for child in set(psutil.Process().children(recursive=True)) - before if "ray" in child.name()]
 
 
 @pytest.fixture(autouse=True)

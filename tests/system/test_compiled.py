@@ -21,7 +21,8 @@ def plus_one(number: int) -> int:
     return number + 1
 
 
-def test_the_cache_lies_beside_the_sources_and_is_named_after_them() -> None:
+def test_the_cache_lies_beside_the_sources_and_is_named_after_them(monkeypatch) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")  # whatever the user has set
     function = compiled(plus_one)
     assert function(2) == 3
     utils = PROJECT_ROOT / "utils"
