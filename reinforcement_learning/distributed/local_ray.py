@@ -32,5 +32,12 @@ class LocalRay:
             RayEndedError: one has ended.
         """
         for process, name in self._processes.items():
-            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            if _has_ended(process):
                 raise RayEndedError(f"Ray has ended on this machine: its process {name} is gone.")
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
