@@ -19,7 +19,9 @@ class LocalRay:
         (socket,) = (node["RayletSocketName"] for node in ray.nodes() if node["NodeID"] == own)
         raylets = (process for process in psutil.process_iter(["name", "cmdline"]) if process.info["name"] == _RAYLET)
         self._processes = {
-            process: _RAYLET for process in raylets if any(socket in part for part in process.info["cmdline"] or [])
+            process: _RAYLET
+            for process in raylets
+            if any(part.rpartition("=")[2] == socket for part in process.info["cmdline"] or [])
         }
         for process in psutil.Process().children(recursive=True):
             if process.name() == _CONTROL_SERVICE:
