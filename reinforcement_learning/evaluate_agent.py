@@ -9,6 +9,7 @@ by flatland-rl itself. Trainings never see levels with seeds below 2**30.
 import argparse
 import gc
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while imports take their seconds Ctrl-C just ends the process
     gc.disable()  # what is imported is no garbage, and looking for some takes a fifth of the start
 
 import torch
@@ -31,9 +33,11 @@ from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from reinforcement_learning.settings.config import ConfigError
 from reinforcement_learning.settings.named_code import add_code_options, named_on_command_line
 from utils.levels.env_configs import EnvConfig, resolve_env_config
-from utils.levels.saved_levels import EnvConfigError, SavedEnv
-from utils.pictures.rendering import FILM_SUFFIXES
+from utils.levels.saved_levels import EnvConfigError, SavedEnv, warn_about_targets
+from utils.pictures.rendering import FILM_SUFFIXES, EpisodeRecorder, save_film
+from utils.pictures.time_distance import Diagram, draw_time_distance
 from utils.system.files import atomic_write
+from utils.system.interrupts import exit_code_of
 from utils.system.seeds import MAX_USER_SEED
 from utils.system.users_code import UsersCodeError
 
@@ -45,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _check(options)
         configs = [resolve_env_config(text) for text in options.evaluation_env_config or ["0"]]
-        for name in ("json", "render"):
+        for name in ("json", "render", "diagram"):
             if path := getattr(options, name):
                 check_writable(name, Path(path).parent)
         names = with_planned(options.policy) if options.plan_seconds > 0 else options.policy
@@ -57,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # while what it needs is compiled
         print("\ninterrupted", file=sys.stderr)
         return 130
+    warn_about_targets(configs, lambda text: print(f"warning: {text}", file=sys.stderr))
     try:
         rows = _score(scorer, names, configs, options)
     except UsersCodeError as error:
@@ -92,7 +97,8 @@ def _parser() -> SentenceParser:
         "--evaluation_env_config",
         action="append",
         metavar="TEXT",
-        help="repeatable: 0, 1 or 2, a name, or a saved environment (.pkl) (default: 0)",
+        help="repeatable: 0, 1 or 2, a name such as Round2_Test_03 or Benchmarks_Test_03, or a saved environment "
+        "(.pkl) (default: 0)",
     )
     parser.add_argument(
         "-n", "--n_evaluation_episodes", type=at_least(1), default=50, metavar="N", help="episodes (default: 50)"
@@ -128,6 +134,12 @@ def _parser() -> SentenceParser:
         help="film of the first level, all policies side by side: .gif, .mp4, or .png for a still picture of the last "
         "step (default: episode.gif)",
     )
+    parser.add_argument(
+        "--diagram",
+        metavar="FILE",
+        help="time-distance diagrams (.png) of the first level, as dispatchers draw them: where each train is when, "
+        "along the line that most trains share",
+    )
     return parser
 
 
@@ -136,11 +148,15 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError("--plan_seconds plans for a single policy: --policy_index must be a number or best.")
     if options.json and Path(options.json).is_dir():
         raise ValueError(f"--json is {options.json!r}, a folder, but must be a file.")
-    if options.render:
-        if Path(options.render).suffix.lower() not in FILM_SUFFIXES:
-            raise ValueError(f"--render is {options.render!r}, but must end in one of {', '.join(FILM_SUFFIXES)}.")
-        if CEILING in options.policy:
-            raise ValueError(f"--render cannot film {CEILING}: it plays a level once for each train.")
+    if options.render and Path(options.render).suffix.lower() not in FILM_SUFFIXES:
+        raise ValueError(f"--render is {options.render!r}, but must end in one of {', '.join(FILM_SUFFIXES)}.")
+    if options.diagram and Path(options.diagram).suffix.lower() != ".png":
+        raise ValueError(f"--diagram is {options.diagram!r}, but must end in .png.")
+    if options.diagram and options.diagram == options.render:
+        raise ValueError(f"--render and --diagram are both {options.diagram!r}, but must be two files.")
+    for name in ("render", "diagram"):
+        if getattr(options, name) and CEILING in options.policy:
+            raise ValueError(f"--{name} cannot show {CEILING}: it plays a level once for each train.")
     if options.seed > MAX_USER_SEED - options.n_evaluation_episodes:
         raise ValueError(f"--seed is {options.seed}, but must be from 0 to {MAX_USER_SEED} less the episodes.")
 
@@ -160,12 +176,22 @@ def _score(
                 row.played.append(episode)
         print(("\n" if all_rows else "") + table(rows), flush=True)
         all_rows += rows
-        if options.render:
-            path = Path(options.render)
-            path = path if len(configs) == 1 else path.with_stem(f"{path.stem}_{config.name}")
-            scorer.film(Task(config, first_seed), path)
-            print(f"{path} shows seed {first_seed}", flush=True)
+        if options.render or options.diagram:
+            _draw(scorer.record(Task(config, first_seed)), config.name if len(configs) > 1 else "", options)
     return all_rows
+
+
+def _draw(recorders: Sequence[EpisodeRecorder], stem: str, options: argparse.Namespace) -> None:
+    """Saves the pictures that are asked for; ``stem`` tells those of several environments apart."""
+    for given in filter(None, (options.render, options.diagram)):
+        path = Path(given)
+        path = path.with_stem(f"{path.stem}_{stem}") if stem else path
+        if given == options.render:
+            save_film(recorders, path)
+        else:
+            diagrams = [Diagram(r.title, played=r.ways(), malfunctions=r.malfunctions()) for r in recorders]
+            draw_time_distance(recorders[0].state, diagrams, path)
+        print(f"{path} shows seed {options.seed}", flush=True)
 
 
 def _with_progress(played: Iterator[list[Played]], n_tasks: int) -> Iterator[list[Played]]:
@@ -183,4 +209,4 @@ def _with_progress(played: Iterator[list[Played]], n_tasks: int) -> Iterator[lis
 if __name__ == "__main__":
     gc.freeze()
     gc.enable()
-    sys.exit(main())
+    sys.exit(exit_code_of(main))

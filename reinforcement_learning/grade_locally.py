@@ -24,6 +24,8 @@ from types import FrameType
 from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while imports take their seconds Ctrl-C just ends the process
 
 from reinforcement_learning.grading.official_tests import METADATA, write_tests
 from reinforcement_learning.settings.arguments import SentenceParser, at_least
@@ -31,6 +33,7 @@ from utils.levels.env_configs import EnvConfig, resolve_env_config
 from utils.levels.saved_levels import EnvConfigError
 from utils.system.child_process import end_with_parent
 from utils.system.files import PROJECT_ROOT
+from utils.system.interrupts import exit_code_of
 
 REDIS_PORT = 6379  # flatland-rl's client knows no other
 _SECONDS_TO_WRITE_RESULTS = 60
@@ -69,7 +72,12 @@ def _parser() -> argparse.ArgumentParser:
         "--tests", type=Path, required=True, metavar="FOLDER", help="environments; made where it does not exist"
     )
     parser.add_argument(
-        "-e", "--env_config", action="append", metavar="TEXT", help="repeatable: what to make (default: 0 and 1)"
+        "-e",
+        "--env_config",
+        action="append",
+        metavar="TEXT",
+        help="repeatable: what to make, 0, 1 or 2 or a name such as Round2_Test_03 or Benchmarks_Test_03 "
+        "(default: 0 and 1)",
     )
     parser.add_argument(
         "-n", "--n_levels", type=at_least(1), default=3, metavar="N", help="levels of each (default: 3)"
@@ -228,4 +236,4 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _end)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # not under nohup
         signal.signal(signal.SIGHUP, _end)
-    sys.exit(main())
+    sys.exit(exit_code_of(main))

@@ -4,9 +4,9 @@
     OBS_BUILDER=reinforcement_learning.submission.ObservationBuilder
 
 ``flatland-trajectory-generate-from-policy`` plays with them. The checkpoint is the one that ships, or the one that
-the environment variable FLATLAND_CHECKPOINT names; ``run.py`` plays with the same. With FLATLAND_PLAN_SECONDS=S it
-plans while it plays, for at most S seconds a step (``planning.py``). A network or features of one's own that the
-checkpoint was trained with must be named in FLATLAND_NETWORK and FLATLAND_FEATURES.
+the environment variable FLATLAND_CHECKPOINT names; ``run.py`` plays with the same. It plans while it plays, for at
+most FLATLAND_PLAN_SECONDS=S seconds a step (``planning.py``); with 0 the network plays alone. A network or features of
+one's own that the checkpoint was trained with must be named in FLATLAND_NETWORK and FLATLAND_FEATURES.
 """
 
 import argparse
@@ -27,7 +27,13 @@ from reinforcement_learning.dddqn_policy import GreedyPolicy
 from reinforcement_learning.playing.play_levels import warm_up
 from reinforcement_learning.playing.policy import drive
 from reinforcement_learning.saving.checkpointing import load_policy
-from reinforcement_learning.scoring.planning import Planner, PlanningOptions, seconds_to_plan, warm_up_planning
+from reinforcement_learning.scoring.planning import (
+    PLAN_SECONDS,
+    Planner,
+    PlanningOptions,
+    seconds_to_plan,
+    warm_up_planning,
+)
 from reinforcement_learning.settings.named_code import NOTHING_NAMED, NamedCode, named_by_environment
 from utils.observation.observer import Observer
 from utils.simulator.rail_state import RailState
@@ -43,12 +49,12 @@ def checkpoint_to_submit() -> Path:
 
 
 def planning_to_submit() -> PlanningOptions | None:
-    """How submissions plan: for as many seconds a step as FLATLAND_PLAN_SECONDS says; None, not at all, unless set.
+    """How submissions plan: for as many seconds a step as FLATLAND_PLAN_SECONDS says; None, not at all, if it is 0.
 
     Raises:
         ValueError: that is no number of seconds; the message is one sentence.
     """
-    text = os.environ.get(_PLAN_SECONDS, "0")
+    text = os.environ.get(_PLAN_SECONDS) or str(PLAN_SECONDS)
     try:
         return PlanningOptions.of_seconds(seconds_to_plan(text))
     except argparse.ArgumentTypeError as error:
@@ -93,18 +99,24 @@ class ObservationBuilder(FlatlandObservationBuilder):
 
     def __init__(self) -> None:
         super().__init__()
-        self._live: LiveLevel | None = None
+        self._env: RailEnv | None = None
+        self._live: LiveLevel | None = None  # from the first observation of a level on
 
     def reset(self, env: RailEnv) -> None:
-        """Reads the level of an environment that was reset or loaded from a file."""
+        """Gets an environment that was reset or loaded from a file; one that was loaded may be reset before it plays.
+
+        It is not read yet: where ``--post-seed`` is given to graders, it has no timetable before that reset.
+        """
         super().reset(env)
-        self._live = LiveLevel(env, RailState.from_env(env))
+        self._env, self._live = env, None
 
     def get_many(self, handles: list[int] | None = None) -> dict[int, TrainObservation]:
         """The observations of all trains, by handle."""
-        if self._live is None:
+        if self._env is None:
             raise RuntimeError("reset() must be called before observations are taken")
-        self._live.state.update(self._live.env)
+        if self._live is None:
+            self._live = LiveLevel(self._env, RailState.from_env(self._env))
+        self._live.state.update(self._env)
         return {handle: TrainObservation(handle, self._live) for handle in handles or []}
 
     def get(self, handle: int = 0) -> TrainObservation:

@@ -6,6 +6,7 @@ beside its place and renamed, so a kill at any moment leaves the checkpoints tha
 
 import io
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,19 +16,27 @@ import torch
 from torch import nn
 
 from reinforcement_learning.dddqn_policy import GreedyPolicy
-from reinforcement_learning.learning.networks import DUELING, make_network
-from reinforcement_learning.settings.config import PLACES, ConfigError, TrainingConfig, make_config
+from reinforcement_learning.learning.networks import make_network
+from reinforcement_learning.saving.checkpoint_content import (
+    TO_PLAY,
+    TO_RESUME,
+    MalformedError,
+    check_content,
+    check_policies,
+    holds_no_more_than_its_size,
+)
+from reinforcement_learning.settings.config import DUELING, PLACES, ConfigError, TrainingConfig, make_config
+from reinforcement_learning.settings.extensions import ExtensionError
 from reinforcement_learning.settings.features import NO_FEATURES, with_more_features
 from reinforcement_learning.settings.named_code import NOTHING_NAMED, NamedCode
 from reinforcement_learning.tracking.metrics import alone_score
 from utils.observation.feature_sets import FeatureSet, get_feature_set
 from utils.observation.observer import Observer
-from utils.system.files import atomic_write
+from utils.system.files import atomic_write, why_unreadable
 
 FORMAT_VERSION = 2
 BEST = "best.pt"
-_NEEDED_TO_PLAY = {"config", "feature_set", "policies"}
-_NEEDED_TO_RESUME = _NEEDED_TO_PLAY | {"episode", "next_level", "unfinished", "counters", "smoothed"}
+_NEEDED_TO_PLAY, _NEEDED_TO_RESUME = ({name for name in spec if "?" not in name} for spec in (TO_PLAY, TO_RESUME))
 _EXPORTED = _NEEDED_TO_PLAY | {"episode", "last_evaluation", "versions"}
 
 
@@ -59,17 +68,9 @@ def read_checkpoint(path: str | Path, *, to_resume: bool = True) -> dict[str, An
         CheckpointError: the file is missing, damaged, no checkpoint, of another format, or holds too little.
     """
     path = Path(path)
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; give the path of a checkpoint (.pt) in it.")
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist; give the path of a checkpoint (.pt).")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    # A damaged file can raise anything. PyTorch's own words are left out: they say how to open it unsafely.
-    except Exception as error:
-        raise CheckpointError(f"{path} is not a checkpoint of this kit, or is damaged.") from error
+    content = _load(path)
     version = content.get("format_version") if isinstance(content, dict) else None
-    if version is None:
+    if type(version) is not int:
         raise CheckpointError(f"{path} is not a checkpoint of this kit.")
     if version != FORMAT_VERSION:
         raise CheckpointError(f"{path} has checkpoint format {version}, but this version reads {FORMAT_VERSION}.")
@@ -77,7 +78,28 @@ def read_checkpoint(path: str | Path, *, to_resume: bool = True) -> dict[str, An
         raise CheckpointError(f"{path} is exported for playing; a training cannot be resumed from it.")
     if missing := (_NEEDED_TO_RESUME if to_resume else _NEEDED_TO_PLAY) - content.keys():
         raise CheckpointError(f"{path} is not a whole checkpoint: it lacks {', '.join(sorted(missing))}.")
+    try:
+        check_content(content, to_resume=to_resume)
+    except MalformedError as error:
+        raise CheckpointError(f"{path} is damaged: {error}.") from error
     return content
+
+
+def _load(path: Path) -> Any:
+    """What is in a file, whatever it is."""
+    if os.path.isdir(path):  # False, where Path.is_dir raises an error
+        raise CheckpointError(f"{path} is a folder; give the path of a checkpoint (.pt) in it.")
+    if why := why_unreadable(path):
+        raise CheckpointError(f"{path} {why}; give the path of a checkpoint (.pt).")
+    try:
+        if not holds_no_more_than_its_size(path):
+            raise CheckpointError(f"{path} is compressed, but must be as it was saved.")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    # A damaged file can raise anything. PyTorch's own words are left out: they say how to open it unsafely.
+    except Exception as error:
+        raise CheckpointError(f"{path} is not a checkpoint of this kit, or is damaged.") from error
 
 
 def numbered_checkpoint(folder: Path, episode: int) -> Path:
@@ -215,7 +237,7 @@ def load_policy(
     named = replace(named, policy_mapping=(TrainingConfig.policy_mapping,))  # it is not mapped to trains
     config = _config_to_play(content, path, named)
     feature_set = stored_feature_set(content, path, config.features)
-    return _policy_of(content, path, config, feature_set, policy_index), _observer_of(content, feature_set)
+    return _policy_of(content, path, config, feature_set, policy_index), _observer_of(content, config, feature_set)
 
 
 def load_policies(
@@ -236,7 +258,7 @@ def load_policies(
     feature_set = stored_feature_set(content, path, config.features)
     n_policies = len(content["policies"])
     policies = [_policy_of(content, path, config, feature_set, index) for index in range(n_policies)]
-    return policies, _observer_of(content, feature_set), config
+    return policies, _observer_of(content, config, feature_set), config
 
 
 _OF_TRAINING_ONLY = {
@@ -250,8 +272,9 @@ def _config_to_play(content: dict[str, Any], path: str | Path, named: NamedCode)
     """The configuration of a training whose policies are to be played."""
     stored = content["config"]
     try:
+        named.check_variables(stored)
         return make_config(_OF_TRAINING_ONLY | named.options_for(stored), stored)
-    except ConfigError as error:
+    except (ConfigError, ExtensionError) as error:
         raise CheckpointError(f"{path} cannot be played as in training: {error}") from error
 
 
@@ -279,14 +302,27 @@ def load_weights(network: nn.Module, content: dict[str, Any], path: str | Path, 
         raise CheckpointError(f"{path} holds weights of another shape than its network {name!r} has now.") from error
 
 
-def _observer_of(content: dict[str, Any], feature_set: FeatureSet) -> Observer:
-    config = content["config"]
-    safe_moves = config.get("safe_moves", False)  # checkpoints from before it was there
+def check_resumable(content: dict[str, Any], path: str | Path, config: TrainingConfig, feature_set: FeatureSet) -> None:
+    """Whether a training can go on from a checkpoint; it is asked before any folder is made.
+
+    Raises:
+        CheckpointError: it cannot.
+    """
+    for index in range(config.num_policies):
+        load_weights(make_network(config, feature_set, index), content, path, index)
+    try:
+        check_policies(content, config, feature_set)
+    except MalformedError as error:
+        raise CheckpointError(f"{path} is damaged: {error}.") from error
+
+
+def _observer_of(content: dict[str, Any], config: TrainingConfig, feature_set: FeatureSet) -> Observer:
+    safe_moves = content["config"].get("safe_moves", False)  # checkpoints from before it was there
     return Observer(
         feature_set,
         safe_moves=safe_moves,
-        action_mask=config["action_mask"],
-        decision_points=config["decision_points"],
+        action_mask=config.action_mask,
+        decision_points=config.decision_points,
     )
 
 

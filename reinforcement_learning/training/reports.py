@@ -1,10 +1,12 @@
 """Reports on several policies: rows and lines for each exchange, at the end the cross-play and the lineage."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.multi_policy.cross_play import Line, as_json, as_text, cross_play
 from reinforcement_learning.multi_policy.exchange import KEPT, REPLACED
 from reinforcement_learning.multi_policy.lineage import draw_lineage
@@ -74,7 +76,8 @@ def report_several_policies(
             lines += _write_cross_play(table, folders.output / CROSS_PLAY_FILE) if table else []
         if population.exchanges:
             path = folders.output / LINEAGE_FILE
-            draw_lineage(population.exchanges, len(population), n_episodes, path, folders.name)
+            first = dataclasses.asdict(Hyperparameters.of(population.config))
+            draw_lineage(population.exchanges, first, n_episodes, path, folders.name)
             lines.append(f"  lineage         {path}")
     except OSError as error:
         warn(f"a report of the policies could not be written ({error.strerror}).")

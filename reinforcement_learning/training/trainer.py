@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.playing.experience import Experience, ExperienceError, FinishedEpisode, LocalExperience
 from reinforcement_learning.playing.play_levels import play_levels_together
 from reinforcement_learning.saving.checkpoint_writer import CheckpointWriter
+from reinforcement_learning.saving.checkpointing import CheckpointError
 from reinforcement_learning.saving.run_folders import RunFolders
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.settings.features import feature_set_of
@@ -29,7 +31,7 @@ from utils.levels.level_pool import LEVELS_AHEAD, LevelPool
 from utils.levels.level_streams import EvaluationLevels
 from utils.levels.playable_levels import PlayableLevels
 from utils.observation.observer import Observer
-from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator
+from utils.pictures.rendering import RecordedSimulator
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.stopwatch import Stopwatch
 from utils.system.users_code import UsersCodeError
@@ -110,14 +112,18 @@ class Trainer:
             Sentences that the user should read.
 
         Raises:
+            CheckpointError: the checkpoint does not fit the training.
             ReplayBufferError: the file that was asked for cannot be used.
         """
         notes = []
         if checkpoint is not None:
-            self.state.load_state_dict(checkpoint)
+            try:
+                self.state.load_state_dict(checkpoint)
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                raise CheckpointError(f"{path} is damaged: parts of it do not belong together.") from error
             notes.append(f"Resuming {path} after episode {self.episode}.")
         learners = self.population.learners
-        belonging = checkpoint["replay_buffers"] if checkpoint else []
+        belonging = checkpoint.get("replay_buffers", []) if checkpoint else []
         if self.config.restore_replay_buffer:  # every policy starts with it
             for learner in learners:
                 learner.buffer.restore(self.config.restore_replay_buffer)
@@ -130,7 +136,7 @@ class Trainer:
                 except ReplayBufferError as error:
                     notes.append(f"warning: {error} The replay buffer fills anew.")
         elif checkpoint is not None:
-            notes.append("The checkpoint has no saved replay buffer (see --save_replay_buffer): it fills anew.")
+            notes.append(_why_it_fills_anew(checkpoint))
         return notes
 
     def run(self) -> bool:
@@ -279,13 +285,16 @@ class Trainer:
 
     def _render(self) -> None:
         """Films the first evaluation level."""
-        env = self.evaluation_levels.make(0)
-        recorder = EpisodeRecorder(env)
         policies, policy_of_train = self.population.evaluation_policies(), self.population.mapping.policy_of_train
-        play_levels_together([RecordedSimulator(env, recorder)], self.observer, policies, policy_of_train)
+        simulator = RecordedSimulator(
+            self.evaluation_levels.make(0),
+            f"{self.folders.name}, episode {self.episode}, first level of {self.config.evaluation_env.name}",
+            partial(policy_of_train, 0) if len(policies) > 1 else None,
+        )
+        play_levels_together([simulator], self.observer, policies, policy_of_train)
         path = self.folders.output / f"episode_{self.episode:07d}.gif"
         try:
-            recorder.save(path)
+            simulator.recorder.save(path)
         except OSError as error:
             self._warn(f"{path} could not be written ({error.strerror}); training goes on.")
             return
@@ -345,3 +354,12 @@ class Trainer:
 
     def _warn(self, text: str) -> None:
         self.metrics.message(f"warning: {text}")
+
+
+def _why_it_fills_anew(checkpoint: dict[str, Any]) -> str:
+    if checkpoint["config"].get("save_replay_buffer"):
+        return (
+            "The saved replay buffers of this run belong to its numbered checkpoints, of which this is none: the "
+            "replay buffer fills anew."
+        )
+    return "The checkpoint has no saved replay buffer (see --save_replay_buffer): it fills anew."

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -32,6 +33,25 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def why_unreadable(path: Path) -> str | None:
+    """Why a file cannot be read, as the end of a sentence that begins with its path; None where it can.
+
+    What is no regular file is not opened: a pipe may wait for ever, a device may have no end.
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return "is a folder, but must be a file"
+        if not stat.S_ISREG(mode):
+            return "is no regular file"
+        with path.open("rb"):
+            return None
+    except (FileNotFoundError, NotADirectoryError):
+        return "does not exist"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
 
 
 def remove_unfinished(folder: Path) -> None:

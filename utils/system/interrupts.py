@@ -3,12 +3,16 @@
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
 
 class Interrupts:
     """A context manager; :attr:`received` is the number of the signal that came, or None.
+
+    Outside the main thread, where Python handles no signals, it stays None.
 
     Args:
         waits: whether signals wait for the next step. Where not, they end the process by an exception, in the middle
@@ -21,7 +25,8 @@ class Interrupts:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
-        for number in (signal.SIGINT, signal.SIGTERM):
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        for number in (signal.SIGINT, signal.SIGTERM) if in_main_thread else ():
             self._previous[number] = signal.signal(number, self._handle)
         return self
 
@@ -54,3 +59,18 @@ class Interrupts:
             sys.__stderr__.fileno() if sys.__stderr__ else 2,
             f"\n{name}: finishing the step and saving a checkpoint; press Ctrl-C again to leave at once.\n".encode(),
         )
+
+
+def exit_code_of(main: Callable[[], int]) -> int:
+    """What a command's ``main`` returns, for ``sys.exit``.
+
+    In ``main`` Ctrl-C is a KeyboardInterrupt. Once that has returned all is done, and Ctrl-C just ends the process:
+    what Python does at its exit may take seconds, and a KeyboardInterrupt there is a traceback.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return main()
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
