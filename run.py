@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CheckpointError, MissingPackageError, ValueError) as error:
         print(f"run.py: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # while what it needs is compiled
+        print("run.py: interrupted; nothing was submitted.", file=sys.stderr)
+        return 130
     print(f"playing with {who}; waiting for the evaluator, {options.wait} s at most", flush=True)
     try:
         evaluation = RemoteEvaluation(options.wait)

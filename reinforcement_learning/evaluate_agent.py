@@ -28,7 +28,7 @@ from reinforcement_learning.scoring.heuristics import MissingPackageError
 from reinforcement_learning.scoring.planning import seconds_to_plan
 from reinforcement_learning.scoring.players import BEST_POLICY, CEILING, MAPPING, NAMES, policy_choice, with_planned
 from reinforcement_learning.scoring.score_table import Played, Scored, table
-from reinforcement_learning.scoring.scoring import Scorer, Task
+from reinforcement_learning.scoring.scoring import Scorer, Task, WorkerEndedError
 from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from reinforcement_learning.settings.config import ConfigError
 from reinforcement_learning.settings.named_code import add_code_options, named_on_command_line
@@ -58,12 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CheckpointError, ConfigError, EnvConfigError, MissingPackageError, ValueError) as error:
         print(f"evaluate_agent.py: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # while what it needs is compiled
+        print("\ninterrupted", file=sys.stderr)
+        return 130
     warn_about_targets(configs, lambda text: print(f"warning: {text}", file=sys.stderr))
     try:
         rows = _score(scorer, names, configs, options)
     except UsersCodeError as error:
         print(f"evaluate_agent.py: error: {error}", file=sys.stderr)
         return 2
+    except WorkerEndedError as error:
+        print(f"evaluate_agent.py: error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130

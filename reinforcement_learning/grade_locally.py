@@ -20,6 +20,8 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
 if __name__ == "__main__":
@@ -29,10 +31,12 @@ from reinforcement_learning.grading.official_tests import METADATA, write_tests
 from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from utils.levels.env_configs import EnvConfig, resolve_env_config
 from utils.levels.saved_levels import EnvConfigError
+from utils.system.child_process import end_with_parent
 from utils.system.files import PROJECT_ROOT
 from utils.system.interrupts import exit_code_of
 
 REDIS_PORT = 6379  # flatland-rl's client knows no other
+_SECONDS_TO_WRITE_RESULTS = 60
 EVALUATORS_SEED = "1001"  # of the malfunctions, in flatland-rl's remote evaluator
 WAYS = ("remote", "trajectories", "both")
 
@@ -56,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (EnvConfigError, GradingError, OSError, ValueError) as error:
         print(f"grade_locally.py: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, EnvConfigError | ValueError) else 1
+    except KeyboardInterrupt:
+        print("grade_locally.py: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -115,16 +122,15 @@ def grade_remotely(tests: Path, folder: Path) -> list[tuple[str, float, float]]:
     environment = {"TEST_MIN_PERCENTAGE_COMPLETE_MEAN": "-1", **os.environ, **settings}
     with redis_server(folder), (folder / "evaluator.log").open("w") as log:
         command = [tool("flatland-evaluator"), "--tests", str(tests.resolve()), "--results-path", str(results)]
-        evaluator = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
-        try:
-            code = subprocess.call([sys.executable, str(PROJECT_ROOT / "run.py")], env=environment)
-            if code == 0:
-                evaluator.wait(timeout=60)
-        finally:
-            evaluator.kill()
-            evaluator.wait()
-    if code:
-        raise GradingError(f"run.py has ended with exit code {code}.")
+        with _started(command, cwd=folder, env=environment, stdout=log, stderr=log) as evaluator:
+            with _started([sys.executable, str(PROJECT_ROOT / "run.py")], env=environment) as submission:
+                code = submission.wait()
+            if code:
+                raise GradingError(f"run.py has ended with exit code {code}.")
+            try:
+                evaluator.wait(_SECONDS_TO_WRITE_RESULTS)
+            except subprocess.TimeoutExpired as error:
+                raise GradingError("flatland-evaluator does not write down its results.") from error
     with results.open() as file:
         return [
             (row["filename"], float(row["normalized_reward"]), float(row["percentage_complete"]))
@@ -145,17 +151,25 @@ def redis_server(folder: Path) -> Iterator[None]:
     if shutil.which("redis-server") is None:
         raise GradingError("there is no redis-server; install it (Debian: apt-get install redis-server).")
     command = ["redis-server", "--bind", "127.0.0.1", "--port", str(REDIS_PORT), "--save", "", "--dir", str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        try:
-            for _ in range(100):
-                if _redis_answers():
-                    break
-                time.sleep(0.1)
-            else:
-                raise GradingError(f"redis-server does not come up on port {REDIS_PORT}.")
-            yield
-        finally:
-            process.terminate()
+    with _started(command, stdout=subprocess.DEVNULL):
+        for _ in range(100):
+            if _redis_answers():
+                break
+            time.sleep(0.1)
+        else:
+            raise GradingError(f"redis-server does not come up on port {REDIS_PORT}.")
+        yield
+
+
+@contextmanager
+def _started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen]:
+    """A process that ends with the block, and on Linux with this process, whatever ends that."""
+    process = subprocess.Popen(command, preexec_fn=end_with_parent(), **options)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _redis_answers() -> bool:
@@ -204,11 +218,22 @@ def generate_trajectory(env_path: Path, data_dir: Path, rewards: str) -> None:
 def _call(command: Sequence[str], cwd: Path) -> None:
     # what FLATLAND_NETWORK and FLATLAND_FEATURES name is found in the folder where this was started
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT_ROOT), os.getcwd()])}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["nothing was said"]
+    output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with _started(command, cwd=cwd, env=environment, **output) as process:
+        _, stderr = process.communicate()
+    if process.returncode:
+        said = stderr.strip().splitlines() or ["nothing was said"]
         raise GradingError(f"{Path(command[0]).name} has failed: {said[-1]}")
 
 
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """Ends this process by an exception, so that it ends what it has started and removes its folder."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # not under nohup
+        signal.signal(signal.SIGHUP, _end)
     sys.exit(exit_code_of(main))

@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         saved = " A checkpoint was saved." if error.saved else ""
         print(f"multi_agent_training.py: error: {error}{saved}", file=sys.stderr)
         return 2 if isinstance(error, UsersCodeError) else 1
-    except KeyboardInterrupt:  # of a training signals are handled by Interrupts
+    except KeyboardInterrupt:  # from the training's first step on, Interrupts only notes signals
         print("multi_agent_training.py: interrupted before the training began.", file=sys.stderr)
         return 130
 
@@ -88,7 +88,7 @@ def _train(options: dict[str, Any]) -> int:
         warn_about_targets([config.training_env, config.evaluation_env], _warn)
         if config.simulator == "compiled":
             warn_if_flatland_is_unproven()
-        with Interrupts() as interrupts, MetricsWriter() as metrics:
+        with Interrupts(waits=False) as interrupts, MetricsWriter() as metrics:
             trainer = Trainer(
                 config,
                 folders,
@@ -99,9 +99,10 @@ def _train(options: dict[str, Any]) -> int:
             )
             notes = trainer.resume(checkpoint_path, checkpoint)
             metrics.add(_make_sinks(config, folders, checkpoint))  # when nothing can be refused any more
-            announce(trainer, describe(devices), notes)
+            announce(trainer, describe(devices) + _on_ray(config), notes)
             compile_ahead.finish(trainer.feature_set, config.safe_moves, metrics.message)
             _collect_garbage_from_now_on()
+            interrupts.wait_from_now_on()
             finished = trainer.run()
             sum_up(trainer, finished)
         return 0 if finished else interrupts.exit_code
@@ -138,7 +139,19 @@ def _choose_devices(config: TrainingConfig, n_gpus: int) -> list[str]:
     placement = place_policies(config.num_policies, use_gpu=config.use_gpu, devices=config.devices, n_gpus=n_gpus)
     if placement.note:
         _warn(placement.note)
+    if config.async_rl and config.ray_address and "cuda" in config.devices:
+        _warn("on a cluster Ray chooses the GPUs: the numbers of --devices only say which policies share one.")
     return placement.devices
+
+
+def _on_ray(config: TrainingConfig) -> str:
+    """Where and how it runs on Ray, in words that follow others; nothing without it."""
+    if not config.async_rl:
+        return ""
+    from reinforcement_learning.distributed.session import n_rollout_actors
+
+    where = f"the cluster of Ray at {config.ray_address}" if config.ray_address else "a Ray of its own"
+    return f", on {where} with rollout actors: {n_rollout_actors(config)}"
 
 
 def _make_sinks(config: TrainingConfig, folders: RunFolders, checkpoint: dict[str, Any] | None) -> list[Sink]:

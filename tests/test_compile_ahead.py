@@ -1,6 +1,7 @@
 """What is compiled by two processes is all that a training plays with."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,19 @@ def test_nothing_is_left_to_compile_and_the_second_time_nothing_is_started(tmp_p
     said = said_by(START + TRAIN, tmp_path / "training", tmp_path / "cache")
     assert said == ["1", "started", "said", "episodes", "3"]
     assert said_by(START, tmp_path, tmp_path / "cache") == ["0", "started"]
+
+
+def test_ctrl_c_does_not_wait_until_all_is_compiled(tmp_path: Path) -> None:
+    folders = [f"--{name}={tmp_path / name}" for name in ("checkpoint_dir", "output_dir", "replay_buffer_dir")]
+    options = ["-n", "10", "-t", "Tiny", "-e", "Tiny", "--wandb", "False", "--tensorboard", "False", *folders]
+    command = [sys.executable, str(PROJECT_ROOT / "reinforcement_learning" / "multi_agent_training.py"), *options]
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONUNBUFFERED": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as training:
+        assert training.stdout is not None
+        while "compiling" not in training.stdout.readline():
+            assert training.poll() is None
+        training.send_signal(signal.SIGINT)
+        said, _ = training.communicate(timeout=300)
+    assert training.returncode == 130
+    assert said.strip() == "multi_agent_training.py: interrupted before the training began."

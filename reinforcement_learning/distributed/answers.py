@@ -7,15 +7,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
 from reinforcement_learning.playing.experience import ExperienceError
 
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
 
 
+# Seconds that an actor may take for an answer, then it is taken for dead; the second once a stop was requested.
+SECONDS_FOR_AN_ANSWER = 300.0
+SECONDS_AFTER_A_STOP = 20.0
+_SECONDS_BETWEEN_LOOKS = 0.1
+
+
 class ActorsError(ExperienceError):
     """The actors of a training cannot go on; the message is one sentence."""
+
+
+class RayEndedError(ActorsError):
+    """Ray itself is gone, and nothing may be asked of it any more."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +35,19 @@ class _Expected:
 
 
 class Answers:
-    """Waits for many calls at a time; each has a function that takes its answer."""
+    """Waits for many calls at a time; each has a function that takes its answer.
 
-    def __init__(self) -> None:
+    Args:
+        check: is called again and again; raises :class:`RayEndedError` where no answer can come any more.
+        stop_requested: whether the training is to end.
+
+    Attributes:
+        while_waiting: is called again and again while :meth:`wait_for` waits.
+    """
+
+    def __init__(self, check: Callable[[], None], stop_requested: Callable[[], bool]) -> None:
+        self.check, self.stop_requested = check, stop_requested
+        self.while_waiting: Callable[[], None] = lambda: None
         self._expected: dict[ray.ObjectRef, _Expected] = {}
 
     def expect(self, answer: "ray.ObjectRef", done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
@@ -38,7 +58,12 @@ class Answers:
         self._expected[answer] = _Expected(done, failed)
 
     def take(self, seconds: float) -> bool:
-        """Takes all answers that are there, and waits for the first; returns whether there was one."""
+        """Takes all answers that are there, and waits for the first; returns whether there was one.
+
+        Raises:
+            RayEndedError: see ``check``.
+        """
+        self.check()
         answers = list(self._expected)
         if not answers:
             time.sleep(seconds)
@@ -52,10 +77,28 @@ class Answers:
             try:
                 value = value_of(answer)
             except RayError as error:
+                self.check()
                 expected.failed(error)
             else:
                 expected.done(value)
         return bool(ready)
+
+    def wait_for(self, answer: "ray.ObjectRef") -> Any:
+        """The value of a call; takes all other answers that come meanwhile.
+
+        Raises:
+            RayError: the actor has ended, or does not answer in time.
+            RayEndedError: see ``check``.
+        """
+        asked = time.monotonic()
+        while not ray.wait([answer], timeout=_SECONDS_BETWEEN_LOOKS)[0]:
+            self.take(0)
+            self.while_waiting()
+            patience = SECONDS_AFTER_A_STOP if self.stop_requested() else SECONDS_FOR_AN_ANSWER
+            if time.monotonic() - asked > patience:
+                raise ActorUnavailableError(f"no answer in {patience:.0f} seconds", None)
+        self.check()
+        return value_of(answer)
 
 
 def value_of(answer: "ray.ObjectRef") -> Any:

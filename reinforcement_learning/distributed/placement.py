@@ -1,4 +1,4 @@
-"""Where in the cluster the learners go: policy p onto its GPU, by the same mapping as on one machine."""
+"""Where the learners go: policy p onto its GPU, by the same mapping as without Ray."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,17 +21,19 @@ class Place:
     device: str
 
 
-def place_learners(devices: Sequence[str]) -> list[Place]:
+def place_learners(devices: Sequence[str], *, on_cluster: bool) -> list[Place]:
     """A place for each learner, by the device that ``place_policies`` gives its policy.
 
-    ``cuda:1`` is the cluster's GPU 1: there is a bundle of resources for each GPU, and all policies of a GPU share its.
+    A Ray of this training's own lies on this machine alone, and ``cuda:1`` is this machine's GPU 1. The GPUs of a
+    cluster have no numbers, and Ray chooses among them: there is a bundle of resources for each number, and all
+    policies of a number share its GPU.
 
     Raises:
         ConfigError: the GPUs, with a core for each policy beside them, are not to be had.
     """
     gpus = sorted({device for device in devices if device != "cpu"})
-    if not gpus:
-        return [Place({"num_cpus": 1}, "cpu") for _ in devices]
+    if not on_cluster or not gpus:
+        return [Place({"num_cpus": 1}, device) for device in devices]
     bundles = [{"GPU": 1.0, "CPU": float(devices.count(gpu))} for gpu in gpus]
     group = placement_group(bundles)
     if not group.wait(_SECONDS_FOR_GPUS):

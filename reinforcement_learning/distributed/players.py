@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from reinforcement_learning.distributed.answers import Answers
+from reinforcement_learning.distributed.local_ray import LocalRay
 from reinforcement_learning.distributed.placement import place_learners
 from reinforcement_learning.distributed.ray_experience import RayExperience
 from reinforcement_learning.distributed.remote_learner import RemoteLearner
@@ -23,6 +24,7 @@ def make_players(
     levels: PlayableLevels,
     *,
     stopwatch: Stopwatch,
+    stop_requested: Callable[[], bool],
     warn: Callable[[str], None],
 ) -> tuple[Population, Experience]:
     """The policies, whose learners start now, and what plays them, which starts when it is first asked to.
@@ -32,13 +34,15 @@ def make_players(
     Args:
         config: the whole configuration.
         feature_set: what observations hold.
-        devices: where each policy lives, ``cuda:1`` being the cluster's GPU 1; None: on CPUs.
+        devices: where each policy lives, see ``place_learners``; None: on CPUs.
         levels: what is played; the actors make their own.
         stopwatch: gets the seconds that the actors spend, added up.
+        stop_requested: whether the training is to end.
         warn: gets a sentence about an actor that has ended.
     """
-    places = place_learners([str(device) for device in devices or ["cpu"] * config.num_policies])
-    answers = Answers()
+    names = [str(device) for device in devices or ["cpu"] * config.num_policies]
+    places = place_learners(names, on_cluster=config.ray_address != "")
+    answers = Answers(LocalRay().check, stop_requested)
     learners = [RemoteLearner(config, feature_set, index, place, answers, warn) for index, place in enumerate(places)]
     population = Population(config, feature_set, make_learner=lambda *of_policy: learners[of_policy[2]])
     experience = RayExperience(

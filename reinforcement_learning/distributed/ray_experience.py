@@ -8,10 +8,11 @@ whichever side is faster.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import ray
+from ray.exceptions import ObjectLostError
 
 from reinforcement_learning.distributed.answers import ActorsError, Answers, reason_of
 from reinforcement_learning.distributed.learner_actor import LearnerReport
@@ -130,6 +131,7 @@ class RayExperience(Experience):
             self._add_rollout()
         for p, learner in enumerate(self._learners):
             learner.on_progress = self._progress_of(p)
+        self._answers.while_waiting = self._look_for_progress
 
     def _warn_about_cores(self, needed: int) -> None:
         cores = ray.cluster_resources().get("CPU", 0)
@@ -163,6 +165,9 @@ class RayExperience(Experience):
             if rollout.asked and time.monotonic() - rollout.asked[0] > SECONDS_FOR_A_ROUND:
                 self._replace(rollout, TimeoutError(f"no round in {SECONDS_FOR_A_ROUND} seconds"))
                 break
+        self._look_for_progress()
+
+    def _look_for_progress(self) -> None:
         if self._n_ahead() or self._queue.n_left:  # not at the end, where there is nothing to learn from
             self._watch.check(self._reason)
 
@@ -170,7 +175,11 @@ class RayExperience(Experience):
         waiting, is_ready = self._learners[policy].waiting, self._learners[policy].is_ready
         if not is_ready:
             return "it has not started yet"
-        return f"{waiting} rounds wait for it" if waiting else "the rollout actors send it nothing"
+        if waiting:
+            return f"{waiting} rounds wait for it"
+        if not any(rollout.is_ready for rollout in self._rollouts):
+            return "no rollout actor has started yet"
+        return "the rollout actors send it nothing"
 
     def _n_ahead(self) -> int:
         """Rounds that were asked for and that not all learners have learned from."""
@@ -191,8 +200,9 @@ class RayExperience(Experience):
             # as many again as it plays, to be made meanwhile
             levels = self._queue.take(2 * self._config.num_envs + 1 - len(rollout.levels))
             ages = [learner.newest_weights[0] for learner in self._learners]
-            report, parts = rollout.ask(levels)
-            self._answers.expect(report, self._taking_over(rollout, parts, ages), partial(self._replace, rollout))
+            report, parts, weights = rollout.ask(levels)
+            failed = partial(self._failed, rollout, levels, weights)
+            self._answers.expect(report, self._taking_over(rollout, parts, ages), failed)
             for turns in (self._rollouts, playing):
                 turns.remove(rollout)
                 turns.append(rollout)
@@ -215,6 +225,18 @@ class RayExperience(Experience):
                 self._warn(sentence)
 
         return take_over
+
+    def _failed(
+        self, rollout: RemoteRollout, levels: Sequence[int], weights: Mapping[int, "ray.ObjectRef"], error: Exception
+    ) -> None:
+        """The actor has ended, unless it is the weights that were lost, with the machine on which they lay."""
+        if rollout not in self._rollouts or not isinstance(error, ObjectLostError):
+            self._replace(rollout, error)
+            return
+        rollout.not_played(levels)
+        self._queue.give_back(levels)
+        for policy, lost in weights.items():
+            self._learners[policy].lost_weights(lost)
 
     def _replace(self, rollout: RemoteRollout, error: Exception) -> None:
         """Another actor takes its place; its levels are begun again, by whichever actor is free first."""

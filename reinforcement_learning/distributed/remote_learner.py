@@ -2,7 +2,6 @@
 
 import dataclasses
 import errno
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import ray
 import torch
 from ray.exceptions import RayError
 
-from reinforcement_learning.distributed.answers import ActorsError, Answers, reason_of, value_of
+from reinforcement_learning.distributed.answers import ActorsError, Answers, RayEndedError, reason_of
 from reinforcement_learning.distributed.learner_actor import LearnerActor, LearnerReport
 from reinforcement_learning.distributed.placement import Place
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
@@ -21,7 +20,6 @@ from reinforcement_learning.settings.config import TrainingConfig
 from utils.observation.feature_sets import FeatureSet
 
 MAX_ENDED = 3  # actors in a row, none of which has learned anything
-SECONDS_FOR_AN_ANSWER = 300  # a learner that takes longer is taken for dead
 
 
 class RemoteLearner(Learner):
@@ -40,6 +38,7 @@ class RemoteLearner(Learner):
 
     Attributes:
         is_ready: whether the actor has started.
+        given_up: it is not asked any more, and the training ends.
         waiting: rounds that it was given and has not learned from.
         lags: learning steps between playing and learning, of rounds since they were last cleared.
         report: the actor's newest.
@@ -71,6 +70,7 @@ class RemoteLearner(Learner):
         self._hyperparameters = Hyperparameters.of(config)
         self._state = beginning.state_dict()  # as of the last fetch
         self.buffer = RemoteBuffer(self)
+        self.given_up = False
         self._ended = 0  # in a row
         self._start()
 
@@ -139,6 +139,7 @@ class RemoteLearner(Learner):
     def _replace(self, error: Exception) -> None:
         self._ended += 1
         if self._ended >= MAX_ENDED:
+            self.given_up = True
             raise ActorsError(f"{self.name} ends again and again ({reason_of(error)}).") from error
         ray.kill(self.actor)
         self._warn(
@@ -150,6 +151,11 @@ class RemoteLearner(Learner):
         self._load()
         if self.buffer.saved is not None:
             self._call(self.actor.restore_buffer.remote(self.buffer.saved))
+
+    def lost_weights(self, weights: "ray.ObjectRef") -> None:
+        """Takes note that these are nowhere any more: until there are newer ones, those known here are played with."""
+        if weights is self._newest_weights[1]:
+            self._newest_weights = (self.policy.learning_steps, ray.put(self.policy.acting_weights()))
 
     # --- what the training sees ----------------------------------------------------------------------------------
 
@@ -181,15 +187,25 @@ class RemoteLearner(Learner):
         """Does nothing: the actor learns from whatever it gets."""
 
     def fetch(self) -> None:
-        """Waits until the actor has learned what it was given."""
-        if not self.is_ready:
+        """Waits until the actor has learned what it was given; where Ray has ended the last state has to do."""
+        if self.given_up or not self.is_ready:
             return  # nothing has changed
+        actor = self.actor
         try:
             self._state = self._value("state")
+            self._answers.take(0)  # the reports of what it has learned meanwhile
+        except RayEndedError:
+            self.given_up = True
         except RayError as error:
-            self._replace(error)
+            if self._answers.stop_requested():
+                self.given_up = True
+                self._warn(
+                    f"{self.name} does not answer ({reason_of(error)}); it is saved as it was after "
+                    f"{self.policy.learning_steps} learning steps."
+                )
+            else:
+                self._failed(actor, error)
         self.policy.load_state_dict(self._state)
-        self._answers.take(0)  # the reports of what it has learned meanwhile
 
     def take_over(self, other: Learner) -> None:
         self.policy.take_over(other.policy)
@@ -222,17 +238,9 @@ class RemoteLearner(Learner):
         self._answers.expect(answer, lambda nothing: None, lambda error: self._failed(actor, error))
 
     def _value(self, method: str, *arguments: Any) -> Any:
-        """What a method of the actor gives.
-
-        Raises:
-            RayError: the actor has ended, or does not answer.
-        """
-        asked = time.monotonic()
-        answer = getattr(self.actor, method).remote(*arguments)
-        while not ray.wait([answer], timeout=0.5)[0]:
-            if time.monotonic() - asked > SECONDS_FOR_AN_ANSWER:
-                raise ray.exceptions.ActorUnavailableError(f"no answer in {SECONDS_FOR_AN_ANSWER} seconds", None)
-        return value_of(answer)
+        """What a method of the actor gives; see ``Answers.wait_for`` for what is raised."""
+        self._answers.check()
+        return self._answers.wait_for(getattr(self.actor, method).remote(*arguments))
 
 
 class RemoteBuffer:
@@ -261,9 +269,11 @@ class RemoteBuffer:
             OSError: the file cannot be written, or the actor has ended.
         """
         try:
+            if self._learner.given_up:
+                raise RayEndedError
             self._learner._value("save_buffer", str(path))
-        except RayError as error:
-            raise OSError(errno.EIO, f"{self._learner.name} has ended") from error
+        except (RayError, RayEndedError) as error:
+            raise OSError(errno.EIO, f"{self._learner.name} does not answer") from error
         self.saved = str(path)
 
     def restore(self, path: str | Path) -> None:

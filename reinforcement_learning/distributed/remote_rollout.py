@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import ray
 
@@ -40,11 +40,13 @@ class RemoteRollout:
         """From now on it can be asked."""
         self.is_ready = True
 
-    def ask(self, levels: Sequence[int]) -> tuple["ray.ObjectRef", list["ray.ObjectRef"]]:
+    def ask(
+        self, levels: Sequence[int]
+    ) -> tuple["ray.ObjectRef", list["ray.ObjectRef"], Mapping[int, "ray.ObjectRef"]]:
         """Asks for a round, with more levels and what is new.
 
         Returns:
-            The report, and the transitions of each policy.
+            The report, the transitions of each policy, and the weights that came with it, by policy.
         """
         news = self._listener.news()
         copies = news.past_selves
@@ -53,7 +55,7 @@ class RemoteRollout:
         report, *parts = play.remote(request, *news.weights.values(), *(copies or []))
         self.levels += levels
         self.asked.append(time.monotonic())
-        return report, parts
+        return report, parts, news.weights
 
     def played(self, finished: Sequence[int]) -> None:
         """Takes note that a round has come, in which these levels were finished."""
@@ -61,6 +63,13 @@ class RemoteRollout:
         self.n_ended = -1  # its end would be the first in a row
         for level_number in finished:
             self.levels.remove(level_number)
+
+    def not_played(self, levels: Sequence[int]) -> None:
+        """Takes note that a round, in which it was given these levels, has not reached it."""
+        self.asked.popleft()
+        for level_number in levels:
+            self.levels.remove(level_number)
+        self._listener.forget()
 
     def end(self) -> None:
         """Ends the actor."""

@@ -11,6 +11,7 @@ from reinforcement_learning.dueling_q_network import parameters_and_buffers
 from reinforcement_learning.learning.networks import make_network
 from reinforcement_learning.learning.replay_buffer import bytes_needed
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
+from reinforcement_learning.settings.devices import available_gpus
 from reinforcement_learning.settings.features import feature_set_of
 from reinforcement_learning.workers.round_player import TRANSITIONS_IN_ROUND
 from utils.system.files import PROJECT_ROOT
@@ -60,7 +61,7 @@ class RaySession:
         self._ray = import_ray()
 
     def __enter__(self) -> int:
-        """Connects; returns how many GPUs there are.
+        """Connects; returns how many GPUs there are, on this machine where Ray is started here.
 
         Raises:
             ConfigError: no cluster answers at the address.
@@ -82,7 +83,7 @@ class RaySession:
                 f"--ray_address {self._address}: no Ray cluster answers" if self._address else "Ray cannot be started"
             )
             raise ConfigError(f"{what} ({reason}).") from error
-        return int(self._ray.cluster_resources().get("GPU", 0))
+        return int(self._ray.cluster_resources().get("GPU", 0)) if self._address else available_gpus()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,10 +1,13 @@
 """Plays the same levels with several players."""
 
 import multiprocessing
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,6 +26,10 @@ from utils.levels.saved_levels import SavedEnv
 from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.stopwatch import Stopwatch
+
+
+class WorkerEndedError(RuntimeError):
+    """A process that plays levels is no more; the message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,11 @@ class Scorer:
         self._players = [load_player(name, *self._arguments) for name in names]
 
     def play(self, tasks: Sequence[Task]) -> Iterator[list[Played]]:
-        """What came of each task, in their order: an episode for each player."""
+        """What came of each task, in their order: an episode for each player.
+
+        Raises:
+            WorkerEndedError: a process that plays has been ended by something else.
+        """
         if self._num_workers == 1:
             for task in tasks:
                 yield _play(self._players, task)
@@ -74,9 +85,16 @@ class Scorer:
         num_workers = min(self._num_workers, len(tasks))
         with ProcessPoolExecutor(num_workers, context, _begin_worker, arguments) as workers:
             try:
-                yield from workers.map(_play_in_worker, tasks)
-            finally:
-                workers.shutdown(cancel_futures=True)
+                for future in [workers.submit(_play_in_worker, task) for task in tasks]:
+                    yield future.result()
+            except BrokenProcessPool as error:
+                raise WorkerEndedError(
+                    "a process that plays levels has ended in the middle of one; was it killed, or is memory short?"
+                ) from error
+            except BaseException:  # a level may take minutes to play to its end
+                for process in multiprocessing.active_children():
+                    process.kill()
+                raise
 
     def record(self, task: Task) -> list[EpisodeRecorder]:
         """Plays a level with every player and records each episode, for films and diagrams."""
@@ -118,8 +136,17 @@ _players_of_worker: list[Player] = []
 
 def _begin_worker(names: Sequence[str], *arguments: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that was started, which ends this one
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _players_of_worker[:] = [load_player(name, *arguments) for name in names]
+
+
+def _end_with_parent() -> None:
+    """Ends this process, whatever has ended the one that started it: it would wait for levels for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _play_in_worker(task: Task) -> list[Played]:

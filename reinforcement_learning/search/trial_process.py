@@ -1,6 +1,5 @@
 """The training of one trial: a process of its own, and the metric that it writes."""
 
-import ctypes
 import json
 import math
 import os
@@ -8,11 +7,11 @@ import shlex
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from reinforcement_learning.tracking.json_lines_sink import METRICS_FILE
+from utils.system.child_process import end_with_parent
 from utils.system.files import PROJECT_ROOT
 
 trial_name = "trial_{:04d}".format  # of a number: what the run and its folders are called
@@ -30,8 +29,6 @@ def start_trial(folder: Path, name: str, options: dict[str, Any], lock: int) -> 
     checkpoints = sorted((folder / "checkpoints" / name).glob("episode_*.pt"))
     resume = {"resume": checkpoints[-1]} if checkpoints else {}
     command = training_command({"wandb": False, **options, **folders, "run_name": name, **resume})
-    # PR_SET_PDEATHSIG: Linux sends SIGTERM when the search ends, even by kill -9, and the training saves a checkpoint
-    end_with_search = partial(ctypes.CDLL(None).prctl, 1, signal.SIGTERM) if sys.platform == "linux" else None
     (folder / name).mkdir(exist_ok=True)
     with (folder / name / "console.log").open("a") as log:
         print("$", shlex.join(command), file=log, flush=True)
@@ -42,7 +39,7 @@ def start_trial(folder: Path, name: str, options: dict[str, Any], lock: int) -> 
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             pass_fds=(lock,),
             start_new_session=True,  # Ctrl-C reaches it only through the search
-            preexec_fn=end_with_search,
+            preexec_fn=end_with_parent(signal.SIGTERM),  # at which it saves a checkpoint
         )
 
 

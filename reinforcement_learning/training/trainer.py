@@ -172,7 +172,15 @@ class Trainer:
         if config.async_rl:
             from reinforcement_learning.distributed.players import make_players  # Ray need not be installed otherwise
 
-            return make_players(config, self.feature_set, devices, levels, stopwatch=self.stopwatch, warn=self._warn)
+            return make_players(
+                config,
+                self.feature_set,
+                devices,
+                levels,
+                stopwatch=self.stopwatch,
+                stop_requested=self.stop_requested,
+                warn=self._warn,
+            )
         population = Population(config, self.feature_set, devices)
         if config.num_workers > 0:
             return population, RolloutWorkers(config, levels, population, stopwatch=self.stopwatch, warn=self._warn)

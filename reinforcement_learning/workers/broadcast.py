@@ -71,6 +71,10 @@ class Listener:
 
     def __init__(self, broadcast: Broadcast) -> None:
         self._broadcast = broadcast
+        self.forget()
+
+    def forget(self) -> None:
+        """Nothing that was sent counts as sent any more."""
         self._weights: dict[int, Sent] = {}
         self._hyperparameters: list[Hyperparameters] | None = None
         self._n_taken = 0

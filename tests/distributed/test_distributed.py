@@ -13,6 +13,7 @@ import pytest
 
 from reinforcement_learning.saving.checkpointing import load_policies, numbered_checkpoint, read_checkpoint
 from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.settings.devices import available_gpus
 from reinforcement_learning.tracking.tensorboard_sink import layout
 from reinforcement_learning.training.trainer import Trainer
 from tests.helpers.processes import pids_of
@@ -20,7 +21,7 @@ from tests.helpers.tiny_training import UNGUIDED, MemorySink, make_trainer, stop
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
 
-from reinforcement_learning.distributed import watch  # noqa: E402
+from reinforcement_learning.distributed import answers, watch  # noqa: E402
 from reinforcement_learning.distributed.answers import ActorsError  # noqa: E402
 from reinforcement_learning.distributed.placement import place_learners  # noqa: E402
 from reinforcement_learning.distributed.remote_learner import RemoteLearner  # noqa: E402
@@ -42,10 +43,11 @@ GREEDY: dict[str, Any] = {
 @pytest.fixture(scope="module", autouse=True)
 def _ray() -> Iterator[None]:
     """A Ray on this machine, which believes that there are two GPUs."""
+    before = set(psutil.Process().children(recursive=True))
     with RaySession(TrainingConfig(async_rl=True), num_cpus=8, num_gpus=2) as n_gpus:
-        assert n_gpus == 2
+        assert n_gpus == available_gpus()  # which are this machine's
         yield
-    assert not [process for process in psutil.Process().children(recursive=True) if "ray" in process.name()]
+    assert not [child for child in set(psutil.Process().children(recursive=True)) - before if "ray" in child.name()]
 
 
 @pytest.fixture(autouse=True)
@@ -213,6 +215,50 @@ class TestFaults:
         assert len(warnings_in(sink)) == 2
         assert read_checkpoint(numbered_checkpoint(tmp_path / "checkpoints", 0))["unfinished"] == []
 
+    def test_learner_that_stands_still_is_named_and_holds_up_no_stop(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        steps: list[int] = []
+
+        def stop_requested() -> bool:
+            if trainer.episode >= 8 and not steps:
+                trainer.population.fetch()
+                steps.append(trainer.population.learners[0].policy.learning_steps)
+                monkeypatch.setattr(watch, "SECONDS_WITHOUT_PROGRESS", 0.1)
+                monkeypatch.setattr(answers, "SECONDS_AFTER_A_STOP", 0.0)
+                os.kill(pids_of("ray::LearnerActor")[0], signal.SIGSTOP)
+                trainer.population.fetch()  # as an evaluation does; waits until it is named
+            return bool(warnings_in(sink))
+
+        options = ON_RAY | {"n_episodes": 100_000, "checkpoint_interval": 100_000, "save_replay_buffer": True}
+        trainer, sink = make_trainer(tmp_path, stop_requested=stop_requested, **options)
+        assert not trainer.run()
+        *named, of_learner, of_buffer = warnings_in(sink)
+        assert named
+        assert all("the learner of policy 0 has made no progress" in text for text in named)
+        assert f"it is saved as it was after {steps[0]} learning steps." in of_learner
+        assert "does not answer" in of_buffer
+        content = read_checkpoint(numbered_checkpoint(trainer.folders.checkpoints, trainer.episode))
+        assert content["policies"][0]["learning_steps"] == steps[0] > 0
+
+    def test_lost_weights_cost_no_rollout_actor(self, tmp_path: Path) -> None:
+        def on_a_lost_machine() -> None:
+            raise ray.exceptions.ObjectLostError("f" * 56, None, "")
+
+        lost = ray.remote(on_a_lost_machine).remote()
+
+        def lose() -> None:
+            learner_of(trainer)._newest_weights = (0, lost)
+
+        stop = Stop((lambda: trainer.episode >= 4, lose))
+        options = ON_RAY | {"n_episodes": 40, "checkpoint_interval": 40, "broadcast_every": 10**6}
+        trainer, sink = make_trainer(tmp_path, stop_requested=stop, **options)
+        assert trainer.run()
+        assert not stop.steps
+        assert learner_of(trainer).newest_weights[1] is not lost
+        assert warnings_in(sink) == []
+        assert sorted(levels_played(sink)) == list(range(40))
+
 
 class TestRatio:
     def test_is_kept_whichever_side_is_slower(self, tmp_path: Path) -> None:
@@ -252,7 +298,7 @@ class TestPlacement:
             def gpus(self) -> list[str]:
                 return [str(gpu) for gpu in ray.get_runtime_context().get_accelerator_ids()["GPU"]]
 
-        places = place_learners(["cuda:0", "cuda:1", "cuda:0", "cuda:1", "cpu"])
+        places = place_learners(["cuda:0", "cuda:1", "cuda:0", "cuda:1", "cpu"], on_cluster=True)
         actors = [ray.remote(Where).options(**place.options).remote() for place in places]
         gpus = ray.get([actor.gpus.remote() for actor in actors])
         for actor in actors:
@@ -260,3 +306,14 @@ class TestPlacement:
         assert [place.device for place in places] == ["cuda:0"] * 4 + ["cpu"]
         assert gpus[0] == gpus[2] != gpus[1] == gpus[3]
         assert gpus[4] == []
+
+    def test_on_this_machine_numbers_are_those_of_its_gpus(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Where:
+            def gpus(self) -> str | None:
+                return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+        (place,) = place_learners(["cuda:1"], on_cluster=False)
+        actor = ray.remote(Where).options(**place.options).remote()
+        assert ray.get(actor.gpus.remote()) == os.environ.get("CUDA_VISIBLE_DEVICES")  # sees all that this process does
+        ray.kill(actor)
+        assert place.device == "cuda:1"

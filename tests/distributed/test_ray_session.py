@@ -19,6 +19,10 @@ from utils.system.files import PROJECT_ROOT
 
 SECONDS = 300  # for what takes five on a machine that is not busy
 HAS_RAY = importlib.util.find_spec("ray") is not None
+TINY = (
+    "-n 100000 -t Tiny -e Tiny --hidden_size 16 --buffer_size 500 --buffer_min_size 32 --batch_size 16 --num_envs 2 "
+    "--level_workers 0 --wandb False --tensorboard False --learning_curve False"
+)
 needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed: pip install -r requirements-ray.txt")
 
 
@@ -80,9 +84,7 @@ def left_over(processes: list[psutil.Process]) -> list[Any]:
 @needs_ray
 def test_interrupted_and_resumed_from_the_command_line(tmp_path: Path) -> None:
     """Ctrl-C in a terminal, which all processes get; then a batch system's SIGTERM, which one gets."""
-    tiny = "-n 100000 -t Tiny -e Tiny --hidden_size 16 --buffer_size 500 --buffer_min_size 32 --batch_size 16"
-    tiny += " --num_envs 2 --level_workers 0 --wandb False --tensorboard False --learning_curve False"
-    arguments, reached = [*tiny.split(), "--async_rl"], 0
+    arguments, reached = [*TINY.split(), "--async_rl"], 0
     for number in (signal.SIGINT, signal.SIGTERM):
         process = start(tmp_path, *arguments)
         try:
@@ -99,9 +101,30 @@ def test_interrupted_and_resumed_from_the_command_line(tmp_path: Path) -> None:
         assert left_over(children) == []
         assert process.returncode == 128 + number, said
         assert "Traceback" not in said
+        assert "on cpu, on a Ray of its own with rollout actors: 1." in said
         reached = episodes_so_far(tmp_path)
         (newest,) = [path for path in tmp_path.glob("checkpoint_dir/*/*.pt") if path.stem == f"episode_{reached:07d}"]
         arguments = ["--resume", str(newest)]
+
+
+@needs_ray
+def test_where_ray_ends_a_checkpoint_is_saved(tmp_path: Path) -> None:
+    process = start(tmp_path, *TINY.split(), "--async_rl")
+    try:
+        wait_for_episode(tmp_path, 3, process)
+        children = {child: child.name() for child in psutil.Process(process.pid).children(recursive=True)}
+        (of_ray,) = (child for child in children if children[child] == "raylet")
+        of_ray.kill()
+        said, _ = process.communicate(timeout=SECONDS)
+    finally:
+        process.kill()
+    assert process.returncode == 1, said
+    assert "Traceback" not in said
+    ending = "error: Ray has ended on this machine: its process raylet is gone. A checkpoint was saved."
+    assert ending in said
+    # two agents of Ray stay for a minute
+    assert left_over([child for child in children if not children[child].endswith("Agent")]) == []
+    assert list(tmp_path.glob("checkpoint_dir/*/episode_*.pt"))
 
 
 @needs_ray

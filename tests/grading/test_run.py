@@ -2,12 +2,15 @@
 
 import csv
 import json
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from redis import Redis
 
 import run
 from reinforcement_learning.grade_locally import generate_trajectory, redis_server
@@ -117,7 +120,13 @@ class TestGraded:
     def test_evaluator_that_is_gone_in_the_middle(self, tmp_path: Path) -> None:
         write_tests(tmp_path / "envs", [ENV_CONFIGS["Test_0"]], n_levels=30)
         grading = Grading(tmp_path / "envs", tmp_path)
-        with grading.evaluator() as evaluator, grading.submission() as submission:
+        with (
+            grading.evaluator() as evaluator,
+            grading.submission() as submission,
+            Redis() as idle,
+            waiting_for_a_command(f"{tmp_path}"),  # an evaluator of something else
+        ):
+            idle.ping()
             assert submission.stdout is not None
             while not submission.stdout.readline().startswith("Test_00/Level_0.pkl"):
                 assert submission.poll() is None
@@ -143,6 +152,17 @@ class TestGraded:
         assert submission.returncode == 1
         assert "AICROWD_TESTS_FOLDER" in err
         assert err.count("\n") == 1
+
+
+@contextmanager
+def waiting_for_a_command(commands: str) -> Iterator[None]:
+    """A client of Redis that waits for a command."""
+    with Redis() as connection, Redis() as client:
+        waiting = threading.Thread(target=connection.brpop, args=([commands],))
+        waiting.start()
+        yield
+        client.lpush(commands, "")
+        waiting.join()
 
 
 def trajectory_actions(env_path: Path, folder: Path) -> list[dict[str, int]]:

@@ -1,6 +1,11 @@
 """Helpers of the tests: the processes that a training has started, and a pool whose processes are ready."""
 
 import contextlib
+import gc
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
 
 import psutil
 
@@ -18,6 +23,23 @@ def pids_of(kind: str, parent: int | None = None) -> list[int]:
             if any(kind in part for part in process.cmdline()):
                 found.append((process.create_time(), process.pid))
     return [pid for _, pid in sorted(found)]
+
+
+@contextlib.contextmanager
+def nothing_is_left() -> Iterator[None]:
+    """Processes, threads and open files that the block begins end with it; what was there before may go or stay."""
+    before = _processes_threads_and_files()
+    yield
+    gc.collect()
+    assert _processes_threads_and_files() - before == set()
+
+
+def _processes_threads_and_files() -> set[Any]:
+    files = set()
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            files.add((descriptor, os.readlink(f"/proc/self/fd/{descriptor}")))
+    return {*psutil.Process().children(recursive=True), *threading.enumerate(), *files}
 
 
 def wait_until_ready(pool: LevelPool) -> None:

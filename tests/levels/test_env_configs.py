@@ -175,7 +175,7 @@ class TestMakeRailEnv:
 
 
 def test_garbage_collection_is_put_back_as_it_was() -> None:
-    assert gc.isenabled()
+    gc.enable()
     with garbage_collection_paused():
         with garbage_collection_paused():
             assert not gc.isenabled()
@@ -184,6 +184,7 @@ def test_garbage_collection_is_put_back_as_it_was() -> None:
 
 
 def test_garbage_collection_is_put_back_after_an_error() -> None:
+    gc.enable()
     with pytest.raises(RuntimeError), garbage_collection_paused():
         raise RuntimeError
     assert gc.isenabled()

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 from flatland.envs.persistence import RailEnvPersister
 from flatland.envs.rail_env import RailEnv
 
-from tests.helpers.processes import LEVEL_WORKER, pids_of, wait_until_ready
+from tests.helpers.processes import LEVEL_WORKER, nothing_is_left, pids_of, wait_until_ready
 from tests.helpers.rail_envs import sparse_env
 from tests.helpers.simulator_equality import assert_same_in_play
 from utils.levels import level_pool
@@ -215,20 +214,15 @@ class TestProcesses:
             assert process.children() == []
 
     def test_end_with_the_pool_and_leave_nothing(self) -> None:
-        before = psutil.Process().children(recursive=True), threading.active_count(), psutil.Process().num_fds()
-        pool = Pool(TINY, n_workers=2)
-        for _ in range(2):  # a closed pool can be used again
+        with nothing_is_left():
+            pool = Pool(TINY, n_workers=2)
+            for _ in range(2):  # a closed pool can be used again
+                with pool:
+                    pool.start()
+                    pool.check(1, 2)
+                pool.check()
             with pool:
-                pool.start()
-                pool.check(1, 2)
-            pool.check()
-        with pool:
-            pool.check(3)  # closed while they start
-        assert before == (
-            psutil.Process().children(recursive=True),
-            threading.active_count(),
-            psutil.Process().num_fds(),
-        )
+                pool.check(3)  # closed while they start
 
     def test_killed_one_is_replaced(self) -> None:
         with Pool(TINY, n_ahead=3) as pool:

@@ -1,19 +1,27 @@
 """The command that scores policies: numbers, files, and one sentence for each mistake."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
 from reinforcement_learning import evaluate_agent
 from reinforcement_learning.evaluate_agent import main
 from reinforcement_learning.saving.checkpointing import BEST, read_checkpoint, write_checkpoint
+from reinforcement_learning.scoring import scoring
 from reinforcement_learning.scoring.heuristics import ShortestPath
 from reinforcement_learning.scoring.play_by_rule import play_by_rule
+from reinforcement_learning.scoring.score_table import Played
+from reinforcement_learning.scoring.scoring import Task
 from tests.helpers.tiny_training import make_trainer
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
@@ -110,6 +118,32 @@ def test_published_figures_of_shortest_paths(tmp_path: Path) -> None:
 def test_workers_change_nothing(tmp_path: Path, checkpoint: Path) -> None:
     arguments = ["--policy", str(checkpoint), "--policy", "random", "--policy", "ceiling", *TINY, "-e", "0"]
     assert scored(tmp_path, *arguments) == scored(tmp_path, *arguments, "--num_workers", "2")
+
+
+def _killed(task: Task) -> list[Played]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return []
+
+
+def test_a_worker_that_is_killed_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "_play_in_worker", _killed)
+    assert main(["--policy", "random", *TINY, "--num_workers", "2"]) == 1
+    assert "a process that plays levels has ended" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_the_command_whatever_ends_it(number: int, tmp_path: Path) -> None:
+    command = [sys.executable, "reinforcement_learning/evaluate_agent.py", "--policy", "random", "-e", "Tiny"]
+    with subprocess.Popen([*command, "-n", "100000", "--num_workers", "2"], cwd=PROJECT_ROOT) as process:
+        workers: list[psutil.Process] = []
+        while len(workers) < 2:
+            assert process.poll() is None
+            workers = psutil.Process(process.pid).children()
+        process.send_signal(number)
+    assert process.returncode == -number
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
 
 
 def test_what_else_is_played_changes_nothing(tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
 """``@compiled``: where the compiled code is kept."""
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import numba
 import pytest
 
 from utils.system import compiled as compiled_module
+from utils.system import compiled_files
 from utils.system.compiled import cache_folder, compiled, digest_of_sources, is_missing_in_cache
 from utils.system.files import PROJECT_ROOT
 
@@ -18,14 +21,14 @@ def plus_one(number: int) -> int:
     return number + 1
 
 
-def test_the_cache_lies_beside_the_sources_and_is_named_after_them() -> None:
+def test_the_cache_lies_beside_the_sources_and_is_named_after_them(monkeypatch) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")  # whatever the user has set
     function = compiled(plus_one)
     assert function(2) == 3
     utils = PROJECT_ROOT / "utils"
     folder = utils / "__pycache__" / f"numba-{digest_of_sources(utils)}"
     assert cache_folder() == folder
-    assert Path(function.stats.cache_path).is_relative_to(folder)
-    assert numba.config.CACHE_DIR == ""
+    assert Path(function.stats.cache_path) == folder
 
 
 def test_a_change_of_any_file_below_makes_another_cache(tmp_path) -> None:
@@ -40,7 +43,7 @@ def test_a_change_of_any_file_below_makes_another_cache(tmp_path) -> None:
 def test_the_users_cache_folder_is_respected_and_told_apart_by_sources_too(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
     folder = tmp_path / f"numba-{digest_of_sources(PROJECT_ROOT / 'utils')}"
-    assert Path(compiled(plus_one).stats.cache_path).is_relative_to(folder)
+    assert Path(compiled(plus_one).stats.cache_path) == folder
 
 
 def test_a_function_is_missing_in_the_cache_until_it_is_called(tmp_path, monkeypatch) -> None:
@@ -55,7 +58,7 @@ def test_a_function_is_missing_in_the_cache_until_it_is_called(tmp_path, monkeyp
 @pytest.fixture
 def copied_project(tmp_path) -> Path:
     """What a compiled function needs of the project, in a folder that may be changed."""
-    for name in ("__init__.py", "compiled.py", "files.py"):
+    for name in ("__init__.py", "compiled.py", "compiled_files.py", "files.py"):
         place = tmp_path / "project" / "utils" / "system" / name
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT_ROOT / "utils" / "system" / name, place)
@@ -104,9 +107,68 @@ def test_a_changed_helper_is_never_run_from_an_old_cache(copied_project, tmp_pat
     assert run().startswith("2 1 ")
 
 
+def _kept_file(folder: Path) -> Path:
+    (file,) = folder.glob("numba-*/test_compiled.plus_one-*.nbc")
+    return file
+
+
+def _emptied(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def _cut_short(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def _overwritten(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [_emptied, _cut_short, _overwritten])
+def test_what_is_damaged_is_compiled_again(tmp_path, monkeypatch, damage) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    compiled(plus_one)(2)
+    damage(_kept_file(tmp_path))
+    again, third = compiled(plus_one), compiled(plus_one)
+    assert (again(2), third(2)) == (3, 3)
+    assert [sum(function.stats.cache_hits.values()) for function in (again, third)] == [0, 1]
+
+
+def test_a_full_disk_does_not_end_the_program(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    def full(path: Path) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(compiled_files, "atomic_write", full)
+    assert compiled(plus_one)(2) == 3
+
+
+def test_what_can_only_be_read_is_used_and_what_is_missing_there_is_kept_elsewhere(tmp_path, monkeypatch) -> None:
+    image, home = tmp_path / "image", tmp_path / "home"
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(image))
+    compiled(plus_one)(2)
+    # as it is for another user than root, whom permissions do not stop
+    monkeypatch.setattr(compiled_module, "_can_be_written", home.__eq__)
+    monkeypatch.setattr(compiled_module, "_all_folders", lambda choice: [_kept_file(image).parent, home])
+    function = compiled(plus_one)
+    assert not is_missing_in_cache(function)
+    assert (function(2), function(2.5)) == (3, 3.5)
+    assert sum(function.stats.cache_hits.values()) == 1  # the whole number
+    assert len(list(home.glob("test_compiled.plus_one-*.nbc"))) == 1
+
+    monkeypatch.setattr(compiled_module, "_all_folders", lambda choice: [_kept_file(image).parent])
+    assert cache_folder() is None
+    function = compiled(plus_one)
+    assert (function(2), function(2.5)) == (3, 3.5)
+    assert sum(function.stats.cache_hits.values()) == 1
+
+
 def test_functions_compile_where_nothing_can_be_written(tmp_path, monkeypatch) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr(compiled_module, "cache_folder", lambda: None)
+    monkeypatch.setattr(compiled_module, "_all_folders", lambda choice: [tmp_path / "file"])
     function = compiled(plus_one)
     assert function(2) == 3
     assert function.stats.cache_path is None

@@ -32,6 +32,17 @@ def test_handlers_are_put_back() -> None:
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_where_there_is_nothing_to_save_signals_end_the_process(number: int, error: type[BaseException]) -> None:
+    with Interrupts(waits=False) as interrupts:
+        with pytest.raises(error) as caught:
+            os.kill(os.getpid(), number)
+        assert caught.value.args == (() if number == signal.SIGINT else (128 + number,))
+        interrupts.wait_from_now_on()
+        os.kill(os.getpid(), number)
+        assert interrupts.received == number
+
+
 @pytest.mark.parametrize(
     ("numbers", "code"),
     [

@@ -22,7 +22,7 @@ from reinforcement_learning.workers.rollout_workers import (
     RolloutWorkerError,
     RolloutWorkers,
 )
-from tests.helpers.processes import ROLLOUT_WORKER, pids_of
+from tests.helpers.processes import ROLLOUT_WORKER, nothing_is_left, pids_of
 from tests.helpers.tiny_training import UNGUIDED, MemorySink, make_trainer, stop_after
 from utils.system import child_process
 from utils.system.files import PROJECT_ROOT
@@ -113,11 +113,9 @@ class TestTraining:
 
     @pytest.fixture(scope="class")
     def finished(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, MemorySink]:
-        before = psutil.Process().children(recursive=True), threading.active_count(), psutil.Process().num_fds()
-        trainer, sink = make_trainer(tmp_path_factory.mktemp("finished"), **self.OPTIONS)
-        assert trainer.run()
-        after = psutil.Process().children(recursive=True), threading.active_count(), psutil.Process().num_fds()
-        assert after == before
+        with nothing_is_left():
+            trainer, sink = make_trainer(tmp_path_factory.mktemp("finished"), **self.OPTIONS)
+            assert trainer.run()
         return trainer, sink
 
     def test_each_level_is_played_once(self, finished: tuple[Trainer, MemorySink]) -> None:
@@ -246,7 +244,7 @@ class TestProcesses:
         script = """
 import sys, time
 from pathlib import Path
-from tests.helpers.processes import ROLLOUT_WORKER, pids_of
+from tests.helpers.processes import ROLLOUT_WORKER, pids_of, nothing_is_left
 from tests.helpers.tiny_training import make_trainer
 
 trainer, _ = make_trainer(Path(sys.argv[1]), num_workers=2, num_policies=2, n_episodes=1000)

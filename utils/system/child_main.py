@@ -3,19 +3,14 @@
 What takes seconds to import is imported by the work itself: until then the process already ends with its parent.
 """
 
-import ctypes
 import os
 import queue
-import signal
-import sys
 import threading
 import traceback
 from collections.abc import Callable
 from typing import IO, NoReturn
 
-from utils.system.child_process import LENGTH, read_message
-
-_PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets when its parent ends
+from utils.system.child_process import LENGTH, end_with_parent, read_message
 
 Messages = queue.SimpleQueue[bytes]
 
@@ -28,7 +23,9 @@ def serve(work: Callable[[Messages, Callable[[bytes], None]], None]) -> NoReturn
     """
     code = 1
     try:
-        _die_with_parent()
+        # elsewhere than on Linux, and if it comes too late, the end of the pipe does it
+        if (end_with_parent_from_now_on := end_with_parent()) is not None:
+            end_with_parent_from_now_on()
         from_parent, to_parent = _take_over_pipes()
         messages: Messages = queue.SimpleQueue()
         threading.Thread(target=_read_messages, args=(from_parent, messages), daemon=True).start()
@@ -45,12 +42,6 @@ def serve(work: Callable[[Messages, Callable[[bytes], None]], None]) -> NoReturn
         traceback.print_exc()
     finally:
         os._exit(code)  # does not wait for the thread that reads
-
-
-def _die_with_parent() -> None:
-    """Where the system can do it; elsewhere, and if it comes too late, the end of the pipe does it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _take_over_pipes() -> tuple[IO[bytes], IO[bytes]]:

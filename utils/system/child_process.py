@@ -6,12 +6,15 @@ and with it PyTorch, and keep helper processes and semaphores of their own. Here
 """
 
 import contextlib
+import ctypes
 import os
+import signal
 import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import IO
 
 from utils.system.files import PROJECT_ROOT
@@ -26,6 +29,8 @@ sys.path.insert(0, sys.argv[1])
 from {module} import main
 main()
 """
+_PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets when its parent ends
+_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 
@@ -83,6 +88,14 @@ class ChildProcess:
             self._to_child.close()
         self._reading.join()
         return self._process.returncode
+
+
+def end_with_parent(number: int = signal.SIGKILL) -> Callable[[], object] | None:
+    """What a process calls to get a signal when the one that started it ends, even by kill -9; None: the system can't.
+
+    It is meant for the ``preexec_fn`` of ``subprocess.Popen``.
+    """
+    return None if _PRCTL is None else partial(_PRCTL, _PR_SET_PDEATHSIG, number)
 
 
 def read_message(reader: IO[bytes]) -> bytes | None:

@@ -24,6 +24,7 @@ import numba
 from numba.misc.appdirs import AppDirs
 from numpy.typing import NDArray
 
+from utils.system.compiled_files import CompiledFiles
 from utils.system.files import PROJECT_ROOT
 
 F = TypeVar("F", bound=Callable)
@@ -40,50 +41,56 @@ def digest_of_sources(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def cache_folder() -> Path | None:
-    """Where compiled functions are kept; None where no folder can be written, as in some graders' containers.
+def cache_folders() -> list[Path]:
+    """Where compiled functions are looked for; they are kept in the last, if it can be written, see ``cache_folder``.
 
-    It is the first that can be written of: the folder in ``NUMBA_CACHE_DIR`` if it is set, ``utils/__pycache__``, and
-    numba's folder in the user's home.
+    These are the folder in ``NUMBA_CACHE_DIR`` if it is set, ``utils/__pycache__``, and numba's folder in the user's
+    home, up to the first that can be written. So what another user has compiled is used, and what an image came with.
     """
-    return _first_writable(numba.config.CACHE_DIR)
+    folders = []
+    for folder in _all_folders(numba.config.CACHE_DIR):
+        folders.append(folder)
+        if _can_be_written(folder):
+            break
+    return folders
+
+
+def cache_folder() -> Path | None:
+    """Where compiled functions are kept; None where no folder can be written, as in some graders' containers."""
+    last = cache_folders()[-1]
+    return last if _can_be_written(last) else None
 
 
 @cache
-def _first_writable(users_choice: str) -> Path | None:
+def _all_folders(users_choice: str) -> list[Path]:
     utils = PROJECT_ROOT / "utils"
     parents = [utils / "__pycache__", Path(AppDirs("numba", False).user_cache_dir)]
     if users_choice:
         parents.insert(0, Path(users_choice))
-    name = f"numba-{digest_of_sources(utils)}"
-    for folder in (parent / name for parent in parents):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError:
-            continue
-        return folder
-    return None
+    return [parent / f"numba-{digest_of_sources(utils)}" for parent in parents]
+
+
+@cache
+def _can_be_written(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return False
+    return True
 
 
 def compiled(function: F) -> F:
-    """Compile ``function`` at its first call and keep the result on disk for later processes, see ``cache_folder``."""
-    folder = cache_folder()
-    if folder is None:
-        return numba.njit(no_cfunc_wrapper=True)(function)
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(folder)
-    try:
-        return numba.njit(cache=True, no_cfunc_wrapper=True)(function)
-    finally:
-        numba.config.CACHE_DIR = before
+    """Compile ``function`` at its first call and keep the result on disk for later processes, see ``cache_folders``."""
+    dispatcher = numba.njit(no_cfunc_wrapper=True)(function)
+    if Path(function.__code__.co_filename).is_file():
+        dispatcher._cache = CompiledFiles(function, cache_folders(), cache_folder())
+    return dispatcher
 
 
 def is_missing_in_cache(function: Any) -> bool:
     """Whether a ``@compiled`` function can be kept on disk, but no process has compiled and kept it yet."""
-    folder, python = function.stats.cache_path, function.py_func
-    name = f"{Path(python.__code__.co_filename).stem}.{python.__qualname__}"  # as numba names its files
-    return folder is not None and not any(Path(folder).glob(f"{name}-*.nbi"))
+    return function.stats.cache_path is not None and function._cache.is_empty()
 
 
 def allocating_helper(function: F) -> F:

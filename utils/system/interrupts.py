@@ -13,10 +13,15 @@ class Interrupts:
     """A context manager; :attr:`received` is the number of the signal that came, or None.
 
     Outside the main thread, where Python handles no signals, it stays None.
+
+    Args:
+        waits: whether signals wait for the next step. Where not, they end the process by an exception, in the middle
+            of whatever it does, until :meth:`wait_from_now_on`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, waits: bool = True) -> None:
         self.received: int | None = None
+        self._waits = waits
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
@@ -31,12 +36,20 @@ class Interrupts:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    def wait_from_now_on(self) -> None:
+        """From now on there is something to save."""
+        self._waits = True
+
     @property
     def exit_code(self) -> int:
         """What shells expect of a process that a signal has ended: 128 + number; 0 without one."""
         return 128 + self.received if self.received is not None else 0
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self._waits:
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            sys.exit(128 + number)
         if self.received is not None and number == signal.SIGINT:
             os._exit(128 + number)
         self.received = number
