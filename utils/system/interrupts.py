@@ -1,5 +1,10 @@
-"""SIGINT and SIGTERM ask a training to stop at the next step; a second SIGINT ends the process at once."""
+"""SIGINT, SIGTERM and SIGHUP ask a training to stop at the next step; a second SIGINT ends the process at once.
 
+SIGHUP says that the terminal was closed. Whoever wants a training to outlive that starts it with nohup, which has
+SIGHUP ignored; it stays so.
+"""
+
+import contextlib
 import os
 import signal
 import sys
@@ -15,8 +20,10 @@ class Interrupts:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._handle)
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+            number = getattr(signal, name, None)
+            if number is not None and not (name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
+                self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -36,7 +43,7 @@ class Interrupts:
         self.received = number
         # os.write is safe in a signal handler, print is not
         name = signal.Signals(number).name
-        os.write(
-            sys.__stderr__.fileno() if sys.__stderr__ else 2,
-            f"\n{name}: finishing the step and saving a checkpoint; press Ctrl-C again to leave at once.\n".encode(),
-        )
+        text = f"\n{name}: finishing the step and saving a checkpoint; press Ctrl-C again to leave at once.\n"
+        with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
+            if sys.__stderr__ is not None:  # else its number is that of another file
+                os.write(sys.__stderr__.fileno(), text.encode())
