@@ -90,6 +90,15 @@ class TestGraded:
         (total,) = (line.split() for line in lines if line.startswith("all "))
         assert total[1:4] == ["4", "0", f"{sum(scores) / 4:.3f}"]
 
+    def test_submits_though_nobody_reads_what_it_prints(self, tests_folder: Path, tmp_path: Path) -> None:
+        grading = Grading(tests_folder, tmp_path)
+        with grading.evaluator() as evaluator, grading.submission() as submission:
+            assert submission.stdout is not None
+            submission.stdout.close()
+            assert submission.wait(timeout=TIMEOUT) == 0
+            assert evaluator.wait(timeout=TIMEOUT) == 0
+        assert len(graded(grading.results)) == 4
+
     def test_time_out_costs_one_episode_and_trajectories_hold_the_same_actions(
         self, tests_folder: Path, tmp_path: Path
     ) -> None:
