@@ -6,7 +6,8 @@ beside its place and renamed, so a kill at any moment leaves the checkpoints tha
 
 import io
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ from reinforcement_learning.learning.networks import DUELING, make_network
 from reinforcement_learning.settings.config import PLACES, ConfigError, TrainingConfig, make_config
 from reinforcement_learning.settings.features import NO_FEATURES, with_more_features
 from reinforcement_learning.settings.named_code import NOTHING_NAMED, NamedCode
-from reinforcement_learning.tracking.metrics import alone_score
+from reinforcement_learning.tracking.metrics import alone
 from utils.observation.feature_sets import FeatureSet, get_feature_set
 from utils.observation.observer import Observer
 from utils.system.files import atomic_write
 
 FORMAT_VERSION = 2
 BEST = "best.pt"
+_NUMBERED = re.compile(r"episode_(\d+)\.pt")
 _NEEDED_TO_PLAY = {"config", "feature_set", "policies"}
 _NEEDED_TO_RESUME = _NEEDED_TO_PLAY | {"episode", "next_level", "unfinished", "counters", "smoothed"}
 _EXPORTED = _NEEDED_TO_PLAY | {"episode", "last_evaluation", "versions"}
@@ -59,10 +61,11 @@ def read_checkpoint(path: str | Path, *, to_resume: bool = True) -> dict[str, An
         CheckpointError: the file is missing, damaged, no checkpoint, of another format, or holds too little.
     """
     path = Path(path)
+    or_latest = ", or latest" if to_resume else ""
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; give the path of a checkpoint (.pt) in it.")
+        raise CheckpointError(f"{path} is a folder; give the path of a checkpoint (.pt) in it{or_latest}.")
     if not path.is_file():
-        raise CheckpointError(f"{path} does not exist; give the path of a checkpoint (.pt).")
+        raise CheckpointError(f"{path} does not exist; give the path of a checkpoint (.pt){or_latest}.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     # A damaged file can raise anything. PyTorch's own words are left out: they say how to open it unsafely.
@@ -85,15 +88,26 @@ def numbered_checkpoint(folder: Path, episode: int) -> Path:
     return folder / f"episode_{episode:07d}.pt"
 
 
+def when_written(path: Path) -> int:
+    """A number that grows from checkpoint to checkpoint, in nanoseconds.
+
+    It stands in the file and grows even where the clock goes back. For a file that does not tell it is the time at
+    which that was changed; 0 for one that is not there.
+    """
+    try:
+        changed = path.stat().st_mtime_ns
+        content = torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None
+        written = content["written"] if isinstance(content, dict) else None
+    except OSError:
+        return 0
+    except Exception:  # see read_checkpoint
+        written = None
+    return written if type(written) is int else changed
+
+
 def newest_first(folder: Path, pattern: str) -> list[Path]:
-    """Files that match, the one written last first; one that vanishes meanwhile is left out."""
-    times: list[tuple[int, str, Path]] = []
-    for path in folder.glob(pattern):
-        try:
-            times.append((path.stat().st_mtime_ns, path.name, path))
-        except OSError:
-            continue
-    return [path for *_, path in sorted(times, reverse=True)]
+    """Checkpoints that match, the one written last first."""
+    return sorted(folder.glob(pattern), key=lambda path: (when_written(path), path.name), reverse=True)
 
 
 def latest_checkpoint(checkpoint_dir: Path, warn: Callable[[str], None]) -> Path:
@@ -132,12 +146,38 @@ def find_checkpoint(
         raise ConfigError("--resume is empty, but must be the path of a checkpoint (.pt), or latest.")
     folder = Path(options.get("checkpoint_dir", TrainingConfig.checkpoint_dir))
     path = latest_checkpoint(folder, warn) if resume == "latest" else Path(resume)
+    if not path.is_file():
+        _check_is_no_run(resume, [path, folder / path])
     return path, read_checkpoint(path)
 
 
-def remove_all_but_newest(folder: Path, pattern: str, keep: int) -> None:
-    """Deletes the oldest files that match a pattern."""
-    for path in newest_first(folder, pattern)[keep:]:
+def _check_is_no_run(resume: str, folders: Sequence[Path]) -> None:
+    """Says what to give instead of the name or the folder of a run."""
+    for folder in folders:
+        if newest := newest_first(folder, "*.pt")[:1]:
+            raise CheckpointError(
+                f"--resume is {resume!r}, which is a run, but must be a checkpoint: {newest[0]} is its newest, and "
+                "latest means the newest of all runs."
+            )
+
+
+def numbered_checkpoints(folder: Path) -> list[Path]:
+    """The numbered checkpoints of a run, the one after the most episodes first."""
+    found = [(int(match[1]), path) for path in folder.iterdir() if (match := _NUMBERED.fullmatch(path.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def remove_all_but_newest(folder: Path, keep: int, just_written: Sequence[Path] = ()) -> None:
+    """Deletes numbered checkpoints of a run, those after the fewest episodes first.
+
+    Args:
+        folder: of the run.
+        keep: how many stay.
+        just_written: these stay before all others: where a training went back to an earlier checkpoint, others of more
+            episodes may lie there.
+    """
+    others = [path for path in numbered_checkpoints(folder) if path not in just_written]
+    for path in [*just_written, *others][keep:]:
         path.unlink(missing_ok=True)
 
 
@@ -207,8 +247,7 @@ def load_policy(
     n_policies = len(content["policies"])
     if policy_index is None:
         evaluation = content.get("last_evaluation", {})
-        scores = [evaluation.get(alone_score(p), -math.inf) for p in range(n_policies)]
-        policy_index = scores.index(max(scores))
+        policy_index = max(range(n_policies), key=lambda p: _alone(evaluation, p))
     if not 0 <= policy_index < n_policies:
         held = f"policies 0 to {n_policies - 1}" if n_policies > 1 else "one policy, number 0"
         raise CheckpointError(f"{path} holds {held}, but --policy_index is {policy_index}.")
@@ -216,6 +255,12 @@ def load_policy(
     config = _config_to_play(content, path, named)
     feature_set = stored_feature_set(content, path, config.features)
     return _policy_of(content, path, config, feature_set, policy_index), _observer_of(content, feature_set)
+
+
+def _alone(evaluation: Mapping[str, float], policy: int) -> tuple[float, float]:
+    """What a policy has reached without the others: of equal scores the higher completion is better."""
+    score, completion = alone(policy, "scores_mean"), alone(policy, "completions_mean")
+    return evaluation.get(score, -math.inf), evaluation.get(completion, -math.inf)
 
 
 def load_policies(

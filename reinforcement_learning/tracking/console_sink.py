@@ -57,6 +57,8 @@ class ConsoleSink(Sink):
 
     def message(self, text: str) -> None:
         """Prints a line above the bar."""
+        if sys.stdout is None:  # it was closed before Python began; the bar may still be seen
+            return
         try:
             if self._bar is not None:
                 self._bar.write(text, file=sys.stdout)

@@ -51,9 +51,11 @@ class TensorBoardSink(Sink):
     Args:
         directory: where the event files go; made if missing.
         resume_episode: the last episode that the resumed checkpoint has seen. TensorBoard then hides the rows of
-            later episodes in older event files, so that nothing shows twice.
+            later episodes in older event files, so that nothing shows twice; without a row of this sink they stay.
         config: the settings of the training; with them comes a page that shows the main curves together.
     """
+
+    keeps = "the files of TensorBoard"
 
     def __init__(
         self, directory: str | Path, resume_episode: int | None = None, config: Mapping[str, Any] | None = None
@@ -62,16 +64,27 @@ class TensorBoardSink(Sink):
 
         _let_no_thread_of_tensorboard_print_tracebacks()
         purge_step = None if resume_episode is None else resume_episode + 1
-        self._writer = SummaryWriter(log_dir=str(directory), purge_step=purge_step)
-        if config is not None:
-            self._writer.add_custom_scalars(layout(config))
-            self._writer.add_text("configuration", as_markdown(config), global_step=resume_episode or 0)
-        self._events: Any = self._writer.file_writer
+        self._make_writer = functools.partial(SummaryWriter, log_dir=str(directory), purge_step=purge_step)
+        self._first_step, self._config = resume_episode or 0, config
+        self._writer: Any = None
+        self._events: Any = None
+        if resume_episode is None:
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._writer is not None:
+            return
+        self._writer = self._make_writer()
+        self._events = self._writer.file_writer
+        if self._config is not None:
+            self._writer.add_custom_scalars(layout(self._config))
+            self._writer.add_text("configuration", as_markdown(self._config), global_step=self._first_step)
 
     def log(self, episode: int, metrics: Mapping[str, float]) -> None:
         """Writes all finite metrics as one event: a fraction of the cost of an event for each of them."""
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
+        self._begin()
         values = [Summary.Value(tag=name, simple_value=v) for name, v in metrics.items() if math.isfinite(v)]
         self._events.add_summary(Summary(value=values), episode)
         if any(name.startswith("evaluation/") for name in metrics):
@@ -86,13 +99,15 @@ class TensorBoardSink(Sink):
 
         with Image.open(path) as image:
             width, height = image.size
+        self._begin()
         # The file's bytes as they are: add_image would reduce a GIF to its first frame.
         content = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=path.read_bytes())
         self._events.add_summary(Summary(value=[Summary.Value(tag=name, image=content)]), episode)
 
     def close(self, exit_code: int = 0) -> None:
         """Writes what is still buffered."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 @functools.cache

@@ -150,6 +150,13 @@ def test_full_disk_does_not_stop_training(capsys, tmp_path):
     writer.close()
     assert capsys.readouterr().err.count("No space left") == 1
     assert len(read_rows(tmp_path / "metrics.jsonl")) == 3
+    assert writer.unsaved == ["metrics.jsonl"]
+
+
+def test_only_what_should_have_kept_something_counts_as_lost(capsys):
+    writer = MetricsWriter([RecordingSink("log"), ConsoleSink(10)])
+    writer.log(1, {"training/score": 0.0})
+    assert writer.unsaved == []
 
 
 @pytest.mark.parametrize("name", ["metrics", "console_sink", "json_lines_sink", "tensorboard_sink", "wandb_sink"])
@@ -194,6 +201,37 @@ def test_resume_leaves_no_doubles_and_no_torn_line(tmp_path, torn):
     sink.close()
     assert [(row["episode"], row["a"]) for row in read_rows(path)] == [(1, 1.0), (2, 2.0), (2, 2.0), (3, 30.0)]
     assert [file.name for file in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_resumed_without_a_row_leaves_all_rows(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    sink = JsonLinesSink(path)
+    for episode in (1, 2, 3, 4):
+        sink.log(episode, {"training/score": 0.0})
+    sink.close()
+    before = path.read_bytes()
+    JsonLinesSink(path, resume_episode=2, evaluated_episode=2).close()
+    assert path.read_bytes() == before
+
+
+def test_evaluation_that_the_checkpoint_has_not_seen_comes_again_and_stands_once(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    sink = JsonLinesSink(path)
+    evaluation, exchange = {"evaluation/scores_mean": -1.0}, {"policy_00/pbt/tau": 0.1}
+    for row in ({"training/score": -0.5}, evaluation, exchange):
+        for episode in (3, 6):
+            sink.log(episode, row)
+    sink.close()
+    sink = JsonLinesSink(path, resume_episode=6, evaluated_episode=3)  # interrupted in the evaluation of episode 6
+    sink.log(6, evaluation)
+    sink.close()
+    assert [(row.pop("episode"), row) for row in read_rows(path)] == [
+        (3, {"training/score": -0.5}),
+        (6, {"training/score": -0.5}),
+        (3, evaluation),
+        (3, exchange),
+        (6, evaluation),
+    ]
 
 
 def test_resume_without_a_file_starts_one(tmp_path):
@@ -247,6 +285,15 @@ def test_tensorboard_resume_shows_nothing_twice(tmp_path):
         sink.log(episode, {"a": 10.0 * episode})
     sink.close()
     assert read_scalars(tmp_path)["a"] == [(1, 1), (2, 2), (3, 3), (4, 40), (5, 50), (6, 60), (7, 70)]
+
+
+def test_tensorboard_resumed_without_a_row_hides_nothing(tmp_path):
+    sink = TensorBoardSink(tmp_path)
+    for episode in range(1, 6):
+        sink.log(episode, {"a": float(episode)})
+    sink.close()
+    TensorBoardSink(tmp_path, resume_episode=3).close()
+    assert read_scalars(tmp_path)["a"] == [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)]
 
 
 def test_tensorboard_on_a_full_disk_is_switched_off_with_one_line(tmp_path, capfd, monkeypatch):
@@ -334,6 +381,18 @@ def test_console_always_prints_evaluations_and_messages(capsys):
         "checkpoint written",
         "film of episode 50: film.gif",
     ]
+
+
+def test_console_keeps_its_bar_where_there_is_no_standard_output(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", None)
+    sink = ConsoleSink(total_episodes=10)
+    sink.message("nobody reads this")
+    sink.log(6, TRAINING)
+    sink.close()
+    assert "6/10" in terminal.getvalue()
+    assert "nobody" not in terminal.getvalue()
 
 
 def test_console_with_terminal_keeps_a_bar_and_prints_above_it(capsys, monkeypatch):
