@@ -4,8 +4,9 @@
     flatland-evaluator --tests ENVS --results-path results.csv &
     AICROWD_TESTS_FOLDER=ENVS python run.py
 
-The checkpoint is the one that ships, or the one that FLATLAND_CHECKPOINT or --checkpoint names. With
-FLATLAND_PLAN_SECONDS or --plan_seconds it plans while it plays (``reinforcement_learning/scoring/planning.py``).
+The checkpoint is the one that ships, or the one that FLATLAND_CHECKPOINT or --checkpoint names. It plans while it
+plays (``reinforcement_learning/scoring/planning.py``); with --plan_seconds 0 or FLATLAND_PLAN_SECONDS=0 the network
+plays alone.
 A network or features of one's own that the checkpoint was trained with must be named: --network, --features, or
 FLATLAND_NETWORK, FLATLAND_FEATURES.
 With --policy a rule or policy of one's own plays instead (``reinforcement_learning/scoring/own_policies.py``).
@@ -26,7 +27,7 @@ from reinforcement_learning.grading.remote_evaluation import EvaluatorError, Rem
 from reinforcement_learning.grading.remote_play import play_all, table
 from reinforcement_learning.saving.checkpointing import CheckpointError
 from reinforcement_learning.scoring.heuristics import RULES, MissingPackageError
-from reinforcement_learning.scoring.planning import PlanningOptions, seconds_to_plan
+from reinforcement_learning.scoring.planning import PLAN_SECONDS, PlanningOptions, seconds_to_plan
 from reinforcement_learning.scoring.players import (
     BEST_POLICY,
     MAPPING,
@@ -95,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
         "--plan_seconds",
         type=seconds_to_plan,
         metavar="S",
-        help="plan for at most S seconds a step; 0: not at all (default: $FLATLAND_PLAN_SECONDS, else 0)",
+        help="plan for at most S seconds a step, and 60 times as long before the first; 0: the network plays alone "
+        f"(default: $FLATLAND_PLAN_SECONDS, else {PLAN_SECONDS:g})",
     )
     parser.add_argument(
         "--wait", type=at_least(0), default=50, metavar="SECONDS", help="for Redis and the evaluator (default: 50)"
@@ -116,17 +118,16 @@ def _load(options: argparse.Namespace) -> tuple[Player, str]:
             raise ValueError("--plan_seconds plans with a checkpoint: leave it out with --policy.")
         return load_rule(options.policy), options.policy
     checkpoint, choice = options.checkpoint or checkpoint_to_submit(), options.policy_index
-    planning = (
-        planning_to_submit() if options.plan_seconds is None else PlanningOptions.of_seconds(options.plan_seconds)
-    )
     named = named_on_command_line(options, variables=True)
     policy, observer = load_warmed_up(checkpoint, choice if isinstance(choice, int) else None, named)
-    if choice != MAPPING:
-        how = f", planning for at most {planning.seconds:g} s a step" if planning else ""
-        return planning_player(policy, observer, planning), f"{checkpoint}{how}"
-    if planning is not None:
-        raise ValueError("planning is for a single policy: --policy_index must be a number or best.")
-    return load_player(str(checkpoint), MAPPING, named=named), str(checkpoint)
+    if choice == MAPPING:
+        if options.plan_seconds:
+            raise ValueError("planning is for a single policy: --policy_index must be a number or best.")
+        return load_player(str(checkpoint), MAPPING, named=named), str(checkpoint)
+    seconds = options.plan_seconds
+    planning = planning_to_submit() if seconds is None else PlanningOptions.of_seconds(seconds)
+    how = f", planning for at most {planning.seconds:g} s a step" if planning else ""
+    return planning_player(policy, observer, planning), f"{checkpoint}{how}"
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@
     OBS_BUILDER=reinforcement_learning.submission.ObservationBuilder
 
 ``flatland-trajectory-generate-from-policy`` plays with them. The checkpoint is the one that ships, or the one that
-the environment variable FLATLAND_CHECKPOINT names; ``run.py`` plays with the same. With FLATLAND_PLAN_SECONDS=S it
-plans while it plays, for at most S seconds a step (``planning.py``). A network or features of one's own that the
-checkpoint was trained with must be named in FLATLAND_NETWORK and FLATLAND_FEATURES.
+the environment variable FLATLAND_CHECKPOINT names; ``run.py`` plays with the same. It plans while it plays, for at
+most FLATLAND_PLAN_SECONDS=S seconds a step (``planning.py``); with 0 the network plays alone. A network or features of
+one's own that the checkpoint was trained with must be named in FLATLAND_NETWORK and FLATLAND_FEATURES.
 """
 
 import argparse
@@ -27,7 +27,13 @@ from reinforcement_learning.dddqn_policy import GreedyPolicy
 from reinforcement_learning.playing.play_levels import warm_up
 from reinforcement_learning.playing.policy import drive
 from reinforcement_learning.saving.checkpointing import load_policy
-from reinforcement_learning.scoring.planning import Planner, PlanningOptions, seconds_to_plan, warm_up_planning
+from reinforcement_learning.scoring.planning import (
+    PLAN_SECONDS,
+    Planner,
+    PlanningOptions,
+    seconds_to_plan,
+    warm_up_planning,
+)
 from reinforcement_learning.settings.named_code import NOTHING_NAMED, NamedCode, named_by_environment
 from utils.observation.observer import Observer
 from utils.simulator.rail_state import RailState
@@ -43,12 +49,12 @@ def checkpoint_to_submit() -> Path:
 
 
 def planning_to_submit() -> PlanningOptions | None:
-    """How submissions plan: for as many seconds a step as FLATLAND_PLAN_SECONDS says; None, not at all, unless set.
+    """How submissions plan: for as many seconds a step as FLATLAND_PLAN_SECONDS says; None, not at all, if it is 0.
 
     Raises:
         ValueError: that is no number of seconds; the message is one sentence.
     """
-    text = os.environ.get(_PLAN_SECONDS, "0")
+    text = os.environ.get(_PLAN_SECONDS) or str(PLAN_SECONDS)
     try:
         return PlanningOptions.of_seconds(seconds_to_plan(text))
     except argparse.ArgumentTypeError as error:

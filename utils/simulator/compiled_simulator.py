@@ -111,6 +111,7 @@ class CompiledSimulator:
             UnsupportedLevel: the environment needs something that the simulator cannot do.
         """
         warn_if_flatland_is_unproven()
+        weights = weights_of(env.rewards)
         _check_environment(env, at_start=malfunctions is None)
         generator = malfunction_generator_of(env)
         try:
@@ -124,7 +125,7 @@ class CompiledSimulator:
         halts, plans[FIRST_HALT], plans[END_OF_HALTS] = _halts_of(env)
         if malfunctions is None:
             malfunctions = draw_malfunctions(env, generator)
-        return cls(state, plans, malfunctions, halts, _weights_of(env.rewards))
+        return cls(state, plans, malfunctions, halts, weights)
 
     def step(self, actions: ArrayLike) -> tuple[NDArray[np.float64], bool]:
         """Does what ``RailEnv.step`` does.
@@ -178,19 +179,22 @@ def _check_environment(env: RailEnv, at_start: bool) -> None:
         raise UnsupportedLevel("trains with intermediate stops can be simulated from the start of an episode only")
     if not env.remove_agents_at_target:
         raise UnsupportedLevel("trains that stay on the map at their target are not simulated")
-    rewards = env.rewards
+    if env.rewards.collision_factor != 0 and not isinstance(env.rewards.collision_factor, float):
+        # flatland's rewards are exact fractions then, which are rounded at another place.
+        raise UnsupportedLevel("the collision factor of the rewards must be a float")
+
+
+def weights_of(rewards: Rewards) -> NDArray[np.float64]:
+    """The parameters of flatland's ``DefaultRewards``, float64 [N_WEIGHTS].
+
+    Raises:
+        UnsupportedLevel: these are rewards of another kind.
+    """
     if type(rewards) not in _REWARDS or type(rewards._proxy) is not BaseDefaultRewards:
         raise UnsupportedLevel(
             f"rewards of the type {type(rewards).__name__} are not simulated, "
             f"only {', '.join(known.__name__ for known in _REWARDS)}"
         )
-    if rewards.collision_factor != 0 and not isinstance(rewards.collision_factor, float):
-        # flatland's rewards are exact fractions then, which are rounded at another place.
-        raise UnsupportedLevel("the collision factor of the rewards must be a float")
-
-
-def _weights_of(rewards: DefaultRewards) -> NDArray[np.float64]:
-    """The parameters of the rewards, float64 [N_WEIGHTS]."""
     weights = np.empty(N_WEIGHTS, dtype=np.float64)
     weights[CANCELLATION_FACTOR] = rewards.cancellation_factor
     weights[CANCELLATION_TIME_BUFFER] = rewards.cancellation_time_buffer

@@ -42,19 +42,6 @@ def malfunction_generator_of(env: RailEnv) -> ParamMalfunctionGen:
     return generator
 
 
-def malfunction_chance(env: RailEnv) -> tuple[float, int, int]:
-    """How likely a malfunction begins in a step for a train that has none, and its least and greatest length in steps.
-
-    The length is the one that the tables of malfunctions tell.
-
-    Raises:
-        UnsupportedLevel: the environment's malfunctions are of a kind that the simulator does not know.
-    """
-    generator = malfunction_generator_of(env)
-    parameters = generator.MFP
-    return float(generator._malfunction_prob), parameters.min_duration + 1, parameters.max_duration + 1
-
-
 def draw_malfunctions(env: RailEnv, generator: ParamMalfunctionGen) -> NDArray[np.int32]:
     """How long the malfunctions last that begin in each step: int32 [max_episode_steps, trains], 0 for none.
 
@@ -122,16 +109,3 @@ def _advance_mersenne_twister(key: np.ndarray, n_rounds: int) -> None:
         for i in range(227, 623):
             key[i] = _twist(key[i], key[i + 1], key[i - 227])
         key[623] = _twist(key[623], key[0], key[396])
-
-
-def sample_malfunctions(
-    random: np.random.Generator, chance: tuple[float, int, int], malfunctions: NDArray[np.int32]
-) -> None:
-    """Enter malfunctions into a table of zeros whose last axes are steps and trains, see ``draw_malfunctions``.
-
-    Args:
-        chance: see ``malfunction_chance``.
-    """
-    probability, shortest, longest = chance
-    begins = random.random(malfunctions.shape) < probability
-    malfunctions[begins] = random.integers(shortest, longest + 1, size=np.count_nonzero(begins))

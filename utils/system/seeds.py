@@ -27,7 +27,7 @@ class Stream(IntEnum):
     POLICY_TURNS = 6  # who is next where trains cannot be shared out evenly
     PAST_SELVES = 7  # which trains older copies drive
     EXCHANGE = 8  # population-based training
-    PLANNING = 9  # futures and variations that a planner tries
+    PLANNING = 9  # what a planner tries
 
 
 def seed_sequence(seed: int, stream: Stream, index: int = 0) -> np.random.SeedSequence:

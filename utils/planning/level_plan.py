@@ -1,0 +1,202 @@
+"""``LevelPlan``: the plan of a level in space and time, kept up to date while the level is played."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.planning.order_keeping import keep_order
+from utils.planning.plan_costs import fill_costs
+from utils.planning.plan_play import fill_actions, read_trains
+from utils.planning.plan_search import improve_plans, plan_all, price_plans
+from utils.planning.plan_tables import (
+    ARRIVAL,
+    AT,
+    ENTER,
+    FIRST,
+    KEY,
+    LATEST_ARRIVAL,
+    MAX_EXPANSIONS,
+    N_EXPANSIONS,
+    NEXT,
+    NO_VISIT,
+    SPEED,
+    START,
+    UNITS,
+    UNREACHABLE,
+    PlanTables,
+    tables_of,
+)
+from utils.simulator.rail_state import RailState
+from utils.system.compiled import Arrays
+from utils.system.seeds import Stream, seed_sequence
+
+Clock = Callable[[], float]
+
+COMPLETION_WEIGHT = 0.3
+"""What the arrival of all trains counts beside the normalized score."""
+_SLICE = 0.02  # seconds of search from one look at the clock to the next
+_EXPANSIONS_A_SECOND = 500_000.0  # a first guess
+_ROUNDS_A_SLICE = 1000
+
+
+class LevelPlan:
+    """A plan for all trains of a level.
+
+    Usage, at each step of the level::
+
+        if not plan.follow():  # the trains are not where the plan leads
+            ...
+        if plan.is_late:
+            plan.keep_order()
+            plan.search(seconds=1.0, n_rounds=1000)
+        simulator.step(plan.actions())
+
+    Args:
+        state: the level; it is read again by each ``follow``.
+        weights: the parameters of its rewards, see ``rail_rewards``.
+        seed: of the search.
+        completion_weight: what the arrival of all trains counts beside the normalized score.
+        clock: seconds.
+
+    Attributes:
+        is_late: whether something has happened since the plan was made that it did not reckon with: a train was
+            late, or has broken down.
+
+    Raises:
+        ValueError: the level is too large.
+    """
+
+    def __init__(
+        self,
+        state: RailState,
+        weights: NDArray[np.float64],
+        seed: int = 0,
+        completion_weight: float = COMPLETION_WEIGHT,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        self._state = state
+        self._clock = clock
+        self._tables, self._cells = tables_of(state, weights)
+        self._arrays: Arrays = tuple(self._tables)
+        self._random = seed_sequence(seed, Stream.PLANNING).generate_state(1, np.uint64).astype(np.int64)
+        self._speed = _EXPANSIONS_A_SECOND
+        self.is_late = False
+        self._tables.counts[MAX_EXPANSIONS] = np.iinfo(np.int64).max
+        fill_costs(self._tables, weights, completion_weight)
+        self.follow()
+
+    def make(self) -> bool:
+        """Plan all trains that have no plan, those with the least time to spare first.
+
+        Returns:
+            Whether each train on the map has a plan now: trains off the map may stay there, trains on it may not.
+        """
+        trains = self._tables.trains
+        cells = self._tables.to_go[np.arange(self._state.n_trains), trains[START]]
+        spare = trains[LATEST_ARRIVAL] - cells * trains[UNITS] // trains[SPEED]
+        n_stranded = plan_all(self._arrays, np.argsort(spare, kind="stable"))
+        price_plans(self._arrays)
+        self.is_late = False
+        return bool(n_stranded == 0)
+
+    def follow(self) -> bool:
+        """Read the state after a step; returns whether all trains are where the plan leads."""
+        on_way, in_time = read_trains(self._state.arrays, self._cells, self._state.elapsed_steps, self._arrays)
+        self.is_late = self.is_late or not in_time
+        return bool(on_way)
+
+    def keep_order(self) -> bool:
+        """Give all trains the earliest times that keep the planned order, from the present state on.
+
+        Returns:
+            Whether all trains that have a plan can follow it; anything else would be a fault of the plan.
+        """
+        kept = keep_order(self._arrays, self._state.elapsed_steps + 1)
+        price_plans(self._arrays)
+        self.is_late = False
+        return bool(kept)
+
+    def search(self, seconds: float, n_rounds: int) -> None:
+        """Improve the plan by large-neighbourhood search; see ``plan_search``.
+
+        The same rounds are played each time, as long as the seconds suffice for them.
+
+        Args:
+            seconds: most that it may take; a round that is not done by then is undone.
+            n_rounds: most rounds.
+        """
+        counts, began = self._tables.counts, self._clock()
+        now = began
+        while n_rounds > 0 and now - began < seconds:
+            left, before = seconds - (now - began), int(counts[N_EXPANSIONS])
+            # Compiled code has no clock: it gets as much work as fits into the time.
+            with self._at_most(self._speed * left):
+                in_slice = int(self._speed * min(left, _SLICE)) + 1
+                n_played = improve_plans(self._arrays, self._random, min(n_rounds, _ROUNDS_A_SLICE), in_slice)
+            n_rounds -= n_played
+            passed, now = self._clock() - now, self._clock()
+            if passed > 0:
+                self._speed = (self._speed + (int(counts[N_EXPANSIONS]) - before) / passed) / 2
+        keep_order(self._arrays, self._state.elapsed_steps + 1)
+        price_plans(self._arrays)
+
+    @contextmanager
+    def _at_most(self, n_expansions: float) -> Iterator[None]:
+        """Path searches give up after so many nodes."""
+        counts = self._tables.counts
+        if math.isfinite(n_expansions):
+            counts[MAX_EXPANSIONS] = int(counts[N_EXPANSIONS]) + int(n_expansions) + 1
+        try:
+            yield
+        finally:
+            counts[MAX_EXPANSIONS] = np.iinfo(np.int64).max
+
+    def actions(self) -> NDArray[np.int64]:
+        """What the trains do in the next step, int64 [trains]."""
+        actions = np.empty(self._state.n_trains, dtype=np.int64)
+        fill_actions(self._state.arrays, self._cells, self._state.elapsed_steps, self._arrays, actions)
+        return actions
+
+    @property
+    def cost(self) -> float:
+        """What the plan costs, in steps: see ``plan_costs``."""
+        return float(price_plans(self._arrays))
+
+    @property
+    def arrivals(self) -> NDArray[np.int64]:
+        """The steps of the planned arrivals, int64 [trains]; ``plan_tables.NEVER`` for trains that have no plan."""
+        return self._tables.trains[ARRIVAL].copy()
+
+    @property
+    def has_way(self) -> NDArray[np.bool_]:
+        """Whether each train could reach its target if it were alone, bool [trains]."""
+        trains = self._tables.trains
+        return self._tables.to_go[np.arange(trains.shape[1]), trains[START]] < UNREACHABLE
+
+    def ways(self) -> list[NDArray[np.int64]]:
+        """The planned way of each train from where it is now.
+
+        Returns:
+            For each train int64 [visits, 2]: 4 x (row x columns + column) + direction, and the step in which the
+            train enters there.
+        """
+        return [_way(handle, self._tables, self._grid_keys()) for handle in range(self._state.n_trains)]
+
+    def _grid_keys(self) -> NDArray[np.int64]:
+        """The number of each rail key among the configurations of the whole grid, int64 [keys]."""
+        places = np.flatnonzero(self._cells.ravel() >= 0)
+        return (4 * places[:, None] + np.arange(4)).ravel()
+
+
+def _way(handle: int, tables: PlanTables, grid_keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    visit, steps = int(tables.trains[AT, handle]), []
+    if visit == NO_VISIT:
+        visit = int(tables.trains[FIRST, handle])
+    while visit != NO_VISIT:
+        steps.append((grid_keys[tables.visits[visit, KEY]], tables.visits[visit, ENTER]))
+        visit = int(tables.visits[visit, NEXT])
+    return np.array(steps, dtype=np.int64).reshape(-1, 2)

@@ -1,0 +1,315 @@
+"""Safe-interval path planning: the way of one train on which it arrives first, given the visits of all others.
+
+A* over (configuration, safe interval), Phillips and Likhachev 2011, «SIPP: Safe Interval Path Planning for Dynamic
+Environments». A train may wait at the end of any cell as long as the interval of the cell lasts. It may enter a cell
+in the step in which another one leaves it, as in flatland, unless they swap places or the level asks for a headway;
+trains that follow each other in a ring all move at the same moment.
+"""
+
+import numpy as np
+
+from utils.planning.plan_tables import (
+    AFTER,
+    ARRIVAL,
+    AT,
+    AT_KEY,
+    CANNOT_STOP,
+    CELLS,
+    ENTER,
+    FIRST,
+    HEADWAY,
+    ID_BITS,
+    KEY,
+    LEAVE,
+    MAX_EXPANSIONS,
+    N_EXPANSIONS,
+    N_ONWARD,
+    N_SEARCHES,
+    NEVER,
+    NEXT,
+    NO_VISIT,
+    PARENT,
+    READY,
+    RESOURCE,
+    STAMP,
+    START,
+    TIME,
+    TIME_BITS,
+    TRAIN,
+    UNREACHABLE,
+    PlanTables,
+    free_visit,
+    link,
+    new_visit,
+    relink,
+    steps_to_run,
+    unlink,
+)
+from utils.system.compiled import compiled_helper
+
+NOT_FOUND = -1
+_ROOT = -1
+_LAST_TIME = 2 ** (TIME_BITS - 1)
+_TIME_MASK = 2**TIME_BITS - 1
+_ID_MASK = 2**ID_BITS - 1
+
+
+@compiled_helper
+def _push(heap: np.ndarray, size: int, entry: int) -> None:
+    """Add to a binary heap, lowest first, of ``size`` entries."""
+    place = size
+    while place > 0:
+        parent = (place - 1) >> 1
+        if heap[parent] <= entry:
+            break
+        heap[place] = heap[parent]
+        place = parent
+    heap[place] = entry
+
+
+@compiled_helper
+def _pop(heap: np.ndarray, size: int) -> int:
+    """Take the lowest of ``size`` entries."""
+    lowest = heap[0]
+    size -= 1
+    entry, place = heap[size], 0
+    while True:
+        child = 2 * place + 1
+        if child >= size:
+            break
+        if child + 1 < size and heap[child + 1] < heap[child]:
+            child += 1
+        if heap[child] >= entry:
+            break
+        heap[place] = heap[child]
+        place = child
+    heap[place] = entry
+    return lowest
+
+
+@compiled_helper
+def _reach(
+    row: int, key: int, time: int, cells: int, parent: int, train: int, last: int, size: int, tables: PlanTables
+) -> int:
+    """Note a way to a row of ``search`` if it is the first or an earlier one; returns the size of the heap.
+
+    Args:
+        row: the safe interval and the direction.
+        time: step in which the train is there.
+        cells: how many it has entered since the way began.
+        last: the step by which it must be at its target.
+    """
+    search, stamp = tables.search, tables.counts[N_SEARCHES]
+    if search[row, STAMP] == stamp and search[row, TIME] <= time:
+        return size
+    to_go = tables.to_go[train, key]
+    # at full speed without waiting: never too long, and the same along the way
+    lowest = time + steps_to_run(cells + to_go, train, tables.trains) - steps_to_run(cells, train, tables.trains)
+    if lowest > last or size >= tables.heap.shape[0]:
+        return size
+    search[row, STAMP] = stamp
+    search[row, TIME] = time
+    search[row, CELLS] = cells
+    search[row, PARENT] = parent
+    search[row, AT_KEY] = key
+    _push(tables.heap, size, ((((lowest << TIME_BITS) + _LAST_TIME - time) << ID_BITS) + row))
+    return size + 1
+
+
+@compiled_helper
+def _begin(train: int, last: int, tables: PlanTables) -> int:
+    """Reach where the way may begin; returns the size of the heap."""
+    visits, trains = tables.visits, tables.trains
+    ready = trains[READY, train]
+    if trains[AT, train] != NO_VISIT:
+        key = int(visits[trains[AT, train], KEY])
+        time = ready - steps_to_run(1, train, trains)
+        return _reach(4 * int(tables.tracks[key, RESOURCE]) + key % 4, key, time, 0, _ROOT, train, last, 0, tables)
+    key, size = trains[START, train], 0
+    if tables.to_go[train, key] >= UNREACHABLE:
+        return 0
+    before = int(tables.tracks[key, RESOURCE])
+    headway, stay = tables.counts[HEADWAY], steps_to_run(1, train, trains)
+    while before != NO_VISIT and visits[before, LEAVE] < NEVER:
+        after = int(visits[before, AFTER])
+        end = NEVER if after == NO_VISIT else visits[after, ENTER] - headway
+        time = max(ready, visits[before, LEAVE] + headway)
+        if time + stay <= end:
+            size = _reach(4 * before + key % 4, key, time, 0, _ROOT, train, last, size, tables)
+        before = after
+    return size
+
+
+@compiled_helper
+def _first_without_a_stop(row: int, tables: PlanTables) -> int:
+    """The step in which a train came to the first of the cells behind each other where it cannot stop."""
+    time = int(tables.search[row, TIME])
+    while tables.search[row, PARENT] != _ROOT:
+        row = int(tables.search[row, PARENT])
+        if not tables.tracks[tables.search[row, AT_KEY], CANNOT_STOP]:
+            break
+        time = int(tables.search[row, TIME])
+    return time
+
+
+@compiled_helper
+def _leave(row: int, train: int, last: int, size: int, tables: PlanTables) -> int:
+    """Reach all that comes after a row of ``search``; returns the size of the heap."""
+    visits, search, trains, headway = tables.visits, tables.search, tables.trains, tables.counts[HEADWAY]
+    key, cells, next_one = search[row, AT_KEY], int(search[row, CELLS]), int(visits[row >> 2, AFTER])
+    run_before = steps_to_run(cells + 1, train, trains)
+    stay = steps_to_run(cells + 2, train, trains) - run_before
+    earliest = int(search[row, TIME]) + run_before - steps_to_run(cells, train, trains)
+    latest = NEVER if next_one == NO_VISIT else visits[next_one, ENTER] - headway
+    free_from = latest  # of the next cell, at the latest
+    if headway > 0 and tables.tracks[key, CANNOT_STOP]:
+        latest = min(latest, earliest)
+        free_from = _first_without_a_stop(row, tables)
+    if earliest > latest:
+        return size
+    for n in range(N_ONWARD):
+        to_key = int(tables.tracks[key, n])
+        if to_key < 0:
+            break
+        to_go = tables.to_go[train, to_key]
+        if to_go >= UNREACHABLE:
+            continue
+        # at its target the train is gone after the step in which it comes
+        stay_there = stay if to_go > 0 else 1 - headway
+        before = int(tables.tracks[to_key, RESOURCE])
+        while before != NO_VISIT:
+            begin = visits[before, LEAVE] + headway
+            if begin > min(latest, free_from) or begin >= NEVER:
+                break
+            after = int(visits[before, AFTER])
+            end = NEVER if after == NO_VISIT else visits[after, ENTER] - headway
+            time = max(earliest, begin)
+            if time + stay_there <= end:
+                swaps = next_one != NO_VISIT and visits[before, NEXT] == next_one and time == begin and time == latest
+                if not swaps:
+                    size = _reach(4 * before + to_key % 4, to_key, time, cells + 1, row, train, last, size, tables)
+            before = after
+    return size
+
+
+@compiled_helper
+def find_path(train: int, last: int, tables: PlanTables) -> int:
+    """The row of ``search`` in which a train arrives first, NOT_FOUND if it cannot arrive by the step ``last``.
+
+    A train on the map must not be in the list of its resource while its way is searched.
+    """
+    search, heap, counts = tables.search, tables.heap, tables.counts
+    counts[N_SEARCHES] += 1
+    size = _begin(train, last, tables)
+    while size > 0:
+        entry = _pop(heap, size)
+        size -= 1
+        row = entry & _ID_MASK
+        if _LAST_TIME - ((entry >> ID_BITS) & _TIME_MASK) != search[row, TIME]:
+            continue  # it was reached earlier by another way
+        if tables.to_go[train, search[row, AT_KEY]] == 0:
+            return row
+        counts[N_EXPANSIONS] += 1
+        if counts[N_EXPANSIONS] >= counts[MAX_EXPANSIONS]:
+            return NOT_FOUND
+        size = _leave(row, train, last, size, tables)
+    return NOT_FOUND
+
+
+@compiled_helper
+def _enter_visits(train: int, row: int, tables: PlanTables) -> bool:
+    """Make visits of the way that ends in a row of ``search``; returns whether there were enough of them.
+
+    From the target backwards: of two visits in one interval the earlier one then comes to stand first.
+    """
+    visits, search, trains, counts = tables.visits, tables.search, tables.trains, tables.counts
+    following, leave = NO_VISIT, int(search[row, TIME]) + 1 - counts[HEADWAY]
+    while row != _ROOT:
+        at = trains[AT, train]
+        if search[row, PARENT] == _ROOT and at != NO_VISIT:
+            visits[at, LEAVE] = leave
+            visits[at, NEXT] = following
+            break
+        visit = new_visit(visits, counts)
+        if visit == NO_VISIT:
+            trains[FIRST, train] = following
+            return False
+        visits[visit, TRAIN] = train
+        visits[visit, KEY] = search[row, AT_KEY]
+        visits[visit, ENTER] = search[row, TIME]
+        visits[visit, LEAVE] = leave
+        visits[visit, NEXT] = following
+        link(visit, row >> 2, visits)
+        following, leave = visit, int(search[row, TIME])
+        row = int(search[row, PARENT])
+    trains[FIRST, train] = following
+    return True
+
+
+@compiled_helper
+def remove_path(train: int, tables: PlanTables) -> None:
+    """Take the visits to come of a train out of their lists; ``put_back_path`` undoes it.
+
+    A train on the map holds its cell from now on.
+    """
+    visits, trains = tables.visits, tables.trains
+    visit = trains[FIRST, train]
+    while visit != NO_VISIT:
+        unlink(visit, visits)
+        visit = visits[visit, NEXT]
+    if trains[AT, train] != NO_VISIT:
+        visits[trains[AT, train], LEAVE] = NEVER
+        visits[trains[AT, train], NEXT] = NO_VISIT
+    trains[FIRST, train] = NO_VISIT
+    trains[ARRIVAL, train] = NEVER
+
+
+@compiled_helper
+def put_back_path(train: int, first: int, arrival: int, tables: PlanTables) -> None:
+    """Undo ``remove_path``, when all that was done since then has been undone."""
+    visits, trains = tables.visits, tables.trains
+    # The order must be reversed: turn the chain of visits round, and back again.
+    last, visit = NO_VISIT, first
+    while visit != NO_VISIT:
+        following = visits[visit, NEXT]
+        visits[visit, NEXT] = last
+        last, visit = visit, following
+    following = NO_VISIT
+    while last != NO_VISIT:
+        relink(last, visits)
+        visit = visits[last, NEXT]
+        visits[last, NEXT] = following
+        following, last = last, visit
+    if trains[AT, train] != NO_VISIT and first != NO_VISIT:
+        visits[trains[AT, train], LEAVE] = visits[first, ENTER]
+        visits[trains[AT, train], NEXT] = first
+    trains[FIRST, train] = first
+    trains[ARRIVAL, train] = arrival
+
+
+@compiled_helper
+def free_path(first: int, tables: PlanTables) -> None:
+    """Give back the visits from one on, which are in no list any more."""
+    while first != NO_VISIT:
+        following = tables.visits[first, NEXT]
+        free_visit(first, tables.visits, tables.counts)
+        first = following
+
+
+@compiled_helper
+def plan_train(train: int, last: int, tables: PlanTables) -> bool:
+    """Plan the way of a train that has no path; returns whether it can arrive by the step ``last``."""
+    visits, trains, at = tables.visits, tables.trains, tables.trains[AT, train]
+    if at != NO_VISIT:
+        unlink(at, visits)
+    row = find_path(train, last, tables)
+    found = row != NOT_FOUND and _enter_visits(train, row, tables)
+    if at != NO_VISIT:
+        link(at, int(tables.tracks[visits[at, KEY], RESOURCE]), visits)
+    if found:
+        trains[ARRIVAL, train] = tables.search[row, TIME]
+    elif row != NOT_FOUND:
+        first = trains[FIRST, train]
+        remove_path(train, tables)
+        free_path(first, tables)
+    return found

@@ -1,0 +1,159 @@
+"""Between a plan and the trains: which visits are over, when trains can go on, and what they have to do for it."""
+
+import numpy as np
+
+from utils.planning.order_keeping import ENTERS, decide_moves
+from utils.planning.plan_tables import (
+    AT,
+    DISTANCE,
+    ENTER,
+    FIRST,
+    HAS_ARRIVED,
+    KEY,
+    MOVES,
+    NEXT,
+    NO_VISIT,
+    READY,
+    PlanTables,
+    free_visit,
+    unlink,
+)
+from utils.simulator.rail_grid import (
+    DO_NOTHING,
+    MOVE_LEFT,
+    MOVE_RIGHT,
+    STOP_MOVING,
+    first_possible_move,
+    possible_move,
+)
+from utils.simulator.rail_state import (
+    COLUMN,
+    DENOMINATOR,
+    DIRECTION,
+    DISTANCE_IN_CELL,
+    DONE,
+    EARLIEST_DEPARTURE,
+    MALFUNCTION_COUNTER,
+    MALFUNCTION_OFF_MAP,
+    MAX_SPEED,
+    READY_TO_DEPART,
+    ROW,
+    STATE,
+    StateArrays,
+    configuration_of,
+)
+from utils.system.compiled import Arrays, compiled, compiled_helper
+
+OFF_MAP = -1
+
+
+@compiled_helper
+def _ready_to_depart(handle: int, now: int, constants: np.ndarray, dynamic: np.ndarray) -> int:
+    """The earliest step in which a train can enter the map, see ``rail_step``."""
+    earliest = int(constants[EARLIEST_DEPARTURE, handle])
+    works_again = now + 1 + int(dynamic[MALFUNCTION_COUNTER, handle])
+    state = dynamic[STATE, handle]
+    if state == READY_TO_DEPART or (state == MALFUNCTION_OFF_MAP and earliest <= works_again):
+        return works_again
+    if state == MALFUNCTION_OFF_MAP:  # back to waiting first
+        works_again += 1
+    return max(earliest, works_again) + 1
+
+
+@compiled_helper
+def _ready_to_go_on(handle: int, now: int, constants: np.ndarray, dynamic: np.ndarray) -> int:
+    """The earliest step in which a train on the map can enter its next cell."""
+    units_left = constants[DENOMINATOR, handle] - dynamic[DISTANCE_IN_CELL, handle]
+    steps = (units_left + constants[MAX_SPEED, handle] - 1) // constants[MAX_SPEED, handle]
+    return now + int(dynamic[MALFUNCTION_COUNTER, handle]) + max(int(steps), 1)
+
+
+@compiled_helper
+def _move_along(handle: int, arrives: bool, tables: PlanTables) -> None:
+    """The first visit to come has begun; the one before it is over, and so is the one to the target."""
+    trains, visits, counts = tables.trains, tables.visits, tables.counts
+    at, first = trains[AT, handle], trains[FIRST, handle]
+    if at != NO_VISIT:
+        unlink(at, visits)
+        free_visit(at, visits, counts)
+    trains[AT, handle], trains[FIRST, handle] = first, visits[first, NEXT]
+    if arrives:
+        unlink(first, visits)
+        free_visit(first, visits, counts)
+        trains[AT, handle] = NO_VISIT
+
+
+@compiled
+def read_trains(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays: Arrays) -> tuple[bool, bool]:
+    """Read where the trains are, and when they can go on. To be called after every step.
+
+    Args:
+        cells: int32 [height, width], the numbers of the rail cells.
+        now: steps that have been played.
+
+    Returns:
+        Whether all trains are where their plans lead, and whether all goes by the times of the plan.
+    """
+    arrays, tables = StateArrays(*state_arrays), PlanTables(*table_arrays)
+    constants, dynamic = arrays.constants, arrays.dynamic
+    trains, visits = tables.trains, tables.visits
+    is_on_way, is_in_time = True, True
+    for handle in range(trains.shape[1]):
+        if trains[HAS_ARRIVED, handle] == 1:
+            continue
+        at, first = trains[AT, handle], trains[FIRST, handle]
+        key = OFF_MAP
+        if dynamic[ROW, handle] >= 0 or dynamic[STATE, handle] == DONE:
+            row, column, direction = configuration_of(handle, constants, dynamic)
+            key = 4 * int(cells[row, column]) + direction
+        if key != (OFF_MAP if at == NO_VISIT else visits[at, KEY]):
+            if first == NO_VISIT or visits[first, KEY] != key:
+                is_on_way = False
+            else:
+                is_in_time = is_in_time and visits[first, ENTER] == now
+                _move_along(handle, dynamic[STATE, handle] == DONE, tables)
+        if dynamic[STATE, handle] == DONE:
+            trains[HAS_ARRIVED, handle] = 1
+            trains[FIRST, handle] = NO_VISIT
+            continue
+        if dynamic[ROW, handle] < 0:
+            trains[DISTANCE, handle] = 0
+            ready = _ready_to_depart(handle, now, constants, dynamic)
+        else:
+            trains[DISTANCE, handle] = dynamic[DISTANCE_IN_CELL, handle]
+            ready = _ready_to_go_on(handle, now, constants, dynamic)
+        trains[READY, handle] = ready
+        first = trains[FIRST, handle]
+        is_in_time = is_in_time and (first == NO_VISIT or visits[first, ENTER] >= ready)
+    return is_on_way, is_in_time
+
+
+@compiled_helper
+def _action_towards(key: int, handle: int, cells: np.ndarray, grid: np.ndarray, dynamic: np.ndarray) -> int:
+    """The move of a train on the map that leads to a rail key."""
+    row, column, direction = int(dynamic[ROW, handle]), int(dynamic[COLUMN, handle]), int(dynamic[DIRECTION, handle])
+    for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
+        to_row, to_column, to_direction = possible_move(grid, row, column, direction, action)
+        if to_row >= 0 and 4 * cells[to_row, to_column] + to_direction == key:
+            return action
+    return STOP_MOVING
+
+
+@compiled
+def fill_actions(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays: Arrays, actions: np.ndarray) -> None:
+    """Fill ``actions``, int64 [trains], with what the trains do in the next step; after ``read_trains``."""
+    arrays, tables = StateArrays(*state_arrays), PlanTables(*table_arrays)
+    trains, dynamic = tables.trains, arrays.dynamic
+    decide_moves(now + 1, READY, AT, FIRST, tables)
+    for handle in range(actions.shape[0]):
+        first, enters = trains[FIRST, handle], trains[MOVES, handle] == ENTERS
+        if dynamic[ROW, handle] < 0:
+            actions[handle] = DO_NOTHING
+            if enters:
+                row, column, direction = configuration_of(handle, arrays.constants, dynamic)
+                actions[handle] = first_possible_move(arrays.grid, row, column, direction)
+        elif first != NO_VISIT and (enters or trains[READY, handle] > now + 1):
+            key = int(tables.visits[first, KEY])
+            actions[handle] = _action_towards(key, handle, cells, arrays.grid, dynamic)
+        else:
+            actions[handle] = STOP_MOVING

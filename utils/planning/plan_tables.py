@@ -1,0 +1,271 @@
+"""What a plan in space and time knows about one level, as a few tables over ``RailState``.
+
+A *rail key* is the number of a configuration: 4 x the number of its rail cell + the direction. A *resource* is what
+one train at a time may hold: a cell, or one axis of a level-free crossing. A *visit* says that a train holds a
+resource from the step in which it enters until the step in which it leaves. The visits of a resource are a list in
+the order of time, those of a train another one. Between two visits of a resource lies a *safe interval* (Phillips and
+Likhachev 2011); it has the number of the visit before it. Each resource has a visit of nobody that begins its list, so
+that the interval before the first train has a number too.
+
+A visit that is taken out of its list keeps its neighbours, so that it can be put back when all that was done to the
+list since then has been undone, in the reverse order ("dancing links", Knuth 2000).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.simulator.rail_grid import MOVE_LEFT, MOVE_RIGHT, count_exits, exits_of, has_exit, possible_move
+from utils.simulator.rail_rewards import COLLISION_FACTOR
+from utils.simulator.rail_state import RailState
+from utils.system.compiled import compiled, compiled_helper
+
+NEVER = 2**29  # a step that no episode comes to
+LONGEST = 2**18  # steps for which plans look ahead
+UNREACHABLE = 2**29  # cells to a target that cannot be reached
+NOBODY = -1
+NO_VISIT = -1
+
+# Columns of ``tracks``; the first three are the rail keys that come next, -1 where there are no more.
+N_ONWARD = 3
+RESOURCE, CANNOT_STOP, _N_TRACK_COLUMNS = range(N_ONWARD, 6)
+
+# Columns of ``visits``.
+(
+    TRAIN,
+    KEY,  # rail key
+    ENTER,  # step
+    LEAVE,  # step; NEVER while it is not planned
+    NEXT,  # the train's next visit; of an unused visit, the next unused one
+    BEFORE,  # the visit before it in the list of its resource
+    AFTER,  # the one after it
+    _N_VISIT_COLUMNS,
+) = range(8)
+
+# Rows of ``trains``.
+(
+    START,  # rail key where it enters the map
+    UNITS,  # of a cell: its length, see ``RailState``
+    SPEED,  # units a step
+    LATEST_ARRIVAL,  # step
+    DISTANCE,  # units that it has run in its cell
+    READY,  # the earliest step in which it can enter its next cell, or the map
+    HAS_ARRIVED,  # 1 from its arrival on
+    AT,  # the visit that it is at; NO_VISIT off the map
+    FIRST,  # its first visit to come; NO_VISIT if it has no plan
+    ARRIVAL,  # the step of its planned arrival; NEVER if it has no plan
+    MOVES,  # whether it enters its next cell in a step: see ``order_keeping``
+    # Scratch memory of a search.
+    OLD_FIRST,
+    OLD_ARRIVAL,
+    PLAYED_AT,
+    PLAYED_FIRST,
+    PLAYED_READY,
+    PLAYED_CELLS,
+    IS_CHOSEN,  # the number of the round that chose it last
+    _N_TRAIN_ROWS,
+) = range(19)
+
+# Places in ``counts``.
+(
+    FIRST_UNUSED,  # visit
+    N_SEARCHES,
+    N_EXPANSIONS,  # of path searches, since the level began
+    MAX_EXPANSIONS,  # at which a path search gives up
+    N_ROUNDS,
+    LAST_STEP,  # of the episode
+    HEADWAY,  # steps for which a cell is empty between two trains
+    N_CELLS,  # rail cells
+    _N_COUNTS,
+) = range(9)
+
+# Columns of ``search``, of which there is a row for each safe interval and direction.
+STAMP, TIME, CELLS, PARENT, AT_KEY, _N_SEARCH_COLUMNS = range(6)
+
+ID_BITS = 23  # of a row of ``search``
+TIME_BITS = 20
+
+
+class PlanTables(NamedTuple):
+    """See the module.
+
+    Attributes:
+        tracks: int32 [keys, 5], what is known of each rail key.
+        to_go: int32 [trains, keys], cells to the train's target.
+        visits: int32 [visits, 7]; the first ones, one for each resource, are those of nobody.
+        trains: int64 [rows, trains].
+        search: int32 [4 x visits, 5].
+        heap: int64 [4 x visits].
+        costs: float64 [trains, last step + 1], what an arrival in each step costs; see ``plan_costs``.
+        own_costs: float64 [2, trains], what it costs not to depart at all, and what the plan of a train costs now.
+        late_costs: float64 [2], the least that a train costs that is on its way at the end of the episode, and what
+            comes on top of it.
+        chosen: int64 [2, trains], lists of trains.
+        counts: int64 [8].
+    """
+
+    tracks: NDArray[np.int32]
+    to_go: NDArray[np.int32]
+    visits: NDArray[np.int32]
+    trains: NDArray[np.int64]
+    search: NDArray[np.int32]
+    heap: NDArray[np.int64]
+    costs: NDArray[np.float64]
+    own_costs: NDArray[np.float64]
+    late_costs: NDArray[np.float64]
+    chosen: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+
+# Rows of ``own_costs``.
+CANCELLED, PLANNED = range(2)
+
+
+def rail_cells(state: RailState) -> NDArray[np.int32]:
+    """The number of each rail cell, int32 [height, width]; -1 where there is no rail."""
+    cells = np.full(state.grid.shape, -1, dtype=np.int32)
+    has_rail = state.grid > 0
+    cells[has_rail] = np.arange(np.count_nonzero(has_rail))
+    return cells
+
+
+@compiled
+def _lay_tracks(grid: np.ndarray, level_free: np.ndarray, cells: np.ndarray, tracks: np.ndarray) -> None:
+    """Fill ``tracks``.
+
+    A train stops of its own will only where it could go straight on, or has no choice: elsewhere flatland takes its
+    stop for a collision.
+    """
+    for row in range(grid.shape[0]):
+        for column in range(grid.shape[1]):
+            if cells[row, column] < 0:
+                continue
+            for direction in range(4):
+                key = 4 * cells[row, column] + direction
+                tracks[key, RESOURCE] = 2 * cells[row, column] + (direction % 2 if level_free[row, column] else 0)
+                exits = exits_of(int(grid[row, column]), direction)
+                tracks[key, CANNOT_STOP] = count_exits(exits) > 1 and not has_exit(exits, direction)
+                n = 0
+                for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
+                    to_row, to_column, to_direction = possible_move(grid, row, column, direction, action)
+                    if to_row >= 0:
+                        tracks[key, n] = 4 * cells[to_row, to_column] + to_direction
+                        n += 1
+
+
+@compiled_helper
+def link(visit: int, before: int, visits: np.ndarray) -> None:
+    """Put a visit into the list of a resource, behind another one."""
+    after = visits[before, AFTER]
+    visits[visit, BEFORE] = before
+    visits[visit, AFTER] = after
+    visits[before, AFTER] = visit
+    if after != NO_VISIT:
+        visits[after, BEFORE] = visit
+
+
+@compiled_helper
+def unlink(visit: int, visits: np.ndarray) -> None:
+    """Take a visit out of the list of its resource."""
+    before, after = visits[visit, BEFORE], visits[visit, AFTER]
+    visits[before, AFTER] = after
+    if after != NO_VISIT:
+        visits[after, BEFORE] = before
+
+
+@compiled_helper
+def relink(visit: int, visits: np.ndarray) -> None:
+    """Put a visit back where it was taken out of a list that is now again as it was then."""
+    before, after = visits[visit, BEFORE], visits[visit, AFTER]
+    visits[before, AFTER] = visit
+    if after != NO_VISIT:
+        visits[after, BEFORE] = visit
+
+
+@compiled_helper
+def new_visit(visits: np.ndarray, counts: np.ndarray) -> int:
+    """An unused visit, NO_VISIT if there are no more."""
+    visit = counts[FIRST_UNUSED]
+    if visit != NO_VISIT:
+        counts[FIRST_UNUSED] = visits[visit, NEXT]
+    return visit
+
+
+@compiled_helper
+def free_visit(visit: int, visits: np.ndarray, counts: np.ndarray) -> None:
+    """Give back a visit that is in no list any more."""
+    visits[visit, NEXT] = counts[FIRST_UNUSED]
+    counts[FIRST_UNUSED] = visit
+
+
+@compiled_helper
+def steps_to_run(n_cells: int, train: int, trains: np.ndarray) -> int:
+    """Steps in motion until a train has entered the ``n_cells``-th cell after its present one.
+
+    What it runs too far in one step counts in the next cell, so cells differ by a step where the speed is no whole
+    part of a cell. Waiting at the end of a cell changes nothing of this.
+    """
+    if n_cells == 0:
+        return 0
+    units = n_cells * trains[UNITS, train] - trains[DISTANCE, train]
+    return (units + trains[SPEED, train] - 1) // trains[SPEED, train]
+
+
+def tables_of(state: RailState, weights: NDArray[np.float64]) -> tuple[PlanTables, NDArray[np.int32]]:
+    """Tables of a level without any plan, and the numbers of its rail cells.
+
+    Args:
+        state: the level.
+        weights: the parameters of its rewards, see ``rail_rewards``.
+
+    Raises:
+        ValueError: the level is larger than plans can be.
+    """
+    cells = rail_cells(state)
+    rows, columns = np.nonzero(cells >= 0)
+    n_cells, n_trains = len(rows), state.n_trains
+    tracks = np.full((4 * n_cells, _N_TRACK_COLUMNS), -1, dtype=np.int32)
+    _lay_tracks(state.grid, state.level_free, cells, tracks)
+    to_go = np.empty((n_trains, 4 * n_cells), dtype=np.int32)
+    for handle in range(n_trains):  # one after the other: the distance map is large
+        distances = state.distance_map[handle, rows, columns].ravel()
+        to_go[handle] = np.where(np.isfinite(distances), distances, UNREACHABLE)
+    trains = np.zeros((_N_TRAIN_ROWS, n_trains), dtype=np.int64)
+    trains[START] = 4 * cells[state.initial_row, state.initial_column] + state.initial_direction
+    trains[UNITS], trains[SPEED], trains[LATEST_ARRIVAL] = state.denominator, state.max_speed, state.latest_arrival
+    trains[[AT, FIRST]] = NO_VISIT
+    trains[ARRIVAL] = NEVER
+    visits = _unused_visits(n_cells, to_go[np.arange(n_trains), trains[START]])
+    counts = np.zeros(_N_COUNTS, dtype=np.int64)
+    counts[FIRST_UNUSED], counts[LAST_STEP], counts[N_CELLS] = 2 * n_cells, state.max_episode_steps, n_cells
+    counts[HEADWAY] = 1 if weights[COLLISION_FACTOR] > 0 else 0
+    if 4 * len(visits) >= 2**ID_BITS or 2 * state.max_episode_steps >= LONGEST:
+        raise ValueError("the level is too large to be planned")
+    tables = PlanTables(
+        tracks=tracks,
+        to_go=to_go,
+        visits=visits,
+        trains=trains,
+        search=np.zeros((4 * len(visits), _N_SEARCH_COLUMNS), dtype=np.int32),
+        heap=np.empty(4 * len(visits), dtype=np.int64),
+        costs=np.zeros((n_trains, state.max_episode_steps + 1)),
+        own_costs=np.zeros((2, n_trains)),
+        late_costs=np.zeros(2),
+        chosen=np.zeros((2, n_trains), dtype=np.int64),
+        counts=counts,
+    )
+    return tables, cells
+
+
+def _unused_visits(n_cells: int, ways: NDArray[np.int32]) -> NDArray[np.int32]:
+    """``visits`` without any train; ``ways``: int32 [trains], cells of the shortest way of each train."""
+    reachable = ways[ways < UNREACHABLE]
+    n_visits = 2 * n_cells + 2 * int(reachable.sum()) + 100 * len(ways) + 2000
+    visits = np.full((n_visits, _N_VISIT_COLUMNS), NO_VISIT, dtype=np.int32)
+    visits[:, TRAIN] = NOBODY
+    visits[:, NEXT] = np.arange(1, n_visits + 1)
+    visits[-1, NEXT] = NO_VISIT
+    visits[: 2 * n_cells, NEXT] = NO_VISIT
+    visits[: 2 * n_cells, [ENTER, LEAVE]] = -NEVER
+    return visits
