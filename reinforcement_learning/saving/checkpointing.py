@@ -6,6 +6,7 @@ beside its place and renamed, so a kill at any moment leaves the checkpoints tha
 
 import io
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -96,12 +97,13 @@ def when_written(path: Path) -> int:
     """
     try:
         changed = path.stat().st_mtime_ns
-        content = torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None
-        written = content["written"] if isinstance(content, dict) else None
     except OSError:
         return 0
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None
+        written = content["written"] if isinstance(content, dict) else None
     except Exception:  # see read_checkpoint
-        written = None
+        return changed
     return written if type(written) is int else changed
 
 
@@ -146,7 +148,7 @@ def find_checkpoint(
         raise ConfigError("--resume is empty, but must be the path of a checkpoint (.pt), or latest.")
     folder = Path(options.get("checkpoint_dir", TrainingConfig.checkpoint_dir))
     path = latest_checkpoint(folder, warn) if resume == "latest" else Path(resume)
-    if not path.is_file():
+    if not os.path.isfile(path):  # of a name that is too long pathlib raises an error
         _check_is_no_run(resume, [path, folder / path])
     return path, read_checkpoint(path)
 
@@ -154,7 +156,7 @@ def find_checkpoint(
 def _check_is_no_run(resume: str, folders: Sequence[Path]) -> None:
     """Says what to give instead of the name or the folder of a run."""
     for folder in folders:
-        if newest := newest_first(folder, "*.pt")[:1]:
+        if os.path.isdir(folder) and (newest := newest_first(folder, "*.pt")[:1]):
             raise CheckpointError(
                 f"--resume is {resume!r}, which is a run, but must be a checkpoint: {newest[0]} is its newest, and "
                 "latest means the newest of all runs."
