@@ -2,10 +2,10 @@
 
     OMP_NUM_THREADS=1 python benchmarks/growth.py
 
-Plays one level of official configurations on the compiled simulator as a training does by default, each train on the
-way with the least detour; times the step, the observation with mask and safe moves, settling the chosen actions, and
-the deadlock check, per train. Writes growth.md and growth.png beside itself. Most of its time goes into generating
-the large levels.
+Plays one level of official configurations (the Benchmarks setting) on the compiled simulator as a training does by
+default, each train on the way with the least detour; times the step, the observation with mask and safe moves, settling
+the chosen actions, and the deadlock check, per train. Writes growth.md and growth.png beside itself. Most of its time
+goes into generating the large levels.
 """
 
 import os
@@ -42,7 +42,7 @@ def main() -> None:
     """Measures, prints, writes."""
     rows = []
     for name in LEVELS:
-        config = resolve_env_config(f"Round2_Test_{name}")
+        config = resolve_env_config(f"Benchmarks_Test_{name}")
         assert isinstance(config, EnvConfig)
         simulator = CompiledSimulator.from_env(make_rail_env_fast(config, 1))
         rows.append((config, _costs(simulator)))

@@ -32,7 +32,7 @@ from utils.simulator.simulator import FlatlandSimulator
 from utils.system.stopwatch import Stopwatch
 
 HERE = Path(__file__).resolve().parent
-LARGEST = ENV_CONFIGS["Round2_Test_14"]
+LARGEST = ENV_CONFIGS["Benchmarks_Test_14"]
 TURNS = 7
 STEPS_EACH = 100  # of the largest configuration, whose later steps cost more
 

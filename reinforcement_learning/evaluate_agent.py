@@ -32,7 +32,8 @@ from reinforcement_learning.settings.config import ConfigError
 from reinforcement_learning.settings.named_code import add_code_options, named_on_command_line
 from utils.levels.env_configs import EnvConfig, resolve_env_config
 from utils.levels.saved_levels import EnvConfigError, SavedEnv
-from utils.pictures.rendering import FILM_SUFFIXES
+from utils.pictures.rendering import FILM_SUFFIXES, EpisodeRecorder, save_film
+from utils.pictures.time_distance import Diagram, draw_time_distance
 from utils.system.console import complain, prepare_console, say
 from utils.system.files import atomic_write
 from utils.system.seeds import MAX_USER_SEED
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         names = with_planned(options.policy) if options.plan_seconds > 0 else options.policy
         named = named_on_command_line(options)
         scorer = Scorer(names, options.policy_index, options.num_workers, options.plan_seconds, named)
-        for name in ("json", "render"):  # last, as it makes folders
+        for name in ("json", "render", "diagram"):  # last, as it makes folders
             if path := getattr(options, name):
                 check_file_writable(name, Path(path))
     except (CheckpointError, ConfigError, EnvConfigError, MissingPackageError, ValueError) as error:
@@ -87,7 +88,8 @@ def _parser() -> SentenceParser:
         "--evaluation_env_config",
         action="append",
         metavar="TEXT",
-        help="repeatable: 0, 1 or 2, a name, or a saved environment (.pkl) (default: 0)",
+        help="repeatable: 0, 1 or 2, a name such as Round2_Test_03 or Benchmarks_Test_03, or a saved environment "
+        "(.pkl) (default: 0)",
     )
     parser.add_argument(
         "-n", "--n_evaluation_episodes", type=at_least(1), default=50, metavar="N", help="episodes (default: 50)"
@@ -123,17 +125,27 @@ def _parser() -> SentenceParser:
         help="film of the first level, all policies side by side: .gif, .mp4, or .png for a still picture of the last "
         "step (default: episode.gif)",
     )
+    parser.add_argument(
+        "--diagram",
+        metavar="FILE",
+        help="time-distance diagrams (.png) of the first level, as dispatchers draw them: where each train is when, "
+        "along the line that most trains share",
+    )
     return parser
 
 
 def _check(options: argparse.Namespace) -> None:
     if options.plan_seconds > 0 and options.policy_index == MAPPING:
         raise ValueError("--plan_seconds plans for a single policy: --policy_index must be a number or best.")
-    if options.render:
-        if Path(options.render).suffix.lower() not in FILM_SUFFIXES:
-            raise ValueError(f"--render is {options.render!r}, but must end in one of {', '.join(FILM_SUFFIXES)}.")
-        if CEILING in options.policy:
-            raise ValueError(f"--render cannot film {CEILING}: it plays a level once for each train.")
+    if options.render and Path(options.render).suffix.lower() not in FILM_SUFFIXES:
+        raise ValueError(f"--render is {options.render!r}, but must end in one of {', '.join(FILM_SUFFIXES)}.")
+    if options.diagram and Path(options.diagram).suffix.lower() != ".png":
+        raise ValueError(f"--diagram is {options.diagram!r}, but must end in .png.")
+    if options.diagram and options.diagram == options.render:
+        raise ValueError(f"--render and --diagram are both {options.diagram!r}, but must be two files.")
+    for name in ("render", "diagram"):
+        if getattr(options, name) and CEILING in options.policy:
+            raise ValueError(f"--{name} cannot show {CEILING}: it plays a level once for each train.")
     if options.seed > MAX_USER_SEED - options.n_evaluation_episodes:
         raise ValueError(f"--seed is {options.seed}, but must be from 0 to {MAX_USER_SEED} less the episodes.")
 
@@ -157,11 +169,13 @@ def _score(
             for row, episode in zip(rows, next(played), strict=True):
                 row.played.append(episode)
         all_rows += rows
-        unsaved = _write_json(all_rows, options.json)  # first: nobody may be there to read the table
+        unsaved = [_write_json(all_rows, options.json)]  # first: nobody may be there to read the table
         if not say(("\n" if len(all_rows) > len(rows) else "") + table(rows)) and not options.json:
-            unsaved = "the table could not be printed, and there is no --json."
-        unfilmed = _film(scorer, Task(config, first_seed), len(configs), options.render)
-        problems |= dict.fromkeys(filter(None, (unsaved, unfilmed)))
+            unsaved.append("the table could not be printed, and there is no --json.")
+        if options.render or options.diagram:
+            recorders = scorer.record(Task(config, first_seed))
+            unsaved += _draw(recorders, config.name if len(configs) > 1 else "", options)
+        problems |= dict.fromkeys(filter(None, unsaved))
     return list(problems)
 
 
@@ -177,18 +191,29 @@ def _write_json(rows: Sequence[Scored], path: str | None) -> str:
     return ""
 
 
-def _film(scorer: Scorer, task: Task, n_configs: int, wanted: str | None) -> str:
-    """Films a level, where one is wanted; returns why that failed, or nothing."""
-    if not wanted:
-        return ""
-    path = Path(wanted)
-    path = path if n_configs == 1 else path.with_stem(f"{path.stem}_{task.config.name}")
-    try:
-        scorer.film(task, path)
-    except OSError as error:
-        return f"--render: {path} could not be written ({error.strerror or error})."
-    say(f"{path} shows seed {task.seed}")
-    return ""
+def _draw(recorders: Sequence[EpisodeRecorder], stem: str, options: argparse.Namespace) -> list[str]:
+    """Saves the pictures that are asked for; ``stem`` tells those of several environments apart.
+
+    Returns:
+        A sentence for each that could not be written.
+    """
+    problems = []
+    for option, given in (("render", options.render), ("diagram", options.diagram)):
+        if not given:
+            continue
+        path = Path(given)
+        path = path.with_stem(f"{path.stem}_{stem}") if stem else path
+        try:
+            if option == "render":
+                save_film(recorders, path)
+            else:
+                diagrams = [Diagram(r.title, played=r.ways(), malfunctions=r.malfunctions()) for r in recorders]
+                draw_time_distance(recorders[0].state, diagrams, path)
+        except OSError as error:
+            problems.append(f"--{option}: {path} could not be written ({error.strerror or error}).")
+        else:
+            say(f"{path} shows seed {options.seed}")
+    return problems
 
 
 def _with_progress(played: Iterator[list[Played]], n_tasks: int) -> Iterator[list[Played]]:

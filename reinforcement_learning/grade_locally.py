@@ -62,7 +62,12 @@ def _parser() -> argparse.ArgumentParser:
         "--tests", type=Path, required=True, metavar="FOLDER", help="environments; made where it does not exist"
     )
     parser.add_argument(
-        "-e", "--env_config", action="append", metavar="TEXT", help="repeatable: what to make (default: 0 and 1)"
+        "-e",
+        "--env_config",
+        action="append",
+        metavar="TEXT",
+        help="repeatable: what to make, 0, 1 or 2 or a name such as Round2_Test_03 or Benchmarks_Test_03 "
+        "(default: 0 and 1)",
     )
     parser.add_argument(
         "-n", "--n_levels", type=at_least(1), default=3, metavar="N", help="levels of each (default: 3)"

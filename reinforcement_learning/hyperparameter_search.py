@@ -11,12 +11,14 @@ import time
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
 
 import optuna
 import pandas
 from matplotlib import pyplot
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from optuna.visualization import matplotlib as plots
 
@@ -30,6 +32,8 @@ from utils.system.files import PROJECT_ROOT, atomic_write
 from utils.system.interrupts import Interrupts
 
 _ORDER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING, TrialState.FAIL)
+
+_NUMBERED_TRIALS = 10  # in pictures; more numbers would lie on one another
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -200,10 +204,28 @@ def _draw_pictures(study: optuna.Study, metric: str, folder: Path) -> None:
     drawn |= {"importances": plots.plot_param_importances} if n_finished >= 10 else {}
     for name, plot in drawn.items():
         plot(study, target_name=metric)
+        if name == "history":
+            pyplot.gcf().set_size_inches(9, 5)  # Optuna's legend, beside the plot, leaves it half the width
+            pyplot.gca().legend(loc="best")
         for axes in pyplot.gcf().axes:
             axes.tick_params(axis="x", which="both", labelrotation=45)  # long labels do not overlap
+            _number_trials(axes, study)
         with atomic_write(folder / f"search_{name}.png") as file:
             pyplot.savefig(file, format="png", dpi=110, bbox_inches="tight")
+
+
+def _number_trials(axes: Any, study: optuna.Study) -> None:
+    """Writes their numbers beside the points of the best trials, by which ``results.md`` and the folders name them."""
+    finished = study.get_trials(states=(TrialState.COMPLETE,))
+    best_first = sorted(finished, key=lambda t: t.value or 0.0, reverse=study.direction == StudyDirection.MAXIMIZE)
+    numbers: dict[float, list[str]] = {}
+    for trial in best_first[:_NUMBERED_TRIALS]:
+        numbers.setdefault(float(trial.value or 0.0), []).append(str(trial.number))
+    for points in axes.collections:
+        for x, y in {tuple(point) for point in points.get_offsets().tolist()}:
+            place = {"xytext": (5, 3), "textcoords": "offset points", "fontsize": 7}
+            if y in numbers:
+                axes.annotate(", ".join(numbers[y]), (x, y), **place)
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ def test_snippet_of_the_simulator_runs(capsys: pytest.CaptureFixture[str]) -> No
 def test_snippet_of_a_mapping_maps_fast_trains_to_the_first_policy() -> None:
     defined: dict[str, Any] = {}
     exec(snippet("docs/several-policies.md"), defined)
-    state = RailState.from_env(make_rail_env(ENV_CONFIGS["Round2_Test_02"], 1))
+    state = RailState.from_env(make_rail_env(ENV_CONFIGS["Benchmarks_Test_02"], 1))
     mapping = PolicyMapping(
         defined["fast_trains_first"], "snippet", 3, mixed=True, resample_every=1, n_environments=1, seed=0
     )

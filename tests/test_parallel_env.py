@@ -35,7 +35,7 @@ from pettingzoo.test import parallel_api_test, parallel_seed_test
 
 from utils.parallel_env import FlatlandParallelEnv
 
-FOUR_SPEEDS = ENV_CONFIGS["Round2_Test_00"]
+FOUR_SPEEDS = ENV_CONFIGS["Benchmarks_Test_00"]
 Choices = dict[str, int]
 
 

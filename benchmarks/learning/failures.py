@@ -34,7 +34,7 @@ from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.fast_reset import make_rail_env_fast
 from utils.levels.packed_level import pack_level, unpack_level
 from utils.levels.rail_envs import make_rail_env
-from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator
+from utils.pictures.rendering import RecordedSimulator
 from utils.rules.shortest_path import shortest_path_actions
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.deadlock_check import deadlocked
@@ -265,11 +265,11 @@ def draw_typical(config: str, levels: Sequence[Level], checkpoint: str) -> dict[
     kind = TYPICAL[config]
     level = max(levels, key=lambda level: level.share(kind, of_those_alone=kind != KINDS[2]))
     env = make_rail_env(ENV_CONFIGS[config], level.seed)
-    recorder = EpisodeRecorder(env, f"{config}, seed {level.seed}: {kind}")
+    simulator = RecordedSimulator(env, f"{config}, seed {level.seed}: {kind}")
     policy, observer = load_warmed_up(checkpoint)
-    play_levels([RecordedSimulator(env, recorder)], observer, policy)
+    play_levels([simulator], observer, policy)
     name = f"failures_{config}.png"
-    recorder.save(PICTURES / name)
+    simulator.recorder.save(PICTURES / name)
     return {"file": name, "seed": level.seed, "shows": kind}
 
 

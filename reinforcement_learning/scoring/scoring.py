@@ -6,13 +6,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 from flatland.envs.rail_env import RailEnv
 
-from reinforcement_learning.scoring.players import BEST_POLICY, Player, load_player
+from reinforcement_learning.scoring.players import BEST_POLICY, Player, PopulationPlayer, load_player
 from reinforcement_learning.scoring.score_table import Played
 from reinforcement_learning.settings.named_code import NOTHING_NAMED, NamedCode
 from utils.levels.env_configs import EnvConfig
@@ -20,7 +20,7 @@ from utils.levels.flatland_workarounds import clear_flatland_caches
 from utils.levels.level_snapshot import LevelSnapshot
 from utils.levels.rail_envs import make_rail_env
 from utils.levels.saved_levels import SavedEnv
-from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator, save_film
+from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.stopwatch import Stopwatch
 
@@ -78,19 +78,18 @@ class Scorer:
             finally:
                 workers.shutdown(cancel_futures=True)
 
-    def film(self, task: Task, path: str | Path) -> None:
-        """Plays a level with every player, side by side in one film or picture; see ``rendering.save_film``.
-
-        Raises:
-            OSError: the file cannot be written, or ffmpeg fails.
-        """
+    def record(self, task: Task) -> list[EpisodeRecorder]:
+        """Plays a level with every player and records each episode, for films and diagrams."""
         recorders = []
-        for name, player, env in zip(
-            self._names, self._players, _copies(make_rail_env(task.config, task.seed), len(self._players)), strict=True
-        ):
-            recorders.append(EpisodeRecorder(env, f"{name}, {task.config.name}, seed {task.seed}"))
-            player.play(RecordedSimulator(env, recorders[-1]), task.seed)
-        save_film(recorders, path)
+        copies = _copies(make_rail_env(task.config, task.seed), len(self._players))
+        for name, player, env in zip(self._names, self._players, copies, strict=True):
+            mapping = player.mapping.policy_of_train if isinstance(player, PopulationPlayer) else None
+            simulator = RecordedSimulator(
+                env, f"{name}, {task.config.name}, seed {task.seed}", mapping and partial(mapping, task.seed)
+            )
+            player.play(simulator, task.seed)
+            recorders.append(simulator.recorder)
+        return recorders
 
 
 def _play(players: Sequence[Player], task: Task) -> list[Played]:

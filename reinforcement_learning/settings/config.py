@@ -64,14 +64,16 @@ class TrainingConfig:
     training_env_config: str = option(
         _RUN,
         "0",
-        "environment to train on: 0, 1 or 2, a name, or a saved environment (.pkl)",
+        "environment to train on: 0, 1 or 2, a name such as Round2_Test_03 or Benchmarks_Test_03, or a "
+        "saved environment (.pkl)",
         short="t",
         runs_code=is_saved_env,
     )
     evaluation_env_config: str = option(
         _RUN,
         "0",
-        "environment to evaluate on: 0, 1 or 2, a name, or a saved environment (.pkl)",
+        "environment to evaluate on: 0, 1 or 2, a name such as Round2_Test_03 or Benchmarks_Test_03, or a "
+        "saved environment (.pkl)",
         short="e",
         runs_code=is_saved_env,
     )

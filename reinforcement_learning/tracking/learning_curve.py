@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.pictures.colours import as_hex, policy_colour
 from utils.system.files import atomic_write
 
 _Floats = NDArray[np.float64]
@@ -15,12 +16,16 @@ _Floats = NDArray[np.float64]
 _TRAINING_COLOUR = "#8fb3d9"
 _EVALUATION_COLOUR = "#c8442c"
 _EPSILON_COLOUR = "#7a7a7a"
+_EPSILON_POINTS = 100  # a point is the mean over a hundredth of the training
+_MAX_NAMED = 8  # policies in the legend; more would hide the curves
 # More points than pixels only make the file slow to draw; the curve keeps every n-th row.
 _MAX_POINTS = 2000
 
 
 def draw_learning_curve(jsonl_path: str | Path, png_path: str | Path, title: str) -> None:
     """Draws score, completion and epsilon over episodes into a PNG, written beside and renamed.
+
+    With several policies there is a curve for each policy alone, and an epsilon for each.
 
     Evaluation means come with a band of one standard error where the row tells the number of evaluation episodes
     (``evaluation/nb_episodes``), else of one standard deviation; the legend says which.
@@ -82,6 +87,15 @@ def _series(rows: list[dict[str, Any]], name: str) -> tuple[_Floats, _Floats]:
     return array[:, 0], array[:, 1]
 
 
+def _means(x: _Floats, y: _Floats) -> tuple[_Floats, _Floats]:
+    """Means over equal stretches. Episodes side by side end in another order than they began, which jags a curve."""
+    if len(x) <= _EPSILON_POINTS:
+        return x, y
+    part = (np.arange(len(x)) * _EPSILON_POINTS) // len(x)
+    counts = np.bincount(part)
+    return np.bincount(part, x) / counts, np.bincount(part, y) / counts
+
+
 def _thin(x: _Floats, y: _Floats) -> tuple[_Floats, _Floats]:
     stride = max(1, math.ceil(len(x) / _MAX_POINTS))
     return x[::stride], y[::stride]
@@ -98,10 +112,20 @@ def _draw_panel(axes: Any, rows: list[dict[str, Any]], name: str, label: str) ->
         text = f"evaluation, mean{band_name}"
         axes.plot(x, mean, color=_EVALUATION_COLOUR, linewidth=1.6, marker=marker, markersize=3.5, label=text)
         axes.fill_between(x, mean - band, mean + band, color=_EVALUATION_COLOUR, alpha=0.15, linewidth=0)
+    for policy in _policies(rows):
+        x, mean = _series(rows, f"policy_{policy:02d}/evaluation/{name}s_mean")
+        text = f"policy {policy} alone" if name == "score" and policy < _MAX_NAMED else "_"
+        axes.plot(x, mean, color=as_hex(policy_colour(policy)), linewidth=1.0, linestyle="--", label=text)
     axes.set_ylabel(label)
     _style(axes)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="best", fontsize=8, framealpha=0.85, edgecolor="none")
+
+
+def _policies(rows: list[dict[str, Any]]) -> list[int]:
+    """The numbers of the policies that metrics tell apart; none where there is one policy."""
+    names = {name.partition("/")[0] for row in rows for name in row if name.startswith("policy_")}
+    return sorted(int(name.removeprefix("policy_")) for name in names)
 
 
 def _evaluation_band(rows: list[dict[str, Any]], name: str) -> tuple[_Floats, _Floats, _Floats, str]:
@@ -119,9 +143,14 @@ def _evaluation_band(rows: list[dict[str, Any]], name: str) -> tuple[_Floats, _F
 
 
 def _draw_epsilon(axes: Any, rows: list[dict[str, Any]]) -> None:
-    x, y = _thin(*_series(rows, "training/epsilon"))
-    axes.fill_between(x, 0.0, y, color=_EPSILON_COLOUR, alpha=0.25, linewidth=0)
-    axes.plot(x, y, color=_EPSILON_COLOUR, linewidth=1.0)
+    policies = _policies(rows)
+    if not policies:
+        x, y = _means(*_series(rows, "training/epsilon"))
+        axes.fill_between(x, 0.0, y, color=_EPSILON_COLOUR, alpha=0.25, linewidth=0)
+        axes.plot(x, y, color=_EPSILON_COLOUR, linewidth=1.0)
+    for policy in policies:
+        x, y = _means(*_series(rows, f"policy_{policy:02d}/training/epsilon"))
+        axes.plot(x, y, color=as_hex(policy_colour(policy)), linewidth=1.0)
     axes.set_ylim(0.0, 1.0)
     axes.set_yticks([0.0, 1.0])
     axes.set_ylabel("epsilon")

@@ -6,6 +6,7 @@ not before: they cost seconds, and many runs do without.
 
 import functools
 import math
+import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,14 +25,25 @@ _LEARNING = {
     "actions": ["actions/"],
 }
 _POLICIES = {
-    "score of each policy alone": [r"policy_\d+/evaluation/scores_mean"],
-    "completion of each policy alone": [r"policy_\d+/evaluation/completions_mean"],
-    "score in training": [r"policy_\d+/training/smoothed_score"],
-    "completion in training": [r"policy_\d+/training/smoothed_completion"],
-    "loss": [r"policy_\d+/training/loss"],
-    "trains driven": [r"policy_\d+/training/trains_driven"],
+    "score of each policy alone": ["policy/evaluation/scores_mean"],
+    "completion of each policy alone": ["policy/evaluation/completions_mean"],
+    "score in training": ["policy/training/smoothed_score"],
+    "completion in training": ["policy/training/smoothed_completion"],
+    "epsilon": ["policy/training/epsilon"],
+    "loss": ["policy/training/loss"],
+    "trains driven": ["policy/training/trains_driven"],
 }
-_HYPERPARAMETERS = {"hyper-parameters": [r"policy_\d+/pbt/"]}
+# One chart each: their values are orders of magnitude apart.
+HYPERPARAMETERS = (
+    "learning_rate",
+    "tau",
+    "epsilon_scale",
+    "n_step",
+    "gamma",
+    "shaping",
+    "arrival_reward",
+    "deadlock_penalty",
+)
 _SPEED = {
     "steps per second": ["throughput/.*_per_second"],
     "replay ratio": ["throughput/.*replay_ratio"],
@@ -45,8 +57,15 @@ _LAG = {
 }
 
 
+_OF_POLICY = re.compile(r"(policy_\d+)/(.*)")
+
+
 class TensorBoardSink(Sink):
     """Writes TensorBoard event files.
+
+    TensorBoard gives each folder a colour, not each metric. So what belongs to one of several policies goes into a
+    folder of its own, ``policy_03``, under names that are the same for all policies, ``policy/training/loss``: one
+    chart then shows all of them.
 
     Args:
         directory: where the event files go; made if missing.
@@ -64,31 +83,35 @@ class TensorBoardSink(Sink):
 
         _let_no_thread_of_tensorboard_print_tracebacks()
         purge_step = None if resume_episode is None else resume_episode + 1
-        self._make_writer = functools.partial(SummaryWriter, log_dir=str(directory), purge_step=purge_step)
+        self._make_writer = lambda folder: SummaryWriter(log_dir=str(Path(directory) / folder), purge_step=purge_step)
         self._first_step, self._config = resume_episode or 0, config
-        self._writer: Any = None
-        self._events: Any = None
+        self._writers: dict[str, Any] = {}  # folder below the directory -> what writes there
         if resume_episode is None:
-            self._begin()
+            self._writer("")
 
-    def _begin(self) -> None:
-        if self._writer is not None:
-            return
-        self._writer = self._make_writer()
-        self._events = self._writer.file_writer
-        if self._config is not None:
-            self._writer.add_custom_scalars(layout(self._config))
-            self._writer.add_text("configuration", as_markdown(self._config), global_step=self._first_step)
+    def _writer(self, folder: str) -> Any:
+        if folder not in self._writers:
+            writer = self._writers[folder] = self._make_writer(folder)
+            if not folder and self._config is not None:
+                writer.add_custom_scalars(layout(self._config))
+                writer.add_text("configuration", as_markdown(self._config), global_step=self._first_step)
+        return self._writers[folder]
 
     def log(self, episode: int, metrics: Mapping[str, float]) -> None:
-        """Writes all finite metrics as one event: a fraction of the cost of an event for each of them."""
+        """Writes the finite metrics of a folder as one event: a fraction of the cost of an event for each of them."""
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
-        self._begin()
-        values = [Summary.Value(tag=name, simple_value=v) for name, v in metrics.items() if math.isfinite(v)]
-        self._events.add_summary(Summary(value=values), episode)
+        values: dict[str, list[Any]] = {}
+        for name, value in metrics.items():
+            if math.isfinite(value):
+                of_policy = _OF_POLICY.match(name)
+                folder, tag = (of_policy[1], f"policy/{of_policy[2]}") if of_policy else ("", name)
+                values.setdefault(folder, []).append(Summary.Value(tag=tag, simple_value=value))
+        for folder, of_folder in values.items():
+            self._writer(folder).file_writer.add_summary(Summary(value=of_folder), episode)
         if any(name.startswith("evaluation/") for name in metrics):
-            self._writer.flush()
+            for writer in self._writers.values():
+                writer.flush()
 
     def picture(self, name: str, path: Path, episode: int) -> None:
         """Shows a PNG or a GIF, which TensorBoard plays; it has no player for MP4, which is left out."""
@@ -99,15 +122,14 @@ class TensorBoardSink(Sink):
 
         with Image.open(path) as image:
             width, height = image.size
-        self._begin()
         # The file's bytes as they are: add_image would reduce a GIF to its first frame.
         content = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=path.read_bytes())
-        self._events.add_summary(Summary(value=[Summary.Value(tag=name, image=content)]), episode)
+        self._writer("").file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=content)]), episode)
 
     def close(self, exit_code: int = 0) -> None:
         """Writes what is still buffered."""
-        if self._writer is not None:
-            self._writer.close()
+        for writer in self._writers.values():
+            writer.close()
 
 
 @functools.cache
@@ -130,7 +152,9 @@ def layout(config: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
     """
     groups = {"learning": _LEARNING}
     if config["num_policies"] > 1:
-        groups["policies"] = _POLICIES | (_HYPERPARAMETERS if config["with_pbt"] else {})
+        groups["policies"] = _POLICIES
+        if config["with_pbt"]:
+            groups["hyper-parameters"] = {name: [f"policy/pbt/{name}$"] for name in HYPERPARAMETERS}
     groups["speed"] = _SPEED | (_LAG if config.get("async_rl") else {})
     return {
         group: {title: ["Multiline", list(patterns)] for title, patterns in charts.items()}

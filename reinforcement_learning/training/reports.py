@@ -1,10 +1,12 @@
 """Reports on several policies: rows and lines for each exchange, at the end the cross-play and the lineage."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.multi_policy.cross_play import as_json, as_text, cross_play
 from reinforcement_learning.multi_policy.exchange import KEPT, REPLACED
 from reinforcement_learning.multi_policy.lineage import draw_lineage
@@ -81,7 +83,8 @@ def report_several_policies(
     path = folders.output / LINEAGE_FILE
     try:
         if population.exchanges:
-            draw_lineage(population.exchanges, len(population), n_episodes, path, folders.name)
+            first = dataclasses.asdict(Hyperparameters.of(population.config))
+            draw_lineage(population.exchanges, first, n_episodes, path, folders.name)
             lines.append(f"  lineage         {path}")
     except OSError as error:
         could_not_save(path, error.strerror)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from utils.levels.level_pool import LEVELS_AHEAD, LevelPool
 from utils.levels.level_streams import EvaluationLevels
 from utils.levels.playable_levels import PlayableLevels
 from utils.observation.observer import Observer
-from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator
+from utils.pictures.rendering import RecordedSimulator
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.stopwatch import Stopwatch
 from utils.system.users_code import UsersCodeError
@@ -274,13 +275,16 @@ class Trainer:
 
     def _render(self) -> None:
         """Films the first evaluation level."""
-        env = self.evaluation_levels.make(0)
-        recorder = EpisodeRecorder(env)
         policies, policy_of_train = self.population.evaluation_policies(), self.population.mapping.policy_of_train
-        play_levels_together([RecordedSimulator(env, recorder)], self.observer, policies, policy_of_train)
+        simulator = RecordedSimulator(
+            self.evaluation_levels.make(0),
+            f"{self.folders.name}, episode {self.episode}, first level of {self.config.evaluation_env.name}",
+            partial(policy_of_train, 0) if len(policies) > 1 else None,
+        )
+        play_levels_together([simulator], self.observer, policies, policy_of_train)
         path = self.folders.output / f"episode_{self.episode:07d}.gif"
         try:
-            recorder.save(path)
+            simulator.recorder.save(path)
         except OSError as error:
             self.could_not_save(path, error.strerror, "; training goes on")
             return

@@ -27,7 +27,7 @@ from utils.system.files import PROJECT_ROOT
 
 EVALUATORS_SEED = 1001
 # Other numbers of trains and other speeds than those of the training of the checkpoint that ships.
-TESTS = ("Test_0", "Round2_Test_00")
+TESTS = ("Test_0", "Benchmarks_Test_00")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The registry, the ways to name an environment, and environments against flatland's own recipe."""
 
+import dataclasses
 import gc
 import pickle
 import random
@@ -47,20 +48,28 @@ def saved_file(tmp_path: Path) -> Path:
 
 class TestRegistry:
     def test_holds_the_classic_the_official_and_the_tiny_configurations(self) -> None:
-        official = [f"Round2_Test_{i:02}" for i in range(15)]
+        official = [f"{setting}_Test_{i:02}" for setting in ("Round2", "Benchmarks") for i in range(15)]
         assert sorted(ENV_CONFIGS) == sorted(["Test_0", "Test_1", "Test_2", "Tiny", *official])
         assert all(config.name == name for name, config in ENV_CONFIGS.items())
 
-    @pytest.mark.parametrize("name", ["Tiny", "Test_0", "Test_1", "Test_2", "Round2_Test_00"])
+    @pytest.mark.parametrize("name", ["Tiny", "Test_0", "Test_1", "Test_2", "Benchmarks_Test_00"])
     def test_every_level_has_as_many_trains_as_its_configuration_says(self, name: str) -> None:
         for seed in range(3):
             assert make_rail_env(ENV_CONFIGS[name], seed).get_num_agents() == ENV_CONFIGS[name].n_agents
 
     def test_sizes_of_the_largest_official_configuration(self) -> None:
-        config = ENV_CONFIGS["Round2_Test_14"]
+        config = ENV_CONFIGS["Benchmarks_Test_14"]
         assert (config.n_agents, config.width, config.height, config.n_cities) == (425, 158, 158, 41)
-        assert config.malfunction_rate == 1 / 540
         assert sum(share for _, share in config.speed_ratios) == 1
+
+    def test_the_two_official_settings_differ_in_malfunctions_and_in_the_trains_of_one_test(self) -> None:
+        of_2021 = [540, 900, 1800, 4500, *[7200] * 5, *[9000] * 2, *[18000] * 2, *[36000] * 2]
+        for test, interval in enumerate(of_2021):
+            round2, today = (ENV_CONFIGS[f"{setting}_Test_{test:02}"] for setting in ("Round2", "Benchmarks"))
+            assert (round2.malfunction_rate, today.malfunction_rate) == (1 / interval, 1 / 540)
+            trains = {"n_agents": 7} if test == 1 else {}
+            assert today == dataclasses.replace(round2, name=today.name, malfunction_rate=1 / 540, **trains)
+        assert ENV_CONFIGS["Round2_Test_01"].n_agents == 10
 
     @pytest.mark.parametrize(
         ("given", "name"),
@@ -71,13 +80,15 @@ class TestRegistry:
 
 
 class TestWhatIsNoEnvironment:
-    @pytest.mark.parametrize("given", [3, -1, "17", "Test_9", "", "Round2_Test_15", "level.txt", "1.5"])
+    @pytest.mark.parametrize(
+        "given", [3, -1, "17", "Test_9", "", "Round2_Test_15", "Benchmarks_Test_15", "level.txt", "1.5"]
+    )
     def test_unknown_names_are_named_together_with_what_is_accepted(self, given: str | int) -> None:
         with pytest.raises(EnvConfigError) as raised:
             resolve_env_config(given)
         message = str(raised.value)
         assert str(given) in message
-        assert "Test_0, Test_1, Test_2, Tiny, Round2_Test_00 to Round2_Test_14" in message
+        assert "Test_0, Test_1, Test_2, Tiny, Round2_Test_00 to Round2_Test_14, Benchmarks_Test_00 to " in message
         assert ".pkl" in message
         assert "\n" not in message
 
@@ -132,7 +143,7 @@ def by_the_recipe(config: EnvConfig, seed: int) -> RailEnv:
 
 class TestMakeRailEnv:
     @pytest.mark.filterwarnings("ignore::UserWarning")
-    @pytest.mark.parametrize("name", ["Tiny", "Test_0", "Test_1", "Test_2", "Round2_Test_00", "Round2_Test_02"])
+    @pytest.mark.parametrize("name", ["Tiny", "Test_0", "Test_1", "Test_2", "Benchmarks_Test_00", "Benchmarks_Test_02"])
     def test_plays_like_the_recipe_with_malfunctions(self, name: str) -> None:
         config = ENV_CONFIGS[name]
         broken = lockstep(by_the_recipe(config, 1000), make_rail_env(config, 1000))
@@ -222,7 +233,7 @@ class TestSavedEnv:
 
     @pytest.mark.filterwarnings("ignore::UserWarning")
     def test_file_saved_in_the_middle_of_an_episode_begins_at_step_0(self, tmp_path: Path) -> None:
-        config = ENV_CONFIGS["Round2_Test_00"]
+        config = ENV_CONFIGS["Benchmarks_Test_00"]
         played = make_rail_env(config, 8)
         for _ in range(40):
             played.step(dict.fromkeys(range(7), 2))

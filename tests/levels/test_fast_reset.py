@@ -35,14 +35,21 @@ def assert_equal_levels(fast: RailEnv, plain: RailEnv) -> None:
 
 @pytest.mark.parametrize(
     ("name", "n_seeds"),
-    [("Tiny", 20), ("Test_0", 25), ("Test_1", 25), ("Test_2", 15), ("Round2_Test_00", 10), ("Round2_Test_03", 4)],
+    [
+        ("Tiny", 20),
+        ("Test_0", 25),
+        ("Test_1", 25),
+        ("Test_2", 15),
+        ("Benchmarks_Test_00", 10),
+        ("Benchmarks_Test_03", 4),
+    ],
 )
 def test_equal_levels(name: str, n_seeds: int) -> None:
     for seed in range(n_seeds):
         assert_equal_levels(make_rail_env_fast(ENV_CONFIGS[name], seed), make_rail_env(ENV_CONFIGS[name], seed))
 
 
-@pytest.mark.parametrize("name", ["Test_1", "Round2_Test_02"])
+@pytest.mark.parametrize("name", ["Test_1", "Benchmarks_Test_02"])
 def test_equal_in_play(name: str) -> None:
     assert lockstep(make_rail_env_fast(ENV_CONFIGS[name], 2), make_rail_env(ENV_CONFIGS[name], 2)) > 0
 

@@ -128,7 +128,7 @@ class TestLevelPool:
             assert pool.made_here == [4, 5, 2]
             assert pids_of(LEVEL_WORKER) == []
 
-    @pytest.mark.parametrize(("name", "n_workers"), [("Tiny", 2), ("Test_1", 1), ("Round2_Test_00", 1)])
+    @pytest.mark.parametrize(("name", "n_workers"), [("Tiny", 2), ("Test_1", 1), ("Benchmarks_Test_00", 1)])
     def test_levels_are_those_of_the_plain_way(self, name: str, n_workers: int) -> None:
         with Pool(ENV_CONFIGS[name], n_workers=n_workers) as pool:
             pool.start(5)  # as after a resume
@@ -294,7 +294,7 @@ class TestProcesses:
 
     def test_end_of_the_pipe_ends_those_that_are_busy(self) -> None:
         """Where the kernel does not do it: the parent hangs up and lives on."""
-        with parent_of_two("Round2_Test_08", "busy") as (parent, pids):
+        with parent_of_two("Benchmarks_Test_08", "busy") as (parent, pids):
             assert parent.stdin is not None
             parent.stdin.close()
             wait_until_gone(pids)

@@ -39,7 +39,7 @@ class TestTrainingLevels:
 
 
 class TestEvaluationLevels:
-    @pytest.mark.parametrize("name", ["Tiny", "Test_0", "Test_2", "Round2_Test_01"])
+    @pytest.mark.parametrize("name", ["Tiny", "Test_0", "Test_2", "Benchmarks_Test_01"])
     def test_same_level_again_and_again(self, name: str) -> None:
         config = ENV_CONFIGS[name]
         levels = EvaluationLevels(config, 3, 2)

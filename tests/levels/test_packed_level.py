@@ -11,7 +11,7 @@ from utils.levels.rail_envs import make_rail_env
 from utils.simulator.compiled_simulator import CompiledSimulator
 
 
-@pytest.mark.parametrize("name", ["Tiny", "Test_0", "Test_1", "Test_2", "Round2_Test_00", "Round2_Test_03"])
+@pytest.mark.parametrize("name", ["Tiny", "Test_0", "Test_1", "Test_2", "Benchmarks_Test_00", "Benchmarks_Test_03"])
 def test_round_trip(name: str) -> None:
     for seed in range(3):
         simulator = CompiledSimulator.from_env(make_rail_env(ENV_CONFIGS[name], seed))
@@ -34,7 +34,7 @@ def test_copies_share_nothing() -> None:
 
 
 def test_is_small() -> None:
-    for name, limit in (("Test_1", 1_000), ("Round2_Test_06", 5_000)):
+    for name, limit in (("Test_1", 1_000), ("Benchmarks_Test_06", 5_000)):
         assert len(pack_level(CompiledSimulator.from_env(make_rail_env(ENV_CONFIGS[name], 0)))) < limit
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from PIL import Image
 
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
@@ -22,7 +23,7 @@ from reinforcement_learning.multi_policy.exchange import (
     perturbed,
     ranking,
 )
-from reinforcement_learning.multi_policy.lineage import draw_lineage, founders
+from reinforcement_learning.multi_policy.lineage import changed, draw_lineage, founders
 from reinforcement_learning.multi_policy.modes import make_mapping
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from reinforcement_learning.training.trainer import Trainer
@@ -232,17 +233,54 @@ def test_past_selves_drive_their_share() -> None:
 
 
 class TestLineage:
+    FIRST: ClassVar[dict[str, float]] = {"tau": 0.01, "n_step": 3, "gamma": 0.99}
     EXCHANGES: ClassVar[list[dict[str, Any]]] = [
-        {"episode": 10, "scores": [-0.3, -0.5, -0.2], "kinds": [KEPT, REPLACED, KEPT], "sources": [0, 2, 2]},
-        {"episode": 20, "scores": [-0.4, -0.1, -0.2], "kinds": [REPLACED, KEPT, PERTURBED], "sources": [1, 1, 2]},
+        {
+            "episode": 10,
+            "scores": [-0.3, -0.5, -0.2],
+            "kinds": [KEPT, REPLACED, KEPT],
+            "sources": [0, 2, 2],
+            "hyperparameters": [FIRST, {"tau": 0.0125, "n_step": 4, "gamma": 0.99}, FIRST],
+        },
+        {
+            "episode": 20,
+            "scores": [-0.4, -0.1, -0.2],
+            "kinds": [REPLACED, KEPT, PERTURBED],
+            "sources": [1, 1, 2],
+            "hyperparameters": [FIRST, {"tau": 0.0125, "n_step": 4, "gamma": 0.99}, FIRST | {"tau": 0.008}],
+        },
     ]
 
     def test_founders(self) -> None:
         assert founders(self.EXCHANGES, 3) == [[0, 1, 2], [0, 2, 2], [2, 2, 2]]
 
+    def test_what_was_changed_has_a_chart_each_with_a_step_for_each_policy(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert changed(self.EXCHANGES, self.FIRST) == {
+            "tau": [[0.01] * 3, [0.01, 0.0125, 0.01], [0.01, 0.0125, 0.008]],
+            "n_step": [[3] * 3, [3, 4, 3], [3, 4, 3]],
+        }
+        drawn: list[Any] = []
+        monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+        draw_lineage(self.EXCHANGES, self.FIRST, 30, tmp_path / "lineage.png", "three policies")
+        _, tau, n_step = drawn[0].axes
+        assert [axes.get_title(loc="left") for axes in (tau, n_step)] == ["tau", "n_step"]
+        steps = [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in reversed(tau.get_lines())]
+        assert steps == [
+            ([0, 10, 20, 30], [0.01] * 4),
+            ([0, 10, 20, 30], [0.01, 0.0125, 0.0125, 0.0125]),
+            ([0, 10, 20, 30], [0.01, 0.01, 0.008, 0.008]),
+        ]
+
+    def test_exchanges_that_change_no_hyper_parameter_are_drawn(self, tmp_path: Path) -> None:
+        exchanges = [exchange | {"hyperparameters": [self.FIRST] * 3} for exchange in self.EXCHANGES]
+        draw_lineage(exchanges, self.FIRST, 30, tmp_path / "lineage.png", "three policies")
+        assert (tmp_path / "lineage.png").stat().st_size > 1000
+
     def test_picture(self, tmp_path: Path) -> None:
         path = tmp_path / "lineage.png"
-        draw_lineage(self.EXCHANGES, 3, 30, path, "three policies")
+        draw_lineage(self.EXCHANGES, self.FIRST, 30, path, "three policies")
         with Image.open(path) as image:
             assert image.width > 500
             assert len(image.convert("RGB").getcolors(100_000)) > 20

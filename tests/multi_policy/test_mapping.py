@@ -151,7 +151,7 @@ class TestRulesOnBoard:
         assert mapping.policy_of_train(0, level(4, [1.0, 0.25, 0.5, 1 / 3])).tolist() == [1, 0, 1, 0]
 
     def test_by_speed_on_a_level_with_four_speeds(self) -> None:
-        state = RailState.from_env(make_rail_env(ENV_CONFIGS["Round2_Test_02"], 1))
+        state = RailState.from_env(make_rail_env(ENV_CONFIGS["Benchmarks_Test_02"], 1))
         speeds = state.max_speed / state.denominator
         assert len(np.unique(speeds)) == 4
         policy_of_train = mapping_of(RULES["by_speed"], "by_speed", 4).policy_of_train(0, state)

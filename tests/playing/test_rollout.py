@@ -54,7 +54,7 @@ def make_env(seed: int, name: str = "Test_0") -> RailEnv:
     return make_rail_env(ENV_CONFIGS[name], seed)
 
 
-@pytest.mark.parametrize("name", ["Tiny", "Test_0", "Round2_Test_00"])
+@pytest.mark.parametrize("name", ["Tiny", "Test_0", "Benchmarks_Test_00"])
 def test_result_is_that_of_a_plain_environment_with_the_same_actions(name: str) -> None:
     rollout = begun(make_env(5, name), RandomPolicy(1))
     history = rollout.history(0)

@@ -20,7 +20,8 @@ from reinforcement_learning.scoring.play_by_rule import play_by_rule
 from tests.helpers.tiny_training import make_trainer
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
-from utils.pictures import rendering
+from utils.pictures import rendering, time_distance
+from utils.pictures.colours import policy_colour
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.seeds import MAX_USER_SEED
 
@@ -175,13 +176,19 @@ class TestNothingIsLost:
         assert main([*self.PLAYED, "-e", "Test_0", "--json", str(path)]) == 0
         assert said == [1, 2]
 
-    @pytest.mark.parametrize("option", ["--json", "--render"])
+    @pytest.mark.parametrize(("option", "name"), [("--json", "x.json"), ("--render", "x.gif"), ("--diagram", "x.png")])
     def test_full_disk_ends_in_a_sentence_and_1(
-        self, tmp_path: Path, option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self,
+        tmp_path: Path,
+        option: str,
+        name: str,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
-        path = tmp_path / "result.gif"
+        path = tmp_path / name
         monkeypatch.setattr(evaluate_agent, "atomic_write", no_room)
         monkeypatch.setattr(rendering, "atomic_write", no_room)
+        monkeypatch.setattr(time_distance, "atomic_write", no_room)
         assert main([*self.PLAYED, option, str(path)]) == 1
         out, err = capsys.readouterr()
         assert "forward" in out
@@ -210,6 +217,9 @@ def test_levels_follow_the_seed(tmp_path: Path) -> None:
         (["--policy", "random", "--policy_index", "mapping", "--plan_seconds", "1"], "--plan_seconds"),
         (["--policy", "random", "--render", "film.avi"], ".mp4"),
         (["--policy", "ceiling", "--render"], "ceiling"),
+        (["--policy", "ceiling", "--diagram", "lines.png"], "--diagram cannot show ceiling"),
+        (["--policy", "random", "--diagram", "lines.gif"], ".png"),
+        (["--policy", "random", "--render", "same.png", "--diagram", "same.png"], "must be two files"),
         (["--policy", "random", "--json", "/"], "folder"),
         (["--policy", "random", "--json", f"{__file__}/results.json"], "--json"),
     ],
@@ -256,6 +266,16 @@ def test_checkpoint_without_a_policy_of_that_number(checkpoint: Path, capsys: py
     assert "holds one policy, number 0, but --policy_index is 3" in capsys.readouterr().err
 
 
+def test_draws_a_diagram_of_the_first_level(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    diagram = tmp_path / "new" / "lines.png"
+    arguments = ["--policy", "least_detour", "--policy", "do_nothing", "-e", "Tiny", "-n", "2", "--seed", "7"]
+    assert main([*arguments, "--diagram", str(diagram)]) == 0
+    assert f"{diagram} shows seed 7" in capsys.readouterr().out
+    with Image.open(diagram) as picture:
+        assert picture.height > 1000  # a diagram for each policy
+    assert [path.name for path in diagram.parent.iterdir()] == ["lines.png"]
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".mp4", ".png"])
 def test_films_the_first_level_for_each_environment(tmp_path: Path, suffix: str) -> None:
     arguments = ["--policy", "shortest_path", "--policy", "random", "-e", "Tiny", "-n", "1"]
@@ -290,6 +310,18 @@ class TestCheckpointOfSeveralPolicies:
         wanted = [evaluation[f"policy_{p:02d}/evaluation/scores_mean"] for p in (0, 1)]
         assert best == (first, second)[wanted.index(max(wanted))]
         assert self.scores(several, "mapping", tmp_path) == self.scores(several, "mapping", tmp_path)
+
+    def test_film_of_the_mapping_tells_who_controls_which_train(self, several: Path, tmp_path: Path) -> None:
+        def pixels_of_policies(choice: str) -> int:
+            film = tmp_path / f"{choice}.png"
+            arguments = ["--policy", str(several), "-e", "Tiny", "-n", "1", "--render", str(film)]
+            assert main([*arguments, "--policy_index", choice]) == 0
+            with Image.open(film) as picture:
+                pixels = np.asarray(picture.convert("RGB"))
+            return sum(int((pixels == policy_colour(policy)).all(axis=-1).sum()) for policy in (0, 1))
+
+        assert pixels_of_policies("mapping") > 30
+        assert pixels_of_policies("best") == 0
 
     @pytest.mark.parametrize("choice", ["worst", "-1", "1.5"])
     def test_other_choices_are_refused(self, several: Path, choice: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ def forward_first(env: RailEnv, handle: int) -> int:
     return shortest_path_action(env, handle, order=(2, 1, 3))
 
 
-@pytest.mark.parametrize(("config", "seed"), [("Test_0", 1003), ("Round2_Test_00", 5)])
+@pytest.mark.parametrize(("config", "seed"), [("Test_0", 1003), ("Benchmarks_Test_00", 5)])
 def test_a_rule_plays_as_in_a_plain_environment(config: str, seed: int) -> None:
     env, total, steps, on_map = make_rail_env(ENV_CONFIGS[config], seed), 0.0, 0, set()
     done = {"__all__": False}

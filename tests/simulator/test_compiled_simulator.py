@@ -84,7 +84,7 @@ def play_both(env: RailEnv, random_share: float, seed: int = 0) -> CompiledSimul
 
 
 @pytest.mark.parametrize("random_share", [0.0, 0.1, 1.0])
-@pytest.mark.parametrize("name", ["Tiny", "Test_0", "Test_1", "Test_2", "Round2_Test_00", "Round2_Test_03"])
+@pytest.mark.parametrize("name", ["Tiny", "Test_0", "Test_1", "Test_2", "Benchmarks_Test_00", "Benchmarks_Test_03"])
 def test_equal_on_the_small_configurations(name, random_share) -> None:
     for seed in range(3):
         play_both(make_rail_env(ENV_CONFIGS[name], seed), random_share, seed)

@@ -81,6 +81,29 @@ def test_band_says_what_it_is(panels):
     assert (low, high) == pytest.approx((-0.3 - 0.04, -0.3 + 0.04))
 
 
+def test_each_policy_has_its_curves(panels):
+    rows = []
+    for episode in (10, 20):
+        alone = {f"policy_0{p}/evaluation/scores_mean": -0.1 * p - episode / 1000 for p in (0, 1)}
+        own_epsilon = {f"policy_0{p}/training/epsilon": 0.5 + 0.1 * p for p in (0, 1)}
+        rows += [training_row(episode, -0.5) | own_epsilon, evaluation_row(episode, -0.3) | alone]
+    score, _, epsilon = panels(rows)
+    lines = [line_of(score, f"policy {p} alone") for p in (0, 1)]
+    assert [line.get_xdata().tolist() for line in lines] == [[10, 20]] * 2
+    assert np.array([line.get_ydata() for line in lines]) == pytest.approx(np.array([[-0.01, -0.02], [-0.11, -0.12]]))
+    assert lines[0].get_color() != lines[1].get_color()
+    assert [line.get_color() for line in epsilon.get_lines()] == [line.get_color() for line in lines]
+    assert [line.get_ydata().tolist() for line in epsilon.get_lines()] == [[0.5, 0.5], [0.6, 0.6]]
+
+
+def test_epsilon_falls_smoothly_though_episodes_end_in_another_order(panels):
+    started = np.arange(2000).reshape(-1, 8)[:, ::-1].ravel()  # of eight side by side the last one ends first
+    _, _, epsilon = panels([training_row(e, -0.1, epsilon=0.998**s) for e, s in enumerate(started.tolist())])
+    (line,) = epsilon.get_lines()
+    assert len(line.get_xdata()) == 100
+    assert (np.diff(line.get_ydata()) < 0).all()
+
+
 def test_missing_and_null_values_leave_gaps_not_errors(panels):
     rows = [training_row(1, -0.5), {"episode": 2, "training/smoothed_score": None}, {"episode": 3, "timer/step": 0.1}]
     score, _, _ = panels(rows)

@@ -27,6 +27,7 @@ from reinforcement_learning.training.population_scores import PopulationScores, 
 from tests.helpers.playing import RandomPolicy
 from tests.helpers.tiny_training import MemorySink, make_trainer
 from tests.helpers.trainings import assert_same, resume, run
+from utils.pictures.rendering import EpisodeRecorder
 from utils.system.users_code import UsersCodeError
 
 
@@ -329,6 +330,23 @@ class TestCheckpoints:
         with pytest.raises(UsersCodeError) as error_info:
             trainer.run()
         assert not error_info.value.saved
+
+
+@pytest.mark.parametrize("num_policies", [1, 2])
+def test_film_says_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_policies: int) -> None:
+    filmed: list[EpisodeRecorder] = []
+    monkeypatch.setattr(EpisodeRecorder, "save", lambda recorder, path: filmed.append(recorder))
+    n_step = {"n_step": 2} if num_policies > 1 else {}
+    trainer, _ = make_trainer(tmp_path, n_episodes=3, num_policies=num_policies, render=True, **n_step)
+    trainer.run()
+    (recorder,) = filmed
+    assert recorder.title == "run, episode 3, first level of Tiny"
+    if num_policies == 1:
+        assert recorder.policy_of_train is None
+    else:
+        mapped = trainer.population.mapping.policy_of_train(0, recorder.state)
+        assert recorder.policy_of_train is not None
+        assert recorder.policy_of_train.tolist() == mapped.tolist()
 
 
 def test_learns_the_smallest_environment(tmp_path: Path) -> None:

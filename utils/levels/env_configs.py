@@ -50,24 +50,27 @@ def _classic(name: str, n_agents: int, n_cities: int, rail_pairs: int, malfuncti
     )
 
 
-# Trains, columns, rows and cities of the fifteen tests of the Flatland 3 challenge, round 2.
-_ROUND_2 = (
-    (7, 30, 30, 2),
-    (10, 30, 30, 2),
-    (20, 30, 30, 3),
-    (50, 30, 35, 3),
-    (80, 35, 30, 5),
-    (80, 45, 35, 7),
-    (80, 40, 60, 9),
-    (80, 60, 40, 13),
-    (80, 60, 60, 17),
-    (100, 80, 120, 21),
-    (100, 100, 80, 25),
-    (200, 100, 100, 29),
-    (200, 150, 150, 33),
-    (400, 150, 150, 37),
-    (425, 158, 158, 41),
+# Columns, rows, cities and trains of the fifteen official tests, and the malfunction interval in the challenge of 2021.
+_OFFICIAL = (
+    (30, 30, 2, 7, 540),
+    (30, 30, 2, 10, 900),
+    (30, 30, 3, 20, 1_800),
+    (30, 35, 3, 50, 4_500),
+    (35, 30, 5, 80, 7_200),
+    (45, 35, 7, 80, 7_200),
+    (40, 60, 9, 80, 7_200),
+    (60, 40, 13, 80, 7_200),
+    (60, 60, 17, 80, 7_200),
+    (80, 120, 21, 100, 9_000),
+    (100, 80, 25, 100, 9_000),
+    (100, 100, 29, 200, 18_000),
+    (150, 150, 33, 200, 18_000),
+    (150, 150, 37, 400, 36_000),
+    (158, 158, 41, 425, 36_000),
 )
+_BENCHMARKS_INTERVAL = 540  # steps, in all tests of today's Flatland Benchmarks
+_BENCHMARKS_TRAINS = {1: 7}  # where their number of trains is another one
+# The challenge wrote 0.33; flatland takes it for 1/3, too.
 _FOUR_SPEEDS = ((1.0, 0.25), (1 / 2, 0.25), (1 / 3, 0.25), (1 / 4, 0.25))
 
 
@@ -79,10 +82,16 @@ def _registry() -> dict[str, EnvConfig]:
         # For quick tries: two cities need 18 cells in one direction and 10 in the other, and 18 x 10 is enough.
         EnvConfig("Tiny", n_agents=2, width=18, height=10, n_cities=2, max_rail_pairs_in_city=1),
     ]
-    configs += [
-        EnvConfig(f"Round2_Test_{i:02}", *sizes, malfunction_rate=1 / 540, speed_ratios=_FOUR_SPEEDS)
-        for i, sizes in enumerate(_ROUND_2)
-    ]
+    for test, (width, height, n_cities, n_agents, interval) in enumerate(_OFFICIAL):
+        for setting, trains, steps in (
+            ("Round2", n_agents, interval),
+            ("Benchmarks", _BENCHMARKS_TRAINS.get(test, n_agents), _BENCHMARKS_INTERVAL),
+        ):
+            name = f"{setting}_Test_{test:02}"
+            rate = 1 / steps
+            configs.append(
+                EnvConfig(name, trains, width, height, n_cities, malfunction_rate=rate, speed_ratios=_FOUR_SPEEDS)
+            )
     return {config.name: config for config in configs}
 
 
@@ -94,9 +103,8 @@ _CLASSIC_NAMES = ("Test_0", "Test_1", "Test_2")  # the classic kit calls them by
 
 def _accepted() -> str:
     return (
-        "a number from 0 to 2, one of "
-        f"{', '.join(name for name in ENV_CONFIGS if not name.startswith('Round2'))}, "
-        "Round2_Test_00 to Round2_Test_14, or the path of an environment saved as .pkl"
+        f"a number from 0 to 2, one of {', '.join(_CLASSIC_NAMES)}, Tiny, Round2_Test_00 to Round2_Test_14, "
+        "Benchmarks_Test_00 to Benchmarks_Test_14, or the path of an environment saved as .pkl"
     )
 
 

@@ -5,16 +5,19 @@ scenery makes a GIF several times as large. Here a step is recorded as a few pla
 when the film is saved, so that recording costs microseconds and a long episode needs no memory to speak of.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from utils.pictures.rail_picture import LevelPicture, StepSnapshot, TrainSnapshot
+from utils.pictures.rail_picture import MALFUNCTION_STATES, LevelPicture, StepSnapshot, TrainSnapshot
 from utils.simulator.deadlock_check import deadlocked
+from utils.simulator.rail_state import DONE, NEVER, RailState, remaining_travel_time
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.files import atomic_write
 
@@ -23,50 +26,68 @@ if TYPE_CHECKING:
 
 FILM_SUFFIXES = (".gif", ".mp4", ".png")
 _GAP = 8  # pixels between episodes side by side
+_GIF_COLOURS = 64
+# So many trains at most are drawn in all pictures of a GIF, but 60 pictures in any case: 80 for twice fifty trains.
+_GIF_TRAINS, _GIF_PICTURES = 8_000, 60
+_GIF_LONGEST = 0.25  # seconds that a picture is shown, however many steps it stands for
 
 
 class EpisodeRecorder:
     """Records the steps of one episode and saves them as a film.
 
-    >>> recorder = EpisodeRecorder(env)  # after env.reset()
-    >>> recorder.capture(env)  # after the reset and after each step
+    >>> recorder = EpisodeRecorder(simulator.state)
+    >>> recorder.capture()  # at the start and after each step
     >>> recorder.save("episode.gif")
 
     Args:
-        env: an environment after its reset. The map and the timetable are taken from it once.
+        state: of the level, which the simulator keeps up to date.
         title: text above the map.
-        cell_size: pixels a cell; None fits the map into about 600 pixels.
+        policy_of_train: int [trains], which policy controls each train; None: it does not matter.
+        cell_size: pixels a cell; None fits the map into about 500 pixels.
     """
 
-    def __init__(self, env: "RailEnv", title: str = "", cell_size: int | None = None) -> None:
-        self._grid = np.array(env.rail.grid, dtype=np.uint16)
+    def __init__(
+        self,
+        state: RailState,
+        title: str = "",
+        policy_of_train: NDArray[np.int64] | None = None,
+        cell_size: int | None = None,
+    ) -> None:
+        self._state = state
         self._steps: list[StepSnapshot] = []
-        initial = [_configuration(agent.initial_configuration) for agent in env.agents]
-        # All targets of a train are one cell, entered from different sides.
-        targets = [_configuration(min(agent.targets))[0] for agent in env.agents]
-        size = cell_size or max(5, min(28, 600 // max(self._grid.shape)))
-        self._picture = LevelPicture(self._grid, initial, targets, int(env._max_episode_steps), title, size)
+        self.title, self.policy_of_train = title, policy_of_train
+        self._cell_size = cell_size
+
+    @property
+    def state(self) -> RailState:
+        """The level as it is now."""
+        return self._state
 
     def __len__(self) -> int:
         return len(self._steps)
 
-    def capture(self, env: "RailEnv", deadlocked: NDArray[np.bool_] | Sequence[bool] | None = None) -> None:
-        """Records the current step.
+    @property
+    def steps(self) -> Sequence[StepSnapshot]:
+        """What was recorded."""
+        return self._steps
 
-        Args:
-            env: the environment that the recorder was made for.
-            deadlocked: bool [trains], trains that can never move again; None marks none.
+    @cached_property
+    def level_picture(self) -> LevelPicture:
+        """What draws the steps."""
+        return LevelPicture(self._state, self.title, self.policy_of_train, self._cell_size)
 
-        Raises:
-            ValueError: the environment has another map by now, or ``deadlocked`` another length than the trains.
-        """
-        if not np.array_equal(env.rail.grid, self._grid):
-            raise ValueError("the environment's map has changed: an EpisodeRecorder records one episode of one map")
-        marks = [False] * len(env.agents) if deadlocked is None else list(deadlocked)
-        if len(marks) != len(env.agents):
-            raise ValueError(f"deadlocked has {len(marks)} entries for {len(env.agents)} trains")
-        trains = tuple(_snapshot(agent, bool(mark)) for agent, mark in zip(env.agents, marks, strict=True))
-        self._steps.append(StepSnapshot(int(env._elapsed_steps), trains))
+    def capture(self) -> None:
+        """Records the level as it is now."""
+        state = self._state
+        columns = (state.state, state.row, state.column, state.direction, state.initial_direction)
+        values = zip(*(c.tolist() for c in (*columns, deadlocked(state), delays(state))), strict=True)
+        trains = tuple(
+            TrainSnapshot(train, (row, column), direction, stuck, delay)
+            if row >= 0
+            else TrainSnapshot(train, None, initial_direction, stuck, delay)
+            for train, row, column, direction, initial_direction, stuck, delay in values
+        )
+        self._steps.append(StepSnapshot(state.elapsed_steps, trains))
 
     def picture(self, index: int) -> Image.Image:
         """The picture of a recorded step, RGB; width and height are even, as video needs them.
@@ -74,22 +95,78 @@ class EpisodeRecorder:
         Raises:
             IndexError: no such step was recorded.
         """
-        return self._picture.draw(self._steps[index])
+        return self.level_picture.draw(self._steps[index])
 
     def last_picture(self) -> Image.Image:
-        """The picture of the last step, which tells apart trains that wait on the map and that never departed."""
-        return self._picture.draw(self._steps[-1], final=True)
+        """The picture of the last step, which tells that trains off the map have never departed."""
+        return self.level_picture.draw(self._steps[-1], final=True)
 
     def save(self, path: str | Path, fps: float = 10) -> None:
         """Writes a film (.gif, .mp4) of all recorded steps or a picture (.png) of the last one; see ``save_film``."""
         save_film([self], path, fps)
+
+    def ways(self) -> list[NDArray[np.int64]]:
+        """For each train the (grid cell, direction) keys that it has entered and the step of each, int64 [n, 2].
+
+        A key is 4 * (row * width + column) + direction. A train that goes home is removed as it enters its target: that
+        is its last key.
+        """
+        state, width = self._state, self._state.grid.shape[1]
+        ways = []
+        for handle in range(state.n_trains):
+            way: list[tuple[int, int]] = []
+            for step in self._steps:
+                train = step.trains[handle]
+                if train.cell is not None:
+                    key = 4 * (train.cell[0] * width + train.cell[1]) + train.direction
+                    if not way or way[-1][0] != key:
+                        way.append((key, step.step))
+            if state.state[handle] == DONE and state.arrived_row[handle] >= 0:
+                cell = int(state.arrived_row[handle]) * width + int(state.arrived_column[handle])
+                key = 4 * cell + int(state.arrived_direction[handle])
+                if not way or way[-1][0] != key:
+                    way.append((key, int(state.arrival_time[handle])))
+            ways.append(np.array(way, dtype=np.int64).reshape(-1, 2))
+        return ways
+
+    def malfunctions(self) -> list[tuple[int, int, int]]:
+        """Each malfunction on the map: the train, the first and the last step in which it was seen broken."""
+        found: list[tuple[int, int, int]] = []
+        for handle in range(self._state.n_trains):
+            since: int | None = None
+            for step in self._steps:
+                train = step.trains[handle]
+                broken = train.cell is not None and train.state in MALFUNCTION_STATES
+                if broken and since is None:
+                    since = step.step
+                if not broken and since is not None:
+                    found.append((handle, since, step.step - 1))
+                    since = None
+            if since is not None:
+                found.append((handle, since, self._steps[-1].step))
+        return found
+
+
+def delays(state: RailState) -> NDArray[np.int64]:
+    """Steps, int64 [trains], by which each train is late, or will be at least.
+
+    A train that is not home yet is late if it would be at full speed on its shortest path, once it is repaired, with
+    nobody in its way. So a delay never becomes less. Trains without a latest arrival or without a way are never late.
+    """
+    needed = remaining_travel_time(state)
+    repaired = state.elapsed_steps + state.malfunction.clip(min=0)
+    start = np.where(state.row < 0, np.maximum(repaired, state.earliest_departure), repaired)
+    arrival = np.where(state.state == DONE, state.arrival_time, start + needed)
+    late = np.where(np.isfinite(arrival) & (state.latest_arrival < NEVER), arrival - state.latest_arrival, 0.0)
+    return np.maximum(late, 0.0).astype(np.int64)
 
 
 def save_film(recorders: Sequence[EpisodeRecorder], path: str | Path, fps: float = 10) -> None:
     """Writes episodes side by side: a film (.gif, .mp4) of all steps, or a picture (.png) of the last ones.
 
     An episode that ends before the others stands still from then on. The file is written beside and renamed, so that
-    a killed training leaves no half film.
+    a killed training leaves no half film. A GIF stays small: it has few colours and not many pictures, so of a long
+    episode it shows every second, third, ... step, and the last one.
 
     Args:
         recorders: from left to right; the pictures' heights need not be the same.
@@ -117,7 +194,11 @@ def save_film(recorders: Sequence[EpisodeRecorder], path: str | Path, fps: float
         else:
             # one palette for the whole film, from steps that between them show every train and mark
             chosen = [_step_of(recorders, step) for step in sorted({0, last // 3, 2 * last // 3, last})]
-            _write_gif(file, (_step_of(recorders, step) for step in range(last + 1)), _palette(chosen), fps)
+            n_trains = sum(len(recorder.steps[0].trains) for recorder in recorders)
+            stride = math.ceil(last / max(_GIF_PICTURES, _GIF_TRAINS // n_trains)) or 1
+            steps = [*range(0, last, stride), last]
+            seconds = min(stride / fps, max(1 / fps, _GIF_LONGEST))
+            _write_gif(file, (_step_of(recorders, step) for step in steps), _palette(chosen), seconds)
 
 
 def _step_of(recorders: Sequence[EpisodeRecorder], step: int) -> Image.Image:
@@ -141,7 +222,7 @@ def _palette(chosen: Sequence[Image.Image]) -> Image.Image:
     strip = Image.new("RGB", (chosen[0].width, sum(picture.height for picture in chosen)))
     for index, picture in enumerate(chosen):
         strip.paste(picture, (0, index * picture.height))
-    return strip.quantize(colors=255, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    return strip.quantize(colors=_GIF_COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
 
 
 class RecordedSimulator(FlatlandSimulator):
@@ -149,37 +230,27 @@ class RecordedSimulator(FlatlandSimulator):
 
     Args:
         env: freshly reset, or loaded from a file.
-        recorder: made for ``env``.
+        title: text above the map.
+        policy_of_train: names the policy of each train, int [trains], from the state at the start.
     """
 
-    def __init__(self, env: "RailEnv", recorder: EpisodeRecorder) -> None:
+    def __init__(
+        self, env: "RailEnv", title: str = "", policy_of_train: Callable[[RailState], NDArray[np.int64]] | None = None
+    ) -> None:
         super().__init__(env)
-        self._recorder = recorder
-        recorder.capture(env, deadlocked(self.state))
+        self.recorder = EpisodeRecorder(self.state, title, policy_of_train(self.state) if policy_of_train else None)
+        self.recorder.capture()
 
     def step(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.float64], bool]:
         rewards, over = super().step(actions)
-        self._recorder.capture(self.env, deadlocked(self.state))
+        self.recorder.capture()
         return rewards, over
 
 
-def _configuration(configuration: Any) -> tuple[tuple[int, int], int]:
-    (row, column), direction = configuration
-    return (int(row), int(column)), int(direction)
-
-
-def _snapshot(agent: Any, deadlocked: bool) -> TrainSnapshot:
-    if agent.current_configuration is None:
-        _, direction = _configuration(agent.initial_configuration)
-        return TrainSnapshot(int(agent.state), None, direction, deadlocked)
-    cell, direction = _configuration(agent.current_configuration)
-    return TrainSnapshot(int(agent.state), cell, direction, deadlocked)
-
-
-def _write_gif(file: BinaryIO, pictures: Iterator[Image.Image], palette: Image.Image, fps: float) -> None:
+def _write_gif(file: BinaryIO, pictures: Iterator[Image.Image], palette: Image.Image, seconds: float) -> None:
     # Pillow stores only the part of a picture that has changed. With one palette and no dithering that is little.
     frames = (picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)
-    duration = max(20, 10 * round(100 / fps))  # ms; browsers slow anything faster than 20 ms down to 100 ms
+    duration = max(20, 10 * round(100 * seconds))  # ms; browsers slow anything faster than 20 ms down to 100 ms
     next(frames).save(file, format="GIF", save_all=True, append_images=frames, duration=duration, loop=0)
 
 

@@ -17,6 +17,7 @@ from utils.planning.plan_tables import (
     AT,
     ENTER,
     FIRST,
+    HAS_ARRIVED,
     KEY,
     LATEST_ARRIVAL,
     MAX_EXPANSIONS,
@@ -123,7 +124,8 @@ class LevelPlan:
     def search(self, seconds: float, n_rounds: int) -> None:
         """Improve the plan by large-neighbourhood search; see ``plan_search``.
 
-        The same rounds are played each time, as long as the seconds suffice for them.
+        It ends early when every train is on time. The same rounds are played each time, as long as the seconds
+        suffice for them.
 
         Args:
             seconds: most that it may take; a round that is not done by then is undone.
@@ -131,7 +133,7 @@ class LevelPlan:
         """
         counts, began = self._tables.counts, self._clock()
         now = began
-        while n_rounds > 0 and now - began < seconds:
+        while n_rounds > 0 and now - began < seconds and not self._all_are_on_time():
             left, before = seconds - (now - began), int(counts[N_EXPANSIONS])
             # Compiled code has no clock: it gets as much work as fits into the time.
             with self._at_most(self._speed * left):
@@ -143,6 +145,12 @@ class LevelPlan:
                 self._speed = (self._speed + (int(counts[N_EXPANSIONS]) - before) / passed) / 2
         keep_order(self._arrays, self._state.elapsed_steps + 1)
         price_plans(self._arrays)
+
+    def _all_are_on_time(self) -> bool:
+        """Whether the plan brings every train home in time that has a way: then there is nothing to be gained."""
+        trains = self._tables.trains
+        by = np.minimum(trains[LATEST_ARRIVAL], self._state.max_episode_steps)
+        return bool(((trains[ARRIVAL] <= by) | (trains[HAS_ARRIVED] == 1) | ~self.has_way).all())
 
     @contextmanager
     def _at_most(self, n_expansions: float) -> Iterator[None]:

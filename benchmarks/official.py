@@ -1,0 +1,179 @@
+"""Plays the official settings as a submission does, and sets what comes of it beside published figures.
+
+    python benchmarks/official.py                          # the challenge of 2021: ten levels of each of its 15 tests
+    python benchmarks/official.py --setting benchmarks     # today's Flatland Benchmarks, tests 00 to 04
+
+Each level is played by flatland-rl itself, by the shipped checkpoint with planning, within the limits of the graders:
+600 s before the first step, 10 s for each of the others. Rewards are normalized as graders do, 1 being perfect. Levels
+have seeds from 800000 on, which nothing was chosen by.
+
+The record, official_SETTING.json beside this file, is written after each level, and a run goes on where the last one
+ended; official.md has the tables.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two levels at a time, each on one core
+
+from benchmarks.machine import processor
+from reinforcement_learning.scoring.planning import PLAN_SECONDS
+from reinforcement_learning.scoring.players import PLANNING, Player, load_player
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.flatland_workarounds import clear_flatland_caches
+from utils.levels.rail_envs import make_rail_env
+from utils.simulator.simulator import FlatlandSimulator
+
+HERE = Path(__file__).resolve().parent
+CHECKPOINT = HERE.parent / "checkpoints" / "flatland_policy.pt"
+FIRST_SEED = 800_000
+SECONDS_BEFORE_THE_FIRST_STEP, SECONDS_A_STEP = 600, 10
+
+# Share of trains that arrive and normalized reward of the best published learned policy, tests 00 to 14: TreeLSTM with
+# attention between trains and PPO, arXiv 2210.12933.
+_PUBLISHED = (
+    (0.943, 0.957),
+    (0.920, 0.947),
+    (0.870, 0.934),
+    (0.862, 0.922),
+    (0.626, 0.812),
+    (0.629, 0.824),
+    (0.706, 0.859),
+    (0.654, 0.833),
+    (0.743, 0.877),
+    (0.597, 0.795),
+    (0.576, 0.779),
+    (0.528, 0.790),
+    (0.573, 0.777),
+    (0.349, 0.704),
+    (0.393, 0.721),
+)
+_TESTS = {
+    "2021": [f"Round2_Test_{i:02}" for i in range(15)],
+    "benchmarks": [f"Benchmarks_Test_{i:02}" for i in range(5)],
+}
+
+
+class _StepTimer(FlatlandSimulator):
+    """flatland-rl itself; measures how long it takes from one step to the next, as graders do."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._last = time.perf_counter()
+        self.waits: list[float] = []
+
+    def step(self, actions: Any) -> Any:
+        self.waits.append(time.perf_counter() - self._last)
+        moved = super().step(actions)
+        self._last = time.perf_counter()
+        return moved
+
+
+_player: list[Player] = []
+
+
+def _begin_worker(plan_seconds: float) -> None:
+    _player[:] = [load_player(f"{CHECKPOINT}{PLANNING}", plan_seconds=plan_seconds)]
+
+
+def _play(test: str, seed: int) -> dict[str, Any]:
+    """One level; the row of the record."""
+    clear_flatland_caches()
+    simulator = _StepTimer(make_rail_env(ENV_CONFIGS[test], seed))
+    began = time.perf_counter()
+    result = _player[0].play(simulator, seed)
+    return {
+        "test": test,
+        "seed": seed,
+        "trains": simulator.state.n_trains,
+        "reward": round(1 + result.score, 5),
+        "completion": round(result.completion, 5),
+        "deadlocked": round(result.deadlocked, 5),
+        "steps": result.n_steps,
+        "seconds": round(time.perf_counter() - began, 1),
+        "first_wait": round(simulator.waits[0], 2),
+        "longest_wait": round(max(simulator.waits[1:], default=0.0), 2),
+    }
+
+
+def main() -> None:
+    """Plays what the record lacks, and prints the table."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--setting", choices=sorted(_TESTS), default="2021", help="which malfunctions")
+    parser.add_argument("--levels", type=int, default=10, help="levels of each test")
+    parser.add_argument("--plan_seconds", type=float, default=PLAN_SECONDS, help="as for run.py")
+    parser.add_argument("--num_workers", type=int, default=2, help="levels that are played at a time")
+    options = parser.parse_args()
+    path = HERE / f"official_{options.setting}.json"
+    played = json.loads(path.read_text())["levels"] if path.is_file() else []
+    known = {(row["test"], row["seed"]) for row in played}
+    seeds = range(FIRST_SEED, FIRST_SEED + options.levels)
+    # one level of each test after the other: a record that is not complete has something of all
+    todo = [(test, seed) for seed in seeds for test in _TESTS[options.setting] if (test, seed) not in known]
+    with ProcessPoolExecutor(
+        options.num_workers, initializer=_begin_worker, initargs=(options.plan_seconds,)
+    ) as workers:
+        for future in as_completed([workers.submit(_play, *level) for level in todo]):
+            played.append(future.result())
+            print(json.dumps(played[-1]), flush=True)
+            _write(path, played, options)
+    print(_table(options.setting, played))
+
+
+def _write(path: Path, played: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    played.sort(key=lambda row: (row["test"], row["seed"]))
+    record = {
+        "plan_seconds": options.plan_seconds,
+        "num_workers": options.num_workers,
+        "processor": processor(),
+        "levels": played,
+    }
+    beside = path.with_suffix(".tmp")
+    beside.write_text(json.dumps(record, indent=1) + "\n")
+    beside.replace(path)
+
+
+def _table(setting: str, played: Sequence[dict[str, Any]]) -> str:
+    """A Markdown table of the record."""
+    lines = [
+        "| test | trains | levels | completion | reward | published: completion | reward | seconds | first | longest |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    total = 0.0
+    for number, test in enumerate(_TESTS[setting]):
+        rows = [row for row in played if row["test"] == test]
+        if not rows:
+            continue
+        rewards = [row["reward"] for row in rows]
+        total += sum(rewards)
+        published = " | ".join(f"{value:.3f}" for value in _PUBLISHED[number]) if setting == "2021" else " | "
+        lines.append(
+            f"| {test} | {rows[0]['trains']} | {len(rows)} | {_mean(row['completion'] for row in rows)} | "
+            f"{_mean(rewards)} | {published} | {statistics.fmean(row['seconds'] for row in rows):.0f} | "
+            f"{max(row['first_wait'] for row in rows):.1f} | {max(row['longest_wait'] for row in rows):.1f} |"
+        )
+    n = len(played)
+    lines.append(f"\nSum of the rewards of {n} levels: {total:.1f}, {total / max(n, 1):.3f} on average.")
+    return "\n".join(lines)
+
+
+def _mean(values: Iterable[float]) -> str:
+    """With its standard error."""
+    kept = list(values)
+    error = f" ± {statistics.stdev(kept) / len(kept) ** 0.5:.3f}" if len(kept) > 1 else ""
+    return f"{statistics.fmean(kept):.3f}{error}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""Plans in space and time: true to the simulator, free of conflicts, and kept whatever breaks."""
+
+import numpy as np
+import pytest
+from flatland.envs.rewards import DefaultRewards, ECML2026Rewards
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.helpers.rail_envs import EAST, FOUR_SPEEDS, NORTH, ONE_SPEED, SOUTH, WEST, drawn_env, sparse_env
+from tests.planning.plan_checks import check_ways, earliest_arrival
+from utils.planning.level_plan import LevelPlan
+from utils.planning.plan_tables import NEVER
+from utils.simulator.compiled_simulator import CompiledSimulator, weights_of
+from utils.simulator.deadlock_check import deadlocked
+from utils.simulator.rail_grid import STOP_MOVING
+from utils.simulator.rail_state import DONE, MOVING, STOPPED
+from utils.simulator.simulator import FlatlandSimulator
+
+QUIET = {"malfunction_rate": 0.0}
+SEEDS = st.integers(0, 10_000)
+
+
+def begun(simulator: CompiledSimulator, n_rounds: int = 50, **options: object) -> LevelPlan:
+    """A plan of a level that is searched for some rounds."""
+    plan = LevelPlan(simulator.state, simulator.weights, **options)
+    assert plan.make()
+    plan.search(1e9, n_rounds)
+    return plan
+
+
+def keep_up(plan: LevelPlan, n_rounds: int) -> None:
+    """What is to be done at each step."""
+    assert plan.follow()
+    if plan.is_late:
+        assert plan.keep_order()
+        plan.search(1e9, n_rounds)
+
+
+class TestPlans:
+    @settings(max_examples=12, deadline=None)
+    @given(seed=SEEDS, n_trains=st.integers(1, 25), level_free=st.sampled_from([0.0, 1.0]), collisions=st.booleans())
+    def test_no_two_trains_are_in_each_others_way(
+        self, seed: int, n_trains: int, level_free: float, collisions: bool
+    ) -> None:
+        rewards = ECML2026Rewards() if collisions else DefaultRewards()
+        simulator = CompiledSimulator.from_env(sparse_env(seed, n_trains, p_level_free=level_free, rewards=rewards))
+        plan = LevelPlan(simulator.state, simulator.weights, seed)
+        assert plan.make()
+        check_ways(plan.ways(), simulator.state, headway=int(collisions))
+        before = plan.cost
+        plan.search(1e9, 60)
+        check_ways(plan.ways(), simulator.state, headway=int(collisions))
+        assert plan.cost <= before + 1e-6
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_a_train_is_planned_to_arrive_as_early_as_the_others_allow(self, seed: int) -> None:
+        """Against breadth-first search in time, which waits for one step after the other."""
+        simulator = CompiledSimulator.from_env(sparse_env(seed, 14, size=24, speeds=ONE_SPEED, **QUIET))
+        state = simulator.state
+        plan = LevelPlan(state, simulator.weights)
+        handles = np.arange(state.n_trains)
+        spare = state.latest_arrival - state.distance_map[
+            handles, state.initial_row, state.initial_column, state.initial_direction
+        ]
+        assert plan.make()
+        ways = plan.ways()
+        n_planned = 0
+        planned_before: list[int] = []
+        for handle in np.argsort(spare, kind="stable"):
+            best = earliest_arrival(handle, [ways[h] for h in planned_before], state, state.max_episode_steps)
+            assert (NEVER if best is None else best) == plan.arrivals[handle]
+            planned_before.append(handle)
+            n_planned += best is not None
+        assert n_planned > 5
+
+    @settings(max_examples=8, deadline=None)
+    @given(seed=SEEDS)
+    def test_a_search_that_is_not_done_in_time_changes_nothing(self, seed: int) -> None:
+        simulator = CompiledSimulator.from_env(sparse_env(seed, 20, **QUIET))
+        plan = begun(simulator, n_rounds=10)
+        ways = [way.tolist() for way in plan.ways()]
+        with plan._at_most(0):
+            plan.search(1e-9, 5)
+        plan.search(0.0, 100)
+        assert [way.tolist() for way in plan.ways()] == ways
+
+    def test_the_same_each_time_and_another_search_with_another_seed(self) -> None:
+        def ways(seed: int) -> list[list[int]]:
+            plan = begun(CompiledSimulator.from_env(sparse_env(3, 25, **QUIET)), 200, seed=seed)
+            return [way.tolist() for way in plan.ways()]
+
+        assert ways(1) == ways(1)
+        assert ways(1) != ways(2)
+
+    def test_a_search_brings_more_trains_home(self) -> None:
+        n_planned = []
+        for n_rounds in (0, 2000):
+            plans = [begun(CompiledSimulator.from_env(sparse_env(s, 40, **QUIET)), n_rounds) for s in range(3)]
+            n_planned.append(sum(int((plan.arrivals < NEVER).sum()) for plan in plans))
+        assert n_planned[1] > n_planned[0]
+
+
+class TestPlaying:
+    @settings(max_examples=6, deadline=None)
+    @given(seed=SEEDS, n_trains=st.integers(2, 20))
+    def test_without_malfunctions_flatland_ends_exactly_as_planned(self, seed: int, n_trains: int) -> None:
+        simulator = FlatlandSimulator(sparse_env(seed, n_trains, **QUIET))
+        state, over, total = simulator.state, False, 0.0
+        plan = LevelPlan(state, weights_of(simulator.env.rewards), completion_weight=0.0)
+        plan.make()
+        plan.search(1e9, 50)
+        arrivals, cost = plan.arrivals, plan.cost
+        while not over:
+            assert plan.follow()
+            assert not plan.is_late
+            rewards, over = simulator.step(plan.actions())
+            total += rewards.sum()
+        planned = arrivals < NEVER
+        np.testing.assert_array_equal(state.state == DONE, planned)
+        np.testing.assert_array_equal(state.arrival_time[planned], arrivals[planned])
+        # apart from what makes earlier arrivals better among equal ones
+        assert cost + total == pytest.approx(0.0, abs=1e-3 * arrivals[planned].sum() + 1e-6)
+
+    @settings(max_examples=25, deadline=None)
+    @given(
+        seed=SEEDS,
+        n_trains=st.integers(2, 30),
+        rate=st.sampled_from([1 / 20, 1 / 100, 1 / 400]),
+        speeds=st.sampled_from([ONE_SPEED, FOUR_SPEEDS]),
+        level_free=st.sampled_from([0.0, 1.0]),
+        n_rounds=st.sampled_from([0, 30]),
+        collisions=st.booleans(),
+    )
+    def test_whatever_breaks_nobody_is_deadlocked_or_forced_to_stop(
+        self,
+        seed: int,
+        n_trains: int,
+        rate: float,
+        speeds: dict[float, float],
+        level_free: float,
+        n_rounds: int,
+        collisions: bool,
+    ) -> None:
+        env = sparse_env(
+            seed,
+            n_trains,
+            speeds=speeds,
+            malfunction_rate=rate,
+            p_level_free=level_free,
+            rewards=ECML2026Rewards() if collisions else DefaultRewards(),
+        )
+        simulator = CompiledSimulator.from_env(env)
+        state, over, plan = simulator.state, False, begun(simulator, n_rounds)
+        while not over:
+            keep_up(plan, n_rounds)
+            actions, states = plan.actions(), state.state.copy()
+            # all that are on the map get home: their plans lead there
+            on_map = (state.row >= 0) & (state.state != DONE)
+            assert (plan.arrivals[on_map] < NEVER).all()
+            rewards, over = simulator.step(actions)
+            assert not deadlocked(state).any()
+            stopped = (states == MOVING) & (state.state == STOPPED)
+            if collisions:
+                assert (actions[stopped] == STOP_MOVING).all()
+                if not over:
+                    assert (rewards[(state.state != DONE)] == 0.0).all()  # nothing was paid for a collision
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_after_a_breakdown_the_times_are_those_that_come(self, seed: int) -> None:
+        """One malfunction, and no more: the order is kept, and what ``keep_order`` foresees happens."""
+        simulator = CompiledSimulator.from_env(sparse_env(seed, 20, **QUIET))
+        state, plan = simulator.state, begun(simulator)
+        while not (state.state == MOVING).sum() >= 3:
+            keep_up(plan, 0)
+            simulator.step(plan.actions())
+        simulator.malfunctions[state.elapsed_steps, np.flatnonzero(state.state == MOVING)[0]] = 17
+        plan.follow()
+        simulator.step(plan.actions())
+        assert plan.follow()
+        assert plan.is_late
+        before = plan.arrivals
+        assert plan.keep_order()
+        arrivals = plan.arrivals
+        assert (arrivals >= before).all()
+        assert (arrivals > before).any()
+        over = False
+        while not over:
+            assert plan.follow()
+            assert not plan.is_late
+            _, over = simulator.step(plan.actions())
+        in_time = arrivals <= state.max_episode_steps
+        np.testing.assert_array_equal(state.arrival_time[in_time], arrivals[in_time])
+
+    def test_trains_in_a_ring_all_move_at_the_same_moment(self) -> None:
+        """Four trains on a ring of four cells: nobody can move unless all of them do."""
+        corners = [((0, 0), NORTH), ((0, 1), EAST), ((1, 1), SOUTH), ((1, 0), WEST)]
+        drawing = ["/\\", "LJ"]
+        env = drawn_env(drawing, [(corner, corners[(n + 3) % 4][0]) for n, corner in enumerate(corners)])
+        simulator = CompiledSimulator.from_env(env)
+        plan = begun(simulator, 0)
+        over = False
+        while not over:
+            keep_up(plan, 0)
+            _, over = simulator.step(plan.actions())
+        np.testing.assert_array_equal(simulator.state.arrival_time, 5)
+
+    def test_trains_that_start_on_the_same_cell_depart_one_after_the_other(self) -> None:
+        env = drawn_env(["-" * 12], [(((0, 1), EAST), (0, 10))] * 4)
+        simulator = CompiledSimulator.from_env(env)
+        plan, over = begun(simulator), False
+        while not over:
+            keep_up(plan, 0)
+            _, over = simulator.step(plan.actions())
+        assert (simulator.state.state == DONE).all()
+        assert len(set(simulator.state.arrival_time.tolist())) == 4
+
+    def test_a_train_without_a_way_stays_off_the_map_and_the_others_are_planned(self) -> None:
+        env = drawn_env(["--------", "        ", "--------"], [(((0, 1), EAST), (0, 6)), (((0, 2), EAST), (2, 6))])
+        simulator = CompiledSimulator.from_env(env)
+        plan, over = begun(simulator), False
+        assert plan.has_way.tolist() == [True, False]
+        while not over:
+            keep_up(plan, 5)
+            _, over = simulator.step(plan.actions())
+        assert simulator.state.state.tolist()[0] == DONE
+        assert simulator.state.row.tolist() == [-1, -1]
+
+    def test_a_plan_is_made_in_the_middle_of_an_episode_too(self) -> None:
+        n_planned = 0
+        for seed in range(6):
+            simulator = CompiledSimulator.from_env(sparse_env(seed, 6, **QUIET))
+            first, over = begun(simulator), False
+            for _ in range(12):
+                keep_up(first, 0)
+                _, over = simulator.step(first.actions())
+            plan = LevelPlan(simulator.state, simulator.weights)
+            if not plan.make():
+                continue
+            n_planned += 1
+            while not over:
+                keep_up(plan, 10)
+                _, over = simulator.step(plan.actions())
+            assert (simulator.state.state == DONE).any()
+        assert n_planned >= 3
