@@ -15,10 +15,12 @@ Redis is looked for on port 6379 of the host in the environment variable redis_i
 
 import argparse
 import gc
+import signal
 import sys
 from collections.abc import Sequence
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while imports take their seconds Ctrl-C just ends the process
     gc.disable()  # what is imported is no garbage, and looking for some takes a fifth of the start
 
 import torch
@@ -41,6 +43,7 @@ from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from reinforcement_learning.settings.named_code import add_code_options, named_on_command_line
 from reinforcement_learning.submission import checkpoint_to_submit, load_warmed_up, planning_to_submit
 from utils.system.console import complain, prepare_console, say
+from utils.system.interrupts import exit_code_of
 from utils.system.users_code import UsersCodeError
 
 
@@ -133,4 +136,4 @@ def _load(options: argparse.Namespace) -> tuple[Player, str]:
 if __name__ == "__main__":
     gc.freeze()
     gc.enable()
-    sys.exit(main())
+    sys.exit(exit_code_of(main))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.simulator.rail_grid import DO_NOTHING, N_ACTIONS, STOP_MOVING
-from utils.system.users_code import UsersCodeError, describe
+from utils.system.users_code import RAISED_BY_USERS_CODE, UsersCodeError, describe
 
 
 class DuelingQNetwork(nn.Module):
@@ -76,7 +76,7 @@ def network_errors(network: nn.Module, observations: Tensor) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:  # whatever a user's code raises
+    except RAISED_BY_USERS_CODE as error:  # whatever a user's code raises
         if type(network) is DuelingQNetwork:
             raise
         raise _error(network, f"fails on observations {list(observations.shape)} ({describe(error)})") from error

@@ -9,6 +9,7 @@ by flatland-rl itself. Trainings never see levels with seeds below 2**30.
 import argparse
 import gc
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while imports take their seconds Ctrl-C just ends the process
     gc.disable()  # what is imported is no garbage, and looking for some takes a fifth of the start
 
 import torch
@@ -31,11 +33,12 @@ from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from reinforcement_learning.settings.config import ConfigError
 from reinforcement_learning.settings.named_code import add_code_options, named_on_command_line
 from utils.levels.env_configs import EnvConfig, resolve_env_config
-from utils.levels.saved_levels import EnvConfigError, SavedEnv
+from utils.levels.saved_levels import EnvConfigError, SavedEnv, warn_about_targets
 from utils.pictures.rendering import FILM_SUFFIXES, EpisodeRecorder, save_film
 from utils.pictures.time_distance import Diagram, draw_time_distance
 from utils.system.console import complain, prepare_console, say
 from utils.system.files import atomic_write
+from utils.system.interrupts import exit_code_of
 from utils.system.seeds import MAX_USER_SEED
 from utils.system.users_code import UsersCodeError
 
@@ -57,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CheckpointError, ConfigError, EnvConfigError, MissingPackageError, ValueError) as error:
         complain(f"evaluate_agent.py: error: {error}")
         return 2
+    warn_about_targets(configs, lambda text: print(f"warning: {text}", file=sys.stderr))
     try:
         problems = _score(scorer, names, configs, options)
     except UsersCodeError as error:
@@ -231,4 +235,4 @@ def _with_progress(played: Iterator[list[Played]], n_tasks: int) -> Iterator[lis
 if __name__ == "__main__":
     gc.freeze()
     gc.enable()
-    sys.exit(main())
+    sys.exit(exit_code_of(main))

@@ -3,15 +3,19 @@
 python reinforcement_learning/export_checkpoint.py checkpoints/RUN/best.pt checkpoints/flatland_policy.pt
 """
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while imports take their seconds Ctrl-C just ends the process
 
 from reinforcement_learning.saving.checkpointing import CheckpointError, export_checkpoint
 from reinforcement_learning.settings.arguments import SentenceParser
 from utils.system.console import complain, prepare_console, say
+from utils.system.interrupts import exit_code_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,4 +40,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of(main))

@@ -10,6 +10,7 @@ import argparse
 import csv
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while imports take their seconds Ctrl-C just ends the process
 
 from reinforcement_learning.grading.official_tests import METADATA, write_tests
 from reinforcement_learning.settings.arguments import SentenceParser, at_least
@@ -28,6 +31,7 @@ from utils.levels.env_configs import EnvConfig, resolve_env_config
 from utils.levels.saved_levels import EnvConfigError
 from utils.system.console import say
 from utils.system.files import PROJECT_ROOT
+from utils.system.interrupts import exit_code_of
 
 REDIS_PORT = 6379  # flatland-rl's client knows no other
 EVALUATORS_SEED = "1001"  # of the malfunctions, in flatland-rl's remote evaluator
@@ -208,4 +212,4 @@ def _call(command: Sequence[str], cwd: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of(main))

@@ -5,6 +5,7 @@ import fcntl
 import itertools
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while imports take their seconds Ctrl-C just ends the process
 
 import optuna
 import pandas
@@ -29,7 +32,7 @@ from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from reinforcement_learning.settings.config import ConfigError
 from utils.system.console import complain, prepare_console, say
 from utils.system.files import PROJECT_ROOT, atomic_write
-from utils.system.interrupts import Interrupts
+from utils.system.interrupts import Interrupts, exit_code_of
 
 _ORDER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING, TrialState.FAIL)
 
@@ -229,4 +232,4 @@ def _number_trials(axes: Any, study: optuna.Study) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of(main))

@@ -14,18 +14,19 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while imports take their seconds Ctrl-C just ends the process
 
 from utils.compile_ahead import CompileAhead
 
 compile_ahead = CompileAhead()
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while imports take their seconds Ctrl-C just ends the process
     gc.disable()  # what is imported is no garbage, and looking for some takes a quarter of the start
     compile_ahead.start()  # before PyTorch is imported, which takes seconds
 
 import torch
 
-from reinforcement_learning.learning.networks import check_networks, make_network
+from reinforcement_learning.learning.networks import check_networks
 from reinforcement_learning.learning.replay_buffer import ReplayBufferError
 from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.multi_policy.modes import check_mapping
@@ -33,8 +34,8 @@ from reinforcement_learning.playing.experience import ExperienceError
 from reinforcement_learning.playing.own_reward import check_own_reward
 from reinforcement_learning.saving.checkpointing import (
     CheckpointError,
+    check_resumable,
     find_checkpoint,
-    load_weights,
     stored_feature_set,
 )
 from reinforcement_learning.saving.run_folders import RunFolders, own_run_folders, warn_about_sizes
@@ -46,12 +47,13 @@ from reinforcement_learning.tracking.console_sink import ConsoleSink
 from reinforcement_learning.tracking.json_lines_sink import METRICS_FILE, JsonLinesSink
 from reinforcement_learning.tracking.metrics import MetricsWriter, Sink
 from reinforcement_learning.tracking.tensorboard_sink import TensorBoardSink
-from reinforcement_learning.tracking.wandb_sink import WandbSink
+from reinforcement_learning.tracking.wandb_sink import WandbSink, check_wandb
 from reinforcement_learning.training.summary import announce, sum_up, sum_up_losses
 from reinforcement_learning.training.trainer import Trainer
+from utils.levels.saved_levels import warn_about_targets
 from utils.simulator.compiled_simulator import warn_if_flatland_is_unproven
 from utils.system.console import complain, prepare_console
-from utils.system.interrupts import Interrupts
+from utils.system.interrupts import Interrupts, exit_code_of
 from utils.system.users_code import UsersCodeError
 
 
@@ -78,11 +80,13 @@ def _train(options: dict[str, Any]) -> int:
     config = make_config(options, checkpoint["config"] if checkpoint else None)
     check_mapping(config)  # before any folder is made
     check_own_reward(config)
+    check_wandb(config)
     _check_networks_and_features(config, checkpoint_path, checkpoint)
     with _where_it_runs(config) as n_gpus, own_run_folders(config, resumed=checkpoint is not None) as folders:
         devices = _choose_devices(config, n_gpus)
         torch.set_num_threads(config.num_threads)
         warn_about_sizes(config, _warn)
+        warn_about_targets([config.training_env, config.evaluation_env], _warn)
         if config.simulator == "compiled":
             warn_if_flatland_is_unproven()
         with Interrupts() as interrupts, MetricsWriter() as metrics:
@@ -131,8 +135,7 @@ def _check_networks_and_features(config: TrainingConfig, path: Path | None, chec
     check_features(config, feature_set)
     check_networks(config, feature_set)
     if path is not None and checkpoint is not None:
-        for index in range(config.num_policies):
-            load_weights(make_network(config, feature_set, index), checkpoint, path, index)
+        check_resumable(checkpoint, path, config, feature_set)
 
 
 def _choose_devices(config: TrainingConfig, n_gpus: int) -> list[str]:
@@ -186,5 +189,4 @@ def _warn(text: str) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.exit(main())
+    sys.exit(exit_code_of(main))

@@ -99,18 +99,24 @@ class ObservationBuilder(FlatlandObservationBuilder):
 
     def __init__(self) -> None:
         super().__init__()
-        self._live: LiveLevel | None = None
+        self._env: RailEnv | None = None
+        self._live: LiveLevel | None = None  # from the first observation of a level on
 
     def reset(self, env: RailEnv) -> None:
-        """Reads the level of an environment that was reset or loaded from a file."""
+        """Gets an environment that was reset or loaded from a file; one that was loaded may be reset before it plays.
+
+        It is not read yet: where ``--post-seed`` is given to graders, it has no timetable before that reset.
+        """
         super().reset(env)
-        self._live = LiveLevel(env, RailState.from_env(env))
+        self._env, self._live = env, None
 
     def get_many(self, handles: list[int] | None = None) -> dict[int, TrainObservation]:
         """The observations of all trains, by handle."""
-        if self._live is None:
+        if self._env is None:
             raise RuntimeError("reset() must be called before observations are taken")
-        self._live.state.update(self._live.env)
+        if self._live is None:
+            self._live = LiveLevel(self._env, RailState.from_env(self._env))
+        self._live.state.update(self._env)
         return {handle: TrainObservation(handle, self._live) for handle in handles or []}
 
     def get(self, handle: int = 0) -> TrainObservation:

@@ -27,14 +27,12 @@ from reinforcement_learning.dueling_q_network import (
     parameters_and_buffers,
     rank_actions,
 )
-from reinforcement_learning.settings.config import ConfigError, TrainingConfig
+from reinforcement_learning.settings.config import DUELING, ConfigError, TrainingConfig
 from reinforcement_learning.settings.extensions import ExtensionError, find_callable
 from utils.observation.feature_sets import FeatureSet
 from utils.simulator.rail_grid import N_ACTIONS
 from utils.system.seeds import Stream, seed_sequence
-from utils.system.users_code import describe
-
-DUELING = TrainingConfig.network
+from utils.system.users_code import RAISED_BY_USERS_CODE, describe
 
 
 def network_names(config: TrainingConfig) -> list[str]:
@@ -62,7 +60,7 @@ def make_network(config: TrainingConfig, feature_set: FeatureSet, index: int) ->
         torch.manual_seed(int(seed_sequence(config.seed, Stream.NETWORK, index).generate_state(1)[0]))
         try:
             return make(feature_set, N_ACTIONS)
-        except Exception as error:  # whatever a user's code raises
+        except RAISED_BY_USERS_CODE as error:  # whatever a user's code raises
             raise _refused(name, f"cannot be made ({describe(error)})") from error
 
 
@@ -120,7 +118,7 @@ def _check_that_all_is_stored(network: nn.Module, another: nn.Module, name: str,
     """Whether ``another`` network, which was made with other random numbers, gives the same with the same state."""
     try:
         another.load_state_dict(network.state_dict())
-    except Exception as error:  # whatever a user's code raises
+    except RAISED_BY_USERS_CODE as error:  # whatever a user's code raises
         raise _refused(name, f"cannot take over what another one has learned ({describe(error)})") from error
     observations = torch.linspace(-1.0, 1.0, 2 * feature_set.n_features).reshape(2, -1)
     with torch.no_grad():

@@ -1,6 +1,5 @@
 """Replay buffer: a ring of preallocated arrays. No Python object is touched when it is filled or sampled."""
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,15 @@ import torch
 from torch import Tensor
 
 from reinforcement_learning.dddqn_policy import Batch
+from reinforcement_learning.learning.saved_replay_buffer import (
+    ReplayBufferError,
+    SavedReplayBuffer,
+    read_saved,
+    row_layout,
+    write_saved,
+)
 from reinforcement_learning.playing.transitions import Transitions
 from utils.observation.feature_sets import FeatureSet
-from utils.simulator.rail_grid import N_ACTIONS
-from utils.system.files import atomic_write
-
-FORMAT_VERSION = 1
-
-
-class ReplayBufferError(ValueError):
-    """A saved replay buffer cannot be used; the message is one sentence."""
 
 
 class DeviceMirror:
@@ -91,7 +89,7 @@ class ReplayBuffer:
         try:
             self._arrays: dict[str, npt.NDArray[Any]] = {
                 name: np.zeros((capacity, *shape), dtype)
-                for name, (shape, dtype) in _row_layout(feature_set.n_features).items()
+                for name, (shape, dtype) in row_layout(feature_set.n_features).items()
             }
         except (MemoryError, ValueError) as error:  # numpy raises ValueError for sizes beyond any memory
             raise ReplayBufferError(
@@ -152,20 +150,7 @@ class ReplayBuffer:
         Raises:
             OSError: the file cannot be written; one that was there before is unharmed.
         """
-        header = {
-            "format_version": FORMAT_VERSION,
-            "feature_set": self.feature_set.name,
-            "feature_set_version": self.feature_set.version,
-            "capacity": self.capacity,
-            "n_added": self.n_added,
-        }
-        if more := self.feature_set.more:
-            header["more_features"] = f"{more.name} version {more.version}"
-        # what np.savez does, which on a full disk would leave its archive open to complain later
-        with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
-            for name, value in (header | self.rows()).items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(entry, np.asarray(value), allow_pickle=False)
+        write_saved(path, self.feature_set, SavedReplayBuffer(self.capacity, self.n_added, self.rows()))
 
     def restore(self, path: str | Path) -> None:
         """Takes over a saved buffer; of more than ``capacity`` transitions the newest stay.
@@ -173,77 +158,23 @@ class ReplayBuffer:
         Raises:
             ReplayBufferError: the file is missing, damaged, or holds other observations; nothing was changed.
         """
-        saved = _read_arrays(Path(path))
-        self._check(path, saved)
+        saved = read_saved(Path(path), self.feature_set)
         self._mirror = None
-        size = len(saved["actions"])
-        n_added, saved_capacity = int(saved["n_added"]), int(saved["capacity"])
-        if saved_capacity == self.capacity:
+        size = len(saved.rows["actions"])
+        if saved.capacity == self.capacity:
             for name, array in self._arrays.items():
-                array[:size] = saved[name]
-            self.size, self.n_added = size, n_added
+                array[:size] = saved.rows[name]
+            self.size, self.n_added = size, saved.n_added
             return
         self.size = self.n_added = 0
-        oldest_first = (n_added + np.arange(size)) % size if size == saved_capacity else np.arange(size)
-        rows = {name: saved[name][oldest_first] for name in self._arrays}
+        oldest_first = (saved.n_added + np.arange(size)) % size if size == saved.capacity else np.arange(size)
+        rows = {name: saved.rows[name][oldest_first] for name in self._arrays}
         self.add(Transitions(**rows, policy_of_train=np.zeros(size, dtype=np.int64)))
-
-    def _check(self, path: str | Path, saved: dict[str, npt.NDArray[Any]]) -> None:
-        header = {"format_version", "feature_set", "feature_set_version", "capacity", "n_added"}
-        missing = (header | set(self._arrays)) - set(saved)
-        if missing:
-            raise ReplayBufferError(f"{path} is not a saved replay buffer: it lacks {', '.join(sorted(missing))}.")
-        if any(saved[name].ndim != 0 for name in header) or saved["actions"].ndim != 1:
-            raise ReplayBufferError(f"{path} is not a saved replay buffer: its arrays have other shapes.")
-        if saved["format_version"] != FORMAT_VERSION:
-            raise ReplayBufferError(
-                f"{path} has replay buffer format {saved['format_version']}, but this version reads {FORMAT_VERSION}."
-            )
-        found = f"{saved['feature_set']} version {saved['feature_set_version']}"
-        found += f" with {saved['more_features']}" if "more_features" in saved else ""
-        if found != self.feature_set.label:
-            raise ReplayBufferError(
-                f"{path} holds observations of feature set {found}, but this run uses {self.feature_set.label}."
-            )
-        size = len(saved["actions"])
-        for name, array in self._arrays.items():
-            shape, dtype = saved[name].shape, saved[name].dtype
-            wanted_shape = (size, *array.shape[1:])
-            if (shape, dtype) != (wanted_shape, array.dtype):
-                raise ReplayBufferError(
-                    f"{path} holds {name} of shape {shape} and type {dtype}, "
-                    f"but this run needs {wanted_shape} and {array.dtype}."
-                )
-        if size != min(saved["capacity"], saved["n_added"]):
-            raise ReplayBufferError(f"{path} is damaged: it holds other transitions than it counts.")
 
 
 def bytes_needed(capacity: int, n_features: int) -> int:
     """Memory of a full buffer, and about its size on the disk, in bytes."""
     return capacity * sum(
         int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        for shape, dtype in _row_layout(n_features).values()
+        for shape, dtype in row_layout(n_features).values()
     )
-
-
-def _row_layout(n_features: int) -> dict[str, tuple[tuple[int, ...], Any]]:
-    return {
-        "observations": ((n_features,), np.float32),
-        "action_masks": ((N_ACTIONS,), np.bool_),
-        "actions": ((), np.int64),
-        "rewards": ((), np.float32),
-        "discounts": ((), np.float32),
-        "next_observations": ((n_features,), np.float32),
-        "next_action_masks": ((N_ACTIONS,), np.bool_),
-    }
-
-
-def _read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise ReplayBufferError(f"{path} does not exist; give a replay buffer (.npz) that was saved before.") from None
-    # A damaged file can raise anything. numpy's own words are left out: for a pickle they say how to open it unsafely.
-    except Exception as error:
-        raise ReplayBufferError(f"{path} is not a saved replay buffer, or is damaged.") from error

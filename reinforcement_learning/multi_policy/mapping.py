@@ -14,7 +14,7 @@ import numpy.typing as npt
 from reinforcement_learning.settings.extensions import ExtensionError, find_callable, whole_numbers
 from utils.simulator.rail_state import RailState
 from utils.system.seeds import Stream, generator
-from utils.system.users_code import UsersCodeError, describe
+from utils.system.users_code import RAISED_BY_USERS_CODE, UsersCodeError, describe
 
 PolicyOfTrain = npt.NDArray[np.int64]  # [trains], the number of each train's policy
 
@@ -191,7 +191,7 @@ class PolicyMapping:
         )
         try:
             given = self._rule(request)
-        except Exception as error:  # whatever a user's rule raises
+        except RAISED_BY_USERS_CODE as error:  # whatever a user's rule raises
             raise MappingError(
                 f"the mapping {self._name!r} failed in episode {episode} ({describe(error)})."
             ) from error

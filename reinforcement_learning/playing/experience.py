@@ -159,12 +159,25 @@ class LocalExperience(Experience):
         begun = {}
         for episode in self._resumed:
             simulator = self._levels.simulator(episode.level_number)
-            train_settings = episode.train_settings or self._train_settings(episode.level_number, simulator.state)
-            begun[episode.slot] = simulator, train_settings, episode.actions
+            train_settings, actions = episode.train_settings, episode.actions
+            if train_settings is None or not self._can_go_on(episode, simulator.state):
+                train_settings, actions = self._train_settings(episode.level_number, simulator.state), []
+            begun[episode.slot] = simulator, train_settings, actions
             self._in_play[episode.slot] = episode.level_number, train_settings
         rollout.replay(begun)
         self._resumed = []
         return rollout
+
+    def _can_go_on(self, episode: UnfinishedEpisode, state: RailState) -> bool:
+        """Whether an episode fits its level and what is learned; after a change of options it may not."""
+        settings = episode.train_settings
+        assert settings is not None
+        weights = settings.reward_weights or self._learning.reward_weights
+        n_step = 1 if settings.n_step is None else settings.n_step
+        of_trains = [settings.epsilon, settings.policy_of_train, n_step, *vars(weights).values(), *episode.actions]
+        shapes = {np.shape(value) for value in of_trains}
+        fits = shapes <= {(), (state.n_trains,)} and np.max(n_step) <= self._learning.n_step
+        return bool(fits and len(episode.actions) < state.max_episode_steps)
 
     def _start_level(self, rollout: Rollout, slot: int, level_number: int) -> None:
         self._stopwatch.start()

@@ -10,7 +10,7 @@ from utils.levels.level_streams import TrainingLevels
 from utils.simulator.rail_grid import DO_NOTHING
 from utils.simulator.rail_state import remaining_travel_time
 from utils.simulator.simulator import FlatlandSimulator
-from utils.system.users_code import describe
+from utils.system.users_code import RAISED_BY_USERS_CODE, describe
 
 
 def find_own_reward(name: str) -> LearningReward:
@@ -29,7 +29,7 @@ def find_own_reward(name: str) -> LearningReward:
         who = f"the learning reward {name!r}"
         try:
             given = function(step)
-        except Exception as error:  # whatever a user's code raises
+        except RAISED_BY_USERS_CODE as error:  # whatever a user's code raises
             raise ExtensionError(f"{who} failed in step {step.state.elapsed_steps} ({describe(error)}).") from error
         return _numbers(given, step.state.n_trains, who)
 

@@ -17,20 +17,28 @@ import torch
 from torch import nn
 
 from reinforcement_learning.dddqn_policy import GreedyPolicy
-from reinforcement_learning.learning.networks import DUELING, make_network
-from reinforcement_learning.settings.config import PLACES, ConfigError, TrainingConfig, make_config
+from reinforcement_learning.learning.networks import make_network
+from reinforcement_learning.saving.checkpoint_content import (
+    TO_PLAY,
+    TO_RESUME,
+    MalformedError,
+    check_content,
+    check_policies,
+    holds_no_more_than_its_size,
+)
+from reinforcement_learning.settings.config import DUELING, PLACES, ConfigError, TrainingConfig, make_config
+from reinforcement_learning.settings.extensions import ExtensionError
 from reinforcement_learning.settings.features import NO_FEATURES, with_more_features
 from reinforcement_learning.settings.named_code import NOTHING_NAMED, NamedCode
 from reinforcement_learning.tracking.metrics import alone
 from utils.observation.feature_sets import FeatureSet, get_feature_set
 from utils.observation.observer import Observer
-from utils.system.files import atomic_write
+from utils.system.files import atomic_write, why_unreadable
 
 FORMAT_VERSION = 2
 BEST = "best.pt"
 _NUMBERED = re.compile(r"episode_(\d+)\.pt")
-_NEEDED_TO_PLAY = {"config", "feature_set", "policies"}
-_NEEDED_TO_RESUME = _NEEDED_TO_PLAY | {"episode", "next_level", "unfinished", "counters", "smoothed"}
+_NEEDED_TO_PLAY, _NEEDED_TO_RESUME = ({name for name in spec if "?" not in name} for spec in (TO_PLAY, TO_RESUME))
 _EXPORTED = _NEEDED_TO_PLAY | {"episode", "last_evaluation", "versions"}
 
 
@@ -62,18 +70,9 @@ def read_checkpoint(path: str | Path, *, to_resume: bool = True) -> dict[str, An
         CheckpointError: the file is missing, damaged, no checkpoint, of another format, or holds too little.
     """
     path = Path(path)
-    or_latest = ", or latest" if to_resume else ""
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; give the path of a checkpoint (.pt) in it{or_latest}.")
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist; give the path of a checkpoint (.pt){or_latest}.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    # A damaged file can raise anything. PyTorch's own words are left out: they say how to open it unsafely.
-    except Exception as error:
-        raise CheckpointError(f"{path} is not a checkpoint of this kit, or is damaged.") from error
+    content = _load(path, ", or latest" if to_resume else "")
     version = content.get("format_version") if isinstance(content, dict) else None
-    if version is None:
+    if type(version) is not int:
         raise CheckpointError(f"{path} is not a checkpoint of this kit.")
     if version != FORMAT_VERSION:
         raise CheckpointError(f"{path} has checkpoint format {version}, but this version reads {FORMAT_VERSION}.")
@@ -81,7 +80,28 @@ def read_checkpoint(path: str | Path, *, to_resume: bool = True) -> dict[str, An
         raise CheckpointError(f"{path} is exported for playing; a training cannot be resumed from it.")
     if missing := (_NEEDED_TO_RESUME if to_resume else _NEEDED_TO_PLAY) - content.keys():
         raise CheckpointError(f"{path} is not a whole checkpoint: it lacks {', '.join(sorted(missing))}.")
+    try:
+        check_content(content, to_resume=to_resume)
+    except MalformedError as error:
+        raise CheckpointError(f"{path} is damaged: {error}.") from error
     return content
+
+
+def _load(path: Path, or_latest: str = "") -> Any:
+    """What is in a file, whatever it is; ``or_latest`` is what else could be given."""
+    if os.path.isdir(path):  # False, where Path.is_dir raises an error
+        raise CheckpointError(f"{path} is a folder; give the path of a checkpoint (.pt) in it{or_latest}.")
+    if why := why_unreadable(path):
+        raise CheckpointError(f"{path} {why}; give the path of a checkpoint (.pt){or_latest}.")
+    try:
+        if not holds_no_more_than_its_size(path):
+            raise CheckpointError(f"{path} is compressed, but must be as it was saved.")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    # A damaged file can raise anything. PyTorch's own words are left out: they say how to open it unsafely.
+    except Exception as error:
+        raise CheckpointError(f"{path} is not a checkpoint of this kit, or is damaged.") from error
 
 
 def numbered_checkpoint(folder: Path, episode: int) -> Path:
@@ -100,11 +120,11 @@ def when_written(path: Path) -> int:
     except OSError:
         return 0
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None
-        written = content["written"] if isinstance(content, dict) else None
-    except Exception:  # see read_checkpoint
+        content = _load(path)
+    except CheckpointError:
         return changed
-    return written if type(written) is int else changed
+    written = content.get("written") if isinstance(content, dict) else None
+    return written if type(written) is int and 0 <= written < 2**62 else changed
 
 
 def newest_first(folder: Path, pattern: str) -> list[Path]:
@@ -256,7 +276,7 @@ def load_policy(
     named = replace(named, policy_mapping=(TrainingConfig.policy_mapping,))  # it is not mapped to trains
     config = _config_to_play(content, path, named)
     feature_set = stored_feature_set(content, path, config.features)
-    return _policy_of(content, path, config, feature_set, policy_index), _observer_of(content, feature_set)
+    return _policy_of(content, path, config, feature_set, policy_index), _observer_of(content, config, feature_set)
 
 
 def _alone(evaluation: Mapping[str, float], policy: int) -> tuple[float, float]:
@@ -283,7 +303,7 @@ def load_policies(
     feature_set = stored_feature_set(content, path, config.features)
     n_policies = len(content["policies"])
     policies = [_policy_of(content, path, config, feature_set, index) for index in range(n_policies)]
-    return policies, _observer_of(content, feature_set), config
+    return policies, _observer_of(content, config, feature_set), config
 
 
 _OF_TRAINING_ONLY = {
@@ -297,8 +317,9 @@ def _config_to_play(content: dict[str, Any], path: str | Path, named: NamedCode)
     """The configuration of a training whose policies are to be played."""
     stored = content["config"]
     try:
+        named.check_variables(stored)
         return make_config(_OF_TRAINING_ONLY | named.options_for(stored), stored)
-    except ConfigError as error:
+    except (ConfigError, ExtensionError) as error:
         raise CheckpointError(f"{path} cannot be played as in training: {error}") from error
 
 
@@ -326,14 +347,27 @@ def load_weights(network: nn.Module, content: dict[str, Any], path: str | Path, 
         raise CheckpointError(f"{path} holds weights of another shape than its network {name!r} has now.") from error
 
 
-def _observer_of(content: dict[str, Any], feature_set: FeatureSet) -> Observer:
-    config = content["config"]
-    safe_moves = config.get("safe_moves", False)  # checkpoints from before it was there
+def check_resumable(content: dict[str, Any], path: str | Path, config: TrainingConfig, feature_set: FeatureSet) -> None:
+    """Whether a training can go on from a checkpoint; it is asked before any folder is made.
+
+    Raises:
+        CheckpointError: it cannot.
+    """
+    for index in range(config.num_policies):
+        load_weights(make_network(config, feature_set, index), content, path, index)
+    try:
+        check_policies(content, config, feature_set)
+    except MalformedError as error:
+        raise CheckpointError(f"{path} is damaged: {error}.") from error
+
+
+def _observer_of(content: dict[str, Any], config: TrainingConfig, feature_set: FeatureSet) -> Observer:
+    safe_moves = content["config"].get("safe_moves", False)  # checkpoints from before it was there
     return Observer(
         feature_set,
         safe_moves=safe_moves,
-        action_mask=config["action_mask"],
-        decision_points=config["decision_points"],
+        action_mask=config.action_mask,
+        decision_points=config.decision_points,
     )
 
 

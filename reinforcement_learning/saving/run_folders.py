@@ -112,7 +112,7 @@ def check_writable(option: str, folder: Path) -> None:
 
 def _free_name(config: TrainingConfig, parents: list[Path]) -> str:
     """A name by environment, seed and time; claimed by making its folder, as sweeps start several runs a second."""
-    environment = Path(config.training_env.name).stem
+    environment = Path(config.training_env.name).stem[:100]  # the names of files have an end
     wanted = f"{environment}-seed{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     for attempt in range(1, 1000):
         name = wanted if attempt == 1 else f"{wanted}-{attempt}"

@@ -29,7 +29,7 @@ from utils.observation.observer import Observer
 from utils.simulator.rail_grid import N_ACTIONS
 from utils.simulator.rail_state import READY_TO_DEPART
 from utils.simulator.simulator import FlatlandSimulator
-from utils.system.users_code import describe
+from utils.system.users_code import RAISED_BY_USERS_CODE, describe
 
 KINDS = (
     "act(simulator), act(observations, action_mask, epsilon) or, as a RailEnvPolicy of flatland, "
@@ -71,7 +71,7 @@ class _OwnRule(Rule):
             self._rule = _as_rule(name, make_anew(make, seed))
         except ExtensionError:
             raise
-        except Exception as error:  # whatever a user's code raises
+        except RAISED_BY_USERS_CODE as error:  # whatever a user's code raises
             raise ExtensionError(f"the policy {name!r} cannot be made ({describe(error)}).") from error
 
     def act(self, simulator: FlatlandSimulator) -> Actions:
@@ -81,7 +81,7 @@ class _OwnRule(Rule):
             given = self._rule.act(simulator)
         except ExtensionError:
             raise
-        except Exception as error:  # whatever a user's code raises
+        except RAISED_BY_USERS_CODE as error:  # whatever a user's code raises
             raise ExtensionError(f"{who} failed in step {state.elapsed_steps} ({describe(error)}).") from error
         return whole_numbers(given, state.n_trains, N_ACTIONS, who)
 

@@ -1,10 +1,10 @@
 """What plays levels: checkpoints, rules, planning, several policies together; found by what the command line says."""
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -118,7 +118,7 @@ def policy_choice(text: str) -> int | str:
 
 def is_checkpoint(name: str) -> bool:
     """Whether ``--policy`` means a file: neither a name on board nor ``package.module:callable``."""
-    return name not in NAMES and (":" not in name or Path(name).is_file())
+    return name not in NAMES and (":" not in name or os.path.isfile(name))
 
 
 def with_planned(names: Sequence[str]) -> list[str]:
@@ -151,7 +151,7 @@ def load_player(
     path, plans = name.removesuffix(PLANNING), name.endswith(PLANNING)
     if not is_checkpoint(path):
         return load_rule(name)
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(
             f"--policy {path} is neither a checkpoint file nor package.module:callable nor one of {', '.join(NAMES)}."
         )

@@ -13,6 +13,7 @@ from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 from reinforcement_learning.settings.command_line import given_options
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from utils.levels.env_configs import resolve_env_config
+from utils.system.files import why_unreadable
 
 _NUMBERS = _COUNT, _FACTOR = range(1, 10_001), range(2, 101)
 _PROGRAMS = ("reinforcement_learning/multi_agent_training.py", "multi_agent_training.py")
@@ -53,8 +54,12 @@ class Sweep:
 
 def read_sweep(path: Path) -> Sweep:
     """Reads a sweep file; raises ConfigError, whose message is one sentence, for what cannot be searched here."""
+    if why := why_unreadable(path):
+        raise ConfigError(f"{path}: it {why}.")
     try:
         return _read(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except RecursionError as error:
+        raise ConfigError(f"{path}: it is nested too deep.") from error
     except (OSError, yaml.YAMLError, ValueError, OverflowError) as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split()).rstrip('.')}.") from error
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import math
 import os
 import shlex
 import signal
@@ -50,5 +51,15 @@ def read_metric(folder: Path, metric: str) -> tuple[list[float], dict[str, Any]]
     path = folder / METRICS_FILE
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # the last one may be torn
     # few rows have the metric, and parsing all of them takes long
-    rows = [json.loads(line) for i, line in enumerate(lines) if metric.encode() in line or i >= len(lines) - 2]
-    return [row[metric] for row in rows if row.get(metric) is not None], {k: v for r in rows[-2:] for k, v in r.items()}
+    rows = [_row(line) for i, line in enumerate(lines) if metric.encode() in line or i >= len(lines) - 2]
+    values = [row[metric] for row in rows if isinstance(row.get(metric), int | float) and math.isfinite(row[metric])]
+    return values, {k: v for r in rows[-2:] for k, v in r.items()}
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    """The row that a line holds; nothing where it is no row, as after a full disk."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return row if isinstance(row, dict) else {}

@@ -1,8 +1,13 @@
 """How all commands read their arguments: one sentence and exit code 2 for what cannot be used."""
 
 import argparse
+import contextlib
+import itertools
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
+
+MOST = 2**63 - 1  # of what arrays can count
 
 
 class SentenceParser(argparse.ArgumentParser):
@@ -12,6 +17,15 @@ class SentenceParser(argparse.ArgumentParser):
         # with abbreviations, an option that a later version adds would change what a command means
         super().__init__(allow_abbrev=False, **settings)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuses ``--option=--``, of which Python before 3.13 makes a value of another type."""
+        given = sys.argv[1:] if args is None else args
+        for text in itertools.takewhile(lambda text: text != "--", given):
+            name, _, value = text.partition("=")
+            if name.startswith("-") and "--" in (value, name[2:]):
+                self.error(f"argument {name.removesuffix('--')}: '--' is no value")
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         """Prints the sentence and exits with 2."""
         self.exit(2, f"{self.prog}: error: {message.rstrip('.')}. (--help lists all options)\n")
@@ -19,17 +33,18 @@ class SentenceParser(argparse.ArgumentParser):
 
 def whole_number(text: str) -> int:
     """Takes 2500 and also 1e5, as a sweep or a person may write it."""
+    number: int | None = None
     try:
-        return int(text)
+        number = int(text)
     except ValueError:
-        pass
-    try:
-        number = float(text)
-        if number == int(number):
-            return int(number)
-    except (ValueError, OverflowError):
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+        with contextlib.suppress(ValueError, OverflowError):
+            number = int(float(text)) if float(text) == int(float(text)) else None
+    shown = repr(text if len(text) <= 40 else f"{text[:40]}...")
+    if number is None:
+        raise argparse.ArgumentTypeError(f"{shown} is not a whole number")
+    if abs(number) > MOST:
+        raise argparse.ArgumentTypeError(f"{shown} is beyond {MOST}")
+    return number
 
 
 def at_least(low: int) -> Callable[[str], int]:

@@ -27,7 +27,7 @@ from reinforcement_learning.settings.options import (
     whole,
 )
 from utils.levels.env_configs import EnvConfig, resolve_env_config
-from utils.levels.saved_levels import EnvConfigError, SavedEnv
+from utils.levels.saved_levels import SavedEnv
 from utils.observation.feature_sets import FEATURE_SETS
 from utils.simulator.action_mask import DECISION_POINTS, DEFAULT_DECISION_POINTS
 from utils.system.files import PROJECT_ROOT
@@ -301,7 +301,7 @@ class TrainingConfig:
         for name, environment in (("training_env_config", "training_env"), ("evaluation_env_config", "evaluation_env")):
             try:
                 getattr(self, environment)
-            except EnvConfigError as error:
+            except ValueError as error:  # such as an EnvConfigError
                 raise ConfigError(f"--{name}: {error}") from error
         if self.eps_end > self.eps_start:
             raise ConfigError(f"--eps_end is {self.eps_end}, but must be at most --eps_start, {self.eps_start}.")
@@ -341,6 +341,9 @@ class TrainingConfig:
         }
 
 
+DUELING = TrainingConfig.network
+"""The network on board."""
+
 PLACES = frozenset(
     row.name
     for row in dataclasses.fields(TrainingConfig)
@@ -359,12 +362,7 @@ def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -
     stored = {name: value for name, value in (stored or {}).items() if name in _FIELD_NAMES}
     _check_stored(options, stored)
     config = TrainingConfig(**{**stored, **options})
-    for name in ("shaping", "arrival_reward", "deadlock_penalty"):
-        if config.learning_reward and name in options:
-            raise ConfigError(
-                f"--{name} has no effect with --learning_reward {config.learning_reward}, which takes its place: give "
-                "one of the two."
-            )
+    _check_effects(config, options)
     # files and folders are found again by a resumed training that is started from another folder
     absolute: dict[str, Any] = {
         name: str(Path(getattr(config, name)).resolve())
@@ -377,6 +375,20 @@ def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -
         if isinstance(environment, SavedEnv):
             absolute[name] = str(environment.path.resolve())
     return dataclasses.replace(config, **absolute)
+
+
+def _check_effects(config: TrainingConfig, options: dict[str, Any]) -> None:
+    """Refuses options that were given and that others make meaningless."""
+    no_effect: dict[str, str] = {}
+    if config.learning_reward:
+        instead = f"with --learning_reward {config.learning_reward}, which takes its place: give one of the two"
+        no_effect = dict.fromkeys(("shaping", "arrival_reward", "deadlock_penalty"), instead)
+    if DUELING not in config.network.split(","):
+        no_effect["hidden_size"] = f"with --network {config.network}: it is for the network {DUELING}"
+    if config.ray_address and not config.async_rl:
+        no_effect["ray_address"] = "without --async_rl: add that, or leave it out"
+    for name in no_effect.keys() & options.keys():
+        raise ConfigError(f"--{name} has no effect {no_effect[name]}.")
 
 
 def _check_stored(options: dict[str, Any], stored: dict[str, Any]) -> None:

@@ -64,7 +64,7 @@ def _checked(name: str, n_gpus: int) -> str:
         return name
     if kind != "cuda" or (index and not index.isdecimal()):
         raise DeviceError(f"--devices names {name!r}, but must be a list such as cuda:0,cuda:1 or cpu.")
-    number = int(index or 0)
+    number = int(index[:9] or 0)  # no machine has as many
     if number >= n_gpus:
         raise DeviceError(f"--devices names {name!r}, but PyTorch finds {n_gpus} CUDA GPUs on this machine.")
     return f"cuda:{number}"

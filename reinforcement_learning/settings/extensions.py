@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from utils.system.users_code import UsersCodeError, describe
+from utils.system.users_code import RAISED_BY_USERS_CODE, UsersCodeError, describe
 
 
 class ExtensionError(UsersCodeError):
@@ -45,7 +45,7 @@ def find_callable(name: str, what: str, on_board: Mapping[str, Callable[..., Any
         found: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except Exception as error:  # a module may raise anything while it is imported
+    except RAISED_BY_USERS_CODE as error:  # a module may raise anything while it is imported
         where = f"looked for in the kit, in {os.getcwd()} and in PYTHONPATH"
         is_missing = isinstance(error, ModuleNotFoundError) and error.name == module_name.split(".")[0]
         why = f"{describe(error)}; {where}" if is_missing else describe(error)
@@ -87,7 +87,9 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def check_named_by_user(stored: Mapping[str, str], given: Container[str]) -> None:
+def check_named_by_user(
+    stored: Mapping[str, str], given: Container[str], variables: Mapping[str, str] | None = None
+) -> None:
     """Refuses code, or a file that runs code when it is read, that a checkpoint names and the user does not.
 
     A checkpoint may come from anyone, and must not choose what runs on the machine of who plays or resumes it.
@@ -95,6 +97,7 @@ def check_named_by_user(stored: Mapping[str, str], given: Container[str]) -> Non
     Args:
         stored: what the checkpoint names, by option of the command line.
         given: the options that the user gives.
+        variables: by option the environment variables that stand for them where there is no command line.
 
     Raises:
         ExtensionError: some are not among them; the sentence says what to add, all at once.
@@ -103,8 +106,13 @@ def check_named_by_user(stored: Mapping[str, str], given: Container[str]) -> Non
     if not missing:
         return
     names = ", ".join(f"--{option} {name!r}" for option, name in missing.items())
-    add = " ".join(shlex.join([f"--{option}", name]) for option, name in missing.items())
+    if variables is None:
+        who, do = "the command line", "add"
+        parts = [shlex.join([f"--{option}", name]) for option, name in missing.items()]
+    else:
+        who, do = "the environment", "set"
+        parts = [f"{variables[option]}={shlex.quote(name)}" for option, name in missing.items()]
     raise ExtensionError(
-        f"the checkpoint names {names}, which can run code and is not used unless the command line names it, too: if "
-        f"you trust it, add {add}."
+        f"the checkpoint names {names}, which can run code and is not used unless {who} names it, too: if you trust "
+        f"it, {do} {' '.join(parts)}."
     )

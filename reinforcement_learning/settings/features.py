@@ -10,7 +10,7 @@ from utils.levels.level_pool import TrainingLevels
 from utils.observation.feature_sets import FeatureSet, get_feature_set
 from utils.observation.more_features import checked_features
 from utils.simulator.rail_state import RailState
-from utils.system.users_code import describe
+from utils.system.users_code import RAISED_BY_USERS_CODE, describe
 
 NO_FEATURES = TrainingConfig.features
 
@@ -36,7 +36,7 @@ def with_more_features(feature_set: FeatureSet, name: str) -> FeatureSet:
         more = find_callable(name, "set of features", {})()
     except ExtensionError as error:
         raise ConfigError(f"--features: {error}") from error
-    except Exception as error:  # whatever a user's code raises
+    except RAISED_BY_USERS_CODE as error:  # whatever a user's code raises
         raise ConfigError(f"--features: the features {name!r} cannot be made ({describe(error)}).") from error
     _check_attributes(more, name)
     return replace(feature_set, more=more)

@@ -6,10 +6,12 @@ A checkpoint's word is never enough to import anything: see ``extensions.check_n
 import argparse
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.settings.extensions import ExtensionError, check_named_by_user
+from reinforcement_learning.settings.options import has_colon
 
 _MEANINGS = {
     "network": "network of your own that a checkpoint was trained with, as package.module:callable; repeatable, also "
@@ -32,18 +34,40 @@ class NamedCode:
     network: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     policy_mapping: tuple[str, ...] = ()
+    by_environment: bool = False  # there is no command line; environment variables name it
 
     def options_for(self, stored: Mapping[str, Any]) -> dict[str, str]:
         """The options for a checkpoint with this stored configuration: where it has named ones, those that it has."""
         options = {}
-        for row in fields(self):
-            names, trained_with = getattr(self, row.name), str(stored.get(row.name, getattr(TrainingConfig, row.name)))
+        for option in _MEANINGS:
+            names, trained_with = getattr(self, option), _trained_with(stored, option)
             if names:
-                options[row.name] = trained_with if set(trained_with.split(",")) <= set(names) else ",".join(names)
+                options[option] = trained_with if set(trained_with.split(",")) <= set(names) else ",".join(names)
         return options
+
+    def check_variables(self, stored: Mapping[str, Any]) -> None:
+        """Refuses a checkpoint with this stored configuration where environment variables name other code.
+
+        Raises:
+            ExtensionError: the sentence says which variable to set, as there is no command line.
+        """
+        if not self.by_environment:
+            return
+        options = self.options_for(stored)
+        needed = {name: _trained_with(stored, name) for name in _VARIABLES}
+        check_named_by_user({name: text for name, text in needed.items() if has_colon(text)}, options, _VARIABLES)
+        for name, text in options.items():
+            if name in needed and text != needed[name]:
+                raise ExtensionError(
+                    f"{_VARIABLES[name]} is {text!r}, but the checkpoint was trained with {needed[name]!r}."
+                )
 
 
 NOTHING_NAMED = NamedCode()
+
+
+def _trained_with(stored: Mapping[str, Any], option: str) -> str:
+    return str(stored.get(option, getattr(TrainingConfig, option)))
 
 
 def options_to_play(config: TrainingConfig) -> list[str]:
@@ -64,10 +88,11 @@ def named_on_command_line(options: argparse.Namespace, *, variables: bool = Fals
     """What the options of :func:`add_code_options` say; ``variables`` as there."""
     instead = named_by_environment() if variables else NOTHING_NAMED
     given = {name: tuple(",".join(getattr(options, name) or []).split(",")) for name in _MEANINGS}
-    return replace(instead, **{name: names for name, names in given.items() if names != ("",)})
+    names_given = {name: names for name, names in given.items() if names != ("",)}
+    return replace(instead, **names_given, by_environment=False)
 
 
 def named_by_environment() -> NamedCode:
     """What the environment variables FLATLAND_NETWORK and FLATLAND_FEATURES name, several separated by commas."""
     given = {name: os.environ.get(variable, "") for name, variable in _VARIABLES.items()}
-    return NamedCode(**{name: tuple(names.split(",")) for name, names in given.items() if names})
+    return NamedCode(**{name: tuple(names.split(",")) for name, names in given.items() if names}, by_environment=True)

@@ -4,10 +4,9 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
-from utils.levels.saved_levels import SAVED_ENV_SUFFIX
+from utils.levels.saved_levels import is_saved_env_path
 
 T = TypeVar("T")
 
@@ -65,7 +64,7 @@ def has_colon(value: Any) -> bool:
 
 def is_saved_env(value: Any) -> bool:
     """Whether it is the path of a saved environment, a pickle."""
-    return Path(str(value).strip()).suffix == SAVED_ENV_SUFFIX
+    return is_saved_env_path(str(value))
 
 
 def option(

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from reinforcement_learning.tracking.metrics import Sink
 from utils.system.console import complain
 
@@ -25,9 +26,31 @@ _BEST_OF = (
     "evaluation/smoothed_completion",
 )
 
+_MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")
+_NOT_IN_A_PROJECT = "/\\#?%:"
 _SECONDS_FOR_AN_ANSWER = 5.0  # of W&B's server; where none comes the run is offline
 # Seconds: for a server that answers to begin a run, and for uploads at the end. The rest is left for ``wandb sync``.
 _TIMEOUTS = {"init_timeout": 30.0, "finish_timeout": 120.0}
+
+
+def check_wandb(config: TrainingConfig) -> None:
+    """Refuses what W&B would not take, before a training begins that would then not be tracked.
+
+    Raises:
+        ConfigError: the sentence names the option or the environment variable.
+    """
+    if not config.wandb:
+        return
+    mode, project = os.environ.get("WANDB_MODE"), config.wandb_project
+    if mode is not None and mode not in _MODES:
+        raise ConfigError(
+            f"the environment variable WANDB_MODE is {mode!r}, but must be one of {', '.join(_MODES)}, or not be set."
+        )
+    in_sweep = bool(os.environ.get("WANDB_SWEEP_ID"))  # it brings its own project
+    if not in_sweep and (not 1 <= len(project) <= 128 or set(project) & set(_NOT_IN_A_PROJECT)):
+        raise ConfigError(
+            f"--wandb_project is {project!r}, but must have 1 to 128 characters, none of them in {_NOT_IN_A_PROJECT}"
+        )
 
 
 class WandbSink(Sink):

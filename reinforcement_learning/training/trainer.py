@@ -18,6 +18,7 @@ from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.playing.experience import Experience, ExperienceError, FinishedEpisode, LocalExperience
 from reinforcement_learning.playing.play_levels import play_levels_together
 from reinforcement_learning.saving.checkpoint_writer import CheckpointWriter
+from reinforcement_learning.saving.checkpointing import CheckpointError
 from reinforcement_learning.saving.run_folders import RunFolders
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.settings.features import feature_set_of
@@ -113,14 +114,18 @@ class Trainer:
             Sentences that the user should read.
 
         Raises:
+            CheckpointError: the checkpoint does not fit the training.
             ReplayBufferError: the file that was asked for cannot be used.
         """
         notes = []
         if checkpoint is not None:
-            self.state.load_state_dict(checkpoint)
+            try:
+                self.state.load_state_dict(checkpoint)
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                raise CheckpointError(f"{path} is damaged: parts of it do not belong together.") from error
             notes.append(f"Resuming {path} after episode {self.episode}.")
         learners = self.population.learners
-        belonging = checkpoint["replay_buffers"] if checkpoint else []
+        belonging = checkpoint.get("replay_buffers", []) if checkpoint else []
         if self.config.restore_replay_buffer:  # every policy starts with it
             for learner in learners:
                 learner.buffer.restore(self.config.restore_replay_buffer)
@@ -133,7 +138,7 @@ class Trainer:
                 except ReplayBufferError as error:
                     notes.append(f"warning: {error} The replay buffer fills anew.")
         elif checkpoint is not None:
-            notes.append("The checkpoint has no saved replay buffer (see --save_replay_buffer): it fills anew.")
+            notes.append(_why_it_fills_anew(checkpoint))
         return notes
 
     def run(self) -> bool:
@@ -360,3 +365,12 @@ class Trainer:
 
     def _warn(self, text: str) -> None:
         self.metrics.message(f"warning: {text}")
+
+
+def _why_it_fills_anew(checkpoint: dict[str, Any]) -> str:
+    if checkpoint["config"].get("save_replay_buffer"):
+        return (
+            "The saved replay buffers of this run belong to its numbered checkpoints, of which this is none: the "
+            "replay buffer fills anew."
+        )
+    return "The checkpoint has no saved replay buffer (see --save_replay_buffer): it fills anew."

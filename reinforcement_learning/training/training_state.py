@@ -106,7 +106,11 @@ class TrainingState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from the content of a checkpoint."""
         self.episode = state["episode"]
-        self._experience.resume(state["next_level"], [_unfinished(episode) for episode in state["unfinished"]])
+        # on another environment the levels of the same numbers are others: they begin again
+        same_levels = state["config"].get("training_env_config") == self._config.training_env_config
+        self._experience.resume(
+            state["next_level"], [_unfinished(episode, go_on=same_levels) for episode in state["unfinished"]]
+        )
         self._population.load_state_dict(state)
         self._population.set_progress(self.episode)
         counters = state["counters"]
@@ -116,7 +120,7 @@ class TrainingState:
             smoothed.load_state_dict(state["smoothed"][name])
         # scores on other levels cannot be compared
         measured_on = ("evaluation_env_config", "n_evaluation_episodes")
-        if all(state["config"][name] == getattr(self._config, name) for name in measured_on):
+        if all(state["config"].get(name) == getattr(self._config, name) for name in measured_on):
             self.best = BestEvaluation(**state["best"])
         self.last_evaluation = state["last_evaluation"]
         self._wandb_run_id = state["wandb_run_id"]
@@ -134,10 +138,12 @@ def _stored(episode: UnfinishedEpisode) -> dict[str, Any]:
     }
 
 
-def _unfinished(stored: dict[str, Any]) -> UnfinishedEpisode:
+def _unfinished(stored: dict[str, Any], *, go_on: bool) -> UnfinishedEpisode:
     """An episode under way of a checkpoint; one of an earlier version, with other names, begins again."""
     if "level_number" not in stored:
         return UnfinishedEpisode(stored["env"], stored["level"])
+    if not go_on:
+        return UnfinishedEpisode(stored["slot"], stored["level_number"])
     settings = stored["train_settings"]
     return UnfinishedEpisode(
         stored["slot"],

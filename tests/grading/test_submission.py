@@ -1,9 +1,11 @@
 """What trajectory graders load; that its actions are those of run.py is shown in test_run.py."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
+from flatland.envs.persistence import RailEnvPersister
 from flatland.envs.rail_env_action import RailEnvActions
 
 from reinforcement_learning import submission
@@ -97,15 +99,33 @@ def test_network_and_features_of_the_users_own_are_named_by_the_environment(
     own = {"network": "tests.helpers.own_code:Linear", "features": "tests.helpers.own_code:Handles"}
     write_checkpoint(tmp_path / "own.pt", make_trainer(tmp_path, **own)[0].state.state_dict())
     monkeypatch.setenv("FLATLAND_CHECKPOINT", str(tmp_path / "own.pt"))
-    with pytest.raises(CheckpointError, match="add --network"):
+    both = r"set FLATLAND_NETWORK=\S*Linear FLATLAND_FEATURES=\S*Handles\."
+    with pytest.raises(CheckpointError, match=both) as error_info:
         Policy()
+    assert "command line" not in str(error_info.value)
     monkeypatch.setenv("FLATLAND_NETWORK", own["network"])
-    with pytest.raises(CheckpointError, match="add --features"):
+    with pytest.raises(CheckpointError, match="set FLATLAND_FEATURES="):
+        Policy()
+    monkeypatch.setenv("FLATLAND_FEATURES", "tests.helpers.own_code:Longer")
+    with pytest.raises(CheckpointError, match=r"FLATLAND_FEATURES is '.*Longer', but .* with '.*Handles'"):
         Policy()
     monkeypatch.setenv("FLATLAND_FEATURES", own["features"])
     env = sparse_env(4, n_agents=3, obs_builder=ObservationBuilder())
     actions = Policy().act_many([0, 1, 2], list(env._get_observations().values()))
     assert len(actions) == 3
+
+
+def test_level_that_is_reset_after_it_was_loaded(tmp_path: Path) -> None:
+    """As ``flatland-trajectory-generate-from-policy --post-seed`` does; before that the file has no last step."""
+    path = tmp_path / "level.pkl"
+    RailEnvPersister.save(sparse_env(4, n_agents=3), path)
+    content = pickle.loads(path.read_bytes())
+    del content["max_episode_steps"]
+    path.write_bytes(pickle.dumps(content))
+    env, _ = RailEnvPersister.load_new(path, obs_builder=ObservationBuilder())
+    with pytest.warns(UserWarning, match="no max_episode_steps"):
+        observations, _ = env.reset(random_seed=1001)
+    assert set(Policy().act_many([0, 1, 2], list(observations.values()))) == {0, 1, 2}
 
 
 @pytest.mark.parametrize("text", ["-1", "soon", "nan", "inf"])

@@ -1,6 +1,7 @@
 """Helpers of the tests: networks and features as users write them, good ones and bad ones."""
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -179,6 +180,16 @@ class NaN(Handles):
 
 class NoCall:
     name, version, n_features = "no", 1, 1
+
+
+def leaves(*_: Any) -> Any:
+    """What a user's code may do anywhere."""
+    sys.exit("enough")
+
+
+class LeavesWhenAsked(Handles):
+    def __call__(self, state: RailState) -> Any:
+        sys.exit(3)
 
 
 def not_made_at_all() -> None:

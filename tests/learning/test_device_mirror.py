@@ -42,7 +42,7 @@ def test_rows_are_in_the_order_that_was_asked_for() -> None:
     buffer = make_buffer(6)
     buffer.add(numbered(0, 8))
     rows = rows_on_cpu(buffer, np.array([3, 0, 3]))
-    assert rows["actions"].tolist() == [3, 6, 3]
+    assert rows["rewards"].tolist() == [-i for i in [3, 6, 3]]
 
 
 @pytest.mark.parametrize("capacity", [6, 4])

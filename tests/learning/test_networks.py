@@ -82,6 +82,7 @@ def test_module_in_the_working_folder_is_found(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "mine.py").write_text("from tests.helpers.own_code import Wider as Net\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # other tests have one, too
     assert isinstance(make_network(config_of("mine:Net"), FEATURES, 0), Wider)
 
 

@@ -1,6 +1,7 @@
 """The replay buffer: a bounded ring, and files that are read without running code."""
 
 import io
+import math
 import os
 import pickle
 import resource
@@ -23,15 +24,22 @@ from utils.observation.feature_sets import FeatureSet
 
 FEATURES = FeatureSet("test", 1, max_depth=1)
 N = FEATURES.n_features
+FLOATS = ("observations", "next_observations", "rewards", "discounts")
 
 
 def numbered(first: int, count: int) -> Transitions:
-    """Transitions whose every field tells which one it is."""
+    """Transitions whose every field tells which one it is, as far as it can."""
     ids = np.arange(first, first + count)
     wide = np.repeat(ids[:, None], N, axis=1).astype(np.float32)
-    masks = (ids[:, None] >> np.arange(5)) % 2 == 1
     floats = ids.astype(np.float32)
-    return Transitions(wide, ~masks, ids, -floats, floats / 2, wide + 0.5, masks, np.zeros_like(ids))
+    return Transitions(
+        wide, masks_of(ids), ids % 5, -floats, floats % 8 / 8, wide + 0.5, masks_of(ids + 1), np.zeros_like(ids)
+    )
+
+
+def masks_of(ids: np.ndarray) -> np.ndarray:
+    """Some of five actions, at least one."""
+    return ((ids[:, None] % 31 + 1) >> np.arange(5)) % 2 == 1
 
 
 def make_buffer(capacity: int, seed: int = 0, feature_set: FeatureSet = FEATURES) -> ReplayBuffer:
@@ -39,19 +47,20 @@ def make_buffer(capacity: int, seed: int = 0, feature_set: FeatureSet = FEATURES
 
 
 def ids_by_place(buffer: ReplayBuffer) -> list[int]:
-    return buffer.rows()["actions"].tolist()
+    return (-buffer.rows()["rewards"]).astype(int).tolist()
 
 
 def ids_in(buffer: ReplayBuffer) -> set[int]:
     """Which transitions a buffer can give, by asking it; every field must belong to the same one."""
     batch = buffer.sample(40 * len(buffer) + 40)
-    ids = batch.actions
+    ids = (-batch.rewards).long()
     wide = ids.float().unsqueeze(1).expand(-1, N)
     assert batch.observations.equal(wide)
     assert batch.next_observations.equal(wide + 0.5)
-    assert batch.rewards.equal(-ids.float())
-    assert batch.discounts.equal(ids.float() / 2)
-    assert batch.next_action_masks.numpy().tolist() == [[bool(i >> bit & 1) for bit in range(5)] for i in ids.tolist()]
+    assert batch.actions.equal(ids % 5)
+    assert batch.discounts.equal(ids.float() % 8 / 8)
+    assert batch.action_masks.numpy().tolist() == masks_of(ids.numpy()).tolist()
+    assert batch.next_action_masks.numpy().tolist() == masks_of(ids.numpy() + 1).tolist()
     return set(ids.tolist())
 
 
@@ -252,7 +261,43 @@ class TestRefusal:
 
     def test_folder(self, path: Path) -> None:
         path.mkdir()
-        self.refused(path, "not a saved")
+        self.refused(path, "is a folder")
+
+    def test_pipe_is_not_waited_for(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.refused(path, "is no regular file")
+
+    def test_file_that_unpacks_to_more_than_its_size(self, path: Path) -> None:
+        np.savez_compressed(path, **{**saved_arrays(path), "observations": np.zeros((10, N), np.float32)})
+        self.refused(path, "is compressed")
+
+    @pytest.mark.parametrize(
+        ("name", "number", "words"),
+        [
+            *((name, math.nan, "are not all finite") for name in FLOATS),
+            *((name, math.inf, "are not all finite") for name in FLOATS),
+            ("actions", 77, "are not all from 0 to 4"),
+            ("actions", -9, "are not all from 0 to 4"),
+            ("discounts", 1.5, "are not all from 0 to 1"),
+            ("action_masks", False, "leave some train no action"),
+            ("next_action_masks", False, "leave some train no action"),
+        ],
+    )
+    def test_numbers_that_nobody_can_learn_from(self, path: Path, name: str, number: float, words: str) -> None:
+        arrays = saved_arrays(path)
+        arrays[name][3] = number
+        np.savez(path, **arrays)
+        self.refused(path, f"is damaged: {name} {words}")
+
+    @pytest.mark.parametrize("value", [np.array("many"), np.array(10 + 1j), np.array(10.0), np.array("2020", "M8[D]")])
+    @pytest.mark.parametrize("name", ["capacity", "n_added", "format_version", "feature_set_version"])
+    def test_header_of_another_type(self, path: Path, name: str, value: np.ndarray) -> None:
+        np.savez(path, **{**saved_arrays(path), name: value})
+        self.refused(path, f"{name} is of another type")
+
+    def test_name_that_is_no_text(self, path: Path) -> None:
+        np.savez(path, **{**saved_arrays(path), "feature_set": 3})
+        self.refused(path, "feature_set is of another type")
 
     def test_pickle_is_never_opened(self, path: Path, tmp_path: Path) -> None:
         trace = tmp_path / "trace"

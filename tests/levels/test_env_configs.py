@@ -93,7 +93,7 @@ class TestWhatIsNoEnvironment:
         assert "\n" not in message
 
     def test_missing_file(self, tmp_path: Path) -> None:
-        with pytest.raises(EnvConfigError, match=r"there is no file '.*absent\.pkl'"):
+        with pytest.raises(EnvConfigError, match=r"absent\.pkl.* does not exist"):
             resolve_env_config(str(tmp_path / "absent.pkl"))
 
     @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ class TestWhatIsNoEnvironment:
 
     def test_folder_with_the_name_of_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "level.pkl").mkdir()
-        with pytest.raises(EnvConfigError, match="is not an environment"):
+        with pytest.raises(EnvConfigError, match="is a folder"):
             resolve_env_config(str(tmp_path / "level.pkl"))
 
 

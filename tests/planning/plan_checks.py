@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ def check_ways(ways: list[NDArray[np.int64]], state: RailState, headway: int = 0
             state.initial_direction[handle],
         )
         assert way[0][1] > state.earliest_departure[handle]
-        for n, ((key, step), (to_key, to_step)) in enumerate(zip(way, way[1:], strict=False)):
+        for n, ((key, step), (to_key, to_step)) in enumerate(pairwise(way)):
             assert any(
                 possible_move(state.grid, *place_of(key, state), action) == place_of(to_key, state)
                 for action in range(MOVE_LEFT, MOVE_RIGHT + 1)
@@ -51,7 +52,7 @@ def check_ways(ways: list[NDArray[np.int64]], state: RailState, headway: int = 0
         held[resource(way[-1][0], state)].append((way[-1][1], way[-1][1] + 1 - headway, handle))
     for visits in held.values():
         visits.sort()
-        for (_, leave, _), (enter, _, _) in zip(visits, visits[1:], strict=False):
+        for (_, leave, _), (enter, _, _) in pairwise(visits):
             assert leave + headway <= enter
     for start, end, step in moves:
         assert (end, start, step) not in moves, "two trains swap their cells"
@@ -61,7 +62,7 @@ def earliest_arrival(handle: int, others: list[NDArray[np.int64]], state: RailSt
     """When a train at full speed one arrives at best among others that keep to their ways: breadth first, step by step."""
     busy, moves = set(), set()
     for way in others:
-        for (key, step), (to_key, to_step) in zip(way, way[1:], strict=False):
+        for (key, step), (to_key, to_step) in pairwise(way):
             busy |= {(resource(key, state), t) for t in range(step, to_step)}
             moves.add((resource(key, state), resource(to_key, state), to_step))
         if len(way):

@@ -59,9 +59,10 @@ class TestPlans:
         state = simulator.state
         plan = LevelPlan(state, simulator.weights)
         handles = np.arange(state.n_trains)
-        spare = state.latest_arrival - state.distance_map[
-            handles, state.initial_row, state.initial_column, state.initial_direction
-        ]
+        spare = (
+            state.latest_arrival
+            - state.distance_map[handles, state.initial_row, state.initial_column, state.initial_direction]
+        )
         assert plan.make()
         ways = plan.ways()
         n_planned = 0

@@ -268,14 +268,13 @@ WRITER = """
 import os, sys, torch
 from pathlib import Path
 sys.path.insert(0, {project!r})
-from reinforcement_learning.saving import checkpointing
 from reinforcement_learning.saving.checkpointing import numbered_checkpoint, remove_all_but_newest, write_checkpoint
 folder = Path({folder!r})
+whole = torch.load({whole!r}, weights_only=True)
 for episode in range(1, 100_000):
     if episode == 5 and {fatal_call!r}:
         setattr(os, {fatal_call!r}, lambda *arguments: os.kill(os.getpid(), 9))
-    content = dict.fromkeys(checkpointing._NEEDED_TO_RESUME)
-    content |= {{"episode": episode, "weights": torch.full((200_000,), episode)}}
+    content = whole | {{"episode": episode, "weights": torch.full((200_000,), episode)}}
     write_checkpoint(numbered_checkpoint(folder, episode), content)
     remove_all_but_newest(folder, 3)
     print(episode, flush=True)
@@ -283,10 +282,15 @@ for episode in range(1, 100_000):
 
 
 class TestKillInMidSave:
+    @pytest.fixture(autouse=True)
+    def whole(self, tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any]) -> None:
+        self._whole = tmp_path_factory.mktemp("whole") / "whole.pt"
+        write_checkpoint(self._whole, content)
+
     def write(self, folder: Path, fatal_call: str = "", seconds: float = 60.0) -> int:
         """Lets a process write checkpoints until it is killed; returns the last that it says it has written."""
         project = str(PROJECT_ROOT)
-        script = WRITER.format(project=project, folder=str(folder), fatal_call=fatal_call)
+        script = WRITER.format(project=project, folder=str(folder), whole=str(self._whole), fatal_call=fatal_call)
         with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout is not None
             first = int(writer.stdout.readline())

@@ -211,6 +211,7 @@ def test_levels_follow_the_seed(tmp_path: Path) -> None:
     [
         (["--policy", "missing.pt"], "missing.pt"),
         (["--policy", "clever"], "shortest_path"),
+        (["--policy", "x" * 300], "shortest_path"),
         (["--policy", __file__], "not a checkpoint"),
         (["--policy", "random", "-e", "17"], "17"),
         (["--policy", "random", "--seed", str(MAX_USER_SEED)], "--seed"),

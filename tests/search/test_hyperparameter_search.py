@@ -21,7 +21,7 @@ import pytest
 
 from reinforcement_learning.hyperparameter_search import _write_results, main
 from reinforcement_learning.search.sweep_file import read_sweep
-from reinforcement_learning.search.trial_process import trial_name
+from reinforcement_learning.search.trial_process import read_metric, trial_name
 from tests.helpers.searches import SMALL, write_sweep
 from utils.system.files import PROJECT_ROOT
 
@@ -240,3 +240,9 @@ def test_folders_that_cannot_be_used_exit_2(tmp_path: Path, capsys: pytest.Captu
     with (tmp_path / "search.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert f"uses {tmp_path}" in refused(tmp_path)
+
+
+def test_rows_of_metrics_that_are_damaged_are_left_out(tmp_path: Path) -> None:
+    rows = [b'{"episode": 1, "score": 0.5}', b"\x00" * 300, b'[{"score": 1}]', b'{"score": "x"}', b'{"score": NaN}']
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([*rows, b'{"episode": 2, "score": 0.75}', b'{"sco']))
+    assert read_metric(tmp_path, "score")[0] == [0.5, 0.75]

@@ -155,7 +155,13 @@ def test_what_cannot_be_searched_is_said_in_one_sentence_before_any_work(
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("a: [", "expected"), ("- 1", "must have keys"), ("", "must have keys"), (None, "No such file")],
+    [
+        ("a: [", "expected"),
+        ("- 1", "must have keys"),
+        ("", "must have keys"),
+        (None, "does not exist"),
+        ("[" * 3000, "nested too deep"),
+    ],
 )
 def test_files_that_are_something_else_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, words: str

@@ -94,6 +94,11 @@ def test_boolean_without_value_leaves_the_next_option_alone() -> None:
         ["--gamma", "high"],
         ["--render=perhaps"],
         ["--wandb="],
+        *([f"--{name}=--"] for name in NAMES),
+        ["-n--"],
+        ["-n", "1e300"],
+        ["-n", "9" * 5000],
+        ["--seed", str(2**63)],
     ],
 )
 def test_unreadable_command_line_exits_2_with_one_line(
@@ -105,7 +110,8 @@ def test_unreadable_command_line_exits_2_with_one_line(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
-    assert arguments[0].split("=")[0].lstrip("-") in err
+    assert len(err) < 200
+    assert arguments[0].split("=")[0].strip("-") in err
 
 
 class TestOneTable:

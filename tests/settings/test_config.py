@@ -140,3 +140,34 @@ def test_what_is_found_by_name_goes_with_the_configuration() -> None:
     other = dataclasses.replace(config, training_env_config="0")
     assert other.training_env.name == "Test_0"
     assert set(config.as_dict()) == set(other.as_dict())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"hidden_size": 64, "network": "mine:Net"}, "--hidden_size has no effect with --network mine:Net"),
+        ({"hidden_size": 64, "network": "mine:Net,mine:Other", "num_policies": 2}, "--hidden_size has no effect"),
+        ({"ray_address": "auto"}, "--ray_address has no effect without --async_rl"),
+    ],
+)
+def test_option_that_others_make_meaningless_is_told(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make_config(options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hidden_size": 64},
+        {"hidden_size": 64, "network": "mine:Net,dueling", "num_policies": 2},
+        {"network": "mine:Net"},
+        {"ray_address": "auto", "async_rl": True},
+    ],
+)
+def test_option_that_has_an_effect_is_accepted(options: dict[str, Any]) -> None:
+    assert make_config(options).as_dict().items() >= options.items()
+
+
+def test_number_of_an_environment_that_python_cannot_read() -> None:
+    with pytest.raises(ConfigError, match="--training_env_config"):
+        TrainingConfig(training_env_config="9" * 5000)

@@ -48,7 +48,9 @@ def test_list_of_devices() -> None:
     assert placement.devices == ["cuda:1", "cpu", "cuda:0", "cuda:1"]
 
 
-@pytest.mark.parametrize("devices", ["cuda:2", "gpu:0", "cuda:-1", "cuda:x", "cpu,", "cuda:0,cuda:1,mps"])
+@pytest.mark.parametrize(
+    "devices", ["cuda:2", "gpu:0", "cuda:-1", "cuda:x", "cpu,", "cuda:0,cuda:1,mps", "cuda:" + "9" * 5000]
+)
 def test_devices_that_are_none_are_refused(devices: str) -> None:
     with pytest.raises(DeviceError, match="--devices names"):
         place_policies(2, use_gpu=False, devices=devices, n_gpus=2)

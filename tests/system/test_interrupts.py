@@ -5,6 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,62 @@ def test_second_sigint_leaves_at_once(numbers: tuple[int, ...], code: int) -> No
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == code
     assert ("still here" in done.stdout) == (code == 0)
+
+
+def test_in_another_thread_a_training_goes_on_without_them() -> None:
+    found: list[int | None] = []
+
+    def work() -> None:
+        with Interrupts() as interrupts:
+            found.append(interrupts.received)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [None]
+
+
+def run(script: str) -> subprocess.CompletedProcess[str]:
+    start = f"import os, signal, sys; sys.path.insert(0, {PROJECT!r})\n"
+    return subprocess.run([sys.executable, "-c", start + script], capture_output=True, text=True, check=False)
+
+
+def test_ctrl_c_when_all_is_done_is_no_traceback() -> None:
+    done = run(
+        "import atexit\n"
+        "from utils.system.interrupts import exit_code_of\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+        "sys.exit(exit_code_of(lambda: print('Finished', flush=True) or 0))\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "Finished\n", "")
+
+
+def test_ctrl_c_in_a_command_is_no_traceback() -> None:
+    done = run(
+        "from utils.system.interrupts import exit_code_of\n"
+        "sys.exit(exit_code_of(lambda: os.kill(os.getpid(), signal.SIGINT)))\n"
+    )
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+COMMANDS = (
+    "multi_agent_training",
+    "evaluate_agent",
+    "hyperparameter_search",
+    "export_checkpoint",
+    "grade_locally",
+)
+
+
+@pytest.mark.parametrize("path", ["run.py", *(f"reinforcement_learning/{name}.py" for name in COMMANDS)])
+def test_ctrl_c_while_a_command_is_imported_is_no_traceback(path: str) -> None:
+    done = run(
+        "import runpy\n"
+        "class AtTheFirstPackage:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name.partition('.')[0] in ('numpy', 'torch', 'optuna', 'numba', 'reinforcement_learning'):\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, AtTheFirstPackage())\n"
+        f"runpy.run_path(os.path.join(sys.path[0], {path!r}), run_name='__main__')\n"
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")

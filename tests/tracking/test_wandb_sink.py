@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from reinforcement_learning.settings.config import ConfigError, TrainingConfig
+from reinforcement_learning.tracking.wandb_sink import check_wandb
 from utils.system.files import PROJECT_ROOT
 
 FAKE_KEY = "0123456789" * 4
@@ -210,3 +212,28 @@ def test_wandb_that_cannot_be_imported_does_not_stop_training(tmp_path):
     assert result["run_id"] is None
     assert result["config"] == {}
     assert "training goes on without it" in result["stderr"]
+
+
+@pytest.fixture
+def no_settings(monkeypatch):
+    for name in ("WANDB_MODE", "WANDB_SWEEP_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("no_settings")
+@pytest.mark.parametrize("project", ["a/b", "a#b", "", "x" * 129])
+def test_project_that_wandb_would_not_take_is_refused(project):
+    with pytest.raises(ConfigError, match="--wandb_project is"):
+        check_wandb(TrainingConfig(wandb_project=project))
+    check_wandb(TrainingConfig(wandb_project=project, wandb=False))
+
+
+@pytest.mark.usefixtures("no_settings")
+@pytest.mark.parametrize("mode", ["", "banana"])
+def test_mode_that_is_none_is_refused(monkeypatch, mode):
+    check_wandb(TrainingConfig())
+    monkeypatch.setenv("WANDB_MODE", mode)
+    with pytest.raises(ConfigError, match="WANDB_MODE is"):
+        check_wandb(TrainingConfig())
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    check_wandb(TrainingConfig())

@@ -1,11 +1,14 @@
 """Environments that flatland's ``RailEnvPersister`` has saved, ready to play from their first step."""
 
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from flatland.core.effects_generator import find_all_effects_generators
 from flatland.core.grid.grid_resource_map import GridResourceMap
 from flatland.envs.line_generators import line_from_file
@@ -17,8 +20,14 @@ from flatland.envs.timetable_generators import timetable_from_file
 
 from utils.levels.flatland_workarounds import quiet_generation
 from utils.levels.level_snapshot import LevelSnapshot, NoObservations
+from utils.system.files import why_unreadable
 
 SAVED_ENV_SUFFIX = ".pkl"  # flatland names an older format .mpk, which flatland-rl 4.3.0 can no longer write
+
+
+def is_saved_env_path(text: str) -> bool:
+    """Whether a text is the path of a saved environment, a pickle; the suffix may be written in capitals."""
+    return Path(text.strip()).suffix.lower() == SAVED_ENV_SUFFIX
 
 
 class EnvConfigError(ValueError):
@@ -48,6 +57,15 @@ class SavedEnv:
         """
         return len(_saved_level(self).state["agents"])
 
+    @property
+    def n_unreachable(self) -> int:
+        """Number of trains whose target cannot be reached from where they start.
+
+        Raises:
+            EnvConfigError: the file has become unusable.
+        """
+        return _saved_level(self).n_unreachable
+
 
 @dataclass(frozen=True)
 class _SavedLevel:
@@ -55,6 +73,7 @@ class _SavedLevel:
 
     state: dict[str, Any]
     snapshot: LevelSnapshot
+    n_unreachable: int  # trains
 
 
 @dataclass(frozen=True)
@@ -74,21 +93,65 @@ def _saved_level(saved: SavedEnv) -> _SavedLevel:
     Raises:
         EnvConfigError: see ``check_saved_env``.
     """
-    try:
-        stat = saved.path.stat()
-    except OSError as error:
-        raise EnvConfigError(f"there is no file {str(saved.path)!r} to load an environment from") from error
+    if why := why_unreadable(saved.path):
+        raise EnvConfigError(f"the saved environment {str(saved.path)!r} {why}")
+    stat = saved.path.stat()
     return _read_saved_level(saved, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=256)
 def _read_saved_level(saved: SavedEnv, _modified: int, _size: int) -> _SavedLevel:
+    path = saved.path
+    try:
+        known = path.suffix == SAVED_ENV_SUFFIX
+        found = RailEnvPersister.load_env_dict(path) if known else pickle.loads(path.read_bytes())
+    except OSError as error:
+        raise EnvConfigError(f"the saved environment {str(path)!r} cannot be read ({error.strerror})") from error
+    except Exception as error:  # a damaged pickle can raise anything
+        if isinstance(error, AttributeError | ImportError | TypeError) and b"flatland" in path.read_bytes():
+            raise _from_another_version(path, error) from error
+        raise EnvConfigError(
+            f"the file {str(path)!r} is not an environment saved by RailEnvPersister, or is damaged"
+        ) from error
+    if not isinstance(found, dict) or "grid" not in found or not {"agents", "agents_static"} & found.keys():
+        raise EnvConfigError(f"the file {str(path)!r} is not an environment saved by RailEnvPersister")
     try:
         with quiet_generation():
-            env, state = RailEnvPersister.load_new(str(saved.path), obs_builder=NoObservations())
-            return _SavedLevel(state, LevelSnapshot.take(_rewind(env, state, saved)))
-    except Exception as error:  # a damaged pickle can raise anything
-        raise EnvConfigError(f"the file {str(saved.path)!r} is not an environment saved by RailEnvPersister") from error
+            env, state = _persister_of(found).load_new(str(path), obs_builder=NoObservations())
+            if not state["agents"]:
+                raise EnvConfigError(f"the saved environment {str(path)!r} has no trains")
+            env = _rewind(env, state, saved)
+            return _SavedLevel(state, LevelSnapshot.take(env), _count_unreachable(env))
+    except EnvConfigError:
+        raise
+    except Exception as error:  # it holds other things than flatland expects
+        raise _from_another_version(path, error) from error
+
+
+def _persister_of(content: dict[str, Any]) -> type[RailEnvPersister]:
+    """A persister that has read its file already: flatland's own knows no suffix in capitals."""
+
+    class Loaded(RailEnvPersister):
+        @classmethod
+        def load_env_dict(cls, filename: str | Path, load_from_package: str | None = None) -> dict[str, Any]:
+            return content
+
+    return Loaded
+
+
+def _from_another_version(path: Path, error: Exception) -> EnvConfigError:
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return EnvConfigError(
+        f"the saved environment {str(path)!r} cannot be used by flatland-rl {version('flatland-rl')} ({what}): it was "
+        "saved by another version, or is damaged"
+    )
+
+
+def _count_unreachable(env: RailEnv) -> int:
+    """Trains that no way leads to their target."""
+    distances = env.distance_map.get()
+    starts = [(*agent.initial_configuration[0], int(agent.initial_configuration[1])) for agent in env.agents]
+    return sum(bool(np.isinf(distances[train][start])) for train, start in enumerate(starts))
 
 
 def _rewind(env: RailEnv, state: dict[str, Any], saved: SavedEnv) -> RailEnv:
@@ -120,6 +183,21 @@ def check_saved_env(saved: SavedEnv) -> None:
         EnvConfigError: it is missing, or holds no usable environment.
     """
     _saved_level(saved)
+
+
+def warn_about_targets(environments: Iterable[object], warn: Callable[[str], None]) -> None:
+    """Warns once of each saved environment in which trains cannot arrive, whoever drives them.
+
+    Args:
+        environments: what is going to be played; only saved ones are looked at.
+        warn: gets a sentence.
+    """
+    for saved in dict.fromkeys(environments):
+        if isinstance(saved, SavedEnv) and (n := saved.n_unreachable):
+            warn(
+                f"{n} of {saved.n_agents} trains in {saved.path} cannot reach their target: they never arrive, which "
+                "costs no score."
+            )
 
 
 def play_saved_level(saved: SavedEnv, seed: int) -> RailEnv:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from numpy.typing import NDArray
 
 from utils.simulator.rail_state import RailState
-from utils.system.users_code import UsersCodeError, describe
+from utils.system.users_code import RAISED_BY_USERS_CODE, UsersCodeError, describe
 
 
 class FeaturesError(UsersCodeError):
@@ -56,7 +56,7 @@ def checked_features(more: MoreFeatures, state: RailState) -> NDArray[np.float32
     who = f"the features {more.name!r} version {more.version}"
     try:
         given = np.asarray(more(state))
-    except Exception as error:  # whatever a user's code raises
+    except RAISED_BY_USERS_CODE as error:  # whatever a user's code raises
         raise FeaturesError(f"{who} failed ({describe(error)}).") from error
     wanted = (state.n_trains, more.n_features)
     if given.shape != wanted or given.dtype.kind not in "biuf":

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from utils.planning.order_keeping import keep_order
 from utils.planning.plan_costs import fill_costs
-from utils.planning.plan_play import fill_actions, read_trains
+from utils.planning.plan_play import fill_actions, place_trains, read_trains
 from utils.planning.plan_search import improve_plans, plan_all, price_plans
 from utils.planning.plan_tables import (
     ARRIVAL,
@@ -88,6 +88,7 @@ class LevelPlan:
         self.is_late = False
         self._tables.counts[MAX_EXPANSIONS] = np.iinfo(np.int64).max
         fill_costs(self._tables, weights, completion_weight)
+        place_trains(state.arrays, self._cells, state.elapsed_steps, self._arrays)
         self.follow()
 
     def make(self) -> bool:

@@ -10,12 +10,18 @@ from utils.planning.plan_tables import (
     FIRST,
     HAS_ARRIVED,
     KEY,
+    LEAVE,
     MOVES,
+    NEVER,
     NEXT,
     NO_VISIT,
     READY,
+    RESOURCE,
+    TRAIN,
     PlanTables,
     free_visit,
+    link,
+    new_visit,
     unlink,
 )
 from utils.simulator.rail_grid import (
@@ -84,12 +90,31 @@ def _move_along(handle: int, arrives: bool, tables: PlanTables) -> None:
 
 
 @compiled
-def read_trains(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays: Arrays) -> tuple[bool, bool]:
-    """Read where the trains are, and when they can go on. To be called after every step.
+def place_trains(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays: Arrays) -> None:
+    """Note the cells of the trains that are on the map when the plan is begun; they hold them until they are planned.
 
     Args:
         cells: int32 [height, width], the numbers of the rail cells.
         now: steps that have been played.
+    """
+    arrays, tables = StateArrays(*state_arrays), PlanTables(*table_arrays)
+    dynamic, visits = arrays.dynamic, tables.visits
+    for handle in range(dynamic.shape[1]):
+        if dynamic[ROW, handle] >= 0:
+            row, column, direction = configuration_of(handle, arrays.constants, dynamic)
+            visit, key = new_visit(visits, tables.counts), 4 * int(cells[row, column]) + direction
+            visits[visit, TRAIN], visits[visit, KEY] = handle, key
+            visits[visit, ENTER], visits[visit, LEAVE], visits[visit, NEXT] = now, NEVER, NO_VISIT
+            link(visit, int(tables.tracks[key, RESOURCE]), visits)
+            tables.trains[AT, handle] = visit
+
+
+@compiled
+def read_trains(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays: Arrays) -> tuple[bool, bool]:
+    """Read where the trains are, and when they can go on. To be called after every step.
+
+    Args:
+        cells, now: see ``place_trains``.
 
     Returns:
         Whether all trains are where their plans lead, and whether all goes by the times of the plan.

@@ -55,6 +55,25 @@ def _open_irreplaceable(path: str | os.PathLike[str]) -> BinaryIO | None:
     return None if replaceable else open(path, "wb")
 
 
+def why_unreadable(path: Path) -> str | None:
+    """Why a file cannot be read, as the end of a sentence that begins with its path; None where it can.
+
+    What is no regular file is not opened: a pipe may wait for ever, a device may have no end.
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return "is a folder, but must be a file"
+        if not stat.S_ISREG(mode):
+            return "is no regular file"
+        with path.open("rb"):
+            return None
+    except (FileNotFoundError, NotADirectoryError):
+        return "does not exist"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+
+
 def remove_unfinished(folder: Path) -> None:
     """Removes what killed writers have left in a folder."""
     for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):

@@ -8,19 +8,25 @@ import contextlib
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
 
 class Interrupts:
-    """A context manager; :attr:`received` is the number of the signal that came, or None."""
+    """A context manager; :attr:`received` is the number of the signal that came, or None.
+
+    Outside the main thread, where Python handles no signals, it stays None.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        for name in ("SIGINT", "SIGTERM", "SIGHUP") if in_main_thread else ():  # Windows has no SIGHUP
             number = getattr(signal, name, None)
             if number is not None and not (name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
                 self._previous[number] = signal.signal(number, self._handle)
@@ -47,3 +53,18 @@ class Interrupts:
         with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
             if sys.__stderr__ is not None:  # else its number is that of another file
                 os.write(sys.__stderr__.fileno(), text.encode())
+
+
+def exit_code_of(main: Callable[[], int]) -> int:
+    """What a command's ``main`` returns, for ``sys.exit``.
+
+    In ``main`` Ctrl-C is a KeyboardInterrupt. Once that has returned all is done, and Ctrl-C just ends the process:
+    what Python does at its exit may take seconds, and a KeyboardInterrupt there is a traceback.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return main()
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -27,8 +27,14 @@ _NOT_USERS = (
 """What the names of files begin with that are not a user's."""
 
 
-def describe(error: Exception) -> str:
+RAISED_BY_USERS_CODE = (Exception, SystemExit)
+"""What calls of a user's code are guarded against: ``sys.exit`` must not end a training without a word."""
+_MOST_SAID = 400  # characters: a message may hold a whole array
+
+
+def describe(error: BaseException) -> str:
     """What went wrong in a user's code, and in which line of it, for a sentence in brackets."""
-    said = " ".join(f"{type(error).__name__}: {error}".split())
+    said = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    said = said if len(said) <= _MOST_SAID else f"{said[:_MOST_SAID]}..."
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_NOT_USERS)]
     return f"{said}; {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else said

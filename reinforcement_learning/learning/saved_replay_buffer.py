@@ -1,0 +1,154 @@
+"""The file of a saved replay buffer: plain arrays (.npz), of which nothing is used before all of it is checked."""
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from utils.observation.feature_sets import FeatureSet
+from utils.simulator.rail_grid import N_ACTIONS
+from utils.system.files import atomic_write, why_unreadable
+
+FORMAT_VERSION = 1
+
+Rows = Mapping[str, npt.NDArray[Any]]
+_NUMBERS = ("format_version", "feature_set_version", "capacity", "n_added")
+_TEXTS = ("feature_set", "more_features")
+
+
+class ReplayBufferError(ValueError):
+    """A saved replay buffer cannot be used; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class SavedReplayBuffer:
+    """What is in a file, checked."""
+
+    capacity: int  # of the buffer that was saved
+    n_added: int  # over the whole life of that buffer; the place of the next one was n_added % capacity
+    rows: Rows  # field by field, in the order of their places
+
+
+def row_layout(n_features: int) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Shape and type of each field of a transition."""
+    return {
+        "observations": ((n_features,), np.float32),
+        "action_masks": ((N_ACTIONS,), np.bool_),
+        "actions": ((), np.int64),
+        "rewards": ((), np.float32),
+        "discounts": ((), np.float32),
+        "next_observations": ((n_features,), np.float32),
+        "next_action_masks": ((N_ACTIONS,), np.bool_),
+    }
+
+
+def write_saved(path: str | Path, feature_set: FeatureSet, saved: SavedReplayBuffer) -> None:
+    """Writes plain arrays in one atomic step.
+
+    Raises:
+        OSError: the file cannot be written; one that was there before is unharmed.
+    """
+    header = {
+        "format_version": FORMAT_VERSION,
+        "feature_set": feature_set.name,
+        "feature_set_version": feature_set.version,
+        "capacity": saved.capacity,
+        "n_added": saved.n_added,
+    }
+    if more := feature_set.more:
+        header["more_features"] = f"{more.name} version {more.version}"
+    # what np.savez does, which on a full disk would leave its archive open to complain later
+    with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, value in (header | dict(saved.rows)).items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asarray(value), allow_pickle=False)
+
+
+def read_saved(path: Path, feature_set: FeatureSet) -> SavedReplayBuffer:
+    """What is in a file.
+
+    Raises:
+        ReplayBufferError: it is missing, damaged, or holds other observations than those of ``feature_set``.
+    """
+    if why := why_unreadable(path):
+        raise ReplayBufferError(f"{path} {why}; give a replay buffer (.npz) that was saved before.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read(path, archive, feature_set)
+    except ReplayBufferError:
+        raise
+    # A damaged file can raise anything. numpy's own words are left out: for a pickle they say how to open it unsafely.
+    except Exception as error:
+        raise ReplayBufferError(f"{path} is not a saved replay buffer, or is damaged.") from error
+
+
+def _read(path: Path, archive: zipfile.ZipFile, feature_set: FeatureSet) -> SavedReplayBuffer:
+    entries = archive.infolist()
+    # what is saved is not compressed: then a file cannot hold more than its own size
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ReplayBufferError(f"{path} is compressed, but must be as it was saved.")
+    names = {entry.filename.removesuffix(".npy") for entry in entries}
+    layout = row_layout(feature_set.n_features)
+    if missing := {*_NUMBERS, "feature_set", *layout} - names:
+        raise ReplayBufferError(f"{path} is not a saved replay buffer: it lacks {', '.join(sorted(missing))}.")
+    header = {name: _entry(archive, name) for name in (*_NUMBERS, *_TEXTS) if name in names}
+    for name, value in header.items():
+        if value.ndim != 0 or value.dtype.kind not in ("iu" if name in _NUMBERS else "U"):
+            raise ReplayBufferError(f"{path} is not a saved replay buffer: {name} is of another type.")
+    _check_header(path, header, feature_set)
+    capacity, n_added = int(header["capacity"]), int(header["n_added"])
+    size, rows = min(capacity, n_added), {}
+    if capacity < 1 or n_added < 0:
+        raise ReplayBufferError(f"{path} is damaged: it counts {n_added} transitions of at most {capacity}.")
+    for name, (shape, dtype) in layout.items():
+        rows[name] = _entry(archive, name)
+        if rows[name].shape[:1] != (size,):
+            raise ReplayBufferError(f"{path} is damaged: it holds other transitions than it counts.")
+        if (rows[name].shape[1:], rows[name].dtype) != (shape, np.dtype(dtype)):
+            raise ReplayBufferError(
+                f"{path} holds {name} of shape {rows[name].shape} and type {rows[name].dtype}, but this run needs "
+                f"{(size, *shape)} and {np.dtype(dtype)}."
+            )
+    if wrong := _what_is_wrong(rows):
+        raise ReplayBufferError(f"{path} is damaged: {wrong}.")
+    return SavedReplayBuffer(capacity, n_added, rows)
+
+
+def _entry(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
+    with archive.open(f"{name}.npy") as file:
+        array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        return array
+
+
+def _check_header(path: Path, header: Rows, feature_set: FeatureSet) -> None:
+    if header["format_version"] != FORMAT_VERSION:
+        raise ReplayBufferError(
+            f"{path} has replay buffer format {header['format_version']}, but this version reads {FORMAT_VERSION}."
+        )
+    found = f"{header['feature_set']} version {header['feature_set_version']}"
+    found += f" with {header['more_features']}" if "more_features" in header else ""
+    if found != feature_set.label:
+        raise ReplayBufferError(
+            f"{path} holds observations of feature set {found}, but this run uses {feature_set.label}."
+        )
+
+
+def _what_is_wrong(rows: Rows) -> str | None:
+    """What no learner can use among the numbers, as a part of a sentence; None where all is well."""
+    between: dict[str, tuple[float, float]] = {"actions": (0, N_ACTIONS - 1), "discounts": (0.0, 1.0)}
+    for name, array in rows.items():
+        if array.dtype.kind == "b":
+            if not array.any(axis=1).all():
+                return f"{name} leave some train no action"
+            continue
+        # no array of truth values: a buffer may fill most of the memory. Of numbers with a NaN both are NaN.
+        smallest, largest = array.min(initial=0), array.max(initial=0)
+        if not (np.isfinite(smallest) and np.isfinite(largest)):
+            return f"{name} are not all finite"
+        if name in between and not between[name][0] <= smallest <= largest <= between[name][1]:
+            return f"{name} are not all from {between[name][0]:g} to {between[name][1]:g}"
+    return None
