@@ -42,37 +42,39 @@ from reinforcement_learning.scoring.players import (
 from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from reinforcement_learning.settings.named_code import add_code_options, named_on_command_line
 from reinforcement_learning.submission import checkpoint_to_submit, load_warmed_up, planning_to_submit
+from utils.system.console import complain, prepare_console, say
 from utils.system.interrupts import exit_code_of
 from utils.system.users_code import UsersCodeError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Plays and submits; returns the exit code."""
+    prepare_console()
     options = _parser().parse_args(arguments)
     torch.set_num_threads(1)
     try:
         # all of it before the evaluator is asked for anything: its clock runs from then on
         player, who = _load(options)
     except (CheckpointError, MissingPackageError, ValueError) as error:
-        print(f"run.py: error: {error}", file=sys.stderr)
+        complain(f"run.py: error: {error}")
         return 2
     except KeyboardInterrupt:  # while what it needs is compiled
-        print("run.py: interrupted; nothing was submitted.", file=sys.stderr)
+        complain("run.py: interrupted; nothing was submitted.")
         return 130
-    print(f"playing with {who}; waiting for the evaluator, {options.wait} s at most", flush=True)
+    say(f"playing with {who}; waiting for the evaluator, {options.wait} s at most")
     try:
         evaluation = RemoteEvaluation(options.wait)
         episodes = play_all(evaluation, player)
-        print(table(episodes), flush=True)
-        print(f"the evaluator says: {evaluation.submit()}", flush=True)
+        say(table(episodes))
+        say(f"the evaluator says: {evaluation.submit()}")
     except EvaluatorError as error:
-        print(f"run.py: error: {error}", file=sys.stderr)
+        complain(f"run.py: error: {error}")
         return 1
     except UsersCodeError as error:
-        print(f"run.py: error: {error} Nothing was submitted.", file=sys.stderr)
+        complain(f"run.py: error: {error} Nothing was submitted.")
         return 2
     except KeyboardInterrupt:
-        print("run.py: interrupted; nothing was submitted.", file=sys.stderr)
+        complain("run.py: interrupted; nothing was submitted.")
         return 130
     return 0
 

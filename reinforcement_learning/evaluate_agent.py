@@ -23,7 +23,7 @@ if __name__ == "__main__":
 import torch
 
 from reinforcement_learning.saving.checkpointing import CheckpointError
-from reinforcement_learning.saving.run_folders import check_writable
+from reinforcement_learning.saving.run_folders import check_file_writable
 from reinforcement_learning.scoring.heuristics import MissingPackageError
 from reinforcement_learning.scoring.planning import seconds_to_plan
 from reinforcement_learning.scoring.players import BEST_POLICY, CEILING, MAPPING, NAMES, policy_choice, with_planned
@@ -36,6 +36,7 @@ from utils.levels.env_configs import EnvConfig, resolve_env_config
 from utils.levels.saved_levels import EnvConfigError, SavedEnv, warn_about_targets
 from utils.pictures.rendering import FILM_SUFFIXES, EpisodeRecorder, save_film
 from utils.pictures.time_distance import Diagram, draw_time_distance
+from utils.system.console import complain, prepare_console, say
 from utils.system.files import atomic_write
 from utils.system.interrupts import exit_code_of
 from utils.system.seeds import MAX_USER_SEED
@@ -44,39 +45,39 @@ from utils.system.users_code import UsersCodeError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Scores as the command line says; returns the exit code."""
+    prepare_console()
     options = _parser().parse_args(arguments)
     torch.set_num_threads(1)
     try:
         _check(options)
         configs = [resolve_env_config(text) for text in options.evaluation_env_config or ["0"]]
-        for name in ("json", "render", "diagram"):
-            if path := getattr(options, name):
-                check_writable(name, Path(path).parent)
         names = with_planned(options.policy) if options.plan_seconds > 0 else options.policy
         named = named_on_command_line(options)
         scorer = Scorer(names, options.policy_index, options.num_workers, options.plan_seconds, named)
+        for name in ("json", "render", "diagram"):  # last, as it makes folders
+            if path := getattr(options, name):
+                check_file_writable(name, Path(path))
     except (CheckpointError, ConfigError, EnvConfigError, MissingPackageError, ValueError) as error:
-        print(f"evaluate_agent.py: error: {error}", file=sys.stderr)
+        complain(f"evaluate_agent.py: error: {error}")
         return 2
     except KeyboardInterrupt:  # while what it needs is compiled
-        print("\ninterrupted", file=sys.stderr)
+        complain("\ninterrupted")
         return 130
     warn_about_targets(configs, lambda text: print(f"warning: {text}", file=sys.stderr))
     try:
-        rows = _score(scorer, names, configs, options)
+        problems = _score(scorer, names, configs, options)
     except UsersCodeError as error:
-        print(f"evaluate_agent.py: error: {error}", file=sys.stderr)
+        complain(f"evaluate_agent.py: error: {error}")
         return 2
     except WorkerEndedError as error:
-        print(f"evaluate_agent.py: error: {error}", file=sys.stderr)
+        complain(f"evaluate_agent.py: error: {error}")
         return 1
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
+        complain("\ninterrupted")
         return 130
-    if options.json:
-        with atomic_write(options.json) as file:
-            file.write(json.dumps([row.as_dict() for row in rows], indent=1).encode())
-    return 0
+    for problem in problems:
+        complain(f"evaluate_agent.py: error: {problem}")
+    return 1 if problems else 0
 
 
 def _parser() -> SentenceParser:
@@ -146,8 +147,6 @@ def _parser() -> SentenceParser:
 def _check(options: argparse.Namespace) -> None:
     if options.plan_seconds > 0 and options.policy_index == MAPPING:
         raise ValueError("--plan_seconds plans for a single policy: --policy_index must be a number or best.")
-    if options.json and Path(options.json).is_dir():
-        raise ValueError(f"--json is {options.json!r}, a folder, but must be a file.")
     if options.render and Path(options.render).suffix.lower() not in FILM_SUFFIXES:
         raise ValueError(f"--render is {options.render!r}, but must end in one of {', '.join(FILM_SUFFIXES)}.")
     if options.diagram and Path(options.diagram).suffix.lower() != ".png":
@@ -163,35 +162,68 @@ def _check(options: argparse.Namespace) -> None:
 
 def _score(
     scorer: Scorer, names: Sequence[str], configs: Sequence[EnvConfig | SavedEnv], options: argparse.Namespace
-) -> list[Scored]:
-    """Plays everything; prints the table of an environment as soon as it is complete."""
+) -> list[str]:
+    """Plays everything; as soon as an environment is complete, writes what there is and prints its table.
+
+    Returns:
+        A sentence for each result that is lost, because it could not be written.
+    """
     n_episodes, first_seed = options.n_evaluation_episodes, options.seed
     tasks = [Task(config, first_seed + i) for config in configs for i in range(n_episodes)]
     played = _with_progress(scorer.play(tasks), len(tasks))
     all_rows: list[Scored] = []
+    problems: dict[str, None] = {}  # in order, each once
     for config in configs:
         rows = [Scored(name, config.name, first_seed) for name in names]
         for _ in range(n_episodes):
             for row, episode in zip(rows, next(played), strict=True):
                 row.played.append(episode)
-        print(("\n" if all_rows else "") + table(rows), flush=True)
         all_rows += rows
+        unsaved = [_write_json(all_rows, options.json)]  # first: nobody may be there to read the table
+        if not say(("\n" if len(all_rows) > len(rows) else "") + table(rows)) and not options.json:
+            unsaved.append("the table could not be printed, and there is no --json.")
         if options.render or options.diagram:
-            _draw(scorer.record(Task(config, first_seed)), config.name if len(configs) > 1 else "", options)
-    return all_rows
+            recorders = scorer.record(Task(config, first_seed))
+            unsaved += _draw(recorders, config.name if len(configs) > 1 else "", options)
+        problems |= dict.fromkeys(filter(None, unsaved))
+    return list(problems)
 
 
-def _draw(recorders: Sequence[EpisodeRecorder], stem: str, options: argparse.Namespace) -> None:
-    """Saves the pictures that are asked for; ``stem`` tells those of several environments apart."""
-    for given in filter(None, (options.render, options.diagram)):
+def _write_json(rows: Sequence[Scored], path: str | None) -> str:
+    """Writes all results so far, where they are to be written; returns why that failed, or nothing."""
+    if not path:
+        return ""
+    try:
+        with atomic_write(path) as file:
+            file.write(json.dumps([row.as_dict() for row in rows], indent=1).encode())
+    except OSError as error:
+        return f"--json: {path} could not be written ({error.strerror})."
+    return ""
+
+
+def _draw(recorders: Sequence[EpisodeRecorder], stem: str, options: argparse.Namespace) -> list[str]:
+    """Saves the pictures that are asked for; ``stem`` tells those of several environments apart.
+
+    Returns:
+        A sentence for each that could not be written.
+    """
+    problems = []
+    for option, given in (("render", options.render), ("diagram", options.diagram)):
+        if not given:
+            continue
         path = Path(given)
         path = path.with_stem(f"{path.stem}_{stem}") if stem else path
-        if given == options.render:
-            save_film(recorders, path)
+        try:
+            if option == "render":
+                save_film(recorders, path)
+            else:
+                diagrams = [Diagram(r.title, r.planned, r.ways(), r.malfunctions()) for r in recorders]
+                draw_time_distance(recorders[0].state, diagrams, path)
+        except OSError as error:
+            problems.append(f"--{option}: {path} could not be written ({error.strerror or error}).")
         else:
-            diagrams = [Diagram(r.title, r.planned, r.ways(), r.malfunctions()) for r in recorders]
-            draw_time_distance(recorders[0].state, diagrams, path)
-        print(f"{path} shows seed {options.seed}", flush=True)
+            say(f"{path} shows seed {options.seed}")
+    return problems
 
 
 def _with_progress(played: Iterator[list[Played]], n_tasks: int) -> Iterator[list[Played]]:
@@ -200,10 +232,10 @@ def _with_progress(played: Iterator[list[Played]], n_tasks: int) -> Iterator[lis
     for done, episodes in enumerate(played, start=1):
         if shown:
             left = (time.perf_counter() - started) / done * (n_tasks - done)
-            print(f"\r\033[K{done}/{n_tasks} levels, {left:.0f} s left\r", end="", file=sys.stderr, flush=True)
+            shown = complain(f"\r\033[K{done}/{n_tasks} levels, {left:.0f} s left\r", end="")
         yield episodes
     if shown:
-        print("\r\033[K", end="", file=sys.stderr)
+        complain("\r\033[K", end="")
 
 
 if __name__ == "__main__":

@@ -14,11 +14,13 @@ if __name__ == "__main__":
 
 from reinforcement_learning.saving.checkpointing import CheckpointError, export_checkpoint
 from reinforcement_learning.settings.arguments import SentenceParser
+from utils.system.console import complain, prepare_console, say
 from utils.system.interrupts import exit_code_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exports as the command line says; returns the exit code."""
+    prepare_console()
     parser = SentenceParser(
         prog="export_checkpoint.py", description="Makes a small file of a checkpoint, which can be played, not resumed."
     )
@@ -28,12 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         export_checkpoint(options.source, options.target)
     except CheckpointError as error:
-        print(f"export_checkpoint.py: error: {error}", file=sys.stderr)
+        complain(f"export_checkpoint.py: error: {error}")
         return 2
     except OSError as error:
-        print(f"export_checkpoint.py: error: {options.target} cannot be written ({error.strerror}).", file=sys.stderr)
+        complain(f"export_checkpoint.py: error: {options.target} cannot be written ({error.strerror}).")
         return 2
-    print(f"{options.target}: {Path(options.target).stat().st_size / 1e6:.2f} MB")
+    say(f"{options.target}: {Path(options.target).stat().st_size / 1e6:.2f} MB")
     return 0
 
 

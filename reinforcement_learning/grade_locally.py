@@ -32,6 +32,7 @@ from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from utils.levels.env_configs import EnvConfig, resolve_env_config
 from utils.levels.saved_levels import EnvConfigError
 from utils.system.child_process import end_with_parent
+from utils.system.console import say
 from utils.system.files import PROJECT_ROOT
 from utils.system.interrupts import exit_code_of
 
@@ -104,11 +105,11 @@ def _environments(options: argparse.Namespace) -> list[Path]:
 
 
 def _print(title: str, rows: Sequence[tuple[str, float, float]]) -> None:
-    print(f"\n{title:24}   score  completion")
-    for name, score, completion in rows:
-        print(f"{name:24}  {score:6.3f}  {completion:10.3f}")
     scores, completions = [row[1] for row in rows], [row[2] for row in rows]
-    print(f"{'mean':24}  {sum(scores) / len(scores):6.3f}  {sum(completions) / len(completions):10.3f}", flush=True)
+    mean = ("mean", sum(scores) / len(scores), sum(completions) / len(completions))
+    say(f"\n{title:24}   score  completion")
+    for name, score, completion in (*rows, mean):
+        say(f"{name:24}  {score:6.3f}  {completion:10.3f}")
 
 
 # --- the remote evaluator --------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from reinforcement_learning.search.sweep_file import Sweep, grid_values, read_sw
 from reinforcement_learning.search.trial_process import read_metric, start_trial, training_command, trial_name
 from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from reinforcement_learning.settings.config import ConfigError
+from utils.system.console import complain, prepare_console, say
 from utils.system.files import PROJECT_ROOT, atomic_write
 from utils.system.interrupts import Interrupts, exit_code_of
 
@@ -40,6 +41,7 @@ _NUMBERED_TRIALS = 10  # in pictures; more numbers would lie on one another
 
 def main(arguments: list[str] | None = None) -> int:
     """Searches as the command line says; returns the exit code."""
+    prepare_console()
     parser = SentenceParser(prog="hyperparameter_search.py", description=__doc__)
     jobs = max(1, 3 * (os.cpu_count() or 1) // 4)  # beside each training a process makes levels
     add = parser.add_argument
@@ -55,11 +57,11 @@ def main(arguments: list[str] | None = None) -> int:
         with (folder / "search.lock").open("a") as lock, Interrupts() as interrupts:
             study = _open_study(folder, sweep, lock.fileno())
             _Search(sweep, study, folder, lock.fileno(), options).run(interrupts)
-            print(f"\n{_write_results(study, sweep, folder)}\nTable and pictures: {folder}", flush=True)
+            say(f"\n{_write_results(study, sweep, folder)}\nTable and pictures: {folder}")
             _draw_pictures(study, sweep.metric, folder)
             return interrupts.exit_code or int(all(trial.state == TrialState.FAIL for trial in study.trials))
     except (ConfigError, OSError, optuna.exceptions.StorageInternalError) as error:
-        print(f"hyperparameter_search.py: error: {error}", file=sys.stderr)
+        complain(f"hyperparameter_search.py: error: {error}")
         return 2 if isinstance(error, ConfigError) else 1
 
 
@@ -108,7 +110,7 @@ class _Search:
                 time.sleep(1)
                 for trial, process in list(self.running.values()):
                     self._look_after(trial, process)
-            print("To go on, give the same command once more.")
+            say("To go on, give the same command once more.")
         finally:
             for _, process in self.running.values():
                 process.terminate()  # the training saves a checkpoint
@@ -134,7 +136,7 @@ class _Search:
         else:
             name, options = trial_name(trial.number), self.sweep.options(trial.params)
             self.running[trial.number] = trial, start_trial(self.folder, name, options, self.lock)
-            print(f"trial {trial.number} begins or goes on:", *(f"{k} {options[k]}" for k in searched), flush=True)
+            say(" ".join([f"trial {trial.number} begins or goes on:", *(f"{k} {options[k]}" for k in searched)]))
         return True
 
     def _look_after(self, trial: optuna.Trial, process: subprocess.Popen[bytes]) -> None:
@@ -143,7 +145,7 @@ class _Search:
         strict = (self.sweep.content.get("early_terminate") or {}).get("strict")
         for step in range(self.study.trials[trial.number].last_step or 0, len(values)):
             trial.report(values[step] if strict else best_of(values[: step + 1]), step + 1)
-            print(f"trial {trial.number}, evaluation {step + 1}: {metric} {values[step]:.4f}", flush=True)
+            say(f"trial {trial.number}, evaluation {step + 1}: {metric} {values[step]:.4f}")
             if code is None and trial.should_prune():
                 process.terminate()
                 process.wait()
@@ -160,16 +162,26 @@ class _Search:
         trial.set_user_attr("note", note)
         self.study.tell(trial, value, state)
         _write_results(self.study, self.sweep, self.folder)
-        print(f"trial {trial.number} {note}", flush=True)
+        say(f"trial {trial.number} {note}")
 
 
 def _write_results(study: optuna.Study, sweep: Sweep, folder: Path) -> str:
     """Writes ``results.csv`` and ``results.md``, the best trial first; returns what the latter says."""
     best_of, sign = (max, -1) if sweep.goal == "maximize" else (min, 1)
-    trials = sorted(study.trials, key=lambda t: (_ORDER.index(t.state), sign * (t.value or 0), t.number))
-    rows = []
+    read = {t.number: read_metric(folder / trial_name(t.number), sweep.metric) for t in study.trials}
+
+    def rank(trial: optuna.trial.FrozenTrial) -> tuple[float, ...]:
+        """Of equal values the higher completion comes first, and of results that are equal in both the later one."""
+        state, value = _ORDER.index(trial.state), sign * (trial.value or 0)
+        if trial.state != TrialState.COMPLETE:
+            return state, value, trial.number
+        completion = read[trial.number][1].get("evaluation/smoothed_completion")
+        known = -1.0 if completion is None else completion  # what is the same as another trial has no files
+        return state, value, -known, -trial.number
+
+    trials, rows = sorted(study.trials, key=rank), []
     for trial in trials:
-        values, newest = read_metric(folder / trial_name(trial.number), sweep.metric)
+        values, newest = read[trial.number]
         row = {"trial": trial.number} | {name: sweep.options(trial.params).get(name) for name in sweep.searched}
         row |= {sweep.metric: values[-1] if values else trial.value, "best": best_of(values, default=None)}
         row |= {"episodes": newest.get("episode"), "seconds": newest.get("timer/total")}

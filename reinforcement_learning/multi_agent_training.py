@@ -38,7 +38,7 @@ from reinforcement_learning.saving.checkpointing import (
     find_checkpoint,
     stored_feature_set,
 )
-from reinforcement_learning.saving.run_folders import RunFolders, prepare_run_folders, warn_about_sizes
+from reinforcement_learning.saving.run_folders import RunFolders, own_run_folders, warn_about_sizes
 from reinforcement_learning.settings.command_line import given_options
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig, make_config
 from reinforcement_learning.settings.devices import DeviceError, available_gpus, describe, place_policies
@@ -48,28 +48,30 @@ from reinforcement_learning.tracking.json_lines_sink import METRICS_FILE, JsonLi
 from reinforcement_learning.tracking.metrics import MetricsWriter, Sink
 from reinforcement_learning.tracking.tensorboard_sink import TensorBoardSink
 from reinforcement_learning.tracking.wandb_sink import WandbSink, check_wandb
-from reinforcement_learning.training.summary import announce, sum_up
+from reinforcement_learning.training.summary import announce, sum_up, sum_up_losses
 from reinforcement_learning.training.trainer import Trainer
 from utils.levels.saved_levels import warn_about_targets
 from utils.simulator.compiled_simulator import warn_if_flatland_is_unproven
+from utils.system.console import complain, prepare_console
 from utils.system.interrupts import Interrupts, exit_code_of
 from utils.system.users_code import UsersCodeError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains as the command line says; returns the exit code."""
+    prepare_console()
     options = given_options(sys.argv[1:] if arguments is None else arguments)
     try:
         return _train(options)
     except (ConfigError, CheckpointError, ReplayBufferError, DeviceError) as error:
-        print(f"multi_agent_training.py: error: {error}", file=sys.stderr)
+        complain(f"multi_agent_training.py: error: {error}")
         return 2
     except (ExperienceError, UsersCodeError) as error:
         saved = " A checkpoint was saved." if error.saved else ""
-        print(f"multi_agent_training.py: error: {error}{saved}", file=sys.stderr)
+        complain(f"multi_agent_training.py: error: {error}{saved}")
         return 2 if isinstance(error, UsersCodeError) else 1
     except KeyboardInterrupt:  # from the training's first step on, Interrupts only notes signals
-        print("multi_agent_training.py: interrupted before the training began.", file=sys.stderr)
+        complain("multi_agent_training.py: interrupted before the training began.")
         return 130
 
 
@@ -80,10 +82,9 @@ def _train(options: dict[str, Any]) -> int:
     check_own_reward(config)
     check_wandb(config)
     _check_networks_and_features(config, checkpoint_path, checkpoint)
-    with _where_it_runs(config) as n_gpus:
+    with _where_it_runs(config) as n_gpus, own_run_folders(config, resumed=checkpoint is not None) as folders:
         devices = _choose_devices(config, n_gpus)
         torch.set_num_threads(config.num_threads)
-        folders = prepare_run_folders(config, resumed=checkpoint is not None)
         warn_about_sizes(config, _warn)
         warn_about_targets([config.training_env, config.evaluation_env], _warn)
         if config.simulator == "compiled":
@@ -105,6 +106,9 @@ def _train(options: dict[str, Any]) -> int:
             interrupts.wait_from_now_on()
             finished = trainer.run()
             sum_up(trainer, finished)
+        if losses := sum_up_losses(trainer):  # what has to be closed first may add to them
+            complain(f"multi_agent_training.py: error: {losses}")
+            return 1
         return 0 if finished else interrupts.exit_code
 
 
@@ -155,13 +159,21 @@ def _on_ray(config: TrainingConfig) -> str:
 
 
 def _make_sinks(config: TrainingConfig, folders: RunFolders, checkpoint: dict[str, Any] | None) -> list[Sink]:
-    """Where metrics go."""
+    """Where metrics go.
+
+    Raises:
+        ConfigError: a file cannot be written.
+    """
     resume_episode = checkpoint["episode"] if checkpoint else None
     sinks: list[Sink] = []
-    if config.jsonl:
-        sinks.append(JsonLinesSink(folders.output / METRICS_FILE, resume_episode))
-    if config.tensorboard:
-        sinks.append(TensorBoardSink(folders.output / "tensorboard", resume_episode, config.as_dict()))
+    try:
+        if config.jsonl:
+            evaluated = checkpoint["counters"]["evaluated_episode"] if checkpoint else None
+            sinks.append(JsonLinesSink(folders.output / METRICS_FILE, resume_episode, evaluated))
+        if config.tensorboard:
+            sinks.append(TensorBoardSink(folders.output / "tensorboard", resume_episode, config.as_dict()))
+    except OSError as error:
+        raise ConfigError(f"--output_dir: {folders.output} cannot be written ({error.strerror}).") from error
     if config.wandb:
         sinks.append(
             WandbSink(
@@ -186,7 +198,7 @@ def _make_mapping_log(
 
 
 def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)
+    complain(f"warning: {text}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The commands of README.md as subprocesses, started from another folder, with few episodes."""
 
 import dataclasses
+import errno
+import io
 import json
 import os
 import shlex
@@ -18,9 +20,12 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from reinforcement_learning.saving import checkpoint_writer
 from reinforcement_learning.saving.checkpointing import read_checkpoint, write_checkpoint
 from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.training import reports, summary
 from utils.system.files import PROJECT_ROOT
+from utils.system.folder_lock import locked
 
 SCRIPTS = PROJECT_ROOT / "reinforcement_learning"
 TRAIN = str(SCRIPTS / "multi_agent_training.py")
@@ -144,6 +149,10 @@ class TestTraining:
         out, _ = place.train("--resume", str(place.checkpoints()[-1]), "-n", "5")
         assert "All 5 episodes are done already" in out
         assert "Finished after 6 of 6 episodes" in out
+        (best,) = place.base.glob("checkpoint_dir/*/best.pt")
+        before = place.rows()
+        out, _ = place.train("--resume", str(best), "-n", "1")
+        assert place.rows() == before
 
     def test_saved_buffer_starts_another_training(self, trained: tuple[Place, str, str], tmp_path: Path) -> None:
         (buffer,) = trained[0].base.glob("replay_buffer_dir/*/*.npz")
@@ -153,7 +162,9 @@ class TestTraining:
         assert f"transitions from {buffer}" in out
 
 
-@pytest.mark.parametrize(("number", "code", "num_workers"), [(signal.SIGINT, 130, 0), (signal.SIGTERM, 143, 1)])
+@pytest.mark.parametrize(
+    ("number", "code", "num_workers"), [(signal.SIGINT, 130, 0), (signal.SIGTERM, 143, 1), (signal.SIGHUP, 129, 0)]
+)
 def test_signal_leaves_a_checkpoint_that_the_said_command_resumes(
     tmp_path: Path, number: int, code: int, num_workers: int
 ) -> None:
@@ -285,4 +296,70 @@ def test_what_cannot_run_exits_2_with_a_sentence_before_training(
     errors = [line for line in err.splitlines() if not line.startswith("warning: the replay buffer takes")]
     assert len(errors) == 1
     assert words in errors[0]
-    assert not list(tmp_path.glob("**/metrics.jsonl"))
+    assert list(tmp_path.iterdir()) == []
+
+
+class TestInThisProcess:
+    """What a whole training does, without the start of another process."""
+
+    @pytest.fixture(autouse=True)
+    def place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.chdir(tmp_path)
+        return tmp_path
+
+    def train(self, *arguments: str) -> int:
+        from reinforcement_learning.multi_agent_training import main
+
+        shared = ["--wandb", "False", "--tensorboard", "False", "--run_name", "mine"]
+        return main([*SHORT, "-n", "2", *shared, *Place(Path.cwd()).folders, *arguments])
+
+    def test_nothing_saved_is_told_at_the_end(
+        self, place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(checkpoint_writer, "write_checkpoint", no_room)
+        assert self.train() == 1
+        out, err = capfd.readouterr()
+        assert err.splitlines()[-1].endswith(f"there is no checkpoint in {place}/checkpoint_dir/mine.")
+        assert "best.pt" in err
+        assert "  checkpoints " not in out
+
+    def test_newest_checkpoint_is_named_where_the_last_is_missing(
+        self, place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert self.train() == 0
+        newest = place / "checkpoint_dir" / "mine" / "episode_0000002.pt"
+        with monkeypatch.context() as full:
+            full.setattr(checkpoint_writer, "write_checkpoint", no_room)
+            assert self.train("--resume", str(newest), "-n", "4") == 1
+        assert capfd.readouterr().err.splitlines()[-1].endswith(f"the newest checkpoint is {newest}.")
+        assert self.train("--resume", str(newest), "-n", "4") == 0
+
+    @pytest.mark.parametrize("function", ["atomic_write", "draw_learning_curve"])
+    def test_every_file_that_is_missing_at_the_end_counts(
+        self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], function: str
+    ) -> None:
+        lost = {"atomic_write": "cross_play.json", "draw_learning_curve": "learning_curve.png"}
+        monkeypatch.setattr(reports if function == "atomic_write" else summary, function, no_room)
+        assert self.train("--num_policies", "2") == 1
+        last = capfd.readouterr().err.splitlines()[-1]
+        assert f"({lost[function]}): the newest checkpoint is" in last
+
+    def test_console_goes_on_where_letters_cannot_be_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        shown = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
+        assert self.train() == 0
+        assert b"evaluation at episode 2: score -" in shown.getvalue()
+        assert b" ? " in shown.getvalue()
+        assert b"Finished after 2 of 2 episodes" in shown.getvalue()
+
+    def test_name_of_a_training_that_runs_is_refused(self, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        folder = place / "output_dir" / "mine"
+        folder.mkdir(parents=True)
+        with locked(folder):
+            assert self.train() == 2
+        assert "--run_name 'mine' is the name of a training that runs now" in capfd.readouterr().err
+        assert [path.name for path in place.rglob("*")] == ["output_dir", "mine"]
+
+
+def no_room(*arguments: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from reinforcement_learning.grading.remote_evaluation import EpisodeTimedOut, RemoteEvaluation
 from reinforcement_learning.playing.episode_result import EpisodeResult
 from reinforcement_learning.scoring.players import Player
+from utils.system.console import say
 from utils.system.stopwatch import Stopwatch
 from utils.system.users_code import UsersCodeError
 
@@ -40,7 +41,7 @@ def play_all(evaluation: RemoteEvaluation, player: Player) -> list[Episode]:
         env = evaluation.next_level()
         if evaluation.timed_out_at_the_end and episodes and episodes[-1].result is not None:
             episodes[-1] = replace(episodes[-1], result=None)
-            print(f"{episodes[-1].level}: timed out after its last step, scores 0", flush=True)
+            say(f"{episodes[-1].level}: timed out after its last step, scores 0")
         if env is None:
             return episodes
         stopwatch, result, remark = Stopwatch(), None, ""
@@ -55,7 +56,7 @@ def play_all(evaluation: RemoteEvaluation, player: Player) -> list[Episode]:
             evaluation.sit_out()
         episode = Episode(evaluation.level_path, env.get_num_agents(), result, stopwatch)
         episodes.append(episode)
-        print(f"{episode.level}: {episode.n_trains} trains, {remark or _outcome(episode)}", flush=True)
+        say(f"{episode.level}: {episode.n_trains} trains, {remark or _outcome(episode)}")
 
 
 def _outcome(episode: Episode) -> str:

@@ -63,6 +63,9 @@ def cross_play(
 def as_text(lines: Sequence[Line]) -> str:
     """The table, for people."""
     width = max(len(line.who) for line in lines)
+    if math.isnan(lines[0].score_error):  # the error of a single level is not known
+        rows = [f"  {line.who:<{width}}  {line.score:.3f}  {line.completion:6.1%}" for line in lines]
+        return "\n".join([f"  {'cross-play':<{width}}  score   completion", *rows])
     rows = [
         f"  {line.who:<{width}}  {line.score:.3f} ± {line.score_error:.3f}  "
         f"{line.completion:6.1%} ± {line.completion_error:.1%}"
@@ -74,7 +77,6 @@ def as_text(lines: Sequence[Line]) -> str:
 def as_json(lines: Sequence[Line]) -> list[dict[str, Any]]:
     """The table, for programs."""
     rows = [asdict(line) for line in lines]
-    # the error of a single level is not known
     return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
 
 

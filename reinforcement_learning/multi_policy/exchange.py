@@ -39,30 +39,42 @@ class Fate:
     source: int  # whose weights it has afterwards; its own number unless replaced
 
 
-def ranking(scores: Sequence[float]) -> list[int]:
-    """The policies from the best score to the worst; of equal ones the smaller number comes first."""
-    return sorted(range(len(scores)), key=lambda policy: (-scores[policy], policy))
+@dataclass(frozen=True, order=True)
+class Reached:
+    """What a policy has reached alone; of equal scores the higher completion is better."""
+
+    score: float  # mean
+    completion: float  # mean
+
+    def gap_to(self, other: "Reached") -> float:
+        """By how much this is better: in score, or in completion where the scores are equal."""
+        return self.score - other.score or self.completion - other.completion
 
 
-def choose_fates(scores: Sequence[float], share: float, min_gap: float, random: np.random.Generator) -> list[Fate]:
+def ranking(reached: Sequence[Reached]) -> list[int]:
+    """The policies from the best to the worst; of equal ones the smaller number comes first."""
+    return sorted(range(len(reached)), key=lambda policy: reached[policy], reverse=True)
+
+
+def choose_fates(reached: Sequence[Reached], share: float, min_gap: float, random: np.random.Generator) -> list[Fate]:
     """What an exchange does with each policy.
 
     Args:
-        scores: of the policies; higher is better.
+        reached: what each policy has reached.
         share: how many of them are left alone, and how many replaced; at least one each, at most half.
-        min_gap: a policy is replaced only by one whose score is better by at least this. It is a difference, not a
+        min_gap: a policy is replaced only by one that is better by at least this. It is a difference, not a
             ratio: scores here are negative, where ratios mean nothing.
         random: picks the source of each that is replaced.
     """
-    order = ranking(scores)
-    n = min(max(1, math.floor(share * len(scores))), len(scores) // 2)
+    order = ranking(reached)
+    n = min(max(1, math.floor(share * len(reached))), len(reached) // 2)
     best, worst = order[:n], order[len(order) - n :]
-    fates = [Fate(PERTURBED, policy) for policy in range(len(scores))]
+    fates = [Fate(PERTURBED, policy) for policy in range(len(reached))]
     for policy in (CONTROL, *best):
         fates[policy] = Fate(KEPT, policy)
     for policy in worst:
         source = best[int(random.integers(n))]
-        if scores[source] - scores[policy] >= min_gap:
+        if reached[source].gap_to(reached[policy]) >= min_gap:
             fates[policy] = Fate(REPLACED, source)
     return fates
 

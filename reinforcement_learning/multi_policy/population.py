@@ -14,7 +14,7 @@ from reinforcement_learning.dddqn_policy import GreedyPolicy
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.learner import Learner, LocalLearner
 from reinforcement_learning.multi_policy.assignment import Assignment
-from reinforcement_learning.multi_policy.exchange import CONTROL, KEPT, REPLACED, choose_fates, perturbed
+from reinforcement_learning.multi_policy.exchange import CONTROL, KEPT, REPLACED, Reached, choose_fates, perturbed
 from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.playing.transitions import Transitions
@@ -116,11 +116,11 @@ class Population:
         """What each policy plays when it is evaluated; they keep up with further learning."""
         return [learner.policy.evaluation_policy() for learner in self.learners]
 
-    def exchange(self, episode: int, scores: Sequence[float]) -> None:
-        """One step of population-based training, by the scores of each policy alone."""
+    def exchange(self, episode: int, reached: Sequence[Reached]) -> None:
+        """One step of population-based training, by what each policy has reached alone."""
         config = self.config
         random = generator(config.seed, Stream.EXCHANGE, len(self.exchanges))
-        fates = choose_fates(scores, config.pbt_share, config.pbt_min_gap, random)
+        fates = choose_fates(reached, config.pbt_share, config.pbt_min_gap, random)
         before = self.hyperparameters
         for p, (learner, fate) in enumerate(zip(self.learners, fates, strict=True)):
             if fate.kind == REPLACED:  # its source is one of those that are kept
@@ -130,7 +130,7 @@ class Population:
         self.exchanges.append(
             {
                 "episode": episode,
-                "scores": list(scores),
+                "scores": [alone.score for alone in reached],
                 "kinds": [fate.kind for fate in fates],
                 "sources": [fate.source for fate in fates],
                 "hyperparameters": [dataclasses.asdict(learner.hyperparameters) for learner in self.learners],

@@ -111,6 +111,7 @@ TO_RESUME: dict[str, Spec] = TO_PLAY | {
     "seconds_by_part": Named(NUMBER),
     "wandb_run_id": TEXT_OR_NONE,
     "replay_buffers?": [TEXT],
+    "written?": WHOLE,
 }
 
 

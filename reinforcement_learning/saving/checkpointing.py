@@ -7,7 +7,8 @@ beside its place and renamed, so a kill at any moment leaves the checkpoints tha
 import io
 import math
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,14 @@ from reinforcement_learning.settings.config import DUELING, PLACES, ConfigError,
 from reinforcement_learning.settings.extensions import ExtensionError
 from reinforcement_learning.settings.features import NO_FEATURES, with_more_features
 from reinforcement_learning.settings.named_code import NOTHING_NAMED, NamedCode
-from reinforcement_learning.tracking.metrics import alone_score
+from reinforcement_learning.tracking.metrics import alone
 from utils.observation.feature_sets import FeatureSet, get_feature_set
 from utils.observation.observer import Observer
 from utils.system.files import atomic_write, why_unreadable
 
 FORMAT_VERSION = 2
 BEST = "best.pt"
+_NUMBERED = re.compile(r"episode_(\d+)\.pt")
 _NEEDED_TO_PLAY, _NEEDED_TO_RESUME = ({name for name in spec if "?" not in name} for spec in (TO_PLAY, TO_RESUME))
 _EXPORTED = _NEEDED_TO_PLAY | {"episode", "last_evaluation", "versions"}
 
@@ -68,7 +70,7 @@ def read_checkpoint(path: str | Path, *, to_resume: bool = True) -> dict[str, An
         CheckpointError: the file is missing, damaged, no checkpoint, of another format, or holds too little.
     """
     path = Path(path)
-    content = _load(path)
+    content = _load(path, ", or latest" if to_resume else "")
     version = content.get("format_version") if isinstance(content, dict) else None
     if type(version) is not int:
         raise CheckpointError(f"{path} is not a checkpoint of this kit.")
@@ -85,12 +87,12 @@ def read_checkpoint(path: str | Path, *, to_resume: bool = True) -> dict[str, An
     return content
 
 
-def _load(path: Path) -> Any:
-    """What is in a file, whatever it is."""
+def _load(path: Path, or_latest: str = "") -> Any:
+    """What is in a file, whatever it is; ``or_latest`` is what else could be given."""
     if os.path.isdir(path):  # False, where Path.is_dir raises an error
-        raise CheckpointError(f"{path} is a folder; give the path of a checkpoint (.pt) in it.")
+        raise CheckpointError(f"{path} is a folder; give the path of a checkpoint (.pt) in it{or_latest}.")
     if why := why_unreadable(path):
-        raise CheckpointError(f"{path} {why}; give the path of a checkpoint (.pt).")
+        raise CheckpointError(f"{path} {why}; give the path of a checkpoint (.pt){or_latest}.")
     try:
         if not holds_no_more_than_its_size(path):
             raise CheckpointError(f"{path} is compressed, but must be as it was saved.")
@@ -107,15 +109,27 @@ def numbered_checkpoint(folder: Path, episode: int) -> Path:
     return folder / f"episode_{episode:07d}.pt"
 
 
+def when_written(path: Path) -> int:
+    """A number that grows from checkpoint to checkpoint, in nanoseconds.
+
+    It stands in the file and grows even where the clock goes back. For a file that does not tell it is the time at
+    which that was changed; 0 for one that is not there.
+    """
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError:
+        return 0
+    try:
+        content = _load(path)
+    except CheckpointError:
+        return changed
+    written = content.get("written") if isinstance(content, dict) else None
+    return written if type(written) is int and 0 <= written < 2**62 else changed
+
+
 def newest_first(folder: Path, pattern: str) -> list[Path]:
-    """Files that match, the one written last first; one that vanishes meanwhile is left out."""
-    times: list[tuple[int, str, Path]] = []
-    for path in folder.glob(pattern):
-        try:
-            times.append((path.stat().st_mtime_ns, path.name, path))
-        except OSError:
-            continue
-    return [path for *_, path in sorted(times, reverse=True)]
+    """Checkpoints that match, the one written last first."""
+    return sorted(folder.glob(pattern), key=lambda path: (when_written(path), path.name), reverse=True)
 
 
 def latest_checkpoint(checkpoint_dir: Path, warn: Callable[[str], None]) -> Path:
@@ -154,12 +168,38 @@ def find_checkpoint(
         raise ConfigError("--resume is empty, but must be the path of a checkpoint (.pt), or latest.")
     folder = Path(options.get("checkpoint_dir", TrainingConfig.checkpoint_dir))
     path = latest_checkpoint(folder, warn) if resume == "latest" else Path(resume)
+    if not os.path.isfile(path):  # of a name that is too long pathlib raises an error
+        _check_is_no_run(resume, [path, folder / path])
     return path, read_checkpoint(path)
 
 
-def remove_all_but_newest(folder: Path, pattern: str, keep: int) -> None:
-    """Deletes the oldest files that match a pattern."""
-    for path in newest_first(folder, pattern)[keep:]:
+def _check_is_no_run(resume: str, folders: Sequence[Path]) -> None:
+    """Says what to give instead of the name or the folder of a run."""
+    for folder in folders:
+        if os.path.isdir(folder) and (newest := newest_first(folder, "*.pt")[:1]):
+            raise CheckpointError(
+                f"--resume is {resume!r}, which is a run, but must be a checkpoint: {newest[0]} is its newest, and "
+                "latest means the newest of all runs."
+            )
+
+
+def numbered_checkpoints(folder: Path) -> list[Path]:
+    """The numbered checkpoints of a run, the one after the most episodes first."""
+    found = [(int(match[1]), path) for path in folder.iterdir() if (match := _NUMBERED.fullmatch(path.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def remove_all_but_newest(folder: Path, keep: int, just_written: Sequence[Path] = ()) -> None:
+    """Deletes numbered checkpoints of a run, those after the fewest episodes first.
+
+    Args:
+        folder: of the run.
+        keep: how many stay.
+        just_written: these stay before all others: where a training went back to an earlier checkpoint, others of more
+            episodes may lie there.
+    """
+    others = [path for path in numbered_checkpoints(folder) if path not in just_written]
+    for path in [*just_written, *others][keep:]:
         path.unlink(missing_ok=True)
 
 
@@ -229,8 +269,7 @@ def load_policy(
     n_policies = len(content["policies"])
     if policy_index is None:
         evaluation = content.get("last_evaluation", {})
-        scores = [evaluation.get(alone_score(p), -math.inf) for p in range(n_policies)]
-        policy_index = scores.index(max(scores))
+        policy_index = max(range(n_policies), key=lambda p: _alone(evaluation, p))
     if not 0 <= policy_index < n_policies:
         held = f"policies 0 to {n_policies - 1}" if n_policies > 1 else "one policy, number 0"
         raise CheckpointError(f"{path} holds {held}, but --policy_index is {policy_index}.")
@@ -238,6 +277,12 @@ def load_policy(
     config = _config_to_play(content, path, named)
     feature_set = stored_feature_set(content, path, config.features)
     return _policy_of(content, path, config, feature_set, policy_index), _observer_of(content, config, feature_set)
+
+
+def _alone(evaluation: Mapping[str, float], policy: int) -> tuple[float, float]:
+    """What a policy has reached without the others: of equal scores the higher completion is better."""
+    score, completion = alone(policy, "scores_mean"), alone(policy, "completions_mean")
+    return evaluation.get(score, -math.inf), evaluation.get(completion, -math.inf)
 
 
 def load_policies(

@@ -1,9 +1,11 @@
 """Where a run writes, checked before anything is trained."""
 
+import contextlib
+import itertools
 import os
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from reinforcement_learning.saving.checkpointing import newest_first
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig, options_to_repeat
 from reinforcement_learning.settings.features import feature_set_of
 from utils.system.files import remove_unfinished
+from utils.system.folder_lock import locked
 
 
 @dataclass(frozen=True)
@@ -26,27 +29,70 @@ class RunFolders:
     output: Path
 
 
-def prepare_run_folders(config: TrainingConfig, *, resumed: bool) -> RunFolders:
-    """Names the run, makes its folders and makes sure that they can be written.
+@contextlib.contextmanager
+def own_run_folders(config: TrainingConfig, *, resumed: bool) -> Iterator[RunFolders]:
+    """Names the run, makes its folders, makes sure that they can be written, and keeps other trainings out of them.
+
+    Folders that were made for the run and are empty at the end of the block go again.
 
     Raises:
         ConfigError: a folder cannot be written, or the name belongs to another run.
     """
     parents = [Path(config.checkpoint_dir), Path(config.replay_buffer_dir), Path(config.output_dir)]
-    for option, parent in zip(("checkpoint_dir", "replay_buffer_dir", "output_dir"), parents, strict=True):
-        check_writable(option, parent)
-    name = config.run_name or _free_name(config, parents)
-    checkpoints, replay_buffers, output = (parent / name for parent in parents)
-    for folder in (checkpoints, output, *([replay_buffers] if config.save_replay_buffer else [])):
-        check_writable("run_name", folder)
-        remove_unfinished(folder)
-    there = newest_first(checkpoints, "*.pt")
-    if there and not resumed:
+    with contextlib.ExitStack() as stack:
+        for option, parent in zip(("checkpoint_dir", "replay_buffer_dir", "output_dir"), parents, strict=True):
+            stack.callback(_remove_if_empty, _missing(parent))
+            check_writable(option, parent)
+        name = config.run_name or _free_name(config, parents)
+        checkpoints, replay_buffers, output = (parent / name for parent in parents)
+        for folder in (checkpoints, output, *([replay_buffers] if config.save_replay_buffer else [])):
+            stack.callback(_remove_if_empty, _missing(folder) if config.run_name else [folder])
+            check_writable("run_name", folder)
+            _lock(stack, name, folder)
+            remove_unfinished(folder)
+        there = newest_first(checkpoints, "*.pt")
+        if there and not resumed:
+            raise ConfigError(
+                f"--run_name {name!r} already has checkpoints in {checkpoints}: choose another name, or go on with "
+                f"{shlex.join(['--resume', str(there[0]), *options_to_repeat(config)])}."
+            )
+        yield RunFolders(name, checkpoints, replay_buffers, output)
+
+
+def _lock(stack: contextlib.ExitStack, name: str, folder: Path) -> None:
+    try:
+        stack.enter_context(locked(folder))
+    except BlockingIOError as error:
         raise ConfigError(
-            f"--run_name {name!r} already has checkpoints in {checkpoints}: choose another name, or go on with "
-            f"{shlex.join(['--resume', str(there[0]), *options_to_repeat(config)])}."
-        )
-    return RunFolders(name, checkpoints, replay_buffers, output)
+            f"--run_name {name!r} is the name of a training that runs now and writes to {folder}: choose another name, "
+            "or wait for its end."
+        ) from error
+
+
+def _missing(folder: Path) -> list[Path]:
+    """The folder and those above it, as far as they are not there yet; the lowest first."""
+    # os.path.exists: of a name that is too long pathlib raises an error
+    return list(itertools.takewhile(lambda path: not os.path.exists(path), (folder, *folder.parents)))
+
+
+def _remove_if_empty(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def check_file_writable(option: str, path: Path) -> None:
+    """Makes the folder of a file where it is missing, and makes sure that the file can be written.
+
+    Raises:
+        ConfigError: it cannot, or is a folder; the sentence names the option.
+    """
+    if os.path.isdir(path):
+        raise ConfigError(f"--{option} is {str(path)!r}, a folder, but must be a file.")
+    if not os.path.exists(path) or os.path.isfile(path):
+        check_writable(option, Path(os.path.realpath(path)).parent)  # where a link leads to
+    elif not os.access(path, os.W_OK):  # a device or a pipe
+        raise ConfigError(f"--{option}: {path} cannot be written.")
 
 
 def check_writable(option: str, folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reinforcement_learning.tracking.metrics import Sink
+from utils.system.console import give_up_on
 
 _SECONDS_BETWEEN_LINES = 20.0  # of training, where there is no bar
 
@@ -56,11 +57,17 @@ class ConsoleSink(Sink):
 
     def message(self, text: str) -> None:
         """Prints a line above the bar."""
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stdout)
-            sys.stdout.flush()
-        else:
-            print(text, flush=True)
+        if sys.stdout is None:  # it was closed before Python began; the bar may still be seen
+            return
+        try:
+            if self._bar is not None:
+                self._bar.write(text, file=sys.stdout)
+                sys.stdout.flush()
+            else:
+                print(text, flush=True)
+        except OSError:
+            give_up_on(sys.stdout)
+            raise
 
     def picture(self, name: str, path: Path, episode: int) -> None:
         """Says where the file is."""

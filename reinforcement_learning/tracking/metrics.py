@@ -5,10 +5,11 @@ both as they come. Metrics are plain floats; fractions (completion, epsilon, act
 """
 
 import contextlib
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from utils.system.console import complain
 
 
 def of_policy(policy: int, name: str) -> str:
@@ -16,9 +17,9 @@ def of_policy(policy: int, name: str) -> str:
     return f"policy_{policy:02d}/{name}"
 
 
-def alone_score(policy: int) -> str:
-    """The name of the mean score of a policy's evaluation without the others."""
-    return of_policy(policy, "evaluation/scores_mean")
+def alone(policy: int, name: str) -> str:
+    """The name of a metric of a policy's evaluation without the others."""
+    return of_policy(policy, f"evaluation/{name}")
 
 
 class Sink:
@@ -28,9 +29,11 @@ class Sink:
 
     Attributes:
         shows_messages: whether people see at once what :meth:`message` takes.
+        keeps: what of the training is incomplete once the sink fails, in words; empty where nothing is.
     """
 
     shows_messages = False
+    keeps = ""
 
     @property
     def run_id(self) -> str | None:
@@ -61,11 +64,13 @@ class MetricsWriter:
 
     Attributes:
         run_id: the run on a server, if one of the sinks has one.
+        unsaved: what sinks that have failed should have kept.
     """
 
     def __init__(self, sinks: Sequence[Sink] = ()) -> None:
         self._sinks: list[Sink] = []
         self._closed = False
+        self.unsaved: list[str] = []
         self.run_id: str | None = None
         self.add(sinks)
 
@@ -119,6 +124,7 @@ class MetricsWriter:
                 failures.append((sink, error))
         for sink, failure in failures:
             self._sinks.remove(sink)
+            self.unsaved += [sink.keeps] if sink.keeps else []
             self._warn(
                 f"warning: {type(sink).__name__} failed and is switched off: {type(failure).__name__}: {failure}. "
                 "Training goes on without it."
@@ -131,5 +137,4 @@ class MetricsWriter:
         if any(sink.shows_messages for sink in self._sinks):
             self.message(text)
         else:
-            with contextlib.suppress(OSError, ValueError):
-                print(text, file=sys.stderr, flush=True)
+            complain(text)

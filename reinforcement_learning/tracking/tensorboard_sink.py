@@ -70,9 +70,11 @@ class TensorBoardSink(Sink):
     Args:
         directory: where the event files go; made if missing.
         resume_episode: the last episode that the resumed checkpoint has seen. TensorBoard then hides the rows of
-            later episodes in older event files, so that nothing shows twice.
+            later episodes in older event files, so that nothing shows twice; without a row of this sink they stay.
         config: the settings of the training; with them comes a page that shows the main curves together.
     """
+
+    keeps = "the files of TensorBoard"
 
     def __init__(
         self, directory: str | Path, resume_episode: int | None = None, config: Mapping[str, Any] | None = None
@@ -82,11 +84,18 @@ class TensorBoardSink(Sink):
         _let_no_thread_of_tensorboard_print_tracebacks()
         purge_step = None if resume_episode is None else resume_episode + 1
         self._make_writer = lambda folder: SummaryWriter(log_dir=str(Path(directory) / folder), purge_step=purge_step)
-        self._writer: Any = self._make_writer("")
-        self._writers: dict[str, Any] = {"": self._writer}  # folder below the directory -> what writes there
-        if config is not None:
-            self._writer.add_custom_scalars(layout(config))
-            self._writer.add_text("configuration", as_markdown(config), global_step=resume_episode or 0)
+        self._first_step, self._config = resume_episode or 0, config
+        self._writers: dict[str, Any] = {}  # folder below the directory -> what writes there
+        if resume_episode is None:
+            self._writer("")
+
+    def _writer(self, folder: str) -> Any:
+        if folder not in self._writers:
+            writer = self._writers[folder] = self._make_writer(folder)
+            if not folder and self._config is not None:
+                writer.add_custom_scalars(layout(self._config))
+                writer.add_text("configuration", as_markdown(self._config), global_step=self._first_step)
+        return self._writers[folder]
 
     def log(self, episode: int, metrics: Mapping[str, float]) -> None:
         """Writes the finite metrics of a folder as one event: a fraction of the cost of an event for each of them."""
@@ -99,9 +108,7 @@ class TensorBoardSink(Sink):
                 folder, tag = (of_policy[1], f"policy/{of_policy[2]}") if of_policy else ("", name)
                 values.setdefault(folder, []).append(Summary.Value(tag=tag, simple_value=value))
         for folder, of_folder in values.items():
-            if folder not in self._writers:
-                self._writers[folder] = self._make_writer(folder)
-            self._writers[folder].file_writer.add_summary(Summary(value=of_folder), episode)
+            self._writer(folder).file_writer.add_summary(Summary(value=of_folder), episode)
         if any(name.startswith("evaluation/") for name in metrics):
             for writer in self._writers.values():
                 writer.flush()
@@ -117,7 +124,7 @@ class TensorBoardSink(Sink):
             width, height = image.size
         # The file's bytes as they are: add_image would reduce a GIF to its first frame.
         content = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=path.read_bytes())
-        self._writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=content)]), episode)
+        self._writer("").file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=content)]), episode)
 
     def close(self, exit_code: int = 0) -> None:
         """Writes what is still buffered."""

@@ -7,7 +7,6 @@ import contextlib
 import math
 import os
 import ssl
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from reinforcement_learning.tracking.metrics import Sink
+from utils.system.console import complain
 
 # A larger value of these is better; W&B gets the best one so far under its own key, as a plain number, because
 # define_metric(summary="max") would turn the summary into a dict in which a sweep's optimiser finds no number.
@@ -209,4 +209,4 @@ def _answers(url: str) -> bool:
 
 
 def _say(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+    complain(f"warning: {text}")

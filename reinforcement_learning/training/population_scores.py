@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reinforcement_learning.multi_policy.exchange import Reached, ranking
 from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.playing.episode_result import EpisodeResult, evaluation_metrics
 from reinforcement_learning.playing.play_levels import play_levels, play_levels_together
@@ -21,14 +22,17 @@ class PopulationScores:
     alone: list[list[EpisodeResult]]  # by policy
 
     @property
-    def scores(self) -> list[float]:
-        """The mean score of each policy alone."""
-        return [float(np.mean([result.score for result in results])) for results in self.alone]
+    def reached(self) -> list[Reached]:
+        """What each policy has reached alone."""
+        return [
+            Reached(float(np.mean([r.score for r in results])), float(np.mean([r.completion for r in results])))
+            for results in self.alone
+        ]
 
     @property
     def best(self) -> int:
-        """The policy with the best score alone."""
-        return int(np.argmax(self.scores))
+        """The policy that is the best alone."""
+        return ranking(self.reached)[0]
 
     def metrics(self) -> dict[str, float]:
         """Metrics of all policies together, and the most important ones of each policy alone, under its own name."""

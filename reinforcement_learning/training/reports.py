@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
-from reinforcement_learning.multi_policy.cross_play import Line, as_json, as_text, cross_play
+from reinforcement_learning.multi_policy.cross_play import as_json, as_text, cross_play
 from reinforcement_learning.multi_policy.exchange import KEPT, REPLACED
 from reinforcement_learning.multi_policy.lineage import draw_lineage
 from reinforcement_learning.multi_policy.population import Population
@@ -54,7 +54,7 @@ def report_several_policies(
     n_episodes: int,
     with_cross_play: bool,
     should_stop: Callable[[], bool] = lambda: False,
-    warn: Callable[[str], None],
+    could_not_save: Callable[[Path, object], None],
 ) -> list[str]:
     """Writes the cross-play table and the picture of take-overs, where there are some; returns lines for people.
 
@@ -66,25 +66,26 @@ def report_several_policies(
         n_episodes: finished episodes.
         with_cross_play: whether several policies play the cross-play, which takes some time.
         should_stop: asked between steps; True ends the cross-play.
-        warn: gets a sentence about a file that cannot be written.
+        could_not_save: gets a file that cannot be written, and why.
     """
     lines = []
+    path = folders.output / CROSS_PLAY_FILE
     try:
         if with_cross_play and len(population) > 1:
             policies, mapping = population.evaluation_policies(), population.mapping.policy_of_train
-            table = cross_play(policies, mapping, levels, observer, should_stop)
-            lines += _write_cross_play(table, folders.output / CROSS_PLAY_FILE) if table else []
+            if table := cross_play(policies, mapping, levels, observer, should_stop):
+                lines.append(as_text(table))
+                with atomic_write(path) as file:
+                    file.write((json.dumps(as_json(table), indent=1) + "\n").encode())
+                lines.append(f"  cross-play      {path}")
+    except OSError as error:
+        could_not_save(path, error.strerror)
+    path = folders.output / LINEAGE_FILE
+    try:
         if population.exchanges:
-            path = folders.output / LINEAGE_FILE
             first = dataclasses.asdict(Hyperparameters.of(population.config))
             draw_lineage(population.exchanges, first, n_episodes, path, folders.name)
             lines.append(f"  lineage         {path}")
     except OSError as error:
-        warn(f"a report of the policies could not be written ({error.strerror}).")
+        could_not_save(path, error.strerror)
     return lines
-
-
-def _write_cross_play(table: Sequence[Line], path: Path) -> list[str]:
-    with atomic_write(path) as file:
-        file.write((json.dumps(as_json(table), indent=1) + "\n").encode())
-    return [as_text(table), f"  cross-play      {path}"]

@@ -67,14 +67,25 @@ def sum_up(trainer: Trainer, finished: bool) -> None:
         n_episodes=state.episode,
         with_cross_play=finished and config.cross_play,  # whoever interrupts does not want to wait
         should_stop=trainer.stop_requested,
-        warn=lambda text: metrics.message(f"warning: {text}"),
+        could_not_save=trainer.could_not_save,
     )
     metrics.message("\n".join(lines + _what_to_type_next(trainer, finished)))
 
 
+def sum_up_losses(trainer: Trainer) -> str:
+    """A sentence about what could not be saved, and what there is to go on from; empty where all was saved."""
+    if not (unsaved := trainer.unsaved):
+        return ""
+    newest = trainer.checkpoints.newest
+    there = (
+        f"the newest checkpoint is {newest}" if newest else f"there is no checkpoint in {trainer.folders.checkpoints}"
+    )
+    return f"not everything could be saved ({', '.join(unsaved)}): {there}."
+
+
 def _what_was_written(trainer: Trainer) -> list[str]:
     config, folders = trainer.config, trainer.folders
-    lines = [f"  checkpoints     {folders.checkpoints}"]
+    lines = [f"  checkpoints     {folders.checkpoints}"] if trainer.checkpoints.newest else []
     if config.jsonl:
         lines.append(f"  metrics         {folders.output / METRICS_FILE}")
         curve = folders.output / CURVE_FILE
@@ -89,10 +100,13 @@ def _draw(trainer: Trainer, curve: Path) -> bool:
     title = f"{trainer.folders.name}, evaluated on {trainer.config.evaluation_env.name}"
     try:
         draw_learning_curve(trainer.folders.output / METRICS_FILE, curve, title)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        trainer.could_not_save(curve, error.strerror)
+    except ValueError as error:
         trainer.metrics.message(f"warning: the learning curve could not be drawn ({error}).")
-        return False
-    return True
+    else:
+        return True
+    return False
 
 
 def _what_to_type_next(trainer: Trainer, finished: bool) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 
 from reinforcement_learning.learning.replay_buffer import ReplayBufferError
 from reinforcement_learning.multi_policy.assignment import learning_of
+from reinforcement_learning.multi_policy.exchange import Reached
 from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.playing.experience import Experience, ExperienceError, FinishedEpisode, LocalExperience
@@ -93,6 +94,7 @@ class Trainer:
             self.metrics,
         )
         self.checkpoints = CheckpointWriter(config, folders, self.population.learners, self._warn)
+        self._unsaved_files: list[str] = []
 
     @property
     def episode(self) -> int:
@@ -152,8 +154,7 @@ class Trainer:
                 return self._run()
             except ExperienceError as error:
                 with suppress(ExperienceError):  # learners that never began have nothing to save
-                    self._fetch_and_save()
-                    error.saved = True
+                    error.saved = self._fetch_and_save()
                 raise
             except UsersCodeError as error:
                 fetched = False
@@ -161,8 +162,7 @@ class Trainer:
                     with suppress(UsersCodeError):  # others that play may say the same
                         self.population.fetch()
                         fetched = True
-                self.save_checkpoint()
-                error.saved = True
+                error.saved = self.save_checkpoint()
                 raise
 
     def _make_players(self, devices: Sequence[str | torch.device] | None) -> tuple[Population, Experience]:
@@ -196,6 +196,8 @@ class Trainer:
         )
 
     def _run(self) -> bool:
+        if self.episode > self.config.n_episodes:  # resumed with a smaller number: there is nothing left to do
+            return True
         while True:
             if self._evaluation_is_due():
                 if not self.evaluate():
@@ -270,10 +272,11 @@ class Trainer:
         self.metrics.log(self.episode, metrics)
         self.state.last_evaluation = metrics
         self.state.evaluated_episode = self.episode
-        if found.scores[found.best] > self.state.best.score:
-            self._save_best(found.scores[found.best], found.best)
+        reached, best = found.reached[found.best], self.state.best
+        if reached >= Reached(best.score, best.completion):
+            self._save_best(reached, found.best)
         if self._exchange_is_due():
-            self.population.exchange(self.episode, found.scores)
+            self.population.exchange(self.episode, found.reached)
             self._log_exchange()
         if self.config.render:
             self._render()
@@ -296,24 +299,40 @@ class Trainer:
         try:
             simulator.recorder.save(path)
         except OSError as error:
-            self._warn(f"{path} could not be written ({error.strerror}); training goes on.")
+            self.could_not_save(path, error.strerror, "; training goes on")
             return
         self.metrics.picture("evaluation/episode", path, self.episode)
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
 
-    def save_checkpoint(self) -> None:
-        """Saves a checkpoint of this moment; one that cannot be written costs a warning."""
-        self.checkpoints.save(self.state.state_dict())
+    @property
+    def unsaved(self) -> list[str]:
+        """What should have been saved and could not be, in words."""
+        return [*self.checkpoints.unsaved, *self.metrics.unsaved, *self._unsaved_files]
 
-    def _fetch_and_save(self) -> None:
+    def save_checkpoint(self) -> bool:
+        """Saves a checkpoint of this moment; whether that could be written. Where not it costs a warning."""
+        return self.checkpoints.save(self.state.state_dict())
+
+    def could_not_save(self, path: Path, why: object, rest: str = "") -> None:
+        """Warns of a file that cannot be written.
+
+        Args:
+            path: the file.
+            why: the reason.
+            rest: what else there is to say.
+        """
+        self._unsaved_files.append(path.name)
+        self._warn(f"{path} could not be written ({why}){rest}.")
+
+    def _fetch_and_save(self) -> bool:
         self.population.fetch()
-        self.save_checkpoint()
+        return self.save_checkpoint()
 
-    def _save_best(self, score: float, policy: int) -> None:
+    def _save_best(self, reached: Reached, policy: int) -> None:
         """The best so far is what its file holds; one that cannot be written does not count."""
         before = self.state.best
-        self.state.best = BestEvaluation(score, self.episode, policy)
+        self.state.best = BestEvaluation(reached.score, self.episode, policy, reached.completion)
         if not self.checkpoints.save_best(self.state.state_dict()):
             self.state.best = before
 
@@ -343,7 +362,7 @@ class Trainer:
         try:
             self.mapping_log.add(self.episode, episode.level_number, episode.result.policy_of_train)
         except OSError as error:
-            self._warn(f"{self.mapping_log.path} could not be written ({error.strerror}); training goes on without it.")
+            self.could_not_save(self.mapping_log.path, error.strerror, "; training goes on without it")
             self.mapping_log = None
 
     def _log_exchange(self) -> None:

@@ -24,11 +24,15 @@ from utils.system.stopwatch import Stopwatch
 
 @dataclass(frozen=True)
 class BestEvaluation:
-    """The evaluation with the highest mean score of a single policy."""
+    """The evaluation with the highest mean score of a single policy.
+
+    Of equal scores the one with the higher completion is better, and of those that are equal in both the later one.
+    """
 
     score: float = -math.inf
     episode: int = 0  # 0: there was no evaluation yet
     policy: int = 0
+    completion: float = -math.inf  # checkpoints from before it was there do not tell it
 
 
 class TrainingState:

@@ -17,7 +17,7 @@ from reinforcement_learning.grade_locally import generate_trajectory, redis_serv
 from reinforcement_learning.grading.official_tests import write_tests
 from reinforcement_learning.grading.remote_play import Episode
 from reinforcement_learning.saving.checkpointing import write_checkpoint
-from reinforcement_learning.scoring.players import PLANNING, Player, PlanningPlayer, PopulationPlayer
+from reinforcement_learning.scoring.players import PLANNING, PlanningPlayer, Player, PopulationPlayer
 from reinforcement_learning.scoring.scoring import Scorer, Task
 from reinforcement_learning.submission import checkpoint_to_submit
 from tests.helpers.grading import RUN, TIMEOUT, Grading, needs_redis
@@ -97,6 +97,15 @@ class TestGraded:
         assert [line.split(":")[0] for line in lines[1:5]] == list(rows)
         (total,) = (line.split() for line in lines if line.startswith("all "))
         assert total[1:4] == ["4", "0", f"{sum(scores) / 4:.3f}"]
+
+    def test_submits_though_nobody_reads_what_it_prints(self, tests_folder: Path, tmp_path: Path) -> None:
+        grading = Grading(tests_folder, tmp_path)
+        with grading.evaluator() as evaluator, grading.submission() as submission:
+            assert submission.stdout is not None
+            submission.stdout.close()
+            assert submission.wait(timeout=TIMEOUT) == 0
+            assert evaluator.wait(timeout=TIMEOUT) == 0
+        assert len(graded(grading.results)) == 4
 
     def test_time_out_costs_one_episode_and_trajectories_hold_the_same_actions(
         self, tests_folder: Path, tmp_path: Path

@@ -58,6 +58,10 @@ def test_error_of_a_single_level_is_not_known() -> None:
     table = cross_play([ForwardPolicy()], only(0), lambda: levels(1), OBSERVER)
     assert math.isnan(table[0].score_error)
     assert as_json(table)[0]["score_error"] is None
+    header, row, _ = as_text(table).splitlines()
+    assert "nan" not in row
+    assert "±" not in header + row
+    assert f"{table[0].score:.3f}" in row
 
 
 def test_ends_early_when_asked_to() -> None:

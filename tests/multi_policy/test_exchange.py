@@ -18,6 +18,7 @@ from reinforcement_learning.multi_policy.exchange import (
     KEPT,
     PERTURBED,
     REPLACED,
+    Reached,
     choose_fates,
     perturbed,
     ranking,
@@ -37,12 +38,26 @@ def random(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+def reached(scores: list[float], completion: float = 0.5) -> list[Reached]:
+    """What policies with these scores have reached, all with the same completion."""
+    return [Reached(score, completion) for score in scores]
+
+
 def test_ranking_by_hand() -> None:
-    assert ranking([-0.3, -0.1, -0.5, -0.1]) == [1, 3, 0, 2]
+    assert ranking(reached([-0.3, -0.1, -0.5, -0.1])) == [1, 3, 0, 2]
+
+
+def test_equal_scores_are_told_apart_by_completion() -> None:
+    """Levels without latest arrivals give every policy the score 0."""
+    of_each = [Reached(0.0, completion) for completion in (0.2, 0.9, 0.5, 0.1)]
+    assert ranking(of_each) == [1, 2, 0, 3]
+    fates = choose_fates(of_each, 0.25, 0.5, random(0))
+    assert [fate.kind for fate in fates] == [KEPT, KEPT, PERTURBED, REPLACED]
+    assert choose_fates(of_each, 0.25, 0.81, random(0))[3].kind == PERTURBED
 
 
 def test_fates_by_hand() -> None:
-    fates = choose_fates([-0.3, -0.2, -0.4, -0.5], 0.25, 0.01, random(0))
+    fates = choose_fates(reached([-0.3, -0.2, -0.4, -0.5]), 0.25, 0.01, random(0))
     assert [fate.kind for fate in fates] == [KEPT, KEPT, PERTURBED, REPLACED]  # policy 0 is the control
     assert [fate.source for fate in fates] == [0, 1, 2, 1]
 
@@ -51,9 +66,9 @@ def test_fates_by_hand() -> None:
 def test_only_the_worst_are_replaced_and_only_by_clearly_better_ones(
     scores: list[float], share: float, min_gap: float, seed: int
 ) -> None:
-    fates = choose_fates(scores, share, min_gap, random(seed))
+    fates = choose_fates(reached(scores), share, min_gap, random(seed))
     n = max(1, int(share * len(scores)))
-    order = ranking(scores)
+    order = ranking(reached(scores))
     for policy, fate in enumerate(fates):
         if fate.kind == REPLACED:
             assert policy in order[-n:]
@@ -68,8 +83,8 @@ def test_only_the_worst_are_replaced_and_only_by_clearly_better_ones(
 
 def test_gaps_are_absolute() -> None:
     """-0.02 is a tenth of -0.2, and yet no gap of 0.25."""
-    assert [fate.kind for fate in choose_fates([-0.02, -0.2], 0.5, 0.25, random(0))] == [KEPT, PERTURBED]
-    assert [fate.kind for fate in choose_fates([-0.02, -0.2], 0.5, 0.15, random(0))] == [KEPT, REPLACED]
+    assert [fate.kind for fate in choose_fates(reached([-0.02, -0.2]), 0.5, 0.25, random(0))] == [KEPT, PERTURBED]
+    assert [fate.kind for fate in choose_fates(reached([-0.02, -0.2]), 0.5, 0.15, random(0))] == [KEPT, REPLACED]
 
 
 @given(seed=st.integers(0, 10_000), rounds=st.integers(1, 60), with_gamma=st.booleans())

@@ -20,6 +20,7 @@ from reinforcement_learning.saving.checkpointing import (
     FORMAT_VERSION,
     CheckpointError,
     export_checkpoint,
+    find_checkpoint,
     latest_checkpoint,
     load_policy,
     newest_first,
@@ -29,6 +30,7 @@ from reinforcement_learning.saving.checkpointing import (
     stored_feature_set,
     write_checkpoint,
 )
+from reinforcement_learning.tracking.metrics import alone
 from tests.helpers.tiny_training import make_trainer
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
@@ -175,6 +177,36 @@ class TestLoadPolicy:
             load_policy(path)
 
 
+def test_policy_that_was_best_by_completion_where_scores_are_equal(tmp_path: Path) -> None:
+    trainer, _ = make_trainer(tmp_path, num_policies=3)
+    trainer.state.last_evaluation = {
+        alone(p, name): value
+        for p, completion in enumerate((0.2, 0.8, 0.8))
+        for name, value in (("scores_mean", 0.0), ("completions_mean", completion))
+    }
+    path = tmp_path / "x.pt"
+    write_checkpoint(path, trainer.state.state_dict())
+    found, wanted = (load_policy(path, index)[0].network.state_dict() for index in (None, 1))
+    assert all(found[name].equal(wanted[name]) for name in wanted)
+
+
+class TestRunInsteadOfACheckpoint:
+    @pytest.mark.parametrize("resume", ["mine", "{}", "{}/"])
+    def test_its_newest_checkpoint_is_named(self, tmp_path: Path, content: dict[str, Any], resume: str) -> None:
+        run = tmp_path / "mine"
+        for episode in (1, 2):
+            write_checkpoint(numbered_checkpoint(run, episode), content | {"written": episode})
+        options = {"resume": resume.format(run), "checkpoint_dir": str(tmp_path)}
+        with pytest.raises(CheckpointError, match=r"is a run.*episode_0000002\.pt.*latest") as error_info:
+            find_checkpoint(options, no_warning)
+        one_sentence(error_info)
+
+    def test_a_name_that_is_nobody_s_hints_at_latest(self, tmp_path: Path) -> None:
+        for resume in ("mine", str(tmp_path)):
+            with pytest.raises(CheckpointError, match="latest"):
+                find_checkpoint({"resume": resume, "checkpoint_dir": str(tmp_path)}, no_warning)
+
+
 class TestFolder:
     def touch(self, path: Path, seconds: int) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -209,9 +241,27 @@ class TestFolder:
         for episode, seconds in ((1, 50), (2, 10), (3, 40), (4, 30)):
             self.touch(numbered_checkpoint(tmp_path, episode), seconds)
         self.touch(tmp_path / "best.pt", 1)
-        remove_all_but_newest(tmp_path, "episode_*.pt", keep=2)
-        assert sorted(os.listdir(tmp_path)) == ["best.pt", "episode_0000001.pt", "episode_0000003.pt"]
-        assert [path.name for path in newest_first(tmp_path, "episode_*.pt")] == sorted(os.listdir(tmp_path))[1:]
+        remove_all_but_newest(tmp_path, keep=2)
+        assert sorted(os.listdir(tmp_path)) == ["best.pt", "episode_0000003.pt", "episode_0000004.pt"]
+
+    def test_what_was_just_written_stays_though_others_have_more_episodes(self, tmp_path: Path) -> None:
+        for episode in (2, 6, 8, 10, 10_000_000):
+            numbered_checkpoint(tmp_path, episode).touch()
+        (tmp_path / "episode_mine.pt").touch()
+        remove_all_but_newest(tmp_path, 3, [numbered_checkpoint(tmp_path, 2)])
+        assert sorted(os.listdir(tmp_path)) == [
+            "episode_0000002.pt", "episode_0000010.pt", "episode_10000000.pt", "episode_mine.pt",
+        ]  # fmt: skip
+
+    def test_order_is_that_of_writing_whatever_the_clock_says(self, tmp_path: Path, content: dict[str, Any]) -> None:
+        first, second, older = (tmp_path / name / "episode_0000009.pt" for name in ("first", "second", "older"))
+        write_checkpoint(first, content | {"written": 5_000_000_000})
+        write_checkpoint(second, content | {"written": 5_000_000_001})
+        write_checkpoint(older, content)  # of a version that does not tell: the time of the file
+        for path, seconds in ((first, 9000), (second, 8000), (older, 4)):
+            os.utime(path, (seconds, seconds))
+        assert newest_first(tmp_path, "*/*.pt") == [second, first, older]
+        assert latest_checkpoint(tmp_path, no_warning) == second
 
 
 WRITER = """
@@ -226,7 +276,7 @@ for episode in range(1, 100_000):
         setattr(os, {fatal_call!r}, lambda *arguments: os.kill(os.getpid(), 9))
     content = whole | {{"episode": episode, "weights": torch.full((200_000,), episode)}}
     write_checkpoint(numbered_checkpoint(folder, episode), content)
-    remove_all_but_newest(folder, "episode_*.pt", 3)
+    remove_all_but_newest(folder, 3)
     print(episode, flush=True)
 """
 
@@ -296,6 +346,14 @@ class TestExport:
         assert (
             torch.load(tmp_path / "again.pt", weights_only=True).keys() == torch.load(target, weights_only=True).keys()
         )
+
+    def test_link_stays(self, tmp_path: Path, content: dict[str, Any]) -> None:
+        source, target, link = (tmp_path / name for name in ("source.pt", "target.pt", "link.pt"))
+        write_checkpoint(source, content)
+        link.symlink_to(target)
+        assert export_main([str(source), str(link)]) == 0
+        assert link.is_symlink()
+        assert read_checkpoint(target, to_resume=False)["episode"] == content["episode"]
 
     def test_says_what_is_wrong(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert export_main([str(tmp_path / "missing.pt"), str(tmp_path / "x.pt")]) == 2

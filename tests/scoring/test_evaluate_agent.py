@@ -1,5 +1,7 @@
 """The command that scores policies: numbers, files, and one sentence for each mistake."""
 
+import errno
+import io
 import json
 import os
 import signal
@@ -25,6 +27,7 @@ from reinforcement_learning.scoring.scoring import Task
 from tests.helpers.tiny_training import make_trainer
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
+from utils.pictures import rendering, time_distance
 from utils.pictures.colours import policy_colour
 from utils.pictures.time_distance import Diagram
 from utils.simulator.simulator import FlatlandSimulator
@@ -171,6 +174,65 @@ def test_planning_is_scored_beside_the_policy_alone(tmp_path: Path, checkpoint: 
     assert [row["policy"] for row in rows] == [str(checkpoint), f"{checkpoint} with planning", "do_nothing"]
     assert (rows[0], rows[2]) == (alone, peer)
     assert rows == scored(tmp_path, *arguments, "--plan_seconds", "600")
+
+
+class NobodyReads(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def no_room(*arguments: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class TestNothingIsLost:
+    PLAYED = ("--policy", "forward", "-e", "Tiny", "-n", "2")
+
+    def test_json_is_there_though_nobody_reads_the_table(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(sys, "stdout", NobodyReads())
+        rows = scored(tmp_path, *self.PLAYED, "-e", "Test_0")
+        assert [row["config"] for row in rows] == ["Tiny", "Test_0"]
+        assert main(list(self.PLAYED)) == 1
+        assert "the table could not be printed" in capsys.readouterr().err
+
+    def test_letters_that_cannot_be_shown_are_replaced(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        shown = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
+        assert len(scored(tmp_path, *self.PLAYED)) == 1
+        assert b" ? 0" in shown.getvalue()
+
+    def test_json_has_each_environment_before_its_table_is_printed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path, said = tmp_path / "results.json", []
+        monkeypatch.setattr(evaluate_agent, "say", lambda text: said.append(len(json.loads(path.read_text()))) or True)
+        assert main([*self.PLAYED, "-e", "Test_0", "--json", str(path)]) == 0
+        assert said == [1, 2]
+
+    @pytest.mark.parametrize(("option", "name"), [("--json", "x.json"), ("--render", "x.gif"), ("--diagram", "x.png")])
+    def test_full_disk_ends_in_a_sentence_and_1(
+        self,
+        tmp_path: Path,
+        option: str,
+        name: str,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        path = tmp_path / name
+        monkeypatch.setattr(evaluate_agent, "atomic_write", no_room)
+        monkeypatch.setattr(rendering, "atomic_write", no_room)
+        monkeypatch.setattr(time_distance, "atomic_write", no_room)
+        assert main([*self.PLAYED, option, str(path)]) == 1
+        out, err = capsys.readouterr()
+        assert "forward" in out
+        assert err == f"evaluate_agent.py: error: {option}: {path} could not be written (No space left on device).\n"
+
+    def test_refused_it_leaves_no_folder(self, tmp_path: Path) -> None:
+        results, film = (str(tmp_path / name / "file.gif") for name in ("results", "film"))
+        assert main(["--policy", "missing.pt", "--json", results, "--render", film]) == 2
+        assert os.listdir(tmp_path) == []
 
 
 def test_levels_follow_the_seed(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Planning while it plays: never against the clock, never by what nobody can know, and for the better."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -124,12 +125,12 @@ def test_no_search_begins_after_its_time() -> None:
 def test_levels_with_intermediate_stops_are_played_by_the_policy_which_is_said_once() -> None:
     simulator = FlatlandSimulator(sparse_env(2, 4, line_length=3, n_cities=3))
     driver = planner(policy=LeastDetourPolicy())
-    with pytest.warns(UserWarning, match="without a plan: levels with intermediate stops") as said:
+    with warnings.catch_warnings(record=True) as said:
         for _ in range(10):
             expected = drive(LeastDetourPolicy(), observer(), simulator.state)
             np.testing.assert_array_equal(driver.act(simulator), expected)
             simulator.step(expected)
-    assert len(said) == 1
+    assert ["without a plan: levels with intermediate stops" in str(warning.message) for warning in said] == [True]
     assert driver.plan is None
 
 

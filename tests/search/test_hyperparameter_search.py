@@ -4,6 +4,7 @@ import contextlib
 import csv
 import fcntl
 import io
+import json
 import os
 import shlex
 import signal
@@ -14,11 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import optuna
 import psutil
 import pytest
 
-from reinforcement_learning.hyperparameter_search import main
-from reinforcement_learning.search.trial_process import read_metric
+from reinforcement_learning.hyperparameter_search import _write_results, main
+from reinforcement_learning.search.sweep_file import read_sweep
+from reinforcement_learning.search.trial_process import read_metric, trial_name
 from tests.helpers.searches import SMALL, write_sweep
 from utils.system.files import PROJECT_ROOT
 
@@ -190,6 +193,21 @@ def test_the_same_values_are_trained_once_and_more_trials_can_be_asked_for(tmp_p
         same = finished[row["action_mask"]]
         assert row is same or row["state"] == f"same as trial {same['trial']}"
         assert float(row["evaluation/smoothed_score"]) == float(same["evaluation/smoothed_score"])
+
+
+def test_best_of_equal_values_has_the_highest_completion_and_is_the_later_one(tmp_path: Path) -> None:
+    parameters = SMALL | {"seed": {"values": [0, 1, 2, 3, 4]}}
+    sweep = read_sweep(write_sweep(tmp_path / "sweep.yaml", parameters))
+    study = optuna.create_study(direction="maximize")
+    for number, (score, completion) in enumerate([(0.0, 0.3), (0.0, 0.6), (0.0, 0.6), (-0.1, 0.9), (0.0, None)]):
+        trial = optuna.trial.create_trial(params={"seed": number}, distributions=sweep.searched, value=score)
+        study.add_trial(trial)
+        if completion is not None:  # the last one is the same as another, and was not trained
+            (tmp_path / trial_name(number)).mkdir()
+            row = {"episode": 4, sweep.metric: score, "evaluation/smoothed_completion": completion}
+            (tmp_path / trial_name(number) / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    assert "Best: trial 2," in _write_results(study, sweep, tmp_path)
+    assert [row["trial"] for row in read_table(tmp_path)] == ["2", "1", "0", "4", "3"]
 
 
 def test_search_without_any_result_exits_1_and_says_why(tmp_path: Path) -> None:

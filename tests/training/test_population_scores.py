@@ -1,5 +1,6 @@
 """Scores of policies that are trained together: each alone, and all as their mapping has it."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +35,24 @@ def test_alone_is_what_each_would_score_without_the_others(tmp_path: Path) -> No
     assert found is not None
     for p, policy in enumerate(trainer.population.evaluation_policies()):
         wanted = play_levels(trainer.levels_to_evaluate(), trainer.observer, policy)
-        assert found.scores[p] == pytest.approx(np.mean([result.score for result in wanted]))
-    assert found.best == int(np.argmax(found.scores))
+        assert found.reached[p].score == pytest.approx(np.mean([result.score for result in wanted]))
+    assert found.best == int(np.argmax([reached.score for reached in found.reached]))
     metrics = found.metrics()
     assert {name for name in metrics if name.startswith("policy_")} == {
         f"policy_{p:02d}/evaluation/{name}" for p in range(2) for name in OF_EACH
     }
-    assert metrics["policy_01/evaluation/scores_mean"] == pytest.approx(found.scores[1])
+    assert metrics["policy_01/evaluation/scores_mean"] == pytest.approx(found.reached[1].score)
     assert {n: v for n, v in metrics.items() if n[:6] != "policy"} == evaluation_metrics(found.together)
+
+
+def test_best_of_equal_scores_is_that_with_the_highest_completion(tmp_path: Path) -> None:
+    found = score(make_trainer(tmp_path)[0])
+    assert found is not None
+    alone = [
+        [dataclasses.replace(result, score=0.0, completion=completion) for result in found.together]
+        for completion in (0.5, 1.0, 1.0)
+    ]
+    assert PopulationScores(found.together, alone).best == 1
 
 
 def test_together_follows_the_mapping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from reinforcement_learning.multi_policy.exchange import Reached
 from reinforcement_learning.training import reports
 from reinforcement_learning.training.reports import CROSS_PLAY_FILE, LINEAGE_FILE, report_several_policies
 from reinforcement_learning.training.trainer import Trainer
 from tests.helpers.tiny_training import make_trainer
 
 
-def report(trainer: Trainer, warn: Callable[[str], None], *, with_cross_play: bool = True) -> list[str]:
+def report(trainer: Trainer, lost: Callable[[Path, object], None], *, with_cross_play: bool = True) -> list[str]:
     return report_several_policies(
         trainer.population,
         trainer.levels_to_evaluate,
@@ -22,24 +23,24 @@ def report(trainer: Trainer, warn: Callable[[str], None], *, with_cross_play: bo
         trainer.folders,
         n_episodes=20,
         with_cross_play=with_cross_play,
-        warn=warn,
+        could_not_save=lost,
     )
 
 
-def no_warning(text: str) -> None:
-    pytest.fail(text)
+def nothing_lost(path: Path, why: object) -> None:
+    pytest.fail(f"{path}: {why}")
 
 
 def exchanged(folder: Path, **options: Any) -> Trainer:
     """A trainer whose policies have changed places once."""
     trainer, _ = make_trainer(folder, num_policies=4, n_evaluation_episodes=1, with_pbt=True, **options)
-    trainer.population.exchange(10, [-0.1, -0.2, -0.3, -0.9])
+    trainer.population.exchange(10, [Reached(score, 0.5) for score in (-0.1, -0.2, -0.3, -0.9)])
     return trainer
 
 
 def test_cross_play_and_take_overs(tmp_path: Path) -> None:
     trainer = exchanged(tmp_path)
-    lines = report(trainer, no_warning)
+    lines = report(trainer, nothing_lost)
     folder = trainer.folders.output
     table = json.loads((folder / CROSS_PLAY_FILE).read_text())
     assert len(table) == 4 + 6 + 1  # alone, pairs, mapping
@@ -50,7 +51,7 @@ def test_cross_play_and_take_overs(tmp_path: Path) -> None:
 
 def test_cross_play_can_be_left_out(tmp_path: Path) -> None:
     trainer = exchanged(tmp_path)
-    lines = report(trainer, no_warning, with_cross_play=False)
+    lines = report(trainer, nothing_lost, with_cross_play=False)
     assert len(lines) == 1
     assert LINEAGE_FILE in lines[0]
     assert not (trainer.folders.output / CROSS_PLAY_FILE).exists()
@@ -58,15 +59,16 @@ def test_cross_play_can_be_left_out(tmp_path: Path) -> None:
 
 def test_single_policy_has_nothing_to_report(tmp_path: Path) -> None:
     trainer, _ = make_trainer(tmp_path)
-    assert report(trainer, no_warning) == []
+    assert report(trainer, nothing_lost) == []
 
 
-def test_full_disk_costs_a_warning_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_costs_the_file_but_not_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(reports, "atomic_write", full)
-    warnings: list[str] = []
+    lost: list[tuple[Path, object]] = []
     trainer, _ = make_trainer(tmp_path, num_policies=2, n_evaluation_episodes=1)
-    assert report(trainer, warnings.append) == []
-    assert warnings == ["a report of the policies could not be written (No space left on device)."]
+    (table,) = report(trainer, lambda *what: lost.append(what))
+    assert "training mapping" in table
+    assert lost == [(trainer.folders.output / CROSS_PLAY_FILE, "No space left on device")]

@@ -3,6 +3,8 @@
 import dataclasses
 import errno
 import os
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,20 @@ from reinforcement_learning.learning.replay_buffer import ReplayBuffer
 from reinforcement_learning.playing.episode_result import evaluation_metrics
 from reinforcement_learning.playing.play_levels import play_levels
 from reinforcement_learning.saving import checkpoint_writer
-from reinforcement_learning.saving.checkpointing import BEST, numbered_checkpoint, read_checkpoint
+from reinforcement_learning.saving.checkpointing import (
+    BEST,
+    latest_checkpoint,
+    numbered_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 from reinforcement_learning.training import trainer as trainer_module
 from reinforcement_learning.training.population_scores import PopulationScores, score_population
 from tests.helpers.playing import RandomPolicy
 from tests.helpers.tiny_training import MemorySink, make_trainer
 from tests.helpers.trainings import assert_same, resume, run
 from utils.pictures.rendering import EpisodeRecorder
+from utils.system.users_code import UsersCodeError
 
 
 class TestRows:
@@ -145,13 +154,15 @@ class TestEvaluation:
         assert_same(first, second)
 
 
-def let_evaluations_find(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
-    """Has each evaluation find the next of some mean scores."""
-    waiting = iter(scores)
+def let_evaluations_find(
+    monkeypatch: pytest.MonkeyPatch, scores: list[float], completions: list[float] | None = None
+) -> None:
+    """Has each evaluation find the next of some mean scores, and of some mean completions."""
+    waiting = zip(scores, completions or [0.0] * len(scores), strict=True)
 
     def scored(*arguments: Any, **more: Any) -> PopulationScores:
-        found, score = score_population(*arguments, **more), next(waiting)
-        results = [dataclasses.replace(result, score=score) for result in found.together]
+        found, (score, completion) = score_population(*arguments, **more), next(waiting)
+        results = [dataclasses.replace(result, score=score, completion=completion) for result in found.together]
         return PopulationScores(results, [results])
 
     monkeypatch.setattr(trainer_module, "score_population", scored)
@@ -172,6 +183,74 @@ class TestCheckpoints:
         (buffer,) = trainer.folders.replay_buffers.iterdir()
         assert read_checkpoint(numbered_checkpoint(trainer.folders.checkpoints, 5))["replay_buffers"] == [str(buffer)]
 
+    @pytest.mark.parametrize(
+        ("completions", "best"),
+        [([0.1, 0.4, 0.4, 0.2], 3), ([0.0, 0.0, 0.0, 0.0], 4)],
+        ids=["by completion, then the later one", "the later one"],
+    )
+    def test_best_of_equal_scores(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, completions: list[float], best: int
+    ) -> None:
+        let_evaluations_find(monkeypatch, [0.0] * 4, completions)
+        trainer, _ = run(tmp_path, n_episodes=4, checkpoint_interval=1)
+        assert trainer.state.best.episode == best
+        assert read_checkpoint(trainer.folders.checkpoints / BEST)["episode"] == best
+
+    def test_best_of_a_checkpoint_that_tells_no_completion(self, tmp_path: Path) -> None:
+        trainer, _ = run(tmp_path, n_episodes=3)
+        path = trainer.folders.checkpoints / BEST
+        content = read_checkpoint(path)
+        completion = content["best"].pop("completion")
+        resumed, _ = make_trainer(tmp_path)
+        resumed.resume(path, content)
+        assert resumed.state.best.score == trainer.state.best.score
+        assert resumed.state.best.completion < completion
+
+    def test_clock_that_goes_back_deletes_nothing_new(self, tmp_path: Path) -> None:
+        options = {"checkpoint_interval": 1, "keep_checkpoints": 2, "save_replay_buffer": True}
+        trainer, _ = run(tmp_path, n_episodes=3, **options)
+        in_an_hour = time.time() + 3600
+        for path in [*trainer.folders.checkpoints.iterdir(), *trainer.folders.replay_buffers.iterdir()]:
+            os.utime(path, (in_an_hour, in_an_hour))
+        resumed, _ = resume(tmp_path, numbered_checkpoint(trainer.folders.checkpoints, 3), n_episodes=5, **options)
+        assert resumed.run()
+        assert [path.name for path in sorted(trainer.folders.checkpoints.glob("episode_*"))] == [
+            "episode_0000004.pt",
+            "episode_0000005.pt",
+        ]
+        newest = latest_checkpoint(tmp_path, pytest.fail)
+        assert newest == resumed.checkpoints.newest == numbered_checkpoint(trainer.folders.checkpoints, 5)
+        (buffer,) = trainer.folders.replay_buffers.iterdir()
+        assert read_checkpoint(newest)["replay_buffers"] == [str(buffer)]
+
+    def test_going_back_to_an_earlier_checkpoint_deletes_nothing_new(self, tmp_path: Path) -> None:
+        trainer, _ = run(tmp_path, n_episodes=6, checkpoint_interval=2)
+        folder = trainer.folders.checkpoints
+        resumed, _ = resume(tmp_path, numbered_checkpoint(folder, 2), n_episodes=3, keep_checkpoints=2)
+        assert resumed.run()
+        assert [path.name for path in sorted(folder.glob("episode_*"))] == ["episode_0000003.pt", "episode_0000006.pt"]
+        assert latest_checkpoint(tmp_path, pytest.fail) == numbered_checkpoint(folder, 3)
+
+    def test_runs_beside_this_one_are_older_though_their_clock_was_ahead(self, tmp_path: Path) -> None:
+        trainer, _ = run(tmp_path / "first", n_episodes=1)
+        first = numbered_checkpoint(trainer.folders.checkpoints, 1)
+        in_an_hour = time.time_ns() + 3600 * 10**9
+        write_checkpoint(first, read_checkpoint(first) | {"written": in_an_hour})
+        shutil.copytree(trainer.folders.checkpoints, tmp_path / "second" / "earlier")
+        second, _ = run(tmp_path / "second", n_episodes=1)
+        assert latest_checkpoint(tmp_path / "second", pytest.fail).parent == second.folders.checkpoints
+
+    def test_resumed_with_fewer_episodes_it_does_nothing(self, tmp_path: Path) -> None:
+        trainer, _ = make_trainer(tmp_path, n_episodes=9, checkpoint_interval=2)
+        trainer.stop_requested = lambda: trainer.episode >= 3
+        assert not trainer.run()
+        checkpoint = numbered_checkpoint(trainer.folders.checkpoints, 3)
+        before = checkpoint.read_bytes()
+        resumed, sink = resume(tmp_path, checkpoint, n_episodes=1, checkpoint_interval=1)
+        assert resumed.run()
+        assert sink.rows == []
+        assert checkpoint.read_bytes() == before
+
     def test_full_disk_costs_a_warning_and_no_more(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write, full = checkpoint_writer.write_checkpoint, False
 
@@ -189,6 +268,10 @@ class TestCheckpoints:
         assert any("No space left" in text and "warning" in text for text in sink.messages)
         assert read_checkpoint(numbered_checkpoint(tmp_path / "checkpoints", 3))["episode"] == 3
         assert not numbered_checkpoint(tmp_path / "checkpoints", 6).exists()
+        assert "the newest checkpoint" in trainer.unsaved
+        full = False
+        assert trainer.save_checkpoint()
+        assert "the newest checkpoint" not in trainer.unsaved
 
     def test_best_that_cannot_be_written_is_not_told_as_the_best(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -230,6 +313,23 @@ class TestCheckpoints:
         trainer, sink = run(tmp_path, n_episodes=3, save_replay_buffer=True)
         assert any("replay buffer" in text and "No space left" in text for text in sink.messages)
         assert read_checkpoint(numbered_checkpoint(trainer.folders.checkpoints, 3))["replay_buffers"] == []
+        assert trainer.unsaved == ["the replay buffer"]
+
+    def test_error_does_not_claim_a_checkpoint_that_could_not_be_saved(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def no_room(path: Path, content: dict[str, Any]) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        def broken() -> None:
+            raise UsersCodeError("broken")
+
+        monkeypatch.setattr(checkpoint_writer, "write_checkpoint", no_room)
+        trainer, _ = make_trainer(tmp_path)
+        monkeypatch.setattr(trainer, "play_and_learn", broken)
+        with pytest.raises(UsersCodeError) as error_info:
+            trainer.run()
+        assert not error_info.value.saved
 
 
 @pytest.mark.parametrize("num_policies", [1, 2])

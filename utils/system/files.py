@@ -3,6 +3,7 @@
 import contextlib
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -15,12 +16,17 @@ TEMPORARY_SUFFIX = ".tmp"
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file that takes the place of ``path`` once the block has ended well.
 
-    A crash, a kill or a full disk in the middle leaves what was at ``path`` as it was.
+    A crash, a kill or a full disk in the middle leaves what was at ``path`` as it was. Links stay, and the file that
+    they lead to is replaced. A device, a pipe or standard output cannot be replaced: it is written into.
 
     Raises:
         OSError: the file cannot be written; the unfinished one beside it is removed.
     """
-    path = Path(path)
+    if (existing := _open_irreplaceable(path)) is not None:
+        with existing:
+            yield existing
+        return
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
@@ -33,6 +39,20 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def _open_irreplaceable(path: str | os.PathLike[str]) -> BinaryIO | None:
+    """What is at ``path``, open for writing, where that is no file that another one can take the place of."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
+        with contextlib.suppress(OSError, ValueError):  # /dev/stdout may be a regular file that something stands in
+            if os.path.samestat(status, os.fstat(stream.fileno())):
+                return open(os.dup(stream.fileno()), "wb")
+    replaceable = stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)  # a folder fails with its own error
+    return None if replaceable else open(path, "wb")
 
 
 def why_unreadable(path: Path) -> str | None:

@@ -1,5 +1,10 @@
-"""SIGINT and SIGTERM ask a training to stop at the next step; a second SIGINT ends the process at once."""
+"""SIGINT, SIGTERM and SIGHUP ask a training to stop at the next step; a second SIGINT ends the process at once.
 
+SIGHUP says that the terminal was closed. Whoever wants a training to outlive that starts it with nohup, which has
+SIGHUP ignored; it stays so.
+"""
+
+import contextlib
 import os
 import signal
 import sys
@@ -26,8 +31,10 @@ class Interrupts:
 
     def __enter__(self) -> "Interrupts":
         in_main_thread = threading.current_thread() is threading.main_thread()
-        for number in (signal.SIGINT, signal.SIGTERM) if in_main_thread else ():
-            self._previous[number] = signal.signal(number, self._handle)
+        for name in ("SIGINT", "SIGTERM", "SIGHUP") if in_main_thread else ():  # Windows has no SIGHUP
+            number = getattr(signal, name, None)
+            if number is not None and not (name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
+                self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -55,10 +62,10 @@ class Interrupts:
         self.received = number
         # os.write is safe in a signal handler, print is not
         name = signal.Signals(number).name
-        os.write(
-            sys.__stderr__.fileno() if sys.__stderr__ else 2,
-            f"\n{name}: finishing the step and saving a checkpoint; press Ctrl-C again to leave at once.\n".encode(),
-        )
+        text = f"\n{name}: finishing the step and saving a checkpoint; press Ctrl-C again to leave at once.\n"
+        with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
+            if sys.__stderr__ is not None:  # else its number is that of another file
+                os.write(sys.__stderr__.fileno(), text.encode())
 
 
 def exit_code_of(main: Callable[[], int]) -> int:
