@@ -119,8 +119,11 @@ class TrainingState:
         for name, smoothed in self._smoothed.items():
             smoothed.load_state_dict(state["smoothed"][name])
         # scores on other levels cannot be compared
-        measured_on = ("evaluation_env_config", "n_evaluation_episodes")
-        if all(state["config"].get(name) == getattr(self._config, name) for name in measured_on):
+        measured_on = ("evaluation_env_config", "n_evaluation_episodes", "rewards")
+        if all(
+            state["config"].get(name, getattr(TrainingConfig, name)) == getattr(self._config, name)
+            for name in measured_on
+        ):
             self.best = BestEvaluation(**state["best"])
         self.last_evaluation = state["last_evaluation"]
         self._wandb_run_id = state["wandb_run_id"]

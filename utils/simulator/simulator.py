@@ -6,6 +6,7 @@ import numpy as np
 from flatland.envs.rail_env import RailEnv
 from numpy.typing import NDArray
 
+from utils.simulator.rail_losses import clips_losses, knows_causes, losses_of_train
 from utils.simulator.rail_state import RailState
 
 
@@ -15,6 +16,22 @@ class Simulator(Protocol):
     @property
     def state(self) -> RailState:
         """The level and its trains as they are now; the same object for the whole episode."""
+        ...
+
+    @property
+    def clips_losses(self) -> bool:
+        """Whether scores count no more than ``max_episode_steps`` of what a train loses."""
+        ...
+
+    def losses(self, train_rewards: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """What each train has lost by each of ``rail_losses.CAUSES`` when the episode is over.
+
+        Args:
+            train_rewards: ``[trains]``, the sum of each train's rewards.
+
+        Returns:
+            float64 ``[trains, causes]``; None where that is not told apart.
+        """
         ...
 
     def step(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.float64], bool]:
@@ -43,6 +60,17 @@ class FlatlandSimulator:
     def __init__(self, env: RailEnv) -> None:
         self.env = env
         self.state = RailState.from_env(env)
+
+    @property
+    def clips_losses(self) -> bool:
+        """As :class:`Simulator` says."""
+        return clips_losses(self.env.rewards)
+
+    def losses(self, train_rewards: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """As :class:`Simulator` says."""
+        if not knows_causes(self.env.rewards):
+            return None
+        return np.array([losses_of_train(self.env, train, total) for train, total in enumerate(train_rewards.tolist())])
 
     def step(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.float64], bool]:
         """Moves all trains by one step, as :class:`Simulator` says."""
