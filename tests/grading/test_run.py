@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from flatland.envs.rewards import DefaultRewards
 from redis import Redis
 
 import run
@@ -176,7 +177,7 @@ def waiting_for_a_command(commands: str) -> Iterator[None]:
 
 def trajectory_actions(env_path: Path, folder: Path) -> list[dict[str, int]]:
     """All actions, step by step, that flatland-rl's trajectory commands record for the submitted policy."""
-    generate_trajectory(env_path, folder, "flatland.envs.rewards.DefaultRewards")
+    generate_trajectory(env_path, folder, DefaultRewards)
     steps: dict[str, dict[str, int]] = {}
     with (folder / "event_logs" / "ActionEvents.discrete_action.tsv").open() as file:
         for row in csv.DictReader(file, delimiter="\t"):

@@ -50,5 +50,5 @@ def losses_of_train(env: RailEnv, handle: int, total_reward: float) -> NDArray[n
     )
     losses = [abs(float(due[penalty.value])) for penalty in _OWN_PENALTIES.values()]
     # what is left are collisions, the only penalty that falls due on the way
-    collisions = max(-total_reward - sum(losses), 0.0) if rewards.collision_factor else 0.0
+    collisions = max(0.0, -total_reward - sum(losses)) if rewards.collision_factor else 0.0
     return np.array([*losses, collisions])

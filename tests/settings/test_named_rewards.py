@@ -1,0 +1,81 @@
+"""--rewards: names on board and classes of the user's own, in every command that takes them."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flatland.envs.rewards import ECML2026Rewards
+
+import run
+from reinforcement_learning import evaluate_agent, grade_locally, multi_agent_training
+from reinforcement_learning.settings.config import make_config
+from reinforcement_learning.settings.extensions import ExtensionError
+from reinforcement_learning.settings.named_rewards import REWARDS, find_rewards
+from tests.helpers.own_code import KindRewards
+from utils.levels.level_streams import EvaluationLevels, TrainingLevels
+
+OWN = "tests.helpers.own_code"
+
+
+def test_finds_what_is_on_board_and_what_users_write() -> None:
+    assert all(find_rewards(name) is REWARDS[name] for name in ("default", "ecml2026", "delay"))
+    assert find_rewards(f"{OWN}:KindRewards") is KindRewards
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ecml", "give one of default, ecml2026, delay, or package.module:callable"),
+        ("no_such_module:Rewards", "cannot be imported"),
+        (f"{OWN}:Linear", "another class, but must be a subclass"),
+        (f"{OWN}:leaves", "a function, but must be a subclass"),
+        ("flatland.envs.rewards:PunctualityRewards", r"gave \(0, 0\), but must give a finite number"),
+        ("flatland.envs.rewards:BaseECML2026Rewards", "but must give a finite number"),
+        ("flatland.envs.rewards:Rewards", "failed .NotImplementedError"),
+        (f"{OWN}:RewardsOfNaN", "gave nan, but must give a finite number"),
+        (f"{OWN}:FailingRewards", "failed .SystemExit: enough; own_code.py, line"),
+    ],
+)
+def test_what_are_no_rewards_is_told_in_a_sentence(name: str, words: str) -> None:
+    with pytest.raises(ExtensionError) as error:
+        find_rewards(name)
+    assert "\n" not in str(error.value)
+    assert re.search(words, str(error.value))
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (evaluate_agent.main, ["--policy", "random", "-e", "Tiny"]),
+        (run.main, ["--wait", "0"]),
+        (grade_locally.main, ["--tests", "nowhere"]),
+        (multi_agent_training.main, ["-t", "Tiny", "-e", "Tiny"]),
+    ],
+    ids=["evaluate", "run", "grade", "train"],
+)
+def test_every_command_refuses_them_with_2(
+    command: Callable[[list[str]], int],
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command([*arguments, "--rewards", "ecml"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "default, ecml2026, delay" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_remote_evaluator_has_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--tests", str(tmp_path / "envs"), "--way", "remote", "--rewards", "ecml2026"]
+    assert grade_locally.main(arguments) == 2
+    assert "--rewards has no effect with --way remote" in capsys.readouterr().err
+
+
+def test_levels_of_a_training_have_them() -> None:
+    config = make_config({"training_env_config": "Tiny", "evaluation_env_config": "Tiny", "rewards": "ecml2026"})
+    levels = TrainingLevels(config.training_env, 0).make(0), EvaluationLevels(config.evaluation_env, 0, 1).make(0)
+    assert [type(level.rewards) for level in levels] == [ECML2026Rewards, ECML2026Rewards]
