@@ -3,16 +3,20 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from flatland.envs.rewards import ECML2026Rewards
+from flatland.envs.rewards import DefaultRewards, ECML2026Rewards, Rewards
 
 import run
 from reinforcement_learning import evaluate_agent, grade_locally, multi_agent_training
+from reinforcement_learning.grading import remote_evaluation
 from reinforcement_learning.settings.config import make_config
 from reinforcement_learning.settings.extensions import ExtensionError
 from reinforcement_learning.settings.named_rewards import REWARDS, find_rewards
 from tests.helpers.own_code import KindRewards
+from tests.helpers.rail_envs import sparse_env
+from tests.helpers.trainings import run as train
 from utils.levels.level_streams import EvaluationLevels, TrainingLevels
 
 OWN = "tests.helpers.own_code"
@@ -79,3 +83,23 @@ def test_levels_of_a_training_have_them() -> None:
     config = make_config({"training_env_config": "Tiny", "evaluation_env_config": "Tiny", "rewards": "ecml2026"})
     levels = TrainingLevels(config.training_env, 0).make(0), EvaluationLevels(config.evaluation_env, 0, 1).make(0)
     assert [type(level.rewards) for level in levels] == [ECML2026Rewards, ECML2026Rewards]
+
+
+def test_own_rewards_reach_all_processes_of_a_training(tmp_path: Path) -> None:
+    options = {"rewards": f"{OWN}:KindRewards", "n_episodes": 3, "num_workers": 1, "level_workers": 1}
+    trainer, sink = train(tmp_path, **options)
+    assert trainer.episode == 3
+    scores = [row["training/score"] for row in sink.rows if "training/score" in row]
+    assert min(scores) > 0.3  # half a point for each step, less what default rewards cost
+    (said,) = (message for message in sink.messages if "KindRewards" in message)
+    assert "flatland-rl's own does" in said
+
+
+@pytest.mark.parametrize("rewards", [DefaultRewards, ECML2026Rewards])
+def test_a_remote_level_is_rewarded_by_name(rewards: type[Rewards], monkeypatch: pytest.MonkeyPatch) -> None:
+    env = sparse_env(1, n_agents=2)
+    client = SimpleNamespace(env=env, env_create=lambda builder: ({}, {}), found_errors=False)
+    monkeypatch.setattr(remote_evaluation, "_Client", lambda wait: client)
+    level = remote_evaluation.RemoteEvaluation(0, rewards).next_level()
+    assert level is env
+    assert type(level.rewards) is rewards

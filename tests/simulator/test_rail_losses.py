@@ -30,7 +30,13 @@ def drive(env: RailEnv, handle: int, random: np.random.Generator) -> int:
 
 
 def with_stops(seed: int, rewards: Rewards) -> RailEnv:
-    return sparse_env(seed, n_agents=12, n_cities=3, line_length=3, speeds={1.0: 1.0}, rewards=rewards)
+    """Each train has a stop in the fifth cell of its shortest path, where it cannot be in time and leave in time."""
+    env = sparse_env(seed, n_agents=12, n_cities=3, line_length=3, speeds={1.0: 1.0}, rewards=rewards)
+    for agent in env.agents:
+        agent.waypoints[1] = [agent.get_shortest_path(env.distance_map)[4]]
+        agent.waypoints_latest_arrival[1] = agent.earliest_departure + 2
+        agent.waypoints_earliest_departure[1] = agent.earliest_departure + 60
+    return env
 
 
 @pytest.mark.parametrize("ours", [ECML2026Rewards, DefaultRewards])
