@@ -53,6 +53,11 @@ class Scored:
         """The median over episodes; the first one also loads compiled code."""
         return statistics.median(played.seconds_per_step for played in self.played)
 
+    @property
+    def seconds_per_level(self) -> float:
+        """The mean, simulator included; of the first level too, which also loads compiled code."""
+        return statistics.fmean(played.seconds_per_step * played.result.n_steps for played in self.played)
+
     def as_dict(self) -> dict[str, Any]:
         """The row of the JSON file; standard errors are null for a single episode."""
         score, score_error = mean_and_standard_error(self.values("score"))
@@ -71,6 +76,7 @@ class Scored:
             "never_departed_mean": statistics.fmean(self.values("never_departed")),
             "losses_mean": self.losses,
             "seconds_per_step": self.seconds_per_step,
+            "seconds_per_level": self.seconds_per_level,
             "per_episode": [
                 {
                     "seed": played.seed,
@@ -96,12 +102,13 @@ def table(rows: Sequence[Scored]) -> str:
     n, first = len(rows[0].played), rows[0].first_seed
     levels = f"{n} levels, seeds {first} to {first + n - 1}" if n > 1 else f"1 level, seed {first}"
     lines = [f"{rows[0].config}, {levels}"]
-    lines.append(f"{'policy':{width}}  {'score':>15}  {'completion':>15}  deadlocked  never departed  ms/step")
+    lines.append(f"{'policy':{width}}  {'score':>15}  {'completion':>15}  deadlocked  never departed  ms/step  s/level")
     for row in rows:
         lines.append(
             f"{row.policy:{width}}  {_with_error(row.values('score'))}  {_with_error(row.values('completion'))}  "
             f"{statistics.fmean(row.values('deadlocked')):10.3f}  "
-            f"{statistics.fmean(row.values('never_departed')):14.3f}  {1000 * row.seconds_per_step:7.2f}"
+            f"{statistics.fmean(row.values('never_departed')):14.3f}  {1000 * row.seconds_per_step:7.2f}  "
+            f"{row.seconds_per_level:7.2f}"
         )
     lines += _lines_of_losses(rows, width)
     if len(rows) > 1:
