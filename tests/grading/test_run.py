@@ -236,7 +236,7 @@ class TestCheckpoints:
             players.append(player)
             return []
 
-        monkeypatch.setattr(run, "RemoteEvaluation", lambda wait: SimpleNamespace(submit=lambda: {}))
+        monkeypatch.setattr(run, "RemoteEvaluation", lambda wait, rewards: SimpleNamespace(submit=lambda: {}))
         monkeypatch.setattr(run, "play_all", seen)
         for choice in ("0", "1", "best", "mapping"):
             assert run.main(["--checkpoint", str(path), "--policy_index", choice]) == 0

@@ -15,6 +15,7 @@ from flatland.envs.rewards import (
 
 from tests.helpers.own_code import KindRewards
 from tests.helpers.rail_envs import shortest_path_action, sparse_env
+from utils.levels.packed_level import pack_level, unpack_level
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.rail_losses import CAUSES, clips_losses, knows_causes, losses_of_train
 from utils.simulator.simulator import FlatlandSimulator
@@ -84,4 +85,6 @@ def test_which_rewards_are_clipped_and_told_apart(rewards: type[Rewards], clips:
 def test_both_simulators_clip_alike(rewards: type[Rewards]) -> None:
     env = sparse_env(1, n_agents=3, rewards=rewards())
     expected = rewards is ECML2026Rewards
-    assert CompiledSimulator.from_env(env).clips_losses == FlatlandSimulator(env).clips_losses == expected
+    compiled = CompiledSimulator.from_env(env)
+    sent = unpack_level(pack_level(compiled))  # to another process
+    assert [level.clips_losses for level in (compiled, sent, FlatlandSimulator(env))] == [expected] * 3
