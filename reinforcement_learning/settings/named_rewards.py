@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import math
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
 from flatland.envs.rewards import DefaultRewards, DelayRewards, ECML2026Rewards, Rewards
@@ -57,10 +58,7 @@ def _first_that_is_no_number(rewards: type[Rewards]) -> list[Any]:
 
 
 def _is_number(value: Any) -> bool:
-    try:
-        return math.isfinite(value)
-    except TypeError:
-        return False
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def add_rewards_option(parser: argparse.ArgumentParser, what_for: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from flatland.envs.agent_utils import EnvAgent
 from flatland.envs.rewards import DefaultRewards
 from torch import Tensor, nn
 
@@ -214,3 +215,15 @@ class RewardsOfNaN(DefaultRewards):
 class FailingRewards(DefaultRewards):
     def step_reward(self, *args: Any, **kwargs: Any) -> float:
         return sys.exit("enough")
+
+
+class RewardsOfNaNLater(DefaultRewards):
+    """They are numbers as long as no train has departed."""
+
+    def step_reward(self, agent: EnvAgent, *args: Any, **kwargs: Any) -> float:
+        return 0.0 if agent.state.is_off_map_state() else math.nan
+
+
+class RewardsThatFailLater(DefaultRewards):
+    def step_reward(self, agent: EnvAgent, *args: Any, **kwargs: Any) -> float:
+        return 0.0 if agent.state.is_off_map_state() else sys.exit("enough")

@@ -18,6 +18,7 @@ from tests.helpers.own_code import KindRewards
 from tests.helpers.rail_envs import sparse_env
 from tests.helpers.trainings import run as train
 from utils.levels.level_streams import EvaluationLevels, TrainingLevels
+from utils.system.users_code import UsersCodeError
 
 OWN = "tests.helpers.own_code"
 
@@ -103,3 +104,27 @@ def test_a_remote_level_is_rewarded_by_name(rewards: type[Rewards], monkeypatch:
     level = remote_evaluation.RemoteEvaluation(0, rewards).next_level()
     assert level is env
     assert type(level.rewards) is rewards
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("RewardsOfNaNLater", "gave nan, but must give a finite number"),
+        ("RewardsThatFailLater", "failed in step .* .SystemExit: enough; own_code.py, line"),
+    ],
+)
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_own_rewards_that_break_later_leave_a_sentence_and_a_checkpoint(
+    name: str, words: str, num_workers: int, tmp_path: Path
+) -> None:
+    with pytest.raises(UsersCodeError, match=words) as error:
+        train(tmp_path, rewards=f"{OWN}:{name}", num_workers=num_workers)
+    assert error.value.saved
+
+
+def test_scoring_under_rewards_that_break_later_ends_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--policy", "forward", "-e", "Tiny", "-n", "1", "--rewards", f"{OWN}:RewardsOfNaNLater"]
+    assert evaluate_agent.main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "'RewardsOfNaNLater' gave nan" in err

@@ -1,6 +1,9 @@
 """What moves the trains: flatland-rl's own ``RailEnv``, or a compiled twin of it, behind the same two members."""
 
-from typing import Protocol
+import math
+from collections.abc import Iterable
+from numbers import Real
+from typing import Any, Protocol
 
 import numpy as np
 from flatland.envs.rail_env import RailEnv
@@ -8,6 +11,7 @@ from numpy.typing import NDArray
 
 from utils.simulator.rail_losses import clips_losses, knows_causes, losses_of_train
 from utils.simulator.rail_state import RailState
+from utils.system.users_code import RAISED_BY_USERS_CODE, UsersCodeError, describe
 
 
 class Simulator(Protocol):
@@ -60,6 +64,7 @@ class FlatlandSimulator:
     def __init__(self, env: RailEnv) -> None:
         self.env = env
         self.state = RailState.from_env(env)
+        self._has_own_rewards = not type(env.rewards).__module__.startswith("flatland.")
 
     @property
     def clips_losses(self) -> bool:
@@ -73,13 +78,33 @@ class FlatlandSimulator:
         return np.array([losses_of_train(self.env, train, total) for train, total in enumerate(train_rewards.tolist())])
 
     def step(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.float64], bool]:
-        """Moves all trains by one step, as :class:`Simulator` says."""
+        """Moves all trains by one step, as :class:`Simulator` says.
+
+        Raises:
+            UsersCodeError: rewards of the user's own fail, or give something else than a finite number.
+        """
         # plain integers: RailEnv does nothing, without a word, for types that it does not know
         rewards, over = self._step_env(dict(enumerate(actions.tolist())))
         self.state.update(self.env)
+        if self._has_own_rewards:
+            self._check(rewards.values())
         return np.fromiter(rewards.values(), dtype=np.float64, count=self.state.n_trains), over
+
+    def _check(self, rewards: Iterable[Any]) -> None:
+        for reward in rewards:
+            if not isinstance(reward, Real) or not math.isfinite(reward):
+                raise UsersCodeError(f"{self._who_rewards()} gave {reward!r}, but must give a finite number.")
+
+    def _who_rewards(self) -> str:
+        return f"the rewards class {type(self.env.rewards).__qualname__!r}"
 
     def _step_env(self, actions: dict[int, int]) -> tuple[dict[int, float], bool]:
         """Rewards by handle, and whether the episode is over."""
-        _, rewards, dones, _ = self.env.step(actions)
+        try:
+            _, rewards, dones, _ = self.env.step(actions)
+        except RAISED_BY_USERS_CODE as error:
+            if not self._has_own_rewards:
+                raise
+            where = f"step {self.state.elapsed_steps + 1}"
+            raise UsersCodeError(f"{self._who_rewards()} failed in {where} ({describe(error)}).") from error
         return rewards, dones["__all__"]
