@@ -69,6 +69,7 @@ def test_shortest_path_by_the_documented_recipe(tmp_path: Path) -> None:
             "deadlocked": result.deadlocked,
             "never_departed": result.never_departed,
             "steps": result.n_steps,
+            "losses": result.losses,
         }
         for i, result in enumerate(results)
     ]
@@ -83,6 +84,7 @@ def test_shortest_path_by_the_documented_recipe(tmp_path: Path) -> None:
         "completion_se": pytest.approx(np.std(completions, ddof=1) / 2),
         "deadlock_mean": pytest.approx(np.mean([r.deadlocked for r in results])),
         "never_departed_mean": pytest.approx(np.mean([r.never_departed for r in results])),
+        "losses_mean": pytest.approx({c: np.mean([r.losses[c] for r in results]) for c in results[0].losses}),
     }
 
 
