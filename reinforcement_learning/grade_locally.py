@@ -232,13 +232,25 @@ def _call(command: Sequence[str], cwd: Path) -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """Ends this process by an exception, so that it ends what it has started and removes its folder."""
+    """Ends this process by an exception, so that it ends what it has started and removes its folder.
+
+    Python drops an exception that comes while it tidies up an object: then another one follows after a while.
+    """
+    _ended_by.append(number)
+    if hasattr(signal, "SIGALRM") and len(_ended_by) == 1:
+        signal.signal(signal.SIGALRM, _end)
+        signal.alarm(_SECONDS_TO_END)
     signal.signal(number, signal.SIG_IGN)
-    sys.exit(128 + number)
+    sys.exit(128 + _ended_by[0])
+
+
+_ended_by: list[int] = []  # signals
+_SECONDS_TO_END = 10
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _end)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # not under nohup
         signal.signal(signal.SIGHUP, _end)
-    sys.exit(exit_code_of(main))
+    exit_code = exit_code_of(main)
+    sys.exit(128 + _ended_by[0] if _ended_by else exit_code)

@@ -18,6 +18,7 @@ from reinforcement_learning.grade_locally import generate_trajectory, redis_serv
 from reinforcement_learning.grading.official_tests import write_tests
 from reinforcement_learning.grading.remote_play import Episode
 from reinforcement_learning.saving.checkpointing import write_checkpoint
+from reinforcement_learning.scoring.planning import warm_up_planning
 from reinforcement_learning.scoring.players import PLANNING, PlanningPlayer, Player, PopulationPlayer
 from reinforcement_learning.scoring.scoring import Scorer, Task
 from reinforcement_learning.submission import checkpoint_to_submit
@@ -36,6 +37,7 @@ TESTS = ("Test_0", "Benchmarks_Test_00")
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    warm_up_planning()  # compiled once, before anybody waits for it
     with redis_server(tmp_path_factory.mktemp("redis")):
         yield
 
