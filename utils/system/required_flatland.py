@@ -9,6 +9,6 @@ def why_untrainable() -> str | None:
     if tuple(int(number) for number in installed.split(".")[:2]) >= (4, 3):
         return None
     return (
-        f"training needs flatland-rl 4.3.0, but {installed} is installed, which is for evaluation and submission alone: "
+        f"training needs flatland-rl 4.3.0, but {installed} is installed, which is for evaluation and submission: "
         "pip install flatland-rl==4.3.0."
     )
