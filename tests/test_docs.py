@@ -39,7 +39,8 @@ EXAMPLE = re.compile(r"\bexamples\.(\w+):(\w+)")
 WRITTEN_BY_PROGRAMS = ("checkpoints/mine/",)
 # options of Ray, TensorBoard and others, and --x, which stands for any
 OF_OTHERS = {"--address", "--check", "--count", "--generate", "--head", "--include-dashboard", "--logdir"}
-OF_OTHERS |= {"--build-arg", "--no-deps", "--no-logo", "--num-cpus", "--port", "--samples_per_plugin", "--target", "--x"}
+OF_OTHERS |= {"--no-logo", "--num-cpus", "--port", "--samples_per_plugin", "--x"}
+OF_OTHERS |= {"--build-arg", "--no-deps", "--target"}
 
 
 def anchors(path: Path) -> set[str]:
