@@ -17,9 +17,11 @@ from flatland.envs.rewards import BaseDefaultRewards, DefaultRewards, DelayRewar
 from numpy.typing import ArrayLike, NDArray
 
 from utils.simulator.malfunction_draws import draw_malfunctions, malfunction_generator_of
+from utils.simulator.rail_losses import clips_losses
 from utils.simulator.rail_rewards import (
     CANCELLATION_FACTOR,
     CANCELLATION_TIME_BUFFER,
+    CLIPS_LOSSES,
     COLLISION_FACTOR,
     EARLY_DEPARTURE_FACTOR,
     LATE_ARRIVAL_FACTOR,
@@ -127,6 +129,14 @@ class CompiledSimulator:
             malfunctions = draw_malfunctions(env, generator)
         return cls(state, plans, malfunctions, halts, weights)
 
+    @property
+    def clips_losses(self) -> bool:
+        """See :class:`~utils.simulator.simulator.Simulator`."""
+        return bool(self.weights[CLIPS_LOSSES])
+
+    def losses(self, train_rewards: NDArray[np.float64]) -> None:
+        """Trainings do not tell causes apart."""
+
     def step(self, actions: ArrayLike) -> tuple[NDArray[np.float64], bool]:
         """Does what ``RailEnv.step`` does.
 
@@ -203,6 +213,7 @@ def weights_of(rewards: Rewards) -> NDArray[np.float64]:
     weights[LATE_ARRIVAL_FACTOR] = rewards.intermediate_late_arrival_penalty_factor
     weights[EARLY_DEPARTURE_FACTOR] = rewards.intermediate_early_departure_penalty_factor
     weights[COLLISION_FACTOR] = rewards.collision_factor
+    weights[CLIPS_LOSSES] = clips_losses(rewards)
     return weights
 
 
