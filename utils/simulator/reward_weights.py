@@ -1,13 +1,15 @@
-"""The parameters of flatland's rewards as an array."""
+"""The parameters of flatland's rewards as an array, and how scores count them."""
 
 import numpy as np
 from flatland.envs.rewards import BaseDefaultRewards, DefaultRewards, ECML2026Rewards, Rewards
 from numpy.typing import NDArray
 
 from utils.simulator.flatland_versions import DelayRewards
+from utils.simulator.rail_losses import clips_losses
 from utils.simulator.rail_rewards import (
     CANCELLATION_FACTOR,
     CANCELLATION_TIME_BUFFER,
+    CLIPS_LOSSES,
     COLLISION_FACTOR,
     EARLY_DEPARTURE_FACTOR,
     LATE_ARRIVAL_FACTOR,
@@ -39,4 +41,5 @@ def weights_of(rewards: Rewards) -> NDArray[np.float64]:
     weights[LATE_ARRIVAL_FACTOR] = rewards.intermediate_late_arrival_penalty_factor
     weights[EARLY_DEPARTURE_FACTOR] = rewards.intermediate_early_departure_penalty_factor
     weights[COLLISION_FACTOR] = rewards.collision_factor
+    weights[CLIPS_LOSSES] = clips_losses(rewards)
     return weights
