@@ -222,7 +222,8 @@ def generate_trajectory(env_path: Path, data_dir: Path, rewards: type[Rewards]) 
 
 def _call(command: Sequence[str], cwd: Path) -> None:
     # what FLATLAND_NETWORK and FLATLAND_FEATURES name is found in the folder where this was started
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT_ROOT), os.getcwd()])}
+    path = [str(PROJECT_ROOT), os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
     output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     with _started(command, cwd=cwd, env=environment, **output) as process:
         _, stderr = process.communicate()

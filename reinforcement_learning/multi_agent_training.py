@@ -18,9 +18,14 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while imports take their seconds Ctrl-C just ends the process
 
 from utils.compile_ahead import CompileAhead
+from utils.system.console import complain, prepare_console
+from utils.system.required_flatland import why_untrainable
 
 compile_ahead = CompileAhead()
 if __name__ == "__main__":
+    if why := why_untrainable():  # with another flatland-rl the imports below may fail
+        complain(f"multi_agent_training.py: error: {why}")
+        sys.exit(2)
     gc.disable()  # what is imported is no garbage, and looking for some takes a quarter of the start
     compile_ahead.start()  # before PyTorch is imported, which takes seconds
 
@@ -52,7 +57,6 @@ from reinforcement_learning.training.summary import announce, sum_up, sum_up_los
 from reinforcement_learning.training.trainer import Trainer
 from utils.levels.saved_levels import warn_about_targets
 from utils.simulator.compiled_simulator import warn_if_flatland_is_unproven
-from utils.system.console import complain, prepare_console
 from utils.system.interrupts import Interrupts, exit_code_of
 from utils.system.users_code import UsersCodeError
 

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from flatland.core.env_observation_builder import ObservationBuilder as FlatlandObservationBuilder
 from flatland.envs.rail_env import RailEnv
 from flatland.envs.rail_env_action import RailEnvActions
 from flatland.envs.rail_env_policy import RailEnvPolicy
@@ -36,6 +35,7 @@ from reinforcement_learning.scoring.planning import (
 )
 from reinforcement_learning.settings.named_code import NOTHING_NAMED, NamedCode, named_by_environment
 from utils.observation.observer import Observer
+from utils.simulator.flatland_versions import BuilderOfBothVersions
 from utils.simulator.rail_state import RailState
 from utils.system.files import PROJECT_ROOT
 
@@ -94,29 +94,28 @@ class TrainObservation(NamedTuple):
     live: LiveLevel
 
 
-class ObservationBuilder(FlatlandObservationBuilder):
+class ObservationBuilder(BuilderOfBothVersions):
     """Keeps the state of the level up to date for :class:`Policy`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._env: RailEnv | None = None
         self._live: LiveLevel | None = None  # from the first observation of a level on
 
-    def reset(self, env: RailEnv) -> None:
+    def reset(self, env: RailEnv | None = None) -> None:
         """Gets an environment that was reset or loaded from a file; one that was loaded may be reset before it plays.
 
         It is not read yet: where ``--post-seed`` is given to graders, it has no timetable before that reset.
         """
         super().reset(env)
-        self._env, self._live = env, None
+        self._live = None
 
     def get_many(self, handles: list[int] | None = None) -> dict[int, TrainObservation]:
         """The observations of all trains, by handle."""
-        if self._env is None:
+        if self.env is None:
             raise RuntimeError("reset() must be called before observations are taken")
         if self._live is None:
-            self._live = LiveLevel(self._env, RailState.from_env(self._env))
-        self._live.state.update(self._env)
+            self._live = LiveLevel(self.env, RailState.from_env(self.env))
+        self._live.state.update(self.env)
         return {handle: TrainObservation(handle, self._live) for handle in handles or []}
 
     def get(self, handle: int = 0) -> TrainObservation:

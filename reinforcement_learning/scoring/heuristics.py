@@ -18,6 +18,7 @@ from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
 from utils.observation.route_features import least_detour_actions
 from utils.rules.shortest_path import shortest_path_actions
+from utils.simulator.flatland_versions import reset_builder
 from utils.simulator.rail_grid import DO_NOTHING, MOVE_FORWARD, N_ACTIONS
 from utils.simulator.simulator import FlatlandSimulator
 
@@ -109,7 +110,7 @@ class RailEnvPolicyRule(Rule):
         if self._builder is None:
             return [env] * len(handles)
         if not self._begun:
-            self._builder.reset(env)
+            reset_builder(self._builder, env)
             self._begun = True
         observations = self._builder.get_many(handles)
         return [observations[handle] for handle in handles]

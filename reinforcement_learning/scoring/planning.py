@@ -24,8 +24,8 @@ from utils.levels.rail_envs import make_rail_env
 from utils.observation.observer import Observer
 from utils.planning.level_plan import Clock, LevelPlan
 from utils.planning.plan_search import improve_plans
-from utils.simulator.compiled_simulator import weights_of
 from utils.simulator.rail_state import RailState
+from utils.simulator.reward_weights import weights_of
 from utils.simulator.simulator import FlatlandSimulator, UnsupportedLevel
 from utils.system.compiled import is_missing_in_cache
 from utils.system.console import complain

@@ -6,7 +6,7 @@ from typing import Any
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from reinforcement_learning.settings.extensions import ExtensionError, find_callable
 from utils.levels.env_configs import resolve_env_config
-from utils.levels.level_pool import TrainingLevels
+from utils.levels.level_streams import TrainingLevels
 from utils.observation.feature_sets import FeatureSet, get_feature_set
 from utils.observation.more_features import checked_features
 from utils.simulator.rail_state import RailState

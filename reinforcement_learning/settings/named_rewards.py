@@ -8,11 +8,12 @@ from functools import lru_cache
 from numbers import Real
 from typing import Any
 
-from flatland.envs.rewards import DefaultRewards, DelayRewards, ECML2026Rewards, Rewards
+from flatland.envs.rewards import DefaultRewards, ECML2026Rewards, Rewards
 
 from reinforcement_learning.settings.extensions import ExtensionError, find_callable
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
+from utils.simulator.flatland_versions import DelayRewards
 from utils.system.users_code import RAISED_BY_USERS_CODE, describe
 
 REWARDS: dict[str, type[Rewards]] = {"default": DefaultRewards, "ecml2026": ECML2026Rewards, "delay": DelayRewards}

@@ -10,7 +10,7 @@ import pytest
 from flatland.envs.persistence import RailEnvPersister
 from flatland.envs.rewards import ECML2026Rewards
 
-from reinforcement_learning.grade_locally import EVALUATORS_SEED, grade_trajectories
+from reinforcement_learning.grade_locally import EVALUATORS_SEED, _call, grade_trajectories
 from reinforcement_learning.scoring.scoring import Scorer, Task
 from reinforcement_learning.submission import checkpoint_to_submit
 from tests.helpers.grading import TIMEOUT, needs_redis
@@ -55,3 +55,10 @@ def test_trajectories_are_graded_under_the_rewards_that_are_named(
     ((played,),) = scorer.play([Task(SavedEnv(path, ECML2026Rewards), int(EVALUATORS_SEED))])
     assert (score, completion) == pytest.approx((1 + played.result.score, played.result.completion))
     assert played.result.losses["stop_not_served"] > 0
+
+
+def test_graders_find_what_the_users_python_path_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another flatland-rl, for example."""
+    (tmp_path / "of_the_users_own.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    _call([sys.executable, "-c", "import of_the_users_own, run"], PROJECT_ROOT / "docs")

@@ -6,23 +6,30 @@ from dataclasses import dataclass
 from math import inf
 
 import numpy as np
-from flatland.core.effects_generator import find_effects_generator
-from flatland.core.env_observation_builder import DummyObservationBuilder
 from flatland.envs.malfunction_effects_generators import MalfunctionEffectsGenerator
 from flatland.envs.rail_env import RailEnv
+
+from utils.simulator.flatland_versions import BuilderOfBothVersions, find_all_effects_generators
 
 _UNREACHABLE = np.iinfo(np.uint16).max
 
 
-class NoObservations(DummyObservationBuilder):
-    """flatland's dummy builder without its reference to the environment.
+class NoObservations(BuilderOfBothVersions):
+    """flatland's ``DummyObservationBuilder`` without its reference to the environment.
 
     That reference makes a cycle, so an environment with its 9 MB of malfunction draws would wait for the garbage
     collector; without it Python frees the environment as soon as nobody uses it.
     """
 
-    def reset(self, env: RailEnv) -> None:
+    def set_env(self, env: RailEnv) -> None:
+        """Nothing to keep."""
+
+    def reset(self, env: RailEnv | None = None) -> None:
         """Nothing to prepare, nothing to keep."""
+
+    def get(self, handle: int = 0) -> bool:
+        """What flatland's dummy builder gives."""
+        return True
 
 
 def _infinite() -> float:
@@ -92,7 +99,6 @@ def use_one_malfunction_generator(env: RailEnv) -> None:
     Pickling, and loading from a file, rebuild the generator inside the effects of an environment apart from
     the one it shows as its attribute.
     """
-    effects = find_effects_generator(env.effects_generator, MalfunctionEffectsGenerator)
-    if effects is not None:
+    for effects in find_all_effects_generators(env.effects_generator, MalfunctionEffectsGenerator)[:1]:
         env.malfunction_generator = effects.malfunction_generator
         env.malfunction_process_data = effects.malfunction_generator.get_process_data()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flatland.core.effects_generator import find_all_effects_generators
 from flatland.core.grid.grid_resource_map import GridResourceMap
 from flatland.envs.line_generators import line_from_file
 from flatland.envs.malfunction_effects_generators import MalfunctionEffectsGenerator
@@ -21,6 +20,7 @@ from flatland.envs.timetable_generators import timetable_from_file
 
 from utils.levels.flatland_workarounds import quiet_generation
 from utils.levels.level_snapshot import LevelSnapshot, NoObservations
+from utils.simulator.flatland_versions import find_all_effects_generators
 from utils.system.files import why_unreadable
 
 SAVED_ENV_SUFFIX = ".pkl"  # flatland names an older format .mpk, which flatland-rl 4.3.0 can no longer write

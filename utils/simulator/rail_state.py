@@ -186,6 +186,8 @@ class RailState:
 
         Private attributes are read where flatland's properties would double the cost: about 1 us a train.
         """
+        from utils.simulator.flatland_versions import target_configuration_of  # flatland, which takes long, is loaded
+
         values: list[int] = []
         for agent, denominator in zip(env.agents, self._denominators, strict=True):
             machine = agent.state_machine
@@ -197,7 +199,7 @@ class RailState:
             distance = counter._distance
             handler = agent.malfunction_handler
             arrival_time = agent.arrival_time
-            (arrived_row, arrived_column), arrived_direction = agent.target_configuration or _NOWHERE
+            (arrived_row, arrived_column), arrived_direction = target_configuration_of(agent) or _NOWHERE
             values += (
                 state,
                 -1 if previous is None else previous,
