@@ -45,11 +45,14 @@ def pack_level(simulator: CompiledSimulator) -> bytes:
     """The level of a simulator that has not been stepped.
 
     Raises:
-        UnpackableLevelError: it has been stepped, or its distance map is not the one that its map and targets give.
+        UnpackableLevelError: it has been stepped, it has malfunctions under conditions of one's own, or its distance
+            map is not the one that its map and targets give.
     """
     state = simulator.state
     if state.elapsed_steps != 0:
         raise UnpackableLevelError(f"only a level at step 0 can be packed, this one is at {state.elapsed_steps}")
+    if simulator.own_conditions is not None:
+        raise UnpackableLevelError("a level with conditions of one's own for its malfunctions cannot be packed")
     if not np.array_equal(state.distance_map, distance_map_of(state.grid, state.constants)):
         raise UnpackableLevelError("the distance map of the level is not the one that its map and targets give")
     (places,) = np.nonzero(simulator.malfunctions.ravel())

@@ -19,6 +19,7 @@ from utils.simulator.effect_steps import EffectArrays, begin_malfunctions
 from utils.simulator.effects import effect_arrays_of, generator_of, is_unconditional, malfunction_effects_of
 from utils.simulator.halts import halts_of
 from utils.simulator.malfunction_draws import draw_malfunctions
+from utils.simulator.own_conditions import OwnConditions
 from utils.simulator.rail_rewards import (
     CANCELLATION_FACTOR,
     CANCELLATION_TIME_BUFFER,
@@ -70,7 +71,7 @@ class CompiledSimulator:
         state: the level and its trains. It is filled in place by ``step``.
         rewards: float64 [trains], those of the last step; filled in place by ``step``.
         done: whether the episode is over.
-        plans, malfunctions, halts, weights, effects: what the compiled steps work with, beyond ``state``.
+        plans, malfunctions, halts, weights, effects, own_conditions: what the steps work with, beyond ``state``.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class CompiledSimulator:
         halts: NDArray[np.float64],
         weights: NDArray[np.float64],
         effects: EffectArrays,
+        own_conditions: OwnConditions | None = None,
     ) -> None:
         """Takes over the arrays, which ``from_env`` makes; ``rail_step`` and ``effect_steps`` say what they hold."""
         self.state = state
@@ -91,7 +93,9 @@ class CompiledSimulator:
         self.halts = halts
         self.weights = weights
         self.effects = effects
-        self._effect_arrays: Arrays | None = tuple(effects) if effects.effects.size else None
+        self.own_conditions = own_conditions
+        self._has_effects = effects.effects.size > 0
+        self._effect_arrays: Arrays = tuple(effects)
         self._shape = (state.n_trains,)
         claims = np.zeros((2 * state.grid.size, N_CLAIMS), dtype=np.int32)
         self._step_arrays: Arrays = tuple(StepArrays(plans, claims, halts, weights, self.rewards))
@@ -129,7 +133,7 @@ class CompiledSimulator:
             malfunctions = draw_malfunctions(env, generator_of(effects.pop()))
         else:
             malfunctions = np.zeros((state.max_episode_steps, state.n_trains), dtype=np.int32)
-        return cls(state, plans, malfunctions, halts, weights, effect_arrays_of(env, effects))
+        return cls(state, plans, malfunctions, halts, weights, *effect_arrays_of(env, effects))
 
     def step(self, actions: ArrayLike) -> tuple[NDArray[np.float64], bool]:
         """Does what ``RailEnv.step`` does.
@@ -153,12 +157,21 @@ class CompiledSimulator:
             raise ValueError(f"actions must have the shape {self._shape}, one for each train, not {actions.shape}")
         state = self.state
         state.elapsed_steps += 1
-        if self._effect_arrays is not None:
-            begin_malfunctions(state.dynamic, self._effect_arrays, state.elapsed_steps)
+        if self._has_effects:
+            self._begin_malfunctions()
         self.done = step_trains(state.arrays, self._step_arrays, self.malfunctions, actions, state.elapsed_steps)
         if self.done:
             finish_trains(state.arrays, self._step_arrays, state.elapsed_steps)
         return self.rewards, self.done
+
+    def _begin_malfunctions(self) -> None:
+        """Those that depend on what the trains do."""
+        state = self.state
+        if self.own_conditions is not None:
+            self.own_conditions.begin_malfunctions(state, self.effects, self._effect_arrays)
+        else:
+            n_effects = self.effects.effects.shape[1]
+            begin_malfunctions(state.dynamic, self._effect_arrays, state.elapsed_steps, 0, n_effects)
 
 
 def _as_whole_numbers(actions: ArrayLike) -> NDArray[np.int64]:

@@ -62,8 +62,9 @@ WORDS_OF_A_MILLION = WORDS_OF_A_DOUBLE * NBR_CHACHED_RAND
     BEFORE_STEP,
     N_CONDITION_ROWS,
 ) = range(4)
-# Kinds of conditions: always; on the map; standing at one of the places that count for the train.
-ALWAYS, ON_MAP, STOPPED_AT = range(3)
+# Kinds of conditions: always; on the map; standing at one of the places that count for the train; where the end of the
+# train's range of places is not 0, see ``own_conditions``.
+ALWAYS, ON_MAP, STOPPED_AT, ASKED = range(4)
 
 # Rows of ``places``.
 PLACE_ROW, PLACE_COLUMN, PLACE_DIRECTION, N_PLACE_ROWS = range(4)
@@ -197,6 +198,8 @@ def _one_holds(effect: int, handle: int, elapsed_steps: int, dynamic: np.ndarray
         kind = arrays.conditions[KIND, condition]
         if kind == ALWAYS or (kind == ON_MAP and MOVING <= state <= MALFUNCTION):
             return True
+        if kind == ASKED and arrays.place_ranges[1, condition, handle] != 0:
+            return True
         if kind == STOPPED_AT and state == STOPPED:
             in_time = arrays.conditions[FROM_STEP, condition] <= elapsed_steps
             in_time = in_time and elapsed_steps < arrays.conditions[BEFORE_STEP, condition]
@@ -206,17 +209,20 @@ def _one_holds(effect: int, handle: int, elapsed_steps: int, dynamic: np.ndarray
 
 
 @compiled
-def begin_malfunctions(dynamic: np.ndarray, effect_arrays: Arrays, elapsed_steps: int) -> None:
-    """What the effects do at the beginning of a step, in place.
+def begin_malfunctions(
+    dynamic: np.ndarray, effect_arrays: Arrays, elapsed_steps: int, first_effect: int, end_of_effects: int
+) -> None:
+    """What effects do at the beginning of a step, in place.
 
     Args:
         dynamic: see ``RailState``.
         effect_arrays: the fields of ``EffectArrays``.
         elapsed_steps: this step's number, from 1 on.
+        first_effect, end_of_effects: those from the first up to the other.
     """
     arrays = EffectArrays(*effect_arrays)
     effects = arrays.effects
-    for effect in range(effects.shape[1]):
+    for effect in range(first_effect, end_of_effects):
         generator, counted_in = int(effects[GENERATOR, effect]), int(effects[COUNTED_IN, effect])
         if elapsed_steps < effects[EARLIEST, effect]:
             continue

@@ -25,6 +25,7 @@ from flatland.envs.record_steps_effects_generator import RecordStepsEffectsGener
 from utils.simulator.effect_steps import (
     ALWAYS,
     ANY_DIRECTION,
+    ASKED,
     N_CONDITION_ROWS,
     N_EFFECT_ROWS,
     N_GENERATOR_ROWS,
@@ -38,6 +39,7 @@ from utils.simulator.effect_steps import (
     current_stream_of,
 )
 from utils.simulator.mersenne_twister import N_POSITIONS, N_WORDS, WORD, WORDS_OF_A_DOUBLE, skip_words
+from utils.simulator.own_conditions import AskedCondition, OwnConditions, depends_on_its_arguments_only
 from utils.simulator.rail_state import NEVER
 from utils.simulator.simulator import UnsupportedLevel
 
@@ -94,8 +96,10 @@ def _is_hook_of(kind: type, effect: EffectsGenerator, name: str) -> bool:
     return getattr(getattr(effect, name), "__func__", None) is getattr(kind, name)
 
 
-def effect_arrays_of(env: RailEnv, effects: list[EffectsGenerator]) -> EffectArrays:
+def effect_arrays_of(env: RailEnv, effects: list[EffectsGenerator]) -> tuple[EffectArrays, OwnConditions | None]:
     """The arrays of malfunction effects, with the random numbers at the place where the environment's are.
+
+    Beside them the conditions that are a user's own, None if there are none of these.
 
     Raises:
         UnsupportedLevel: a condition or random numbers of another kind.
@@ -104,10 +108,14 @@ def effect_arrays_of(env: RailEnv, effects: list[EffectsGenerator]) -> EffectArr
     rows: list[tuple[float, ...]] = []
     conditions: list[tuple[float, ...]] = []
     places = _Places(len(env.agents))
-    for effect in effects:
+    asked: list[AskedCondition] = []
+    for number, effect in enumerate(effects):
         earliest, most, n_begun, condition = _limits_of(effect)
         first = len(conditions)
-        for kind, (from_step, before_step), places_of in _conditions_of(condition):
+        for part in _parts_of(condition):
+            kind, (from_step, before_step), places_of = _condition_of(part)
+            if kind == ASKED:
+                asked.append(AskedCondition(number, len(conditions), part))
             conditions.append((kind, from_step, before_step))
             places.add(places_of(agent) for agent in env.agents)
         # an effect may be there twice, and its malfunctions are counted together
@@ -115,7 +123,7 @@ def effect_arrays_of(env: RailEnv, effects: list[EffectsGenerator]) -> EffectArr
         generator = next(i for i, other in enumerate(generators) if other is generator_of(effect))
         rows.append((generator, first, len(conditions), earliest, most, counted_in, n_begun))
     keys, positions = _streams_of(env, generators)
-    return EffectArrays(
+    arrays = EffectArrays(
         _table(rows, N_EFFECT_ROWS, np.float64),
         _table(conditions, N_CONDITION_ROWS, np.float64),
         places.ranges(),
@@ -124,6 +132,7 @@ def effect_arrays_of(env: RailEnv, effects: list[EffectsGenerator]) -> EffectArr
         keys,
         positions,
     )
+    return arrays, OwnConditions(env, asked) if asked else None
 
 
 def _table(columns: Sequence[tuple[float, ...]], n_rows: int, kind: type) -> np.ndarray:
@@ -170,33 +179,40 @@ _Condition = tuple[int, tuple[float, float], Callable[[Any], Places]]
 """Kind, range of steps, and what places count for a train."""
 
 
-def _conditions_of(condition: Callable | None) -> list[_Condition]:
-    """The conditions of which one must hold.
+def _parts_of(condition: Any) -> list[Any]:
+    """The conditions of which one must hold."""
+    if _was_made_by(make_multi_malfunction_condition, condition):
+        return [part for one in _kept_by(condition)["conditions"] for part in _parts_of(one)]
+    return [condition]
+
+
+def _condition_of(condition: Any) -> _Condition:
+    """A single condition.
 
     Raises:
-        UnsupportedLevel: it is none of flatland's.
+        UnsupportedLevel: it is none of flatland's, and depends on more than its arguments.
     """
     if condition is None:
-        return [(ALWAYS, _ALL_STEPS, _no_places)]
+        return ALWAYS, _ALL_STEPS, _no_places
     if condition is on_map_state_condition:
-        return [(ON_MAP, _ALL_STEPS, _no_places)]
+        return ON_MAP, _ALL_STEPS, _no_places
     if condition is IntermediateStopMalfunctionEffectsGenerator._condition:
-        return [(STOPPED_AT, _ALL_STEPS, _waypoints_of)]
-    if _was_made_by(make_multi_malfunction_condition, condition):
-        return [part for one in _kept_by(condition)["conditions"] for part in _conditions_of(one)]
+        return STOPPED_AT, _ALL_STEPS, _waypoints_of
     if _was_made_by(condition_stopped_intermediate_and_range, condition):
-        return [(STOPPED_AT, _steps_of(condition), _cells_of_stops)]
+        return STOPPED_AT, _steps_of(condition), _cells_of_stops
     if _was_made_by(condition_stopped_cells_and_range, condition):
         cells = _kept_by(condition)["cells"]
         if not isinstance(cells, list | tuple | set | frozenset):
             raise UnsupportedLevel(f"a condition with cells in a {type(cells).__name__} is not simulated")
         found = {(*cell, ANY_DIRECTION) for cell in cells if isinstance(cell, tuple) and len(cell) == 2}
-        return [(STOPPED_AT, _steps_of(condition), lambda agent: found)]
+        return STOPPED_AT, _steps_of(condition), lambda agent: found
+    if depends_on_its_arguments_only(condition):
+        return ASKED, _ALL_STEPS, _no_places
     name = getattr(condition, "__qualname__", type(condition).__name__)
-    raise UnsupportedLevel(f"malfunctions under the condition {name} are not simulated")
+    raise UnsupportedLevel(f"the condition {name} is not simulated: it is no function of its arguments alone")
 
 
-def _was_made_by(factory: Callable, condition: Callable) -> bool:
+def _was_made_by(factory: Callable, condition: Any) -> bool:
     """Whether a condition is the function that one of flatland's functions defines and returns."""
     code = getattr(condition, "__code__", None)
     return code is not None and code in factory.__code__.co_consts
