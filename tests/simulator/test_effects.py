@@ -239,6 +239,15 @@ def test_levels_that_are_begun_in_their_middle(seed, n_steps, effects) -> None:
         play_both(env, 0.2, seed, halting=0.5)
 
 
+def test_conditions_of_ones_own_see_where_a_train_was_before() -> None:
+    for n_steps in range(4, 40, 5):
+        env = level(1, conditional(lambda agent, _: agent.old_configuration != agent.current_configuration, 5.0))
+        env.effects_generator._max_num_malfunctions = 0
+        play_into(env, n_steps, 1)
+        env.effects_generator._max_num_malfunctions = None
+        play_both(env, 0.2)
+
+
 def circling(seed: int) -> RailEnv:
     """Trains that come by at their stops again and again, and stop there; they are never home."""
     starts = [((0, 1), EAST), ((0, 4), EAST), ((2, 2), WEST)][: 1 + seed % 3]

@@ -94,7 +94,7 @@ class CompiledSimulator:
         self.weights = weights
         self.effects = effects
         self.own_conditions = own_conditions
-        self._has_effects = effects.effects.size > 0
+        self._n_effects = effects.effects.shape[1]
         self._effect_arrays: Arrays = tuple(effects)
         self._shape = (state.n_trains,)
         claims = np.zeros((2 * state.grid.size, N_CLAIMS), dtype=np.int32)
@@ -157,7 +157,7 @@ class CompiledSimulator:
             raise ValueError(f"actions must have the shape {self._shape}, one for each train, not {actions.shape}")
         state = self.state
         state.elapsed_steps += 1
-        if self._has_effects:
+        if self._n_effects:
             self._begin_malfunctions()
         self.done = step_trains(state.arrays, self._step_arrays, self.malfunctions, actions, state.elapsed_steps)
         if self.done:
@@ -170,8 +170,7 @@ class CompiledSimulator:
         if self.own_conditions is not None:
             self.own_conditions.begin_malfunctions(state, self.effects, self._effect_arrays)
         else:
-            n_effects = self.effects.effects.shape[1]
-            begin_malfunctions(state.dynamic, self._effect_arrays, state.elapsed_steps, 0, n_effects)
+            begin_malfunctions(state.dynamic, self._effect_arrays, state.elapsed_steps, 0, self._n_effects)
 
 
 def _as_whole_numbers(actions: ArrayLike) -> NDArray[np.int64]:

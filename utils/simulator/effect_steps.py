@@ -119,6 +119,12 @@ def beginning_stream_of(generator: int) -> int:
 
 
 @compiled_helper
+def first_stream_ahead(n_generators: int) -> int:
+    """The environment's own stream as it is after one million."""
+    return 1 + 2 * n_generators
+
+
+@compiled_helper
 def _copy_stream(keys: np.ndarray, positions: np.ndarray, source: int, target: int) -> None:
     for i in range(keys.shape[1]):
         keys[target, i] = keys[source, i]
@@ -133,7 +139,7 @@ def _settle(arrays: EffectArrays) -> None:
     owed = positions[OWN_STREAM, OWED]
     if owed > 0:
         here = positions[OWN_STREAM, BLOCK] * N_WORDS + positions[OWN_STREAM, WORD]
-        for ahead in range(beginning_stream_of(arrays.generators.shape[1]), keys.shape[0]):
+        for ahead in range(first_stream_ahead(arrays.generators.shape[1]), keys.shape[0]):
             there = positions[ahead, BLOCK] * N_WORDS + positions[ahead, WORD]
             if here + owed >= there > here:
                 _copy_stream(keys, positions, ahead, OWN_STREAM)

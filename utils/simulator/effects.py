@@ -37,6 +37,7 @@ from utils.simulator.effect_steps import (
     EffectArrays,
     beginning_stream_of,
     current_stream_of,
+    first_stream_ahead,
 )
 from utils.simulator.mersenne_twister import N_POSITIONS, N_WORDS, WORD, WORDS_OF_A_DOUBLE, skip_words
 from utils.simulator.own_conditions import AskedCondition, OwnConditions, depends_on_its_arguments_only
@@ -262,8 +263,8 @@ def _streams_of(env: RailEnv, generators: list[ParamMalfunctionGen]) -> tuple[np
     Raises:
         UnsupportedLevel: these are random numbers of another kind, or it is not known where they come from.
     """
-    n_ahead = sum(generator._cached_rand is None for generator in generators)
-    n_streams = current_stream_of(len(generators)) + n_ahead
+    first_ahead = first_stream_ahead(len(generators))
+    n_streams = first_ahead + sum(generator._cached_rand is None for generator in generators)
     keys = np.zeros((n_streams, N_WORDS), dtype=np.uint32)
     positions = np.zeros((n_streams, N_POSITIONS), dtype=np.int64)
     if not generators:
@@ -277,7 +278,7 @@ def _streams_of(env: RailEnv, generators: list[ParamMalfunctionGen]) -> tuple[np
                 keys[stream], positions[stream, WORD] = key, word
             skip_words(keys, positions, current, WORDS_OF_A_DOUBLE * (generator._rand_idx + 1))
     before = OWN_STREAM
-    for stream in range(n_streams - n_ahead, n_streams):
+    for stream in range(first_ahead, n_streams):
         keys[stream], positions[stream] = keys[before], positions[before]
         skip_words(keys, positions, stream, WORDS_OF_A_MILLION)
         before = stream
