@@ -41,6 +41,7 @@ from reinforcement_learning.scoring.players import (
 )
 from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from reinforcement_learning.settings.named_code import add_code_options, named_on_command_line
+from reinforcement_learning.settings.named_rewards import add_rewards_option, find_rewards
 from reinforcement_learning.submission import checkpoint_to_submit, load_warmed_up, planning_to_submit
 from utils.system.console import complain, prepare_console, say
 from utils.system.interrupts import exit_code_of
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     try:
         # all of it before the evaluator is asked for anything: its clock runs from then on
+        rewards = find_rewards(options.rewards)
         player, who = _load(options)
     except (CheckpointError, MissingPackageError, ValueError) as error:
         complain(f"run.py: error: {error}")
@@ -63,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     say(f"playing with {who}; waiting for the evaluator, {options.wait} s at most")
     try:
-        evaluation = RemoteEvaluation(options.wait)
+        evaluation = RemoteEvaluation(options.wait, rewards)
         episodes = play_all(evaluation, player)
         say(table(episodes))
         say(f"the evaluator says: {evaluation.submit()}")
@@ -98,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         "training (default: best)",
     )
     add_code_options(parser, variables=True)
+    add_rewards_option(parser, "what plans minimize the loss of, and what the table counts; the evaluator has its own")
     parser.add_argument(
         "--plan_seconds",
         type=seconds_to_plan,

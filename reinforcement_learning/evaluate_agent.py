@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
@@ -32,6 +33,7 @@ from reinforcement_learning.scoring.scoring import Scorer, Task, WorkerEndedErro
 from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from reinforcement_learning.settings.config import ConfigError
 from reinforcement_learning.settings.named_code import add_code_options, named_on_command_line
+from reinforcement_learning.settings.named_rewards import add_rewards_option, find_rewards
 from utils.levels.env_configs import EnvConfig, resolve_env_config
 from utils.levels.saved_levels import EnvConfigError, SavedEnv, warn_about_targets
 from utils.pictures.rendering import FILM_SUFFIXES, EpisodeRecorder, save_film
@@ -50,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     try:
         _check(options)
-        configs = [resolve_env_config(text) for text in options.evaluation_env_config or ["0"]]
+        rewards = find_rewards(options.rewards)
+        given = options.evaluation_env_config or ["0"]
+        configs = [replace(resolve_env_config(text), rewards=rewards) for text in given]
         names = with_planned(options.policy) if options.plan_seconds > 0 else options.policy
         named = named_on_command_line(options)
         scorer = Scorer(names, options.policy_index, options.num_workers, options.plan_seconds, named)
@@ -118,6 +122,7 @@ def _parser() -> SentenceParser:
         help="which policy of checkpoints that hold several: its number, the one that was best in the newest "
         "evaluation, or all as they were mapped in training (default: best)",
     )
+    add_rewards_option(parser, "what the environment rewards")
     add_code_options(parser)
     parser.add_argument(
         "--plan_seconds",

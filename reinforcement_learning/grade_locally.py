@@ -23,12 +23,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from flatland.envs.rewards import Rewards
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while imports take their seconds Ctrl-C just ends the process
 
 from reinforcement_learning.grading.official_tests import METADATA, write_tests
 from reinforcement_learning.settings.arguments import SentenceParser, at_least
+from reinforcement_learning.settings.named_rewards import DEFAULT_REWARDS, add_rewards_option, find_rewards
 from utils.levels.env_configs import EnvConfig, resolve_env_config
 from utils.levels.saved_levels import EnvConfigError
 from utils.system.child_process import end_with_parent
@@ -50,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Grades as the command line says; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
+        rewards = find_rewards(options.rewards)
+        if options.way == "remote" and options.rewards != DEFAULT_REWARDS:
+            raise ValueError("--rewards has no effect with --way remote: that evaluator only knows flatland's default.")
         environments = _environments(options)
         if options.checkpoint:
             os.environ["FLATLAND_CHECKPOINT"] = str(Path(options.checkpoint).resolve())
@@ -57,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.way in ("remote", "both"):
                 _print("remote evaluator", grade_remotely(options.tests, Path(folder)))
             if options.way in ("trajectories", "both"):
-                _print("trajectories", grade_trajectories(environments, Path(folder), options.rewards))
+                _print("trajectories", grade_trajectories(environments, Path(folder), rewards))
     except (EnvConfigError, GradingError, OSError, ValueError) as error:
         print(f"grade_locally.py: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, EnvConfigError | ValueError) else 1
@@ -85,12 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--way", choices=WAYS, default="both", help="default: both")
     parser.add_argument("--checkpoint", metavar="FILE", help="default: $FLATLAND_CHECKPOINT, else the one that ships")
-    parser.add_argument(
-        "--rewards",
-        default="flatland.envs.rewards.DefaultRewards",
-        metavar="CLASS",
-        help="of trajectories (default: flatland.envs.rewards.DefaultRewards)",
-    )
+    add_rewards_option(parser, "what counts in trajectories")
     return parser
 
 
@@ -186,7 +187,9 @@ def tool(name: str) -> str:
 # --- trajectories ----------------------------------------------------------------------------------------------------
 
 
-def grade_trajectories(environments: Sequence[Path], folder: Path, rewards: str) -> list[tuple[str, float, float]]:
+def grade_trajectories(
+    environments: Sequence[Path], folder: Path, rewards: type[Rewards]
+) -> list[tuple[str, float, float]]:
     """Name, normalized score and completion of each environment, as the trajectory commands write them down."""
     rows, root, analysis = [], folder / "trajectories", folder / "analysis"
     for path in environments:
@@ -201,14 +204,15 @@ def grade_trajectories(environments: Sequence[Path], folder: Path, rewards: str)
     return rows
 
 
-def generate_trajectory(env_path: Path, data_dir: Path, rewards: str) -> None:
+def generate_trajectory(env_path: Path, data_dir: Path, rewards: type[Rewards]) -> None:
     """Lets flatland-rl play an environment with ``submission.py`` and then check what was recorded.
 
     Raises:
         GradingError: one of its commands fails.
     """
     data_dir.mkdir(parents=True)
-    episode = ["--data-dir", str(data_dir), "--ep-id", "episode", "--rewards", rewards]
+    episode = ["--data-dir", str(data_dir), "--ep-id", "episode"]
+    episode += ["--rewards", f"{rewards.__module__}.{rewards.__qualname__}"]
     level = ["--env-path", str(env_path.resolve()), "--snapshot-interval", "0", "--post-seed", EVALUATORS_SEED]
     submitted = ["--policy", "reinforcement_learning.submission.Policy"]
     submitted += ["--obs-builder", "reinforcement_learning.submission.ObservationBuilder"]

@@ -110,7 +110,7 @@ class TestTraining:
         assert done.returncode == 0, done.stderr
         assert "completion" in done.stdout
 
-    def test_ending_names_the_environment_that_was_evaluated(
+    def test_ending_names_the_environment_and_the_rewards_that_were_evaluated(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     ) -> None:
         """``best.pt`` was chosen there, so scoring goes on there, and the curve must say where its marks come from."""
@@ -121,9 +121,11 @@ class TestTraining:
         save = Figure.savefig
         monkeypatch.setattr(Figure, "savefig", lambda f, *a, **kw: (titles.append(f.get_suptitle()), save(f, *a, **kw)))
         shorter = ["-n", "2", "-e", "Test_0", "--n_evaluation_episodes", "1", "--run_name", "mine", "--wandb=False"]
-        assert main([*SHORT, *shorter, *Place(tmp_path).folders]) == 0
-        (command,) = (line for line in capfd.readouterr().out.splitlines() if line.startswith("Next: "))
-        assert shlex.split(command)[-2:] == ["-e", "Test_0"]
+        assert main([*SHORT, *shorter, "--rewards", "ecml2026", *Place(tmp_path).folders]) == 0
+        lines = capfd.readouterr().out.splitlines()
+        (command,) = (line for line in lines if line.startswith("Next: "))
+        assert shlex.split(command)[-4:] == ["-e", "Test_0", "--rewards", "ecml2026"]
+        assert any("rewards ecml2026" in line for line in lines if line.startswith("Run mine: "))
         assert titles == ["mine, evaluated on Test_0"]
 
     def test_plain_lines_where_there_is_no_terminal(self, trained: tuple[Place, str, str]) -> None:

@@ -82,6 +82,14 @@ class WatchedSimulator:
         """The level and its trains."""
         return self._simulator.state
 
+    @property
+    def clips_losses(self) -> bool:
+        """As the level itself says."""
+        return self._simulator.clips_losses
+
+    def losses(self, train_rewards: NDArray[np.float64]) -> None:
+        """They are told apart by steps instead."""
+
     def step(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.float64], bool]:
         """Moves all trains by one step and notes what each waits for."""
         rewards, over = self._simulator.step(actions)

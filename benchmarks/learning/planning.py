@@ -1,9 +1,9 @@
 """Scores the shipped checkpoint with and without planning on the same levels, beside a rule.
 
-    python benchmarks/learning/planning.py -e 0 -e 1 -e 2 --levels 50
+    python benchmarks/learning/planning.py -e 0 -e 1 -e 2
 
 Writes planning_CONFIG.json (scores, paired differences, times, machine) beside itself. The levels have seeds from
-700000 on, which no training uses; what planning tries was chosen on the first fifty of them.
+500000 on, which no training uses.
 """
 
 import argparse
@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 import torch
 
 from benchmarks.learning.programs import ROOT, machine
+from reinforcement_learning.scoring.planning import PLAN_SECONDS
 from reinforcement_learning.scoring.players import with_planned
 from reinforcement_learning.scoring.score_table import Scored, table
 from reinforcement_learning.scoring.scoring import Scorer, Task
@@ -32,9 +33,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("-e", "--evaluation_env_config", action="append", metavar="TEXT")
     parser.add_argument("--checkpoint", default=str(ROOT / "checkpoints" / "flatland_policy.pt"))
-    parser.add_argument("--levels", type=int, default=50)
-    parser.add_argument("--first_seed", type=int, default=700_000)
-    parser.add_argument("--plan_seconds", type=float, default=60.0, help="enough for a search on a busy machine")
+    parser.add_argument("--levels", type=int, default=200)
+    parser.add_argument("--first_seed", type=int, default=500_000)
+    parser.add_argument("--plan_seconds", type=float, default=PLAN_SECONDS, help="as for run.py")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for config in options.evaluation_env_config or ["0", "1", "2"]:
@@ -72,9 +73,8 @@ def _record(
 
 def _short(row: dict[str, Any]) -> dict[str, float]:
     """Means, and the seconds of an episode."""
-    steps = statistics.fmean(episode["steps"] for episode in row["per_episode"])
     kept = ("score_mean", "score_se", "completion_mean", "completion_se", "deadlock_mean", "never_departed_mean")
-    return {name: round(row[name], 4) for name in kept} | {"seconds": round(row["seconds_per_step"] * steps, 2)}
+    return {name: round(row[name], 4) for name in kept} | {"seconds": round(row["seconds_per_level"], 2)}
 
 
 def _difference(row: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:

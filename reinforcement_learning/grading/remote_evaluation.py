@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import redis
 from flatland.envs.rail_env import RailEnv
+from flatland.envs.rewards import DefaultRewards, Rewards
 from flatland.evaluators.client import FLATLAND_RL_SERVICE_ID, FlatlandRemoteClient, TimeoutException
 from flatland.evaluators.messages import FLATLAND_RL
 
@@ -200,6 +201,7 @@ class RemoteEvaluation:
 
     Args:
         wait: seconds in which Redis and the evaluator must have come up.
+        rewards: what is rewarded here; the evaluator has its own.
 
     Attributes:
         timed_out_at_the_end: the evaluator has given up on the environment before the running one, after its last step
@@ -211,7 +213,8 @@ class RemoteEvaluation:
 
     timed_out_at_the_end = False
 
-    def __init__(self, wait: float) -> None:
+    def __init__(self, wait: float, rewards: type[Rewards] = DefaultRewards) -> None:
+        self._rewards = rewards
         give_up = time.monotonic() + wait
         while True:
             try:
@@ -245,7 +248,10 @@ class RemoteEvaluation:
             except Exception as error:  # a file that is missing or damaged
                 raise EvaluatorError(f"the environment cannot be loaded: {_one_line(error)}") from error
             self.timed_out_at_the_end |= self.client.found_errors
-            return None if observations is False else self.client.env
+            if observations is False:
+                return None
+            self.client.env.rewards = self._rewards()
+            return self.client.env
 
     @property
     def level_path(self) -> str:

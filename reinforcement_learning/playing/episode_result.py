@@ -2,24 +2,21 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-_NO_POLICIES, _NO_REWARDS = np.zeros(0, dtype=np.int64), np.zeros(0)
+from utils.simulator.rail_losses import CAUSES
 
-
-def normalized_score(total_reward: float, max_episode_steps: int, n_trains: int) -> float:
-    """The score that flatland's graders use: all rewards of an episode as a share of what can be lost; 0 is perfect."""
-    return total_reward / (max_episode_steps * n_trains)
+_NO_POLICIES = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class EpisodeResult:
     """What came of one episode; shares are of all trains."""
 
-    score: float  # see normalized_score
+    score: float  # all rewards as a share of what can be lost, as flatland's graders count them; 0 is perfect
     completion: float  # share of trains that arrived
     deadlocked: float  # share of trains that could never move again
     never_departed: float  # share of trains that never entered the map
@@ -28,37 +25,48 @@ class EpisodeResult:
     n_decisions: int
     action_counts: npt.NDArray[np.int64]  # [5], chosen at decisions
     train_arrived: npt.NDArray[np.bool_]  # [trains]
-    # [trains] each, or empty where trains are not told apart
-    policy_of_train: npt.NDArray[np.int64]
-    train_scores: npt.NDArray[np.float64]  # their mean is the score
+    policy_of_train: npt.NDArray[np.int64]  # [trains], or empty where they are not told apart
+    train_scores: npt.NDArray[np.float64]  # [trains], their mean is the score
+    # what of the score was lost by each of CAUSES, together all of it; empty where that is not told apart
+    losses: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of_trains(
         cls,
-        total_reward: float,
+        train_rewards: npt.NDArray[np.float64],
         max_episode_steps: int,
         *,
+        clips_losses: bool,
         arrived: npt.NDArray[np.bool_],
         departed: npt.NDArray[np.bool_],
         deadlocked: npt.NDArray[np.bool_],
         n_steps: int,
         action_counts: npt.NDArray[np.int64],
         policy_of_train: npt.NDArray[np.int64] = _NO_POLICIES,
-        train_rewards: npt.NDArray[np.float64] = _NO_REWARDS,
+        losses: npt.NDArray[np.float64] | None = None,
     ) -> "EpisodeResult":
         """From what is known of each train, ``[trains]``, at the end.
 
         Args:
-            total_reward: all of the environment's own rewards.
+            train_rewards: the sum of the environment's own rewards of each train.
             max_episode_steps: of the level.
+            clips_losses: whether no more than that counts of what a train loses.
             arrived, departed, deadlocked: whether a train ever was.
             n_steps: steps played.
             action_counts: how often each action was chosen, ``[5]``.
             policy_of_train: numbers of the policies.
-            train_rewards: the environment's own rewards of each train.
+            losses: what each train has lost by each of ``CAUSES``, ``[trains, causes]``, where that is known. Of a
+                train whose losses are clipped all causes count less, in proportion.
         """
+        train_scores = train_rewards / max_episode_steps
+        counted = np.maximum(train_scores, -1.0) if clips_losses else train_scores
+        by_cause: dict[str, float] = {}
+        if losses is not None:
+            shares = np.divide(counted, train_scores, out=np.ones_like(counted), where=train_scores != 0.0)
+            of_causes = (losses * shares[:, np.newaxis]).mean(axis=0) / max_episode_steps
+            by_cause = dict(zip(CAUSES, of_causes.tolist(), strict=True))
         return cls(
-            score=normalized_score(total_reward, max_episode_steps, len(arrived)),
+            score=float(counted.mean()),
             completion=float(arrived.mean()),
             deadlocked=float(deadlocked.mean()),
             never_departed=float((~departed).mean()),
@@ -68,7 +76,8 @@ class EpisodeResult:
             action_counts=action_counts,
             train_arrived=arrived,
             policy_of_train=policy_of_train,
-            train_scores=train_rewards / max_episode_steps,
+            train_scores=counted,
+            losses=by_cause,
         )
 
 

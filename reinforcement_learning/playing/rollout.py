@@ -45,7 +45,6 @@ class _Episode:
 
     simulator: Simulator
     n_steps: int = 0
-    total_reward: float = 0.0
     # all actions so far, int8 [trains] each: a level and its actions are enough to come back to this point
     history: list[npt.NDArray[np.int8]] = field(default_factory=list)
 
@@ -258,8 +257,6 @@ class Rollout:
         )
         self.departed, self.arrived, self.deadlocked = departed, arrived, stuck
         self._train_rewards += self._rewards
-        for slot, total in zip(playing, self._rewards[playing].sum(axis=1).tolist(), strict=True):
-            self._episode(slot).total_reward += total
         if self._learning is not None:
             self._learn_from(step, {slot: self._episode(slot).simulator.state for slot in playing}, self._learning)
 
@@ -294,14 +291,16 @@ class Rollout:
         episode = self._episode(slot)
         state = episode.simulator.state
         n_trains = state.n_trains
+        train_rewards = self._train_rewards[slot, :n_trains]
         return EpisodeResult.of_trains(
-            episode.total_reward,
+            train_rewards,
             state.max_episode_steps,
+            clips_losses=episode.simulator.clips_losses,
             arrived=self.arrived[slot, :n_trains].copy(),
             departed=self.departed[slot, :n_trains],
             deadlocked=self.deadlocked[slot, :n_trains],
             n_steps=episode.n_steps,
             action_counts=self._action_counts[slot].copy(),
             policy_of_train=self._policy_of_train[slot, :n_trains].copy(),
-            train_rewards=self._train_rewards[slot, :n_trains],
+            losses=episode.simulator.losses(train_rewards),
         )

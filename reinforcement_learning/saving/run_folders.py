@@ -45,7 +45,8 @@ def own_run_folders(config: TrainingConfig, *, resumed: bool) -> Iterator[RunFol
             check_writable(option, parent)
         name = config.run_name or _free_name(config, parents)
         checkpoints, replay_buffers, output = (parent / name for parent in parents)
-        for folder in (checkpoints, output, *([replay_buffers] if config.save_replay_buffer else [])):
+        folders = (checkpoints, output, *([replay_buffers] if config.save_replay_buffer else []))
+        for folder in {os.path.realpath(folder): folder for folder in folders}.values():  # two may be one
             stack.callback(_remove_if_empty, _missing(folder) if config.run_name else [folder])
             check_writable("run_name", folder)
             _lock(stack, name, folder)

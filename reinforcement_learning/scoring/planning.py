@@ -10,9 +10,8 @@ Where there is no plan, because the level cannot be planned, the trained policy 
 import argparse
 import math
 import time
-import warnings
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -24,9 +23,12 @@ from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
 from utils.observation.observer import Observer
 from utils.planning.level_plan import Clock, LevelPlan
+from utils.planning.plan_search import improve_plans
 from utils.simulator.compiled_simulator import weights_of
 from utils.simulator.rail_state import RailState
 from utils.simulator.simulator import FlatlandSimulator, UnsupportedLevel
+from utils.system.compiled import is_missing_in_cache
+from utils.system.console import complain
 
 PLAN_SECONDS = 1.0
 """What a step of a submission may take unless told otherwise: a tenth of what graders allow."""
@@ -129,10 +131,11 @@ class Planner:
         try:
             plan = LevelPlan(state, weights, clock=self._clock)
         except ValueError as error:
-            self._give_up(f"{error}: the policy plays without a plan")
+            say_once(f"the policy plays without a plan: {error}")
+            self._weights = None
             return None
         if not plan.has_way.all():
-            warnings.warn("trains that have no way to their targets are left out of the plan", stacklevel=2)
+            say_once("trains that have no way to their targets are left out of the plan")
         if not plan.make():
             self._next_try = state.elapsed_steps + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
@@ -150,10 +153,6 @@ class Planner:
             plan.search(self._options.seconds, self._options.rounds * state.n_trains)
         return True
 
-    def _give_up(self, why: str) -> None:
-        self._weights = None
-        warnings.warn(why, stacklevel=2)
-
 
 def _weights_to_plan_by(env: RailEnv) -> NDArray[np.float64] | None:
     """The parameters of a level's rewards; None for a level that cannot be planned, which is said once."""
@@ -161,7 +160,7 @@ def _weights_to_plan_by(env: RailEnv) -> NDArray[np.float64] | None:
         _check(env)
         return weights_of(env.rewards)
     except UnsupportedLevel as error:
-        warnings.warn(f"the policy plays without a plan: {error}", stacklevel=2)
+        say_once(f"the policy plays without a plan: {error}")
         return None
 
 
@@ -174,9 +173,17 @@ def _check(env: RailEnv) -> None:
         raise UnsupportedLevel("levels with trains that do not start or stop within one step are not planned")
 
 
+@cache
+def say_once(text: str) -> None:
+    """Tells the user what becomes of a plan, the first time in a process."""
+    complain(f"note: {text}")
+
+
 @lru_cache(maxsize=1)
 def warm_up_planning() -> None:
     """Compiles what planning needs, which would otherwise be done in the time of a step."""
+    if is_missing_in_cache(improve_plans):
+        complain("First start: compiling the planner, which takes about half a minute.")
     simulator = FlatlandSimulator(make_rail_env(ENV_CONFIGS["Tiny"], 0))
     weights = weights_of(simulator.env.rewards)
     plan = LevelPlan(simulator.state, weights)

@@ -8,6 +8,7 @@ from reinforcement_learning.scoring.heuristics import Rule, ShortestPath
 from utils.levels.level_snapshot import LevelSnapshot
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_grid import DO_NOTHING, N_ACTIONS
+from utils.simulator.rail_losses import knows_causes, losses_of_train
 from utils.simulator.rail_state import DONE, MALFUNCTION_OFF_MAP
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.stopwatch import Stopwatch
@@ -16,7 +17,8 @@ from utils.system.stopwatch import Stopwatch
 def play_by_rule(simulator: FlatlandSimulator, rule: Rule, *, stopwatch: Stopwatch | None = None) -> EpisodeResult:
     """Plays one level by a rule. A rule decides about every train at every step."""
     stopwatch = stopwatch or Stopwatch()
-    state, over, n_steps, total_reward = simulator.state, False, 0, 0.0
+    state, over, n_steps = simulator.state, False, 0
+    train_rewards = np.zeros(state.n_trains)
     action_counts = np.zeros(N_ACTIONS, dtype=np.int64)
     stopwatch.start()
     while not over:
@@ -24,18 +26,20 @@ def play_by_rule(simulator: FlatlandSimulator, rule: Rule, *, stopwatch: Stopwat
         stopwatch.lap("inference")
         rewards, over = simulator.step(actions)
         stopwatch.lap("step")
-        total_reward += float(rewards.sum())
+        train_rewards += rewards
         action_counts += np.bincount(actions, minlength=N_ACTIONS)
         n_steps += 1
     return EpisodeResult.of_trains(
-        total_reward,
+        train_rewards,
         state.max_episode_steps,
+        clips_losses=simulator.clips_losses,
         arrived=state.state == DONE,
         # no train ever leaves the map but by arriving
         departed=state.state > MALFUNCTION_OFF_MAP,
         deadlocked=deadlocked(state),
         n_steps=n_steps,
         action_counts=action_counts,
+        losses=simulator.losses(train_rewards),
     )
 
 
@@ -51,7 +55,8 @@ def play_each_train_alone(env: RailEnv) -> EpisodeResult:
     """
     snapshot, shortest_path = LevelSnapshot.take(env), ShortestPath()
     n_trains = env.get_num_agents()
-    total_reward, n_steps = 0.0, 0
+    n_steps, train_rewards = 0, np.zeros(n_trains)
+    losses = []
     arrived, departed = np.zeros(n_trains, dtype=bool), np.zeros(n_trains, dtype=bool)
     action_counts = np.zeros(N_ACTIONS, dtype=np.int64)
     for handle in range(n_trains):
@@ -62,16 +67,20 @@ def play_each_train_alone(env: RailEnv) -> EpisodeResult:
             actions[handle] = shortest_path.act(simulator)[handle]
             action_counts[actions[handle]] += 1
             rewards, over = simulator.step(actions)
-            total_reward += float(rewards[handle])
+            train_rewards[handle] += rewards[handle]
         arrived[handle] = simulator.state.state[handle] == DONE
         departed[handle] = simulator.state.state[handle] > MALFUNCTION_OFF_MAP
         n_steps += simulator.state.elapsed_steps
+        if knows_causes(env.rewards):
+            losses.append(losses_of_train(simulator.env, handle, train_rewards[handle]))
     return EpisodeResult.of_trains(
-        total_reward,
+        train_rewards,
         simulator.state.max_episode_steps,
+        clips_losses=simulator.clips_losses,
         arrived=arrived,
         departed=departed,
         deadlocked=np.zeros(n_trains, dtype=bool),
         n_steps=n_steps,
         action_counts=action_counts,
+        losses=np.array(losses) if losses else None,
     )

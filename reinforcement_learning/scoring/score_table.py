@@ -7,6 +7,18 @@ from typing import Any
 
 from reinforcement_learning.playing.episode_result import EpisodeResult, mean_and_standard_error
 
+_HEADINGS = {
+    "late_arrival": "late",
+    "not_arrived": "not arrived",
+    "cancelled": "cancelled",
+    "stop_not_served": "no stop",
+    "stop_late": "late stop",
+    "stop_early": "early stop",
+    "collision": "collision",
+}
+"""What the table calls the causes of ``EpisodeResult.losses``."""
+_WORTH_TELLING = ("stop_not_served", "stop_late", "stop_early", "collision")
+
 
 @dataclass(frozen=True)
 class Played:
@@ -31,9 +43,20 @@ class Scored:
         return [float(getattr(played.result, measure)) for played in self.played]
 
     @property
+    def losses(self) -> dict[str, float]:
+        """What of the mean score was lost by each cause; empty where that is not told apart."""
+        by_episode = [played.result.losses for played in self.played]
+        return {cause: statistics.fmean(losses[cause] for losses in by_episode) for cause in by_episode[0]}
+
+    @property
     def seconds_per_step(self) -> float:
         """The median over episodes; the first one also loads compiled code."""
         return statistics.median(played.seconds_per_step for played in self.played)
+
+    @property
+    def seconds_per_level(self) -> float:
+        """The mean, simulator included; of the first level too, which also loads compiled code."""
+        return statistics.fmean(played.seconds_per_step * played.result.n_steps for played in self.played)
 
     def as_dict(self) -> dict[str, Any]:
         """The row of the JSON file; standard errors are null for a single episode."""
@@ -51,7 +74,9 @@ class Scored:
             "completion_se": completion_error if n > 1 else None,
             "deadlock_mean": statistics.fmean(self.values("deadlocked")),
             "never_departed_mean": statistics.fmean(self.values("never_departed")),
+            "losses_mean": self.losses,
             "seconds_per_step": self.seconds_per_step,
+            "seconds_per_level": self.seconds_per_level,
             "per_episode": [
                 {
                     "seed": played.seed,
@@ -60,6 +85,7 @@ class Scored:
                     "deadlocked": played.result.deadlocked,
                     "never_departed": played.result.never_departed,
                     "steps": played.result.n_steps,
+                    "losses": played.result.losses,
                 }
                 for played in self.played
             ],
@@ -76,13 +102,15 @@ def table(rows: Sequence[Scored]) -> str:
     n, first = len(rows[0].played), rows[0].first_seed
     levels = f"{n} levels, seeds {first} to {first + n - 1}" if n > 1 else f"1 level, seed {first}"
     lines = [f"{rows[0].config}, {levels}"]
-    lines.append(f"{'policy':{width}}  {'score':>15}  {'completion':>15}  deadlocked  never departed  ms/step")
+    lines.append(f"{'policy':{width}}  {'score':>15}  {'completion':>15}  deadlocked  never departed  ms/step  s/level")
     for row in rows:
         lines.append(
             f"{row.policy:{width}}  {_with_error(row.values('score'))}  {_with_error(row.values('completion'))}  "
             f"{statistics.fmean(row.values('deadlocked')):10.3f}  "
-            f"{statistics.fmean(row.values('never_departed')):14.3f}  {1000 * row.seconds_per_step:7.2f}"
+            f"{statistics.fmean(row.values('never_departed')):14.3f}  {1000 * row.seconds_per_step:7.2f}  "
+            f"{row.seconds_per_level:7.2f}"
         )
+    lines += _lines_of_losses(rows, width)
     if len(rows) > 1:
         lines.append(f"difference to {rows[0].policy}, level by level")
     for row in rows[1:]:
@@ -92,6 +120,18 @@ def table(rows: Sequence[Scored]) -> str:
         ]
         lines.append(f"{row.policy:{width}}  {'  '.join(differences)}")
     return "\n".join(lines)
+
+
+def _lines_of_losses(rows: Sequence[Scored], width: int) -> list[str]:
+    """What of the scores was lost by each cause, where anything was lost to stops or collisions."""
+    losses = [row.losses for row in rows]
+    if not any(of_row[cause] for of_row in losses for cause in of_row if cause in _WORTH_TELLING):
+        return []
+    lines = [f"{'lost to':{width}}  {'  '.join(_HEADINGS.values())}"]
+    for row, of_row in zip(rows, losses, strict=True):
+        cells = [f"{of_row[cause]:{len(heading)}.3f}" for cause, heading in _HEADINGS.items()]
+        lines.append(f"{row.policy:{width}}  {'  '.join(cells)}")
+    return lines
 
 
 def _with_error(values: Sequence[float]) -> str:

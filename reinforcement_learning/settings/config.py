@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from reinforcement_learning.settings.extensions import ExtensionError, check_named_by_user
+from reinforcement_learning.settings.named_rewards import DEFAULT_REWARDS, REWARDS, find_rewards
 from reinforcement_learning.settings.options import (
     BOOL,
     FOLDER,
@@ -76,6 +77,13 @@ class TrainingConfig:
         "saved environment (.pkl)",
         short="e",
         runs_code=is_saved_env,
+    )
+    rewards: str = option(
+        _RUN,
+        DEFAULT_REWARDS,
+        f"what both environments reward, and scores count: {', '.join(REWARDS)}, or a class of your own as "
+        "package.module:Class",
+        runs_code=has_colon,
     )
     n_evaluation_episodes: int = option(_RUN, 25, "fixed levels that each evaluation plays", whole(1, 100_000))
     checkpoint_interval: int = option(_RUN, 100, "episodes between evaluations, each with a checkpoint", at_least(1))
@@ -298,6 +306,10 @@ class TrainingConfig:
             value, accepts = getattr(self, row.name), row.metadata["accepts"]
             if not accepts.test(value):
                 raise ConfigError(f"--{row.name} is {value!r}, but must be {accepts.words}.")
+        try:
+            find_rewards(self.rewards)
+        except ExtensionError as error:
+            raise ConfigError(f"--rewards: {error}") from error
         for name, environment in (("training_env_config", "training_env"), ("evaluation_env_config", "evaluation_env")):
             try:
                 getattr(self, environment)
@@ -325,12 +337,15 @@ class TrainingConfig:
     @cached_property
     def training_env(self) -> EnvConfig | SavedEnv:
         """The environment that is trained on."""
-        return resolve_env_config(self.training_env_config)
+        return self._environment(self.training_env_config)
 
     @cached_property
     def evaluation_env(self) -> EnvConfig | SavedEnv:
         """The environment that evaluations play."""
-        return resolve_env_config(self.evaluation_env_config)
+        return self._environment(self.evaluation_env_config)
+
+    def _environment(self, given: str) -> EnvConfig | SavedEnv:
+        return dataclasses.replace(resolve_env_config(given), rewards=find_rewards(self.rewards))
 
     def as_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: folders that are the project's own are left out, as the project may move."""

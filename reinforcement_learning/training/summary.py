@@ -7,6 +7,7 @@ from pathlib import Path
 from reinforcement_learning.saving.checkpointing import BEST, newest_first
 from reinforcement_learning.settings.config import options_to_repeat
 from reinforcement_learning.settings.named_code import options_to_play
+from reinforcement_learning.settings.named_rewards import DEFAULT_REWARDS
 from reinforcement_learning.tracking.json_lines_sink import METRICS_FILE
 from reinforcement_learning.tracking.learning_curve import draw_learning_curve
 from reinforcement_learning.training.reports import report_several_policies
@@ -28,10 +29,11 @@ def announce(trainer: Trainer, devices: str, notes: Sequence[str]) -> None:
     config, message = trainer.config, trainer.metrics.message
     training = config.training_env.name
     evaluation = config.evaluation_env.name
+    rewards = f"rewards {config.rewards}, " if config.rewards != DEFAULT_REWARDS else ""
     policies = f"{config.num_policies} policies " if config.num_policies > 1 else ""
     message(
         f"Run {trainer.folders.name}: training on {training}, evaluating on {evaluation} every "
-        f"{config.checkpoint_interval} episodes, seed {config.seed}, feature set {trainer.feature_set.name} "
+        f"{config.checkpoint_interval} episodes, {rewards}seed {config.seed}, feature set {trainer.feature_set.name} "
         f"({trainer.feature_set.n_features} inputs), {policies}on {devices}."
     )
     for note in notes:
@@ -116,7 +118,8 @@ def _what_to_type_next(trainer: Trainer, finished: bool) -> list[str]:
             return []
         script, environment = _SCRIPTS / "evaluate_agent.py", trainer.config.evaluation_env_config
         play = ["python", str(script), "--policy", str(folder / BEST), "-e", environment]
-        return ["Next: " + shlex.join([*play, *options_to_play(trainer.config)])]
+        rewards = [] if trainer.config.rewards == DEFAULT_REWARDS else ["--rewards", trainer.config.rewards]
+        return ["Next: " + shlex.join([*play, *rewards, *options_to_play(trainer.config)])]
     # by its path: the latest of all may be that of a training that runs beside this one
     newest = newest_first(folder, "episode_*.pt")[:1]
     script = _SCRIPTS / "multi_agent_training.py"

@@ -118,9 +118,10 @@ class TrainingState:
         self.evaluated_episode = counters["evaluated_episode"]
         for name, smoothed in self._smoothed.items():
             smoothed.load_state_dict(state["smoothed"][name])
-        # scores on other levels cannot be compared
-        measured_on = ("evaluation_env_config", "n_evaluation_episodes")
-        if all(state["config"].get(name) == getattr(self._config, name) for name in measured_on):
+        # scores on other levels, or under other rewards, cannot be compared
+        measured_by = ("evaluation_env_config", "n_evaluation_episodes", "rewards")
+        then = {"rewards": TrainingConfig.rewards, **state["config"]}  # earlier versions had no others
+        if all(then.get(name) == getattr(self._config, name) for name in measured_by):
             self.best = BestEvaluation(**state["best"])
         self.last_evaluation = state["last_evaluation"]
         self._wandb_run_id = state["wandb_run_id"]

@@ -7,8 +7,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+from flatland.envs.persistence import RailEnvPersister
+from flatland.envs.rewards import ECML2026Rewards
 
+from reinforcement_learning.grade_locally import EVALUATORS_SEED, grade_trajectories
+from reinforcement_learning.scoring.scoring import Scorer, Task
+from reinforcement_learning.submission import checkpoint_to_submit
 from tests.helpers.grading import TIMEOUT, needs_redis
+from tests.helpers.rail_envs import sparse_env
+from utils.levels.saved_levels import SavedEnv
 from utils.system.files import PROJECT_ROOT
 
 EXIT_CODES = {signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGHUP: 128 + signal.SIGHUP, signal.SIGKILL: -signal.SIGKILL}
@@ -33,3 +40,18 @@ def test_nothing_is_left_of_it_whatever_ends_it(number: signal.Signals, tmp_path
         process.send_signal(number)
     assert process.returncode == EXIT_CODES[number]
     assert psutil.wait_procs(started, timeout=TIMEOUT)[1] == []
+
+
+def test_trajectories_are_graded_under_the_rewards_that_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLATLAND_PLAN_SECONDS", "0")
+    path = tmp_path / "Test_00" / "Level_0.pkl"
+    path.parent.mkdir()
+    RailEnvPersister.save(sparse_env(1, n_agents=6, n_cities=3, line_length=3), str(path))
+    ((name, score, completion),) = grade_trajectories([path], tmp_path, ECML2026Rewards)
+    assert name == "Test_00/Level_0.pkl"
+    scorer = Scorer([str(checkpoint_to_submit())])
+    ((played,),) = scorer.play([Task(SavedEnv(path, ECML2026Rewards), int(EVALUATORS_SEED))])
+    assert (score, completion) == pytest.approx((1 + played.result.score, played.result.completion))
+    assert played.result.losses["stop_not_served"] > 0

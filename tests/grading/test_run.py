@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from flatland.envs.rewards import DefaultRewards
 from redis import Redis
 
 import run
@@ -176,7 +177,7 @@ def waiting_for_a_command(commands: str) -> Iterator[None]:
 
 def trajectory_actions(env_path: Path, folder: Path) -> list[dict[str, int]]:
     """All actions, step by step, that flatland-rl's trajectory commands record for the submitted policy."""
-    generate_trajectory(env_path, folder, "flatland.envs.rewards.DefaultRewards")
+    generate_trajectory(env_path, folder, DefaultRewards)
     steps: dict[str, dict[str, int]] = {}
     with (folder / "event_logs" / "ActionEvents.discrete_action.tsv").open() as file:
         for row in csv.DictReader(file, delimiter="\t"):
@@ -235,7 +236,7 @@ class TestCheckpoints:
             players.append(player)
             return []
 
-        monkeypatch.setattr(run, "RemoteEvaluation", lambda wait: SimpleNamespace(submit=lambda: {}))
+        monkeypatch.setattr(run, "RemoteEvaluation", lambda wait, rewards: SimpleNamespace(submit=lambda: {}))
         monkeypatch.setattr(run, "play_all", seen)
         for choice in ("0", "1", "best", "mapping"):
             assert run.main(["--checkpoint", str(path), "--policy_index", choice]) == 0

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from flatland.envs.agent_utils import EnvAgent
+from flatland.envs.rewards import DefaultRewards
 from torch import Tensor, nn
 
 from utils.observation.feature_sets import FeatureSet
@@ -194,3 +196,34 @@ class LeavesWhenAsked(Handles):
 
 def not_made_at_all() -> None:
     raise OSError("no file")
+
+
+class KindRewards(DefaultRewards):
+    """Rewards each step."""
+
+    def step_reward(self, *args: Any, **kwargs: Any) -> float:
+        return super().step_reward(*args, **kwargs) + 0.5
+
+
+class RewardsOfNaN(DefaultRewards):
+    """What it gives at the end of an episode is no number."""
+
+    def end_of_episode_reward(self, *args: Any, **kwargs: Any) -> Any:
+        return math.nan
+
+
+class FailingRewards(DefaultRewards):
+    def step_reward(self, *args: Any, **kwargs: Any) -> float:
+        return sys.exit("enough")
+
+
+class RewardsOfNaNLater(DefaultRewards):
+    """They are numbers as long as no train has departed."""
+
+    def step_reward(self, agent: EnvAgent, *args: Any, **kwargs: Any) -> float:
+        return 0.0 if agent.state.is_off_map_state() else math.nan
+
+
+class RewardsThatFailLater(DefaultRewards):
+    def step_reward(self, agent: EnvAgent, *args: Any, **kwargs: Any) -> float:
+        return 0.0 if agent.state.is_off_map_state() else sys.exit("enough")

@@ -1,5 +1,8 @@
 """Plans in space and time: true to the simulator, free of conflicts, and kept whatever breaks."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
 from flatland.envs.rewards import DefaultRewards, ECML2026Rewards
@@ -95,17 +98,29 @@ class TestPlans:
 
     def test_a_search_brings_more_trains_home(self) -> None:
         n_planned = []
-        for n_rounds in (0, 2000):
-            plans = [begun(CompiledSimulator.from_env(sparse_env(s, 40, **QUIET)), n_rounds) for s in range(3)]
+        for n_rounds in (0, 300):
+            plans = [begun(CompiledSimulator.from_env(sparse_env(s, 30, **QUIET)), n_rounds) for s in range(2)]
             n_planned.append(sum(int((plan.arrivals < NEVER).sum()) for plan in plans))
         assert n_planned[1] > n_planned[0]
 
 
 class TestPlaying:
-    @settings(max_examples=6, deadline=None)
-    @given(seed=SEEDS, n_trains=st.integers(2, 20))
-    def test_without_malfunctions_flatland_ends_exactly_as_planned(self, seed: int, n_trains: int) -> None:
-        simulator = FlatlandSimulator(sparse_env(seed, n_trains, **QUIET))
+    @settings(max_examples=8, deadline=None)
+    @given(
+        seed=SEEDS,
+        n_trains=st.integers(2, 24),
+        rewards=st.sampled_from(
+            [
+                DefaultRewards,
+                ECML2026Rewards,
+                partial(DefaultRewards, cancellation_factor=3, cancellation_time_buffer=7),
+            ]
+        ),
+    )
+    def test_without_malfunctions_flatland_ends_exactly_as_planned_and_costs_what_the_plan_does(
+        self, seed: int, n_trains: int, rewards: Callable[[], DefaultRewards]
+    ) -> None:
+        simulator = FlatlandSimulator(sparse_env(seed, n_trains, rewards=rewards(), **QUIET))
         state, over, total = simulator.state, False, 0.0
         plan = LevelPlan(state, weights_of(simulator.env.rewards), completion_weight=0.0)
         plan.make()
@@ -114,8 +129,8 @@ class TestPlaying:
         while not over:
             assert plan.follow()
             assert not plan.is_late
-            rewards, over = simulator.step(plan.actions())
-            total += rewards.sum()
+            rewards_of_step, over = simulator.step(plan.actions())
+            total += rewards_of_step.sum()
         planned = arrivals < NEVER
         np.testing.assert_array_equal(state.state == DONE, planned)
         np.testing.assert_array_equal(state.arrival_time[planned], arrivals[planned])

@@ -57,6 +57,7 @@ def checkpoint_that_names(folder: Path, **names: str) -> str:
         ("network", "leaves_a_trace:rule"),
         ("network", "dueling,leaves_a_trace:rule"),
         ("features", "leaves_a_trace:rule"),
+        ("rewards", "leaves_a_trace:rule"),
         ("training_env_config", "level.pkl"),
         ("evaluation_env_config", " level.pkl "),
     ],
@@ -150,6 +151,7 @@ def test_playing_takes_a_mapping_that_the_command_line_names(trace: Path) -> Non
         trace.parent,
         policy_mapping="leaves_a_trace:rule",
         training_env_config="level.pkl",
+        rewards="no:thing",
         learning_reward="no:thing",
         ray_address="no:1",
     )

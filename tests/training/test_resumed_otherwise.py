@@ -29,3 +29,10 @@ def test_buffers_that_belong_to_other_checkpoints_are_told(tmp_path: Path) -> No
     notes = make_trainer(tmp_path / "resumed")[0].resume(best, read_checkpoint(best))
     assert any("belong to its numbered checkpoints" in note for note in notes)
     assert not any("has no saved replay buffer" in note for note in notes)
+
+
+def test_a_best_score_under_other_rewards_counts_no_more(tmp_path: Path) -> None:
+    stopped, _ = run(tmp_path / "run", n_episodes=3)
+    path = numbered_checkpoint(stopped.folders.checkpoints, 3)
+    assert resume(tmp_path / "same", path)[0].state.best == stopped.state.best
+    assert resume(tmp_path / "other", path, rewards="ecml2026")[0].state.best.episode == 0

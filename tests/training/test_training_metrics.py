@@ -70,7 +70,14 @@ def test_each_policy_is_told_by_the_trains_that_it_drove(tmp_path):
 def test_episode_without_a_decision_divides_by_nothing(tmp_path):
     nobody = np.zeros(1, dtype=bool)
     empty = EpisodeResult.of_trains(
-        0.0, 9, arrived=nobody, departed=nobody, deadlocked=nobody, n_steps=0, action_counts=np.zeros(5, dtype=np.int64)
+        np.zeros(1),
+        9,
+        clips_losses=False,
+        arrived=nobody,
+        departed=nobody,
+        deadlocked=nobody,
+        n_steps=0,
+        action_counts=np.zeros(5, dtype=np.int64),
     )
     row = TrainingMetrics(make_population(tmp_path, 1)).of_episode(0, empty)
     assert all(row[f"actions/{name}"] == 0.0 for name in ("left", "stop"))

@@ -8,6 +8,8 @@ compared with one measured anywhere else for the same configuration and seed.
 from dataclasses import dataclass
 from pathlib import Path
 
+from flatland.envs.rewards import DefaultRewards, Rewards
+
 from utils.levels.saved_levels import EnvConfigError, SavedEnv, check_saved_env, is_saved_env_path
 
 
@@ -28,6 +30,7 @@ class EnvConfig:
         malfunction_max_duration: steps, inclusive.
         speed_ratios: pairs (speed in cells per step, share of the trains); empty for every train at speed 1.
         grid_mode: cities on a regular grid instead of at random positions.
+        rewards: made anew for each level.
     """
 
     name: str
@@ -42,6 +45,7 @@ class EnvConfig:
     malfunction_max_duration: int = 50
     speed_ratios: tuple[tuple[float, float], ...] = ()
     grid_mode: bool = False
+    rewards: type[Rewards] = DefaultRewards
 
 
 def _classic(name: str, n_agents: int, n_cities: int, rail_pairs: int, malfunction_interval: int) -> EnvConfig:

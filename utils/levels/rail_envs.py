@@ -66,4 +66,5 @@ def unset_rail_env(
         ),
         obs_builder_object=NoObservations(),
         random_seed=seed,
+        rewards=config.rewards(),
     )

@@ -2,7 +2,7 @@
 
 import pickle
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ from flatland.envs.malfunction_effects_generators import MalfunctionEffectsGener
 from flatland.envs.persistence import RailEnvPersister
 from flatland.envs.rail_env import RailEnv
 from flatland.envs.rail_generators import rail_from_file
+from flatland.envs.rewards import DefaultRewards, Rewards
 from flatland.envs.timetable_generators import timetable_from_file
 
 from utils.levels.flatland_workarounds import quiet_generation
@@ -38,10 +39,12 @@ class EnvConfigError(ValueError):
 class SavedEnv:
     """An environment that ``RailEnvPersister`` saved as ``.pkl``, intermediate stops included.
 
-    flatland itself unpickles the file, and a pickle can run any code: only open files you trust.
+    flatland itself unpickles the file, and a pickle can run any code: only open files you trust. The file does not say
+    what is rewarded.
     """
 
     path: Path
+    rewards: type[Rewards] = DefaultRewards  # made anew for each level
 
     @property
     def name(self) -> str:
@@ -96,7 +99,8 @@ def _saved_level(saved: SavedEnv) -> _SavedLevel:
     if why := why_unreadable(saved.path):
         raise EnvConfigError(f"the saved environment {str(saved.path)!r} {why}")
     stat = saved.path.stat()
-    return _read_saved_level(saved, stat.st_mtime_ns, stat.st_size)
+    whatever_rewarded = replace(saved, rewards=DefaultRewards)
+    return _read_saved_level(whatever_rewarded, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=256)
@@ -203,5 +207,6 @@ def warn_about_targets(environments: Iterable[object], warn: Callable[[str], Non
 def play_saved_level(saved: SavedEnv, seed: int) -> RailEnv:
     """The environment at its first step, with malfunctions that the seed decides."""
     env = _saved_level(saved).snapshot.restore()
+    env.rewards = saved.rewards()
     env._seed(seed)  # what reset(random_seed=seed) does first; nothing else draws before the first step
     return env

@@ -20,9 +20,11 @@ from utils.simulator.effects import effect_arrays_of, generator_of, is_unconditi
 from utils.simulator.halts import halts_of
 from utils.simulator.malfunction_draws import draw_malfunctions
 from utils.simulator.own_conditions import OwnConditions
+from utils.simulator.rail_losses import clips_losses
 from utils.simulator.rail_rewards import (
     CANCELLATION_FACTOR,
     CANCELLATION_TIME_BUFFER,
+    CLIPS_LOSSES,
     COLLISION_FACTOR,
     EARLY_DEPARTURE_FACTOR,
     LATE_ARRIVAL_FACTOR,
@@ -135,6 +137,14 @@ class CompiledSimulator:
             malfunctions = np.zeros((state.max_episode_steps, state.n_trains), dtype=np.int32)
         return cls(state, plans, malfunctions, halts, weights, *effect_arrays_of(env, effects))
 
+    @property
+    def clips_losses(self) -> bool:
+        """See :class:`~utils.simulator.simulator.Simulator`."""
+        return bool(self.weights[CLIPS_LOSSES])
+
+    def losses(self, train_rewards: NDArray[np.float64]) -> None:
+        """Trainings do not tell causes apart."""
+
     def step(self, actions: ArrayLike) -> tuple[NDArray[np.float64], bool]:
         """Does what ``RailEnv.step`` does.
 
@@ -217,4 +227,5 @@ def weights_of(rewards: Rewards) -> NDArray[np.float64]:
     weights[LATE_ARRIVAL_FACTOR] = rewards.intermediate_late_arrival_penalty_factor
     weights[EARLY_DEPARTURE_FACTOR] = rewards.intermediate_early_departure_penalty_factor
     weights[COLLISION_FACTOR] = rewards.collision_factor
+    weights[CLIPS_LOSSES] = clips_losses(rewards)
     return weights

@@ -44,7 +44,7 @@ SINCE_BEFORE = -2.0  # instead of HALT_REACHED: the train is here, but no arriva
 NOT_LEFT = -1.0
 NO_VISIT = -np.inf
 
-# Places in ``weights``, float64 [N_WEIGHTS]: the parameters of flatland's DefaultRewards.
+# Places in ``weights``, float64 [N_WEIGHTS]: the parameters of flatland's DefaultRewards, and how scores count them.
 (
     CANCELLATION_FACTOR,
     CANCELLATION_TIME_BUFFER,
@@ -53,8 +53,9 @@ NO_VISIT = -np.inf
     LATE_ARRIVAL_FACTOR,
     EARLY_DEPARTURE_FACTOR,
     COLLISION_FACTOR,
+    CLIPS_LOSSES,  # 1 where ``rail_losses.clips_losses`` is true
     N_WEIGHTS,
-) = range(8)
+) = range(9)
 
 
 @compiled_helper

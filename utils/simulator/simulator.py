@@ -1,12 +1,17 @@
 """What moves the trains: flatland-rl's own ``RailEnv``, or a compiled twin of it, behind the same two members."""
 
-from typing import Protocol
+import math
+from collections.abc import Iterable
+from numbers import Real
+from typing import Any, Protocol
 
 import numpy as np
 from flatland.envs.rail_env import RailEnv
 from numpy.typing import NDArray
 
+from utils.simulator.rail_losses import clips_losses, knows_causes, losses_of_train
 from utils.simulator.rail_state import RailState
+from utils.system.users_code import RAISED_BY_USERS_CODE, UsersCodeError, describe
 
 
 class Simulator(Protocol):
@@ -15,6 +20,22 @@ class Simulator(Protocol):
     @property
     def state(self) -> RailState:
         """The level and its trains as they are now; the same object for the whole episode."""
+        ...
+
+    @property
+    def clips_losses(self) -> bool:
+        """Whether scores count no more than ``max_episode_steps`` of what a train loses."""
+        ...
+
+    def losses(self, train_rewards: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """What each train has lost by each of ``rail_losses.CAUSES`` when the episode is over.
+
+        Args:
+            train_rewards: ``[trains]``, the sum of each train's rewards.
+
+        Returns:
+            float64 ``[trains, causes]``; None where that is not told apart.
+        """
         ...
 
     def step(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.float64], bool]:
@@ -43,15 +64,47 @@ class FlatlandSimulator:
     def __init__(self, env: RailEnv) -> None:
         self.env = env
         self.state = RailState.from_env(env)
+        self._has_own_rewards = not type(env.rewards).__module__.startswith("flatland.")
+
+    @property
+    def clips_losses(self) -> bool:
+        """As :class:`Simulator` says."""
+        return clips_losses(self.env.rewards)
+
+    def losses(self, train_rewards: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """As :class:`Simulator` says."""
+        if not knows_causes(self.env.rewards):
+            return None
+        return np.array([losses_of_train(self.env, train, total) for train, total in enumerate(train_rewards.tolist())])
 
     def step(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.float64], bool]:
-        """Moves all trains by one step, as :class:`Simulator` says."""
+        """Moves all trains by one step, as :class:`Simulator` says.
+
+        Raises:
+            UsersCodeError: rewards of the user's own fail, or give something else than a finite number.
+        """
         # plain integers: RailEnv does nothing, without a word, for types that it does not know
         rewards, over = self._step_env(dict(enumerate(actions.tolist())))
         self.state.update(self.env)
+        if self._has_own_rewards:
+            self._check(rewards.values())
         return np.fromiter(rewards.values(), dtype=np.float64, count=self.state.n_trains), over
+
+    def _check(self, rewards: Iterable[Any]) -> None:
+        for reward in rewards:
+            if not isinstance(reward, Real) or not math.isfinite(reward):
+                raise UsersCodeError(f"{self._who_rewards()} gave {reward!r}, but must give a finite number.")
+
+    def _who_rewards(self) -> str:
+        return f"the rewards class {type(self.env.rewards).__qualname__!r}"
 
     def _step_env(self, actions: dict[int, int]) -> tuple[dict[int, float], bool]:
         """Rewards by handle, and whether the episode is over."""
-        _, rewards, dones, _ = self.env.step(actions)
+        try:
+            _, rewards, dones, _ = self.env.step(actions)
+        except RAISED_BY_USERS_CODE as error:
+            if not self._has_own_rewards:
+                raise
+            where = f"step {self.state.elapsed_steps + 1}"
+            raise UsersCodeError(f"{self._who_rewards()} failed in {where} ({describe(error)}).") from error
         return rewards, dones["__all__"]

@@ -1,0 +1,134 @@
+"""How long the parts of planning take, for 50 and for 425 trains, and how long numba compiles the planner.
+
+    OMP_NUM_THREADS=1 python benchmarks/planning_speed.py
+
+Prints Markdown tables, and writes them to planning_speed.md beside this file. Levels have seeds from 800000 on.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import psutil
+
+from benchmarks.machine import processor
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
+from utils.planning.level_plan import LevelPlan
+from utils.planning.plan_tables import NEVER
+from utils.simulator.compiled_simulator import CompiledSimulator
+from utils.simulator.rail_state import DONE, MOVING
+from utils.system.files import PROJECT_ROOT
+
+HERE = Path(__file__).resolve().parent
+FIRST_SEED = 800_000
+_COMPILE = (
+    "import time; from reinforcement_learning.scoring.planning import warm_up_planning; "
+    "began = time.process_time(); warm_up_planning(); print(time.process_time() - began)"
+)
+
+
+def main() -> None:
+    """Measures and writes."""
+    compiled_in = _seconds_to_compile()
+    warm = _measure("Test_1", FIRST_SEED)  # whatever is loaded at a first call
+    assert warm
+    rows = {name: _medians([_measure(name, FIRST_SEED + i) for i in range(n)]) for name, n in _LEVELS.items()}
+    text = _report(rows, compiled_in)
+    (HERE / "planning_speed.md").write_text(text)
+    print(text)
+
+
+_LEVELS = {"Round2_Test_03": 5, "Round2_Test_14": 1}
+
+
+def _measure(name: str, seed: int) -> dict[str, float]:
+    """Seconds of each part on one level, and gigabytes of the whole process."""
+    simulator = CompiledSimulator.from_env(make_rail_env(ENV_CONFIGS[name], seed))
+    state, measured = simulator.state, {}
+    plans: list[LevelPlan] = []
+    measured["read the level"] = _seconds(lambda: plans.append(LevelPlan(state, simulator.weights)))
+    plan = plans[0]
+    measured["first plan for all trains"] = _seconds(plan.make)
+    planned = plan.arrivals < NEVER
+    plan.search(2.0, 10**9)
+    steps = []
+    # until the trains are everywhere; then one of them breaks down
+    while (state.state == MOVING).sum() < state.n_trains // 4 and state.elapsed_steps < state.max_episode_steps // 2:
+        began = time.perf_counter()
+        plan.follow()
+        actions = plan.actions()
+        steps.append(time.perf_counter() - began)
+        if plan.is_late:
+            plan.keep_order()
+        simulator.step(actions)
+    measured["a step without replanning"] = max(steps)
+    under_way = np.flatnonzero((state.state == MOVING) & (state.malfunction == 0))
+    simulator.malfunctions[state.elapsed_steps, under_way[0]] = 30
+    plan.follow()
+    simulator.step(plan.actions())
+    plan.follow()
+    measured["new times that keep the order"] = _seconds(plan.keep_order)
+    measured["a replanning that may take 1 s"] = measured["new times that keep the order"] + _seconds(
+        lambda: plan.search(1.0, 10**9)
+    )
+    measured["memory of the process, GB"] = psutil.Process().memory_info().rss / 1e9
+    measured["trains with a plan, %"] = 100 * planned.mean()
+    assert not (state.state == DONE).all()
+    return measured
+
+
+def _seconds(what: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    what()
+    return time.perf_counter() - began
+
+
+def _medians(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+
+
+def _seconds_to_compile() -> float:
+    """Processor time in a fresh process with an empty cache."""
+    with tempfile.TemporaryDirectory() as cache:
+        environment = os.environ | {"NUMBA_CACHE_DIR": cache}
+        done = subprocess.run(
+            [sys.executable, "-c", _COMPILE],
+            cwd=PROJECT_ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    return float(done.stdout.split()[-1])
+
+
+def _report(rows: dict[str, dict[str, float]], compiled_in: float) -> str:
+    lines = [
+        "# What planning takes",
+        "",
+        f"{processor()}, one core; seconds, medians over the levels.",
+        "",
+        "| | " + " | ".join(f"{name}, {ENV_CONFIGS[name].n_agents} trains" for name in rows) + " |",
+        "| --- | " + "--- | " * len(rows),
+    ]
+    for part in next(iter(rows.values())):
+        lines.append(f"| {part} | " + " | ".join(f"{row[part]:.4g}" for row in rows.values()) + " |")
+    lines += [
+        "",
+        f"Compiling the planner, once for each version of the kit: {compiled_in:.0f} s of processor time.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
