@@ -12,6 +12,7 @@ def assert_same_simulators(first: CompiledSimulator, second: CompiledSimulator) 
     """Equal in every array, types and memory order included."""
     arrays = [(name, getattr(first.state, name), getattr(second.state, name)) for name in STATE_ARRAYS]
     arrays += [(name, getattr(first, name), getattr(second, name)) for name in TABLES]
+    arrays += zip(first.effects._fields, first.effects, second.effects, strict=True)
     for name, one, other in arrays:
         assert (one.dtype, one.shape) == (other.dtype, other.shape), name
         assert one.flags.c_contiguous, name

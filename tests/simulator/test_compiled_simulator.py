@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from flatland.envs.malfunction_generators import NBR_CHACHED_RAND
 from flatland.envs.rail_env import RailEnv
-from flatland.envs.rail_trainrun_data_structures import Waypoint
 from flatland.envs.rewards import (
     DefaultRewards,
     DelayRewards,
@@ -17,7 +16,8 @@ from flatland.envs.step_utils.states import TrainState
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.helpers.rail_envs import EAST, NORTH, SOUTH, WEST, drawn_env, shortest_path_action, sparse_env
+from tests.helpers.rail_envs import EAST, NORTH, SOUTH, WEST, drawn_env, sparse_env
+from tests.helpers.simulator_lockstep import add_stops, assert_equal_step, choose_actions, play_both
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
 from utils.observation.feature_sets import get_feature_set
@@ -25,62 +25,6 @@ from utils.observation.observer import Observer
 from utils.simulator import malfunction_draws
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.rail_state import RailState
-
-FIELDS = (
-    "state",
-    "previous_state",
-    "row",
-    "column",
-    "direction",
-    "speed",
-    "distance_in_cell",
-    "malfunction",
-    "n_malfunctions",
-    "arrival_time",
-    "arrived_row",
-    "arrived_column",
-    "arrived_direction",
-)
-
-
-def assert_equal_trains(field: str, step: int, ours: np.ndarray, flatlands: np.ndarray) -> None:
-    """Fails with the first train in which two arrays [trains] differ."""
-    different = np.flatnonzero(ours != flatlands)
-    if len(different):
-        train = different[0]
-        pytest.fail(f"{field} of train {train} after step {step}: {ours[train]}, in flatland {flatlands[train]}")
-
-
-def assert_equal_step(simulator: CompiledSimulator, expected: RailState, env: RailEnv) -> None:
-    """Compares all that shows after a step; ``expected`` is updated."""
-    expected.update(env)
-    step, handles = env._elapsed_steps, range(len(env.agents))
-    assert simulator.state.elapsed_steps == step
-    for field in FIELDS:
-        assert_equal_trains(field, step, getattr(simulator.state, field), getattr(expected, field))
-    assert_equal_trains("reward", step, simulator.rewards, np.array([float(env.rewards_dict[i]) for i in handles]))
-    assert simulator.done == env.dones["__all__"], f"the end of the episode after step {step}"
-
-
-def choose_actions(env: RailEnv, rng: np.random.Generator, random_share: float) -> np.ndarray:
-    """Actions [trains]: along the shortest path, forward if there is none, but for a share that is random."""
-    actions = np.array([shortest_path_action(env, handle) or 2 for handle in range(len(env.agents))])
-    is_random = rng.random(len(actions)) < random_share
-    actions[is_random] = rng.integers(0, 5, size=is_random.sum())
-    return actions
-
-
-def play_both(env: RailEnv, random_share: float, seed: int = 0) -> CompiledSimulator:
-    """Plays an episode in both simulators with the same actions, comparing them after each step."""
-    rng = np.random.default_rng(seed)
-    simulator = CompiledSimulator.from_env(env)
-    expected = RailState.from_env(env)
-    while not simulator.done:
-        actions = choose_actions(env, rng, random_share)
-        simulator.step(actions)
-        env.step(dict(enumerate(actions.tolist())))
-        assert_equal_step(simulator, expected, env)
-    return simulator
 
 
 @pytest.mark.parametrize("random_share", [0.0, 0.1, 1.0])
@@ -181,21 +125,6 @@ def test_a_full_ring_turns() -> None:
         assert_equal_step(simulator, expected, env)
     assert (simulator.state.state == TrainState.MOVING).all()
     assert simulator.state.row.tolist() != simulator.state.initial_row.tolist()
-
-
-def add_stops(env: RailEnv, seen: list[list], rng: np.random.Generator) -> None:
-    """Gives each train up to three stops, with several places to halt, where it will come by as was ``seen``."""
-    for agent, configurations in zip(env.agents, seen, strict=True):
-        stops, latest, earliest = [], [], []
-        for _ in range(rng.integers(0, 4) if configurations else 0):
-            places = [configurations[i] for i in rng.integers(0, len(configurations), size=rng.integers(1, 5))]
-            stops.append([Waypoint(position, direction) for position, direction in places])
-            begin, end = sorted(rng.integers(0, env._max_episode_steps, size=2).tolist())
-            latest.append(begin)
-            earliest.append(end)
-        agent.waypoints = [agent.waypoints[0], *stops, agent.waypoints[-1]]
-        agent.waypoints_latest_arrival = [None, *latest, agent.latest_arrival]
-        agent.waypoints_earliest_departure = [agent.earliest_departure, *earliest, None]
 
 
 def seen_configurations(env: RailEnv, random_share: float, seed: int) -> list[list]:

@@ -2,10 +2,7 @@
 
 import warnings
 
-import numpy as np
 import pytest
-from flatland.core.effects_generator import EffectsGenerator
-from flatland.envs.malfunction_effects_generators import IntermediateStopMalfunctionEffectsGenerator
 from flatland.envs.malfunction_generators import no_malfunction_generator
 from flatland.envs.rail_env import RailEnv
 from flatland.envs.rewards import (
@@ -31,9 +28,10 @@ def _env_with(**options) -> RailEnv:
     return sparse_env(seed=1, n_agents=3, **options)
 
 
-def _stepped() -> RailEnv:
-    env = _env_with()
-    env.step({})
+def _over() -> RailEnv:
+    env = make_rail_env(ENV_CONFIGS["Tiny"], 1)
+    while not env.dones["__all__"]:
+        env.step({})
     return env
 
 
@@ -48,7 +46,9 @@ def _change_malfunctions(env: RailEnv) -> None:
 
 
 def _remember_stops(env: RailEnv) -> None:
-    env.rewards._proxy.arrivals[0][(0, 0), 0].append(1)
+    agent = next(agent for agent in env.agents if len(agent.waypoints) > 2)
+    waypoint = agent.waypoints[1][0]
+    env.rewards._proxy.arrivals[agent.handle][waypoint.position, waypoint.direction].append(1)
 
 
 def _forget_times(env: RailEnv) -> None:
@@ -59,16 +59,11 @@ def _forget_times(env: RailEnv) -> None:
 @pytest.mark.parametrize(
     ("make_env", "message"),
     [
-        (_stepped, "not at the beginning of an episode"),
+        (_over, "not in an episode"),
         (lambda: _env_with(remove_agents_at_target=False), "stay on the map at their target"),
         (lambda: _env_with(rewards=PunctualityRewards()), "rewards of the type PunctualityRewards"),
         (lambda: _env_with(rewards=BasicMultiObjectiveRewards()), "BasicMultiObjectiveRewards are not simulated"),
         (lambda: _env_with(rewards=DefaultRewards(collision_factor=3)), "collision factor"),
-        (lambda: _env_with(effects_generator=EffectsGenerator()), "EffectsGenerator, MalfunctionEffectsGenerator"),
-        (
-            lambda: _env_with(effects_generator=IntermediateStopMalfunctionEffectsGenerator(0.1, 1, 2)),
-            "IntermediateStopMalfunctionEffectsGenerator",
-        ),
         (lambda: _altered(_change_malfunctions), "malfunctions of the type function"),
         (lambda: _altered(_remember_stops), "an earlier episode"),
         (lambda: _altered(_forget_times), "has no time of arrival or departure"),
@@ -79,20 +74,6 @@ def _forget_times(env: RailEnv) -> None:
 def test_levels_that_are_refused(make_env, message) -> None:
     with pytest.raises(UnsupportedLevel, match=message):
         CompiledSimulator.from_env(make_env())
-
-
-def test_mid_episodes_that_are_refused() -> None:
-    stops = _env_with(line_length=3, n_cities=3)
-    table = np.zeros((stops._max_episode_steps, 3), dtype=np.int32)
-    CompiledSimulator.from_env(stops, table)
-    stops.step({})
-    with pytest.raises(UnsupportedLevel, match="intermediate stops"):
-        CompiledSimulator.from_env(stops, table)
-    over = make_rail_env(ENV_CONFIGS["Tiny"], 1)
-    while not over.dones["__all__"]:
-        over.step({})
-    with pytest.raises(UnsupportedLevel, match="not in an episode"):
-        CompiledSimulator.from_env(over, np.zeros((over._max_episode_steps, 2), dtype=np.int32))
 
 
 def test_another_flatland_is_warned_of_once(monkeypatch) -> None:

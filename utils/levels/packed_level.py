@@ -13,6 +13,14 @@ from numpy.typing import NDArray
 
 from utils.levels.fast_reset import distances_to
 from utils.simulator.compiled_simulator import CompiledSimulator, warn_if_flatland_is_unproven
+from utils.simulator.effect_steps import (
+    N_CONDITION_ROWS,
+    N_EFFECT_ROWS,
+    N_GENERATOR_ROWS,
+    N_PLACE_ROWS,
+    EffectArrays,
+)
+from utils.simulator.mersenne_twister import N_POSITIONS, N_WORDS
 from utils.simulator.rail_grid import exits_of
 from utils.simulator.rail_rewards import N_HALTS, N_WEIGHTS
 from utils.simulator.rail_state import (
@@ -25,7 +33,7 @@ from utils.simulator.rail_state import (
 )
 from utils.simulator.rail_step import N_PLANS
 
-_HEADER = struct.Struct("<6i")  # the sizes of the level: see ``_layout``
+_HEADER = struct.Struct("<11i")  # the sizes of the level: see ``_layout``
 _FASTEST = 1  # of zlib: four times smaller in 0.1 ms
 
 
@@ -37,15 +45,21 @@ def pack_level(simulator: CompiledSimulator) -> bytes:
     """The level of a simulator that has not been stepped.
 
     Raises:
-        UnpackableLevelError: it has been stepped, or its distance map is not the one that its map and targets give.
+        UnpackableLevelError: it has been stepped, it has malfunctions under conditions of one's own, or its distance
+            map is not the one that its map and targets give.
     """
     state = simulator.state
     if state.elapsed_steps != 0:
         raise UnpackableLevelError(f"only a level at step 0 can be packed, this one is at {state.elapsed_steps}")
+    if simulator.own_conditions is not None:
+        raise UnpackableLevelError("a level with conditions of one's own for its malfunctions cannot be packed")
     if not np.array_equal(state.distance_map, distance_map_of(state.grid, state.constants)):
         raise UnpackableLevelError("the distance map of the level is not the one that its map and targets give")
     (places,) = np.nonzero(simulator.malfunctions.ravel())
-    sizes = (state.n_trains, *state.grid.shape, state.max_episode_steps, simulator.halts.shape[1], len(places))
+    effects = simulator.effects
+    tables = simulator.halts, effects.effects, effects.conditions, effects.places, effects.generators
+    n_columns = (table.shape[1] for table in tables)
+    sizes = (state.n_trains, *state.grid.shape, state.max_episode_steps, len(places), *n_columns, len(effects.keys))
     # the type is told: what mypy infers for it depends on the order in which it meets the modules
     arrays: tuple[NDArray[Any], ...] = (
         state.constants,
@@ -57,6 +71,7 @@ def pack_level(simulator: CompiledSimulator) -> bytes:
         simulator.malfunctions.ravel()[places],
         state.grid,
         np.packbits(state.level_free),
+        *effects,
     )
     parts = [_HEADER.pack(*sizes)]
     for array, (kind, _) in zip(arrays, _layout(*sizes), strict=True):
@@ -73,7 +88,17 @@ def unpack_level(packed: bytes) -> CompiledSimulator:
 
 
 def _layout(
-    n_trains: int, height: int, width: int, _max_episode_steps: int, n_halts: int, n_malfunctions: int
+    n_trains: int,
+    height: int,
+    width: int,
+    _max_episode_steps: int,
+    n_malfunctions: int,
+    n_halts: int,
+    n_effects: int,
+    n_conditions: int,
+    n_places: int,
+    n_generators: int,
+    n_streams: int,
 ) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """Types and shapes of the arrays behind the header, little-endian, in this order."""
     return (
@@ -86,6 +111,14 @@ def _layout(
         ("<i4", (n_malfunctions,)),  # what stands there
         ("<u2", (height, width)),  # the grid
         ("u1", ((height * width + 7) // 8,)),  # level-free cells, a bit each
+        # the fields of ``EffectArrays``
+        ("<f8", (N_EFFECT_ROWS, n_effects)),
+        ("<f8", (N_CONDITION_ROWS, n_conditions)),
+        ("<i4", (2, n_conditions, n_trains)),
+        ("<i4", (N_PLACE_ROWS, n_places)),
+        ("<f8", (N_GENERATOR_ROWS, n_generators)),
+        ("<u4", (n_streams, N_WORDS)),
+        ("<i8", (n_streams, N_POSITIONS)),
     )
 
 
@@ -107,10 +140,9 @@ def _simulator(
     height: int,
     width: int,
     max_episode_steps: int,
-    _n_halts: int,
-    _n_malfunctions: int,
+    *_other_sizes: int,
 ) -> CompiledSimulator:
-    constants, dynamic, plans, halts, weights, places, durations, grid, level_free_bits = arrays
+    constants, dynamic, plans, halts, weights, places, durations, grid, level_free_bits, *effects = arrays
     has_target = np.zeros(grid.shape, dtype=np.bool_)
     has_target[constants[TARGET_ROW], constants[TARGET_COLUMN]] = True
     level_free = np.unpackbits(level_free_bits, count=grid.size).astype(np.bool_).reshape(height, width)
@@ -118,7 +150,7 @@ def _simulator(
     state.dynamic[:] = dynamic
     malfunctions = np.zeros((max_episode_steps, n_trains), dtype=np.int32)
     malfunctions.ravel()[places] = durations
-    return CompiledSimulator(state, plans, malfunctions, halts, weights)
+    return CompiledSimulator(state, plans, malfunctions, halts, weights, EffectArrays(*effects))
 
 
 def distance_map_of(grid: NDArray[np.uint16], constants: NDArray[np.int32]) -> NDArray[np.float64]:

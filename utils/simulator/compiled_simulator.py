@@ -9,14 +9,17 @@ import warnings
 from fractions import Fraction
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 from flatland.envs.rail_env import RailEnv
 from flatland.envs.rewards import BaseDefaultRewards, DefaultRewards, DelayRewards, ECML2026Rewards, Rewards
 from numpy.typing import ArrayLike, NDArray
 
-from utils.simulator.malfunction_draws import draw_malfunctions, malfunction_generator_of
+from utils.simulator.effect_steps import EffectArrays, begin_malfunctions
+from utils.simulator.effects import effect_arrays_of, generator_of, is_unconditional, malfunction_effects_of
+from utils.simulator.halts import halts_of
+from utils.simulator.malfunction_draws import draw_malfunctions
+from utils.simulator.own_conditions import OwnConditions
 from utils.simulator.rail_losses import clips_losses
 from utils.simulator.rail_rewards import (
     CANCELLATION_FACTOR,
@@ -25,10 +28,7 @@ from utils.simulator.rail_rewards import (
     COLLISION_FACTOR,
     EARLY_DEPARTURE_FACTOR,
     LATE_ARRIVAL_FACTOR,
-    N_HALTS,
     N_WEIGHTS,
-    NO_VISIT,
-    NOT_HERE,
     NOT_REACHED_MINIMUM_PENALTY,
     NOT_SERVED_PENALTY,
 )
@@ -52,8 +52,6 @@ PROVEN_FLATLAND_VERSION = "4.3.0"
 
 _REWARDS = (DefaultRewards, ECML2026Rewards, DelayRewards)  # all DefaultRewards, with different parameters
 _ACTION_TYPE = np.dtype(np.int64)
-_UNSEEN = (NOT_HERE, 0, NO_VISIT, NO_VISIT)  # the last rows of a column of ``halts``
-_NO_PLACE = ((-1, -1), -2)  # no train is ever there, not even one off the map
 
 
 @lru_cache(maxsize=1)
@@ -75,7 +73,7 @@ class CompiledSimulator:
         state: the level and its trains. It is filled in place by ``step``.
         rewards: float64 [trains], those of the last step; filled in place by ``step``.
         done: whether the episode is over.
-        plans, malfunctions, halts, weights: what the compiled steps work with, beyond ``state``.
+        plans, malfunctions, halts, weights, effects, own_conditions: what the steps work with, beyond ``state``.
     """
 
     def __init__(
@@ -85,8 +83,10 @@ class CompiledSimulator:
         malfunctions: NDArray[np.int32],
         halts: NDArray[np.float64],
         weights: NDArray[np.float64],
+        effects: EffectArrays,
+        own_conditions: OwnConditions | None = None,
     ) -> None:
-        """Takes over the arrays, which ``from_env`` makes; see ``rail_step`` for what they hold."""
+        """Takes over the arrays, which ``from_env`` makes; ``rail_step`` and ``effect_steps`` say what they hold."""
         self.state = state
         self.rewards = np.zeros(state.n_trains, dtype=np.float64)
         self.done = False
@@ -94,6 +94,10 @@ class CompiledSimulator:
         self.malfunctions = malfunctions
         self.halts = halts
         self.weights = weights
+        self.effects = effects
+        self.own_conditions = own_conditions
+        self._n_effects = effects.effects.shape[1]
+        self._effect_arrays: Arrays = tuple(effects)
         self._shape = (state.n_trains,)
         claims = np.zeros((2 * state.grid.size, N_CLAIMS), dtype=np.int32)
         self._step_arrays: Arrays = tuple(StepArrays(plans, claims, halts, weights, self.rewards))
@@ -105,7 +109,7 @@ class CompiledSimulator:
         Both go on independently: played with the same actions they show the same.
 
         Args:
-            env: reset and not stepped since, unless ``malfunctions`` are given: then at any step before the last.
+            env: at any step before the last.
             malfunctions: int32 [max_episode_steps, trains], how long the malfunctions last that begin in each step,
                 0 for none; instead of those that the environment's own random numbers would bring.
 
@@ -114,8 +118,8 @@ class CompiledSimulator:
         """
         warn_if_flatland_is_unproven()
         weights = weights_of(env.rewards)
-        _check_environment(env, at_start=malfunctions is None)
-        generator = malfunction_generator_of(env)
+        _check_environment(env)
+        effects = malfunction_effects_of(env)
         try:
             state = RailState.from_env(env)
         except ValueError as error:
@@ -124,10 +128,14 @@ class CompiledSimulator:
         units = state.denominator.tolist()
         plans[ACCELERATION] = [int(Fraction(env.acceleration_delta) * unit) for unit in units]
         plans[BRAKING] = [int(Fraction(env.braking_delta) * unit) for unit in units]
-        halts, plans[FIRST_HALT], plans[END_OF_HALTS] = _halts_of(env)
-        if malfunctions is None:
-            malfunctions = draw_malfunctions(env, generator)
-        return cls(state, plans, malfunctions, halts, weights)
+        halts, plans[FIRST_HALT], plans[END_OF_HALTS] = halts_of(env, weights)
+        if malfunctions is not None:
+            effects = []
+        elif len(effects) == 1 and is_unconditional(effects[0]):
+            malfunctions = draw_malfunctions(env, generator_of(effects.pop()))
+        else:
+            malfunctions = np.zeros((state.max_episode_steps, state.n_trains), dtype=np.int32)
+        return cls(state, plans, malfunctions, halts, weights, *effect_arrays_of(env, effects))
 
     @property
     def clips_losses(self) -> bool:
@@ -159,10 +167,20 @@ class CompiledSimulator:
             raise ValueError(f"actions must have the shape {self._shape}, one for each train, not {actions.shape}")
         state = self.state
         state.elapsed_steps += 1
+        if self._n_effects:
+            self._begin_malfunctions()
         self.done = step_trains(state.arrays, self._step_arrays, self.malfunctions, actions, state.elapsed_steps)
         if self.done:
             finish_trains(state.arrays, self._step_arrays, state.elapsed_steps)
         return self.rewards, self.done
+
+    def _begin_malfunctions(self) -> None:
+        """Those that depend on what the trains do."""
+        state = self.state
+        if self.own_conditions is not None:
+            self.own_conditions.begin_malfunctions(state, self.effects, self._effect_arrays)
+        else:
+            begin_malfunctions(state.dynamic, self._effect_arrays, state.elapsed_steps, 0, self._n_effects)
 
 
 def _as_whole_numbers(actions: ArrayLike) -> NDArray[np.int64]:
@@ -177,16 +195,12 @@ def _as_whole_numbers(actions: ArrayLike) -> NDArray[np.int64]:
     return np.ascontiguousarray(given, dtype=_ACTION_TYPE)
 
 
-def _check_environment(env: RailEnv, at_start: bool) -> None:
+def _check_environment(env: RailEnv) -> None:
     """Raises ``UnsupportedLevel`` for what shows in the attributes of the environment."""
     if type(env).step is not RailEnv.step:
         raise UnsupportedLevel(f"{type(env).__name__} has a step of its own, which is not simulated")
-    if env.dones is None or (any(env.dones.values()) if at_start else env.dones["__all__"]):
+    if env.dones is None or env.dones["__all__"]:
         raise UnsupportedLevel("the environment is not in an episode: reset it first")
-    if at_start and env._elapsed_steps != 0:
-        raise UnsupportedLevel("the environment is not at the beginning of an episode: reset it first")
-    if env._elapsed_steps != 0 and any(len(agent.waypoints) > 2 for agent in env.agents):
-        raise UnsupportedLevel("trains with intermediate stops can be simulated from the start of an episode only")
     if not env.remove_agents_at_target:
         raise UnsupportedLevel("trains that stay on the map at their target are not simulated")
     if env.rewards.collision_factor != 0 and not isinstance(env.rewards.collision_factor, float):
@@ -215,36 +229,3 @@ def weights_of(rewards: Rewards) -> NDArray[np.float64]:
     weights[COLLISION_FACTOR] = rewards.collision_factor
     weights[CLIPS_LOSSES] = clips_losses(rewards)
     return weights
-
-
-def _halts_of(env: RailEnv) -> tuple[NDArray[np.float64], list[int], list[int]]:
-    """The ``halts`` of ``rail_rewards`` and, for each train, its first column in them and the one after its last.
-
-    Raises:
-        UnsupportedLevel: a stop has no times, or the rewards remember the stops of an earlier episode.
-    """
-    columns: list[tuple[float, ...]] = []
-    first, end = [], []
-    for agent in env.agents:
-        first.append(len(columns))
-        stops = zip(  # as flatland's own loop, which does not mind lists that are too short either
-            agent.waypoints[1:-1],
-            agent.waypoints_latest_arrival[1:-1],
-            agent.waypoints_earliest_departure[1:-1],
-            strict=False,
-        )
-        for number, (waypoints, latest_arrival, earliest_departure) in enumerate(stops):
-            if latest_arrival is None or earliest_departure is None:
-                raise UnsupportedLevel(f"stop {number + 1} of train {agent.handle} has no time of arrival or departure")
-            for (row, column), direction in _configurations_of(waypoints):
-                columns.append((number, row, column, direction, latest_arrival, earliest_departure, *_UNSEEN))
-        end.append(len(columns))
-    if columns and any(env.rewards._proxy.arrivals.values()):
-        raise UnsupportedLevel("the rewards remember the stops of an earlier episode: use a new environment for each")
-    return np.array(columns, dtype=np.float64).reshape(-1, N_HALTS).T.copy(), first, end
-
-
-def _configurations_of(waypoints: list[Any]) -> list[tuple[tuple[int, int], int]]:
-    """Where a stop can be served; a stop that no train can ever serve keeps one place all the same."""
-    configurations = [Rewards._sanitize_waypoint(waypoint) for waypoint in waypoints]
-    return [(position, direction) for position, direction in configurations if direction is not None] or [_NO_PLACE]

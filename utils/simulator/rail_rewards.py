@@ -36,9 +36,12 @@ from utils.system.compiled import compiled, compiled_helper
     HALT_SERVED,  # 1 if the train has ever stopped here
     HALT_LATE,  # rewards, at most 0, of the best visit that is over; NO_VISIT before the first
     HALT_EARLY,
+    HALT_LEFT,  # the step of a departure that waits for the arrival it is paired with, NOT_LEFT for none
     N_HALTS,
-) = range(11)
+) = range(12)
 NOT_HERE = -1.0
+SINCE_BEFORE = -2.0  # instead of HALT_REACHED: the train is here, but no arrival waits for its departure
+NOT_LEFT = -1.0
 NO_VISIT = -np.inf
 
 # Places in ``weights``, float64 [N_WEIGHTS]: the parameters of flatland's DefaultRewards, and how scores count them.
@@ -62,6 +65,16 @@ def _late_reward(halt: int, halts: np.ndarray, weights: np.ndarray) -> float:
 
 
 @compiled_helper
+def _end_visit(halt: int, departure: float, halts: np.ndarray, weights: np.ndarray) -> None:
+    """Keep the cheapest visit to a halt, of those before and the one that is over now."""
+    late = _late_reward(halt, halts, weights)
+    early = weights[EARLY_DEPARTURE_FACTOR] * min(departure - halts[HALT_EARLIEST_DEPARTURE, halt], 0.0)
+    if late + early > halts[HALT_LATE, halt] + halts[HALT_EARLY, halt]:
+        halts[HALT_LATE, halt] = late
+        halts[HALT_EARLY, halt] = early
+
+
+@compiled_helper
 def note_visits(
     handle: int,
     first_halt: int,
@@ -75,6 +88,9 @@ def note_visits(
 
     A train can visit a halt several times. In the end flatland takes the cheapest of all visits to a halt at which
     the train has ever stopped, so it is enough to keep the cheapest one.
+
+    flatland pairs first arrivals with first departures. Where a train stood on the halt before the notes began, as in
+    an environment from a file, each departure is therefore paired with the arrival that follows it.
     """
     row, column, direction = dynamic[ROW, handle], dynamic[COLUMN, handle], dynamic[DIRECTION, handle]
     for halt in range(first_halt, end_of_halts):
@@ -82,14 +98,17 @@ def note_visits(
         is_here = row == halts[HALT_ROW, halt] and column == halts[HALT_COLUMN, halt]
         is_here = is_here and direction == halts[HALT_DIRECTION, halt]
         if was_here and not is_here:
-            late = _late_reward(halt, halts, weights)
-            early = weights[EARLY_DEPARTURE_FACTOR] * min(elapsed_steps - halts[HALT_EARLIEST_DEPARTURE, halt], 0.0)
-            if late + early > halts[HALT_LATE, halt] + halts[HALT_EARLY, halt]:
-                halts[HALT_LATE, halt] = late
-                halts[HALT_EARLY, halt] = early
+            if halts[HALT_REACHED, halt] == SINCE_BEFORE:
+                halts[HALT_LEFT, halt] = elapsed_steps
+            else:
+                _end_visit(halt, elapsed_steps, halts, weights)
             halts[HALT_REACHED, halt] = NOT_HERE
         elif is_here and not was_here:
             halts[HALT_REACHED, halt] = elapsed_steps
+            if halts[HALT_LEFT, halt] != NOT_LEFT:
+                _end_visit(halt, halts[HALT_LEFT, halt], halts, weights)
+                halts[HALT_LEFT, halt] = NOT_LEFT
+                halts[HALT_REACHED, halt] = SINCE_BEFORE
         if is_here and dynamic[STATE, handle] == STOPPED:
             halts[HALT_SERVED, halt] = 1.0
 
@@ -108,7 +127,7 @@ def _stop_rewards(
             if halts[HALT_SERVED, halt]:
                 if halts[HALT_LATE, halt] + halts[HALT_EARLY, halt] > best_late + best_early:
                     best_late, best_early = halts[HALT_LATE, halt], halts[HALT_EARLY, halt]
-                if halts[HALT_REACHED, halt] != NOT_HERE:  # it has not departed, so it has not departed early
+                if halts[HALT_REACHED, halt] >= 0:  # it has not departed, so it has not departed early
                     last_late = _late_reward(halt, halts, weights)
                     if last_late > best_late + best_early:
                         best_late, best_early = last_late, 0.0
