@@ -13,10 +13,11 @@ from tests.helpers.rail_envs import EAST, FOUR_SPEEDS, NORTH, ONE_SPEED, SOUTH, 
 from tests.planning.plan_checks import check_ways, earliest_arrival
 from utils.planning.level_plan import LevelPlan
 from utils.planning.plan_tables import NEVER
-from utils.simulator.compiled_simulator import CompiledSimulator, weights_of
+from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_grid import STOP_MOVING
 from utils.simulator.rail_state import DONE, MOVING, STOPPED
+from utils.simulator.reward_weights import weights_of
 from utils.simulator.simulator import FlatlandSimulator
 
 QUIET = {"malfunction_rate": 0.0}

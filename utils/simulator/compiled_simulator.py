@@ -12,7 +12,6 @@ from importlib.metadata import version
 
 import numpy as np
 from flatland.envs.rail_env import RailEnv
-from flatland.envs.rewards import BaseDefaultRewards, DefaultRewards, DelayRewards, ECML2026Rewards, Rewards
 from numpy.typing import ArrayLike, NDArray
 
 from utils.simulator.effect_steps import EffectArrays, begin_malfunctions
@@ -20,18 +19,7 @@ from utils.simulator.effects import effect_arrays_of, generator_of, is_unconditi
 from utils.simulator.halts import halts_of
 from utils.simulator.malfunction_draws import draw_malfunctions
 from utils.simulator.own_conditions import OwnConditions
-from utils.simulator.rail_losses import clips_losses
-from utils.simulator.rail_rewards import (
-    CANCELLATION_FACTOR,
-    CANCELLATION_TIME_BUFFER,
-    CLIPS_LOSSES,
-    COLLISION_FACTOR,
-    EARLY_DEPARTURE_FACTOR,
-    LATE_ARRIVAL_FACTOR,
-    N_WEIGHTS,
-    NOT_REACHED_MINIMUM_PENALTY,
-    NOT_SERVED_PENALTY,
-)
+from utils.simulator.rail_rewards import CLIPS_LOSSES
 from utils.simulator.rail_state import RailState
 from utils.simulator.rail_step import (
     ACCELERATION,
@@ -44,13 +32,13 @@ from utils.simulator.rail_step import (
     finish_trains,
     step_trains,
 )
+from utils.simulator.reward_weights import weights_of
 from utils.simulator.simulator import UnsupportedLevel
 from utils.system.compiled import Arrays
 
 # The version of flatland-rl against which the tests have shown this simulator to be equal.
 PROVEN_FLATLAND_VERSION = "4.3.0"
 
-_REWARDS = (DefaultRewards, ECML2026Rewards, DelayRewards)  # all DefaultRewards, with different parameters
 _ACTION_TYPE = np.dtype(np.int64)
 
 
@@ -206,26 +194,3 @@ def _check_environment(env: RailEnv) -> None:
     if env.rewards.collision_factor != 0 and not isinstance(env.rewards.collision_factor, float):
         # flatland's rewards are exact fractions then, which are rounded at another place.
         raise UnsupportedLevel("the collision factor of the rewards must be a float")
-
-
-def weights_of(rewards: Rewards) -> NDArray[np.float64]:
-    """The parameters of flatland's ``DefaultRewards``, float64 [N_WEIGHTS].
-
-    Raises:
-        UnsupportedLevel: these are rewards of another kind.
-    """
-    if type(rewards) not in _REWARDS or type(rewards._proxy) is not BaseDefaultRewards:
-        raise UnsupportedLevel(
-            f"rewards of the type {type(rewards).__name__} are not simulated, "
-            f"only {', '.join(known.__name__ for known in _REWARDS)}"
-        )
-    weights = np.empty(N_WEIGHTS, dtype=np.float64)
-    weights[CANCELLATION_FACTOR] = rewards.cancellation_factor
-    weights[CANCELLATION_TIME_BUFFER] = rewards.cancellation_time_buffer
-    weights[NOT_REACHED_MINIMUM_PENALTY] = rewards.target_not_reached_minimum_penalty
-    weights[NOT_SERVED_PENALTY] = rewards.intermediate_not_served_penalty
-    weights[LATE_ARRIVAL_FACTOR] = rewards.intermediate_late_arrival_penalty_factor
-    weights[EARLY_DEPARTURE_FACTOR] = rewards.intermediate_early_departure_penalty_factor
-    weights[COLLISION_FACTOR] = rewards.collision_factor
-    weights[CLIPS_LOSSES] = clips_losses(rewards)
-    return weights
