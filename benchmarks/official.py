@@ -8,7 +8,7 @@ Each level is played by flatland-rl itself, by the shipped checkpoint with plann
 have seeds from 800000 on, which nothing was chosen by.
 
 The record, official_SETTING.json beside this file, is written after each level, and a run goes on where the last one
-ended; official.md has the tables.
+ended. official_SETTING.md is its table.
 """
 
 import argparse
@@ -61,6 +61,16 @@ _TESTS = {
     "2021": [f"Round2_Test_{i:02}" for i in range(15)],
     "benchmarks": [f"Benchmarks_Test_{i:02}" for i in range(5)],
 }
+
+
+_TITLES = {
+    "2021": "The tests of the Flatland 3 challenge, round 2, with the malfunctions of 2021",
+    "benchmarks": "Flatland Benchmarks, tests 00 to 04: a malfunction every 540 steps of a train",
+}
+_HOW = (
+    "one core a level. Seconds are means of whole levels, flatland-rl included; first and longest are the longest "
+    "waits for the first step and for another one."
+)
 
 
 class _StepTimer(FlatlandSimulator):
@@ -128,7 +138,9 @@ def main() -> None:
             played.append(future.result())
             print(json.dumps(played[-1]), flush=True)
             _write(path, played, options)
-    print(_table(options.setting, played))
+    text = _table(options.setting, played)
+    path.with_suffix(".md").write_text(f"# {_TITLES[options.setting]}\n\n{processor()}, {_HOW}\n\n{text}\n")
+    print(text)
 
 
 def _write(path: Path, played: list[dict[str, Any]], options: argparse.Namespace) -> None:
