@@ -118,7 +118,7 @@ def _report(rows: dict[str, dict[str, float]], compiled_in: float) -> str:
         f"{processor()}, one core; seconds, medians over the levels.",
         "",
         "| | " + " | ".join(f"{name}, {ENV_CONFIGS[name].n_agents} trains" for name in rows) + " |",
-        "| --- | " + "--- | " * len(rows),
+        "| --- " * (len(rows) + 1) + "|",
     ]
     for part in next(iter(rows.values())):
         lines.append(f"| {part} | " + " | ".join(f"{row[part]:.4g}" for row in rows.values()) + " |")

@@ -138,7 +138,7 @@ class TestPlaying:
         # apart from what makes earlier arrivals better among equal ones
         assert cost + total == pytest.approx(0.0, abs=1e-3 * arrivals[planned].sum() + 1e-6)
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=15, deadline=None)
     @given(
         seed=SEEDS,
         n_trains=st.integers(2, 30),
