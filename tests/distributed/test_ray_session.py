@@ -142,6 +142,13 @@ def test_network_that_breaks_in_an_actor_is_told_in_one_sentence(tmp_path: Path)
     assert list(tmp_path.glob("checkpoint_dir/*/episode_*.pt"))
 
 
+def _name_of(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:  # it has ended meanwhile
+        return ""
+
+
 @needs_ray
 def test_killed_it_leaves_nobody_behind() -> None:
     """SIGKILL; what the actor does makes no difference to Ray, two agents of which stay for a minute."""
@@ -170,9 +177,11 @@ with RaySession(TrainingConfig(async_rl=True)):
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "\n"
-        children = psutil.Process(process.pid).children(recursive=True)
-        names = [child.name() for child in children]
-        assert {"raylet", "ray::Busy.work"} <= set(names)
+        names: list[str] = []
+        while not {"raylet", "ray::Busy.work"} <= set(names):  # the actor begins some time after it was asked
+            assert process.poll() is None
+            children = psutil.Process(process.pid).children(recursive=True)
+            names = [_name_of(child) for child in children]
         process.kill()
     assert left_over([child for child, name in zip(children, names, strict=True) if not name.endswith("Agent")]) == []
 
