@@ -169,7 +169,7 @@ def _table(setting: str, played: Sequence[dict[str, Any]]) -> str:
             continue
         rewards = [row["reward"] for row in rows]
         total += sum(rewards)
-        published = " | ".join(f"{value:.3f}" for value in _PUBLISHED[number]) if setting == "2021" else " | "
+        published = " | ".join(f"{value:.3f}" for value in _PUBLISHED[number]) if setting == "2021" else "- | -"
         lines.append(
             f"| {test} | {rows[0]['trains']} | {len(rows)} | {_mean(row['completion'] for row in rows)} | "
             f"{_mean(rewards)} | {published} | {statistics.fmean(row['seconds'] for row in rows):.0f} | "
