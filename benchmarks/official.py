@@ -32,6 +32,7 @@ from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.flatland_workarounds import clear_flatland_caches
 from utils.levels.rail_envs import make_rail_env
 from utils.simulator.simulator import FlatlandSimulator
+from utils.system.files import atomic_write
 
 HERE = Path(__file__).resolve().parent
 CHECKPOINT = HERE.parent / "checkpoints" / "flatland_policy.pt"
@@ -126,7 +127,12 @@ def main() -> None:
     parser.add_argument("--num_workers", type=int, default=2, help="levels that are played at a time")
     options = parser.parse_args()
     path = HERE / f"official_{options.setting}.json"
-    played = json.loads(path.read_text())["levels"] if path.is_file() else []
+    record = json.loads(path.read_text()) if path.is_file() else {"plan_seconds": options.plan_seconds, "levels": []}
+    if record["plan_seconds"] != options.plan_seconds:
+        parser.error(
+            f"{path.name} was played with --plan_seconds {record['plan_seconds']}: go on with that, or move it"
+        )
+    played = record["levels"]
     known = {(row["test"], row["seed"]) for row in played}
     seeds = range(FIRST_SEED, FIRST_SEED + options.levels)
     # one level of each test after the other: a record that is not complete has something of all
@@ -151,9 +157,8 @@ def _write(path: Path, played: list[dict[str, Any]], options: argparse.Namespace
         "processor": processor(),
         "levels": played,
     }
-    beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(record, indent=1) + "\n")
-    beside.replace(path)
+    with atomic_write(path) as file:
+        file.write((json.dumps(record, indent=1) + "\n").encode())
 
 
 def _table(setting: str, played: Sequence[dict[str, Any]]) -> str:

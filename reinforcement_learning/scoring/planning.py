@@ -140,7 +140,10 @@ class Planner:
             self._next_try = state.elapsed_steps + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
             return None
-        plan.search(options.first * options.seconds, options.first_rounds * state.n_trains)
+        if state.elapsed_steps == 0:
+            plan.search(options.first * options.seconds, options.first_rounds * state.n_trains)
+        else:  # graders allow more time for the first step only
+            plan.search(options.seconds, options.rounds * state.n_trains)
         return plan
 
     def _keep_up(self, plan: LevelPlan, state: RailState) -> bool:

@@ -17,6 +17,7 @@ from utils.levels.rail_envs import make_rail_env
 from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
 from utils.observation.route_features import least_detour_actions
+from utils.planning.level_plan import LevelPlan
 from utils.simulator.rail_state import DONE
 from utils.simulator.simulator import FlatlandSimulator
 
@@ -161,6 +162,16 @@ def test_trains_without_a_way_are_told_and_the_others_are_planned(capsys: pytest
     assert capsys.readouterr().err == "note: trains that have no way to their targets are left out of the plan\n"
     assert driver.plan is not None
     assert play_by_rule(simulator, driver).completion == 0.5
+
+
+@pytest.mark.parametrize(("n_steps", "seconds"), [(0, 60.0), (5, 1.0)])
+def test_only_the_first_step_may_take_longer(n_steps: int, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulator, allowed = FlatlandSimulator(make_rail_env(ENV_CONFIGS["Test_0"], 5)), []
+    for _ in range(n_steps):
+        simulator.step(np.zeros(5, dtype=np.int64))
+    monkeypatch.setattr(LevelPlan, "search", lambda self, seconds, n_rounds: allowed.append(seconds))
+    planner(PlanningOptions(1.0)).act(simulator)
+    assert allowed == [seconds]
 
 
 def test_planning_in_the_middle_of_an_episode() -> None:

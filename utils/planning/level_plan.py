@@ -141,9 +141,9 @@ class LevelPlan:
                 in_slice = int(self._speed * min(left, _SLICE)) + 1
                 n_played = improve_plans(self._arrays, self._random, min(n_rounds, _ROUNDS_A_SLICE), in_slice)
             n_rounds -= n_played
-            passed, now = self._clock() - now, self._clock()
-            if passed > 0:
-                self._speed = (self._speed + (int(counts[N_EXPANSIONS]) - before) / passed) / 2
+            began_slice, now = now, self._clock()
+            if now > began_slice:
+                self._speed = (self._speed + (int(counts[N_EXPANSIONS]) - before) / (now - began_slice)) / 2
         keep_order(self._arrays, self._state.elapsed_steps + 1)
         price_plans(self._arrays)
 
