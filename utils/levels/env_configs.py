@@ -129,7 +129,7 @@ def _ecml(name: str, trains: tuple[int, int], waypoints: tuple[int, int], genera
 SAMPLED_ENVS: dict[str, SampledEnv] = {
     env.name: env
     for env in (
-        _ecml("ECML_small", (7, 10), (4, 5), GeneratedMap(width=40, height=30, n_cities=5)),
+        _ecml("ECML_small", (7, 10), (4, 5), GeneratedMap(width=40, height=30, n_cities=8, max_rail_pairs_in_city=1)),
         _ecml("ECML_medium", (25, 40), (3, 5), GeneratedMap(width=80, height=60, n_cities=9)),
         _ecml("ECML_large", (90, 90), (3, 6), GeneratedMap(width=150, height=120, n_cities=25)),
     )

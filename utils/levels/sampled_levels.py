@@ -36,9 +36,10 @@ def make_sampled_level(config: SampledEnv, seed: int) -> RailEnv:
         EnvConfigError: a file of a saved map has become unusable.
     """
     malfunctions, delays = config.malfunctions or _NO_MALFUNCTIONS, config.departure_delays
+    source = config.map.load().rail if isinstance(config.map, SavedMap) else config.map
     env = RailEnv(
-        width=2,  # the map decides
-        height=2,
+        width=source.width,
+        height=source.height,
         rail_generator=MapGenerator(config),
         line_generator=LineGenerator(config),
         timetable_generator=TimetableGenerator(config),
