@@ -1,5 +1,6 @@
 """Environments whose lines and timetables are sampled anew for each level, on a saved map or on generated ones."""
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +12,7 @@ from flatland.envs.rail_grid_transition_map import RailGridTransitionMap
 from flatland.envs.rewards import DefaultRewards, Rewards
 
 from utils.levels.fast_reset import FastSparseRailGen
-from utils.levels.lines import longest_time
+from utils.levels.lines import LineLimits, time_to_next_station
 from utils.levels.rail_network import RailNetwork
 from utils.levels.saved_levels import EnvConfigError, read_content, stamp_of
 from utils.levels.stations import Stations, read_stations
@@ -135,7 +136,7 @@ class SampledEnv:
         name: shown in logs.
         map: where lines are sampled.
         trains: least and most trains of a level, drawn evenly.
-        waypoints: least and most stations of a line, start and target included, see ``sample_lines``.
+        waypoints: least and most stations of a line, start and target included, see ``LineLimits``.
         lines: how many lines, at most one for each train; None: as many as there are stations.
         interval: steps from one train of a line to the next.
         travel_factor: steps in the timetable for each cell of the shortest way.
@@ -166,29 +167,33 @@ class SampledEnv:
         """How many lines the trains of a level run on."""
         return min(self.lines or network.n_stations, n_trains)
 
+    def limits(self, n_trains: int, network: RailNetwork) -> LineLimits:
+        """What lines a level with so many trains may have: the last train of each must arrive in time."""
+        trains_of_a_line = math.ceil(n_trains / self.n_lines(n_trains, network))
+        longest = self._last_arrival - (trains_of_a_line - 1) * self.interval
+        return LineLimits(*self.waypoints, self.travel_factor, longest)
+
+    @property
+    def _last_arrival(self) -> int:
+        return self.max_episode_steps or LONGEST_EPISODE // STEPS_FOR_DELAYS
+
     def check(self) -> None:
         """Reads the files, so that a wrong one is noticed before training starts.
 
         Raises:
             EnvConfigError: a file cannot be used, or more trains are asked for than departures fit into an episode.
         """
-        if isinstance(self.map, SavedMap):
-            self._check_departures(self.map.load().network)
-
-    def _check_departures(self, network: RailNetwork) -> None:
-        longest = longest_time(network, self.waypoints[1], self.travel_factor)
-        steps = self.max_episode_steps or LONGEST_EPISODE // STEPS_FOR_DELAYS
-        if longest > steps:
-            raise EnvConfigError(
-                f"{self.name}: a line may take {longest} steps, but the last train must arrive within {steps}"
-            )
+        if not isinstance(self.map, SavedMap):
+            return
+        network = self.map.load().network
+        needed, steps = time_to_next_station(network, self.travel_factor), self._last_arrival
         n_lines = self.n_lines(self.n_agents, network)
-        most = n_lines * (1 + (steps - longest) // self.interval)
-        if self.n_agents > most:
+        fitting = n_lines * max((steps - needed) // self.interval + 1, 0)
+        if self.n_agents > fitting:
             raise EnvConfigError(
-                f"{self.name}: there are {self.n_agents} trains, but only {most} departures fit in: {n_lines} lines "
-                f"with a train every {self.interval} steps, a line may take {longest} steps, and the last train must "
-                f"arrive within {steps}"
+                f"{self.name}: {self.n_agents} trains are more than departures fit in, which is {fitting}: there are "
+                f"{n_lines} lines with a train every {self.interval} steps, the next station may be {needed} steps "
+                f"away, and the last train must arrive within {steps} steps"
             )
 
 

@@ -92,7 +92,8 @@ class LineGenerator:
         network: RailNetwork = hints["network"]
         least, most = self.config.trains
         n_trains = np_random.randint(least, most + 1)
-        lines = sample_lines(network, self.config.n_lines(n_trains, network), self.config.waypoints, np_random)
+        n_lines, limits = self.config.n_lines(n_trains, network), self.config.limits(n_trains, network)
+        lines = sample_lines(network, n_lines, limits, np_random)
         waypoints = [
             _waypoints(line, network)
             for line, n in zip(lines, trains_of_lines(n_trains, len(lines)), strict=True)
@@ -102,8 +103,7 @@ class LineGenerator:
 
 
 def _waypoints(line: Stops, network: RailNetwork) -> list[list[Waypoint]]:
-    places = network.places.tolist()
-    found = ([places[place] for place in stop] for stop in line)
+    found = ([network.places[place] for place in stop] for stop in line)
     return [[Waypoint((row, column), direction) for row, column, direction in stop] for stop in found]
 
 
