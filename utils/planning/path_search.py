@@ -30,6 +30,7 @@ from utils.planning.plan_tables import (
     LEG,
     LEG_AFTER,
     MAX_EXPANSIONS,
+    MAY_WAIT,
     N_EXPANSIONS,
     N_LEGS,
     N_ONWARD,
@@ -41,10 +42,12 @@ from utils.planning.plan_tables import (
     READY,
     RESOURCE,
     STAMP,
+    STANDS,
     START,
     STRIDE,
     TIME,
     TRAIN,
+    WAIT,
     PlanTables,
     free_visit,
     link,
@@ -58,6 +61,7 @@ from utils.system.compiled import compiled_helper
 NOT_FOUND = -1
 _ROOT = -1
 _ID_MASK = 2**ID_BITS - 1
+_LONGEST_WAIT = 500  # steps for which a train that must not stop waits to set out
 # Bits of an entry of the heap, below those of the step of the arrival and above those of the row.
 _LEGS_BITS, _LATE_BITS, _CELLS_BITS = 3, 6, 12
 
@@ -223,7 +227,9 @@ def _go_on(row: int, leg: int, earliest: int, train: int, last: int, size: int, 
     stay = steps_to_run(cells + 2, train, trains) - steps_to_run(cells + 1, train, trains)
     latest = NEVER if next_one == NO_VISIT else visits[next_one, ENTER] - headway
     free_from = latest  # of the next cell, at the latest
-    if headway > 0 and tables.tracks[key, CANNOT_STOP]:
+    if tables.counts[MAY_WAIT] == 0:
+        latest = min(latest, earliest)
+    elif headway > 0 and tables.tracks[key, CANNOT_STOP]:
         latest = min(latest, earliest)
         free_from = _first_without_a_stop(row, tables)
     if earliest > latest:
@@ -278,6 +284,23 @@ def find_path(train: int, last: int, tables: PlanTables) -> int:
             return NOT_FOUND
         size = _leave(row, train, last, size, tables)
     return NOT_FOUND
+
+
+@compiled_helper
+def _find_path_without_stops(train: int, last: int, tables: PlanTables) -> int:
+    """As ``find_path``, for a train that does not wait once it moves: it sets out a step later again and again."""
+    trains, counts = tables.trains, tables.counts
+    ready, row = trains[READY, train], NOT_FOUND
+    counts[MAY_WAIT] = 0
+    for _ in range(_LONGEST_WAIT):
+        row = find_path(train, last, tables)
+        gives_up = counts[N_EXPANSIONS] >= counts[MAX_EXPANSIONS]
+        if row != NOT_FOUND or trains[STANDS, train] == 0 or gives_up or trains[READY, train] >= last:
+            break
+        trains[READY, train] += 1
+    counts[MAY_WAIT] = 1
+    trains[READY, train] = ready
+    return row
 
 
 @compiled_helper
@@ -375,7 +398,11 @@ def plan_train(train: int, last: int, tables: PlanTables) -> bool:
     visits, trains, at = tables.visits, tables.trains, tables.trains[AT, train]
     if at != NO_VISIT:
         unlink(at, visits)
-    row = find_path(train, last, tables)
+    row = NOT_FOUND
+    if tables.shared_costs[WAIT] > 0.0:
+        row = _find_path_without_stops(train, last, tables)
+    if row == NOT_FOUND:
+        row = find_path(train, last, tables)
     found = row != NOT_FOUND and _enter_visits(train, row, tables)
     if at != NO_VISIT:
         link(at, int(tables.tracks[visits[at, KEY], RESOURCE]), visits)

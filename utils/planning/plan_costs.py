@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.planning.plan_legs import TO_GO_ROW, UNREACHABLE
-from utils.planning.plan_stops import cost_of_stops
+from utils.planning.plan_stops import cost_of_stops, cost_of_waits
 from utils.planning.plan_tables import (
     ARRIVAL,
     CANCELLED,
@@ -27,12 +27,15 @@ from utils.planning.plan_tables import (
     SPEED,
     START,
     UNITS,
+    WAIT,
     PlanTables,
 )
+from utils.simulator.flatland_versions import CHOSEN_STOPS_COST
 from utils.simulator.rail_rewards import (
     CANCELLATION_FACTOR,
     CANCELLATION_TIME_BUFFER,
     CLIPS_LOSSES,
+    COLLISION_FACTOR,
     EARLY_DEPARTURE_FACTOR,
     LATE_ARRIVAL_FACTOR,
     NOT_REACHED_MINIMUM_PENALTY,
@@ -58,6 +61,7 @@ def fill_costs(tables: PlanTables, weights: NDArray[np.float64], completion_weig
     shared[NOT_REACHED], shared[NOT_COMPLETED] = weights[NOT_REACHED_MINIMUM_PENALTY], for_completion
     shared[NOT_SERVED] = weights[NOT_SERVED_PENALTY]
     shared[LATE_AT_STOP], shared[EARLY_AT_STOP] = weights[LATE_ARRIVAL_FACTOR], weights[EARLY_DEPARTURE_FACTOR]
+    shared[WAIT] = weights[COLLISION_FACTOR] if CHOSEN_STOPS_COST else 0.0
     shared[MOST_LOST] = last_step if weights[CLIPS_LOSSES] else np.inf
     lost = np.minimum(np.maximum(steps[None, :] - latest[:, None], 0), shared[MOST_LOST])
     tables.costs[:] = lost + _EARLINESS * steps
@@ -89,9 +93,14 @@ def cost_of_plan(handle: int, tables: PlanTables) -> float:
     """What the plan of a train costs, its stops included."""
     arrival = int(tables.trains[ARRIVAL, handle])
     cost = cost_of_arrival(handle, arrival, tables)
-    if arrival == NEVER or tables.trains[N_LEGS, handle] == 1:
+    if arrival == NEVER:
         return cost
-    return min(cost + cost_of_stops(handle, tables), max(cost, tables.shared_costs[MOST_LOST]))
+    more = 0.0
+    if tables.trains[N_LEGS, handle] > 1:
+        more += cost_of_stops(handle, tables)
+    if tables.shared_costs[WAIT] > 0.0:
+        more += cost_of_waits(handle, tables)
+    return min(cost + more, max(cost, tables.shared_costs[MOST_LOST]))
 
 
 def has_costly_stops(tables: PlanTables) -> NDArray[np.bool_]:

@@ -23,6 +23,7 @@ from utils.planning.plan_tables import (
     PLAYED_READY,
     READY,
     RESOURCE,
+    STANDS,
     TRAIN,
     PlanTables,
     free_visit,
@@ -48,6 +49,7 @@ from utils.simulator.rail_state import (
     MALFUNCTION_COUNTER,
     MALFUNCTION_OFF_MAP,
     MAX_SPEED,
+    MOVING,
     READY_TO_DEPART,
     ROW,
     STATE,
@@ -169,6 +171,7 @@ def read_trains(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays:
                     trains[LEG, handle] += 1
             ready = max(ready, _end_of_stop(handle, key, tables))
         trains[READY, handle] = ready
+        trains[STANDS, handle] = dynamic[STATE, handle] != MOVING
         first = trains[FIRST, handle]
         is_in_time = is_in_time and (first == NO_VISIT or visits[first, ENTER] >= ready_after_stops(handle, tables))
     return is_on_way, is_in_time

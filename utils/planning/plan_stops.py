@@ -1,4 +1,4 @@
-"""The intermediate stops of a plan: where a train serves them, when it may leave them, and what they cost."""
+"""Where trains stop in a plan: which intermediate stops they serve, when they may leave them, and what it costs."""
 
 from utils.planning.plan_legs import EARLIEST, END_OF_PLACES, FIRST_PLACE, LATEST
 from utils.planning.plan_tables import (
@@ -13,10 +13,17 @@ from utils.planning.plan_tables import (
     LEG,
     LEG_AFTER,
     N_LEGS,
+    NEVER,
     NEXT,
     NO_VISIT,
     NOT_SERVED,
+    READY,
+    SPEED,
+    STANDS,
+    UNITS,
+    WAIT,
     PlanTables,
+    steps_to_run,
 )
 from utils.system.compiled import compiled_helper
 
@@ -57,3 +64,21 @@ def cost_of_stops(train: int, tables: PlanTables) -> float:
             leg += 1
         visit = visits[visit, NEXT]
     return cost + shared[NOT_SERVED] * (trains[N_LEGS, train] - 1 - leg)
+
+
+@compiled_helper
+def cost_of_waits(train: int, tables: PlanTables) -> float:
+    """What a train's waits on the map cost in its plan, where a stop costs as much as a collision."""
+    trains, visits, n_cells, n_waits = tables.trains, tables.visits, 0, 0
+    visit = trains[AT, train]
+    leaves_from = trains[READY, train]
+    if visit == NO_VISIT or trains[STANDS, train] == 1:
+        visit = trains[FIRST, train] if visit == NO_VISIT else visits[visit, NEXT]
+        leaves_from = NEVER
+    while visit != NO_VISIT and visits[visit, NEXT] != NO_VISIT:
+        if leaves_from == NEVER:
+            run = steps_to_run(n_cells + 1, train, trains) - steps_to_run(n_cells, train, trains)
+            leaves_from = visits[visit, ENTER] + run
+        n_waits += visits[visit, LEAVE] > leaves_from
+        visit, n_cells, leaves_from = visits[visit, NEXT], n_cells + 1, NEVER
+    return tables.shared_costs[WAIT] * n_waits * trains[SPEED, train] / trains[UNITS, train]

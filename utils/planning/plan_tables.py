@@ -55,6 +55,7 @@ RESOURCE, CANNOT_STOP, _N_TRACK_COLUMNS = range(N_ONWARD, 6)
     SPEED,  # units a step
     LATEST_ARRIVAL,  # step
     DISTANCE,  # units that it has run in its cell
+    STANDS,  # 1 if it does not move, or is off the map
     READY,  # the earliest step in which it can enter its next cell, or the map, if it serves no stop before
     HAS_ARRIVED,  # 1 from its arrival on
     AT,  # the visit that it is at; NO_VISIT off the map
@@ -71,7 +72,7 @@ RESOURCE, CANNOT_STOP, _N_TRACK_COLUMNS = range(N_ONWARD, 6)
     PLAYED_CELLS,
     IS_CHOSEN,  # the number of the round that chose it last
     _N_TRAIN_ROWS,
-) = range(23)
+) = range(24)
 
 # Places in ``counts``.
 (
@@ -82,10 +83,11 @@ RESOURCE, CANNOT_STOP, _N_TRACK_COLUMNS = range(N_ONWARD, 6)
     N_ROUNDS,
     LAST_STEP,  # of the episode
     HEADWAY,  # steps for which a cell is empty between two trains
+    MAY_WAIT,  # 1 if the way that is searched may wait on the map
     N_CELLS,  # rail cells
     STRIDE,  # rows of ``search`` for each leg
     _N_COUNTS,
-) = range(10)
+) = range(11)
 
 # Columns of ``search``, of which there is a row for each leg, safe interval and direction.
 STAMP, TIME, CELLS, PARENT, AT_KEY, _N_SEARCH_COLUMNS = range(6)
@@ -105,9 +107,9 @@ class PlanTables(NamedTuple):
         heap: int64 [4 x visits].
         costs: float64 [trains, last step + 1], what an arrival in each step costs; see ``plan_costs``.
         own_costs: float64 [2, trains], what it costs not to depart at all, and what the plan of a train costs now.
-        shared_costs: float64 [6], see ``plan_costs``.
+        shared_costs: float64 [7], see ``plan_costs``.
         chosen: int64 [2, trains], lists of trains.
-        counts: int64 [10].
+        counts: int64 [11].
     """
 
     tracks: NDArray[np.int32]
@@ -135,9 +137,10 @@ CANCELLED, PLANNED = range(2)
     NOT_SERVED,  # a stop
     LATE_AT_STOP,  # a step
     EARLY_AT_STOP,
+    WAIT,  # on the map, for a train of one cell a step; 0 where a train may stop as it likes
     MOST_LOST,  # a train costs no more, NOT_COMPLETED aside
     N_SHARED_COSTS,
-) = range(7)
+) = range(8)
 
 
 def rail_cells(state: RailState) -> NDArray[np.int32]:
@@ -261,6 +264,7 @@ def tables_of(state: RailState, weights: NDArray[np.float64]) -> tuple[PlanTable
     visits = _unused_visits(n_cells, legs.to_go[legs.legs[TO_GO_ROW, legs.first_leg], trains[START]])
     counts = np.zeros(_N_COUNTS, dtype=np.int64)
     counts[FIRST_UNUSED], counts[LAST_STEP], counts[N_CELLS] = 2 * n_cells, state.max_episode_steps, n_cells
+    counts[MAY_WAIT] = 1
     counts[HEADWAY] = 1 if weights[COLLISION_FACTOR] > 0 else 0
     counts[STRIDE] = 4 * len(visits)
     n_rows = int(counts[STRIDE] * legs.n_legs.max(initial=1))
