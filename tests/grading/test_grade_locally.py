@@ -10,7 +10,8 @@ import pytest
 from flatland.envs.persistence import RailEnvPersister
 from flatland.envs.rewards import ECML2026Rewards
 
-from reinforcement_learning.grade_locally import EVALUATORS_SEED, _call, grade_trajectories
+from reinforcement_learning.grading.flatland_commands import call
+from reinforcement_learning.grading.trajectories import EVALUATORS_SEED, scenarios_of, walk
 from reinforcement_learning.scoring.scoring import Scorer, Task
 from reinforcement_learning.submission import checkpoint_to_submit
 from tests.helpers.grading import TIMEOUT, needs_redis
@@ -49,11 +50,11 @@ def test_trajectories_are_graded_under_the_rewards_that_are_named(
     path = tmp_path / "Test_00" / "Level_0.pkl"
     path.parent.mkdir()
     RailEnvPersister.save(sparse_env(1, n_agents=6, n_cities=3, line_length=3), str(path))
-    ((name, score, completion),) = grade_trajectories([path], tmp_path, ECML2026Rewards)
-    assert name == "Test_00/Level_0.pkl"
+    (grade,) = walk(scenarios_of([path]), tmp_path, ECML2026Rewards)
+    assert (grade.scenario.level, grade.scenario.name, grade.remark) == ("Test_00", "Level_0.pkl", "")
     scorer = Scorer([str(checkpoint_to_submit())])
-    ((played,),) = scorer.play([Task(SavedEnv(path, ECML2026Rewards), int(EVALUATORS_SEED))])
-    assert (score, completion) == pytest.approx((1 + played.result.score, played.result.completion))
+    ((played,),) = scorer.play([Task(SavedEnv(path, ECML2026Rewards), EVALUATORS_SEED)])
+    assert (grade.score, grade.completion) == pytest.approx((1 + played.result.score, played.result.completion))
     assert played.result.losses["stop_not_served"] > 0
 
 
@@ -61,4 +62,4 @@ def test_graders_find_what_the_users_python_path_names(tmp_path: Path, monkeypat
     """Another flatland-rl, for example."""
     (tmp_path / "of_the_users_own.py").touch()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    _call([sys.executable, "-c", "import of_the_users_own, run"], PROJECT_ROOT / "docs")
+    call([sys.executable, "-c", "import of_the_users_own, run"], PROJECT_ROOT / "docs")

@@ -151,11 +151,13 @@ def read_trains(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays:
             row, column, direction = configuration_of(handle, constants, dynamic)
             key = 4 * int(cells[row, column]) + direction
         if key != (OFF_MAP if at == NO_VISIT else visits[at, KEY]):
-            if first == NO_VISIT or visits[first, KEY] != key:
+            # flatland-rl 4.2.6 forgets in which direction a train has arrived
+            arrives = dynamic[STATE, handle] == DONE
+            if first == NO_VISIT or not (visits[first, KEY] == key or (arrives and visits[first, NEXT] == NO_VISIT)):
                 is_on_way = False
             else:
                 is_in_time = is_in_time and visits[first, ENTER] == now
-                _move_along(handle, dynamic[STATE, handle] == DONE, tables)
+                _move_along(handle, arrives, tables)
         if dynamic[STATE, handle] == DONE:
             trains[HAS_ARRIVED, handle] = 1
             trains[FIRST, handle] = NO_VISIT
