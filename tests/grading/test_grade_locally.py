@@ -10,7 +10,7 @@ import pytest
 from flatland.envs.persistence import RailEnvPersister
 from flatland.envs.rewards import ECML2026Rewards
 
-from reinforcement_learning.grade_locally import EVALUATORS_SEED, _call, grade_trajectories
+from reinforcement_learning.grade_locally import EVALUATORS_SEED, _call, grade_trajectories, main
 from reinforcement_learning.scoring.scoring import Scorer, Task
 from reinforcement_learning.submission import checkpoint_to_submit
 from tests.helpers.grading import TIMEOUT, needs_redis
@@ -55,6 +55,18 @@ def test_trajectories_are_graded_under_the_rewards_that_are_named(
     ((played,),) = scorer.play([Task(SavedEnv(path, ECML2026Rewards), int(EVALUATORS_SEED))])
     assert (score, completion) == pytest.approx((1 + played.result.score, played.result.completion))
     assert played.result.losses["stop_not_served"] > 0
+
+
+@pytest.mark.parametrize("kind", ["ECML_small", "level.pkl"])
+def test_makes_tests_of_named_configurations_only(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    RailEnvPersister.save(sparse_env(1, n_agents=2), "level.pkl")
+    assert main(["--tests", "envs", "-e", kind, "-n", "1"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"-e is {kind!r}, but must be 0, 1, 2, Tiny or an official test" in line
+    assert not Path("envs").exists()
 
 
 def test_graders_find_what_the_users_python_path_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
