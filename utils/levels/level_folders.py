@@ -3,6 +3,7 @@
 import glob
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from flatland.envs.rewards import DefaultRewards, Rewards
@@ -47,7 +48,7 @@ class LevelFolder:
         parts = [part for part in Path(os.path.abspath(self.given)).parts if not glob.has_magic(part)]
         return parts[-1] if len(parts) > 1 else "levels"
 
-    @property
+    @cached_property
     def levels(self) -> list[SavedEnv]:
         """The levels, with names by which they can be told apart."""
         below = os.path.commonpath([path.parent for path in self.files])
@@ -58,7 +59,7 @@ class LevelFolder:
         """The level whose turn it is."""
         return self.levels[number % len(self.files)]
 
-    @property
+    @cached_property
     def n_agents(self) -> int:
         """The most trains that a level has.
 

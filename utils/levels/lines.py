@@ -43,7 +43,7 @@ class LineLimits:
 
 
 def sample_lines(network: RailNetwork, n_lines: int, limits: LineLimits, random: np.random.RandomState) -> list[Stops]:
-    """Lines drawn at random; every second one goes back the way of the one before, where it can.
+    """Lines drawn at random, no two alike if there are others; every second goes back the way of the one before.
 
     Args:
         network: with at least one way between two stations.
@@ -56,23 +56,38 @@ def sample_lines(network: RailNetwork, n_lines: int, limits: LineLimits, random:
     for number in range(n_lines):
         n_waypoints = random.randint(limits.least, limits.most + 1)
         best: Stops = []
-        best_stations: list[int] = []
+        best_is_new, best_stations = False, stations
         for attempt in range(_TRIES):
             back = stations[::-1] if number % 2 == 1 and attempt == 0 else []
             tried = back or _walk(network, n_waypoints, random)
             line = _line_through(network, tried, limits, random)
-            if len(line) > len(best):
-                best, best_stations = line, tried
-            if len(best) >= n_waypoints or (best and back):
+            is_new = line not in lines
+            if (is_new, len(line)) > (best_is_new, len(best)) and line:
+                best, best_is_new, best_stations = line, is_new, tried
+            if is_new and line and (back or len(line) >= n_waypoints):
                 break
+        if not best:  # limits are tight
+            best_stations = _to_the_next_station(network, random)
+            best = _line_through(network, best_stations, limits, random)
         stations = best_stations
         lines.append(best)
     return lines
 
 
+def _to_the_next_station(network: RailNetwork, random: np.random.RandomState) -> list[int]:
+    """Any station and the nearest other one; ``time_to_next_station`` says how long that may take."""
+    first = _any_station(network, random)
+    return [first, int(network.station_moves[first].argmin())]
+
+
+def _any_station(network: RailNetwork, random: np.random.RandomState) -> int:
+    """One from which a way leads to another."""
+    return int(random.choice(np.flatnonzero(np.isfinite(network.station_moves).any(axis=1))))
+
+
 def _walk(network: RailNetwork, n_waypoints: int, random: np.random.RandomState) -> list[int]:
     """Stations one after the other, each one of the nearest in the direction of travel."""
-    first = int(random.choice(np.flatnonzero(np.isfinite(network.station_moves).any(axis=1))))
+    first = _any_station(network, random)
     stations, here = [first], np.flatnonzero(network.station_of_option == first)
     while len(stations) < n_waypoints:
         ways = network.option_moves[here].min(axis=0)

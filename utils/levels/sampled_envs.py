@@ -191,7 +191,7 @@ class SampledEnv:
         fitting = n_lines * max((steps - needed) // self.interval + 1, 0)
         if self.n_agents > fitting:
             raise EnvConfigError(
-                f"{self.name}: {self.n_agents} trains are more than departures fit in, which is {fitting}: there are "
+                f"{self.name}: {self.n_agents} trains are asked for, but only {fitting} departures fit in: there are "
                 f"{n_lines} lines with a train every {self.interval} steps, the next station may be {needed} steps "
                 f"away, and the last train must arrive within {steps} steps"
             )

@@ -1,6 +1,5 @@
 """Makes the levels of ``SampledEnv``: the parts that flatland's ``RailEnv`` asks for one after the other."""
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,19 +121,17 @@ class TimetableGenerator:
     ) -> Timetable:
         """The times of all trains, and how long the episode may last."""
         network: RailNetwork = agents_hints["network"]
-        times: dict[tuple[tuple[int, ...], ...], LineTimes] = {}
-        before: Counter[tuple[tuple[int, ...], ...]] = Counter()
         departures, arrivals = [], []
-        for agent in agents:
-            line = tuple(tuple(_place(network, waypoint) for waypoint in stop) for stop in agent.waypoints)
-            if line not in times:
-                legs = legs_of([list(stop) for stop in line], network)
-                times[line] = LineTimes.of(legs, self.config.travel_factor)
-            own_departures, own_arrivals = times[line].after(before[line] * self.config.interval)
-            before[line] += 1
-            departures.append(own_departures)
-            arrivals.append(own_arrivals)
-        last = max(times_of_train[-1] or 0 for times_of_train in arrivals)
+        first = 0
+        for n_trains in trains_of_lines(len(agents), self.config.n_lines(len(agents), network)):
+            line = [[_place(network, waypoint) for waypoint in stop] for stop in agents[first].waypoints]
+            times = LineTimes.of(legs_of(line, network), self.config.travel_factor)
+            for train in range(n_trains):
+                own_departures, own_arrivals = times.after(train * self.config.interval)
+                departures.append(own_departures)
+                arrivals.append(own_arrivals)
+            first += n_trains
+        last = max(own_arrivals[-1] or 0 for own_arrivals in arrivals)
         return Timetable(departures, arrivals, self.config.max_episode_steps or STEPS_FOR_DELAYS * last)
 
 

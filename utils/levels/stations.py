@@ -103,15 +103,25 @@ def holds_stations(path: Path) -> bool:
     return True
 
 
+def _bytes_of(text: str, encoding: str) -> bytes:
+    """How pickles before protocol 3 hold bytes."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"bytes are not encoded as {encoding}")
+    return text.encode("latin1")
+
+
 class _PlainUnpickler(pickle.Unpickler):
     """Reads plain data; a pickle can name any code of the machine, and here nothing but this is found."""
 
-    _NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
     _FOUND = {  # noqa: RUF012
         ("builtins", "set"): set,
         ("builtins", "frozenset"): frozenset,
+        ("_codecs", "encode"): _bytes_of,
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
+        ("numpy.core.multiarray", "_reconstruct"): vars(np.core.multiarray)["_reconstruct"],
+        ("numpy.core.multiarray", "scalar"): vars(np.core.multiarray)["scalar"],
+        ("numpy.core.numeric", "_frombuffer"): vars(np.core.numeric)["_frombuffer"],
         ("flatland.core.grid.grid4", "Grid4TransitionsEnum"): int,  # directions
     }
 
@@ -120,8 +130,8 @@ class _PlainUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """What a name in the pickle stands for."""
-        if module in self._NUMPY and name in ("_reconstruct", "scalar"):
-            return getattr(np.core.multiarray, name)
+        # Python 2 and numpy 2 have other names for some
+        module = {"__builtin__": "builtins"}.get(module, module.replace("numpy._core.", "numpy.core."))
         if (module, name) not in self._FOUND:
             raise pickle.UnpicklingError(f"{module}.{name} is not plain data")
         return self._FOUND[module, name]
