@@ -98,11 +98,18 @@ def _parser() -> argparse.ArgumentParser:
 def _environments(options: argparse.Namespace) -> list[Path]:
     folder = options.tests
     if not folder.exists():
-        configs = [resolve_env_config(text) for text in options.env_config or ["0", "1"]]
-        return write_tests(folder, [config for config in configs if isinstance(config, EnvConfig)], options.n_levels)
+        configs = [_named_config(text) for text in options.env_config or ["0", "1"]]
+        return write_tests(folder, configs, options.n_levels)
     if not (folder / METADATA).is_file():
         raise ValueError(f"--tests is {str(folder)!r}, which has no {METADATA}: give a folder of tests, or a new one.")
     return sorted(folder.glob("*/*.pkl"))
+
+
+def _named_config(text: str) -> EnvConfig:
+    config = resolve_env_config(text)
+    if not isinstance(config, EnvConfig):
+        raise ValueError(f"-e is {text!r}, but must be 0, 1, 2, Tiny or an official test: only these can be made here.")
+    return config
 
 
 def _print(title: str, rows: Sequence[tuple[str, float, float]]) -> None:

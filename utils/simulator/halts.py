@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from flatland.envs.rail_env import RailEnv
 from flatland.envs.rail_trainrun_data_structures import Waypoint
-from flatland.envs.rewards import BaseDefaultRewards, Rewards
+from flatland.envs.rewards import BaseDefaultRewards
 from numpy.typing import NDArray
 
-from utils.simulator.flatland_versions import CHOSEN_STOPS_COST
+from utils.simulator.flatland_versions import CHOSEN_STOPS_COST, configuration_of_waypoint
 from utils.simulator.rail_rewards import (
     EARLY_DEPARTURE_FACTOR,
     LATE_ARRIVAL_FACTOR,
@@ -57,7 +57,7 @@ def _stops_of_train(agent: Any) -> list[tuple[Any, ...]]:
 def _places_of(waypoints: Iterable[Any], shape: tuple[int, ...]) -> list[tuple[int, int, int]]:
     """Rows, columns and directions in which a stop can be served, without those that no train can ever be in."""
     places = []
-    for (row, column), direction in map(Rewards._sanitize_waypoint, waypoints):
+    for (row, column), direction in map(configuration_of_waypoint, waypoints):
         if direction in range(4) and 0 <= row < shape[0] and 0 <= column < shape[1]:
             places.append((int(row), int(column), int(direction)))
     return places
