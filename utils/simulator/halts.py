@@ -58,7 +58,7 @@ def _places_of(waypoints: Iterable[Any], shape: tuple[int, ...]) -> list[tuple[i
     """Rows, columns and directions in which a stop can be served, without those that no train can ever be in."""
     places = []
     for (row, column), direction in map(configuration_of_waypoint, waypoints):
-        if direction in range(4) and 0 <= row < shape[0] and 0 <= column < shape[1]:
+        if direction is not None and 0 <= direction < 4 and 0 <= row < shape[0] and 0 <= column < shape[1]:
             places.append((int(row), int(column), int(direction)))
     return places
 
