@@ -50,7 +50,7 @@ class StepOfTrains:
     """
 
     rewards: Floats  # the environment's own; divided by max_episode_steps they weigh the same on levels of all lengths
-    remaining_before: Floats  # travel time to the target, in steps, without other trains; inf where there is no way
+    remaining_before: Floats  # steps to the target by all stops, without other trains; inf where there is no way
     remaining: Floats  # the same, after the step
     newly_departed: Bools  # entered the map
     newly_arrived: Bools

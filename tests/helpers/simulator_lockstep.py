@@ -24,6 +24,9 @@ FIELDS = (
     "arrived_column",
     "arrived_direction",
     "next_stop",
+    "next_map",
+    "stops_to_serve",
+    "halts",
 )
 
 

@@ -6,40 +6,17 @@ import numpy as np
 import pytest
 from flatland.envs.persistence import RailEnvPersister
 from flatland.envs.rail_env import RailEnv
-from flatland.envs.rail_trainrun_data_structures import Waypoint
 from flatland.envs.rewards import PunctualityRewards
 from flatland.envs.step_utils.states import TrainState
 
 from tests.helpers.rail_envs import EAST, WEST, drawn_env, sparse_env
-from tests.helpers.simulator_lockstep import add_stops, choose_actions, play_both, shortest_ways
+from tests.helpers.simulator_lockstep import choose_actions, play_both
+from tests.helpers.stops import line_env, sparse_env_with_stops, with_stops
 from utils.levels.packed_level import pack_level, unpack_level
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.rail_state import NEVER, RailState
 
 FORWARD, STOP = 2, 4
-
-
-def with_stops(env: RailEnv, stops: dict[int, list[list[tuple]]]) -> RailEnv:
-    """Gives trains their stops: lists of configurations, due at step 10 and left from step 5 on."""
-    for handle, places_of_stops in stops.items():
-        agent = env.agents[handle]
-        between = [[Waypoint(*place) for place in places] for places in places_of_stops]
-        agent.waypoints = [agent.waypoints[0], *between, agent.waypoints[-1]]
-        agent.waypoints_latest_arrival = [None, *[10] * len(between), agent.latest_arrival]
-        agent.waypoints_earliest_departure = [agent.earliest_departure, *[5] * len(between), None]
-    return env
-
-
-def line_env(*stops: list[tuple], n_trains: int = 1) -> RailEnv:
-    """Trains from the west end of a line to its east end; the first has the stops."""
-    return with_stops(drawn_env(["<------->"], [(((0, 1), EAST), (0, 7))] * n_trains), {0: list(stops)})
-
-
-def sparse_env_with_stops(seed: int) -> RailEnv:
-    """Stops on the shortest ways of ten trains."""
-    env = sparse_env(seed)
-    add_stops(env, shortest_ways(env), np.random.default_rng(seed))
-    return env
 
 
 def served_in_a_row(env: RailEnv) -> list[int]:
@@ -67,7 +44,7 @@ def test_arrays() -> None:
     assert stops.first_stop.tolist() == [0, 3, 3]
     assert stops.map_of_stop.tolist() == [0, 1, 0]
     assert stops.distances.shape == (2, 1, 9, 4)
-    assert stops.distances[0, 0, 1:6, EAST].tolist() == [2, 1, 0, 0, 3 + 8 + 3]  # from (0, 5): by both dead ends
+    assert stops.distances[0, 0, 1:6, EAST].tolist() == [2, 1, 0, 0, np.inf]  # beyond it would come to its target
 
 
 def test_levels_without_stops() -> None:
@@ -151,5 +128,7 @@ def test_stops_travel() -> None:
 
 
 def test_a_stop_against_the_direction_of_travel_is_behind_the_dead_end() -> None:
-    stops = RailState.from_env(line_env([((0, 4), WEST)])).stops
-    assert stops.distances[0, 0, 1, EAST] == 7 + 4
+    env = with_stops(drawn_env(["<------->"], [(((0, 3), EAST), (0, 1))]), {0: [[((0, 5), WEST)]]})
+    stops = RailState.from_env(env).stops
+    assert stops.distances[0, 0, 3:9, EAST].tolist() == [8, 7, 6, 5, 4, 3]
+    assert (stops.cells_after.tolist(), stops.stops_after.tolist()) == ([4], [0])

@@ -170,8 +170,8 @@ def _simulator(
     has_target = np.zeros(grid.shape, dtype=np.bool_)
     has_target[constants[TARGET_ROW], constants[TARGET_COLUMN]] = True
     level_free = np.unpackbits(level_free_bits, count=grid.size).astype(np.bool_).reshape(height, width)
-    stops = make_stops(grid, *stop_arrays)
     distance_map = distance_map_of(grid, constants)
+    stops = make_stops(grid, distance_map, constants[[TARGET_ROW, TARGET_COLUMN, TARGET_DIRECTIONS]], *stop_arrays)
     state = RailState(grid, distance_map, level_free, has_target, constants, max_episode_steps, stops)
     state.dynamic[:] = dynamic
     state.served[:] = served

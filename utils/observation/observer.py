@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from utils.observation.feature_sets import FeatureSet
 from utils.observation.more_features import checked_features
 from utils.observation.route_features import fill_route_features
+from utils.observation.stop_features import fill_stop_features
 from utils.observation.timetable_features import (
     N_TIMETABLE_FEATURES,
     fill_timetable_features,
@@ -148,6 +149,15 @@ class Observer:
         )
         if self.feature_set.route_features:
             self.fill_routes(state, safe, deciding_only, mask, features[:, self.feature_set.route_features])
+        if self.feature_set.stop_features:
+            fill_stop_features(
+                state.elapsed_steps,
+                state.max_episode_steps,
+                state.arrays,
+                deciding_only,
+                mask,
+                features[:, self.feature_set.stop_features],
+            )
         if more := self.feature_set.more:
             features[:, -more.n_features :] = checked_features(more, state)
         return features, mask

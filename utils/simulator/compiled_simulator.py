@@ -19,7 +19,7 @@ from utils.simulator.effects import effect_arrays_of, generator_of, is_unconditi
 from utils.simulator.halts import halts_of
 from utils.simulator.malfunction_draws import draw_malfunctions
 from utils.simulator.own_conditions import OwnConditions
-from utils.simulator.rail_rewards import CLIPS_LOSSES, reward_stops
+from utils.simulator.rail_rewards import CLIPS_LOSSES, finish_trains, reward_stops
 from utils.simulator.rail_state import RailState
 from utils.simulator.rail_step import (
     ACCELERATION,
@@ -27,7 +27,6 @@ from utils.simulator.rail_step import (
     N_CLAIMS,
     N_PLANS,
     StepArrays,
-    finish_trains,
     step_trains,
 )
 from utils.simulator.reward_weights import weights_of
@@ -158,25 +157,19 @@ class CompiledSimulator:
         if self._n_effects:
             self._begin_malfunctions()
         self.done = step_trains(state.arrays, self._step_arrays, self.malfunctions, actions, state.elapsed_steps)
-        if self._has_stops:
+        if self._has_stops or self.done:
             self._reward_stops()
-        if self.done:
-            finish_trains(
-                state.arrays, self._step_arrays, self._stop_arrays, state.served, self.halts, state.elapsed_steps
-            )
         return self.rewards, self.done
 
     def _reward_stops(self) -> None:
+        """Add to the rewards of a step those of stops, and after the last step what falls due then."""
         state = self.state
-        reward_stops(
-            state.dynamic,
-            self._stop_arrays,
-            state.served,
-            self.halts,
-            self.weights,
-            state.elapsed_steps,
-            self.rewards,
-        )
+        arguments = self._stop_arrays, state.served, self.halts, self.weights, state.elapsed_steps, self.rewards
+        if self._has_stops:
+            state.follow_stops()
+            reward_stops(state.dynamic, *arguments)
+        if self.done:
+            finish_trains(state.arrays, *arguments)
 
     def _begin_malfunctions(self) -> None:
         """Those that depend on what the trains do."""

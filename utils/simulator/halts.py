@@ -10,7 +10,7 @@ from flatland.envs.rail_trainrun_data_structures import Waypoint
 from flatland.envs.rewards import BaseDefaultRewards
 from numpy.typing import NDArray
 
-from utils.simulator.flatland_versions import configuration_of_waypoint
+from utils.simulator.flatland_versions import CHOSEN_STOPS_COST, configuration_of_waypoint
 from utils.simulator.rail_rewards import (
     EARLY_DEPARTURE_FACTOR,
     LATE_ARRIVAL_FACTOR,
@@ -20,15 +20,17 @@ from utils.simulator.rail_rewards import (
     NOT_LEFT,
     SINCE_BEFORE,
 )
-from utils.simulator.rail_state import NEVER, STOPPED
+from utils.simulator.rail_state import NEVER, STOPPED, TARGET_COLUMN, TARGET_DIRECTIONS, TARGET_ROW
 from utils.simulator.simulator import UnsupportedLevel
 from utils.simulator.stops import Stops, make_stops, no_stops
 
 Configuration = tuple[tuple[int, int], int]
 
 
-def stops_of(env: RailEnv, grid: NDArray[np.uint16]) -> Stops:
-    """The stops of an environment, at any step."""
+def stops_of(
+    env: RailEnv, grid: NDArray[np.uint16], distance_map: NDArray[np.float64], constants: NDArray[np.int32]
+) -> Stops:
+    """The stops of an environment, at any step; the arrays are those of ``RailState``."""
     if all(len(agent.waypoints) <= 2 for agent in env.agents):
         return no_stops(len(env.agents), grid.shape)
     places: list[tuple[int, int, int]] = []
@@ -41,7 +43,8 @@ def stops_of(env: RailEnv, grid: NDArray[np.uint16]) -> Stops:
             earliest.append(0 if earliest_departure is None else min(earliest_departure, NEVER))
         first_stop.append(len(latest))
     numbers = (np.array(values, dtype=np.int32) for values in (first_place, latest, earliest, first_stop))
-    return make_stops(grid, np.array(places, dtype=np.int32).reshape(-1, 3), *numbers)
+    targets = constants[[TARGET_ROW, TARGET_COLUMN, TARGET_DIRECTIONS]]
+    return make_stops(grid, distance_map, targets, np.array(places, dtype=np.int32).reshape(-1, 3), *numbers)
 
 
 def _stops_of_train(agent: Any) -> list[tuple[Any, ...]]:
@@ -55,9 +58,17 @@ def _places_of(waypoints: Iterable[Any], shape: tuple[int, ...]) -> list[tuple[i
     """Rows, columns and directions in which a stop can be served, without those that no train can ever be in."""
     places = []
     for (row, column), direction in map(configuration_of_waypoint, waypoints):
-        if direction is not None and direction in range(4) and 0 <= row < shape[0] and 0 <= column < shape[1]:
+        if direction is not None and 0 <= direction < 4 and 0 <= row < shape[0] and 0 <= column < shape[1]:
             places.append((int(row), int(column), int(direction)))
     return places
+
+
+def are_stops_worth_it(env: RailEnv) -> bool:
+    """Whether serving a stop costs a train less than passing by; under flatland-rl 4.2.6 a standstill may cost more."""
+    rewards = getattr(env.rewards, "_proxy", env.rewards)
+    if not CHOSEN_STOPS_COST or not isinstance(rewards, BaseDefaultRewards):
+        return True
+    return bool(rewards.collision_factor < rewards.intermediate_not_served_penalty)
 
 
 def served_places(env: RailEnv, stops: Stops) -> NDArray[np.bool_]:

@@ -21,7 +21,6 @@ from utils.simulator.rail_state import (
     STATE,
     StateArrays,
     configuration_of,
-    note_served,
 )
 from utils.simulator.stops import Stops
 from utils.system.compiled import Arrays, compiled, compiled_helper
@@ -138,14 +137,13 @@ def reward_stops(
     """After each step: note all visits, and add what their stops have cost them for the trains that arrive in it.
 
     Args:
-        dynamic, served: see ``RailState``.
+        dynamic, served: see ``RailState``, after ``follow_stops``.
         stop_arrays: the fields of ``Stops``.
         halts, weights: see above.
         elapsed_steps: the number of the step.
         rewards: float64 [trains], those of the step.
     """
     stops = Stops(*stop_arrays)
-    note_served(dynamic, stops.places, stops.first_place, stops.first_stop, served)
     for handle in range(rewards.shape[0]):
         _note_visits(handle, elapsed_steps, dynamic, stops, halts, weights)
         if dynamic[STATE, handle] == DONE and dynamic[PREVIOUS_STATE, handle] != DONE:
@@ -154,7 +152,7 @@ def reward_stops(
 
 
 @compiled_helper
-def final_reward(
+def _final_reward(
     handle: int,
     elapsed_steps: int,
     arrays: StateArrays,
@@ -166,7 +164,7 @@ def final_reward(
     """The reward of a train that has not arrived when the episode ends."""
     constants, dynamic = arrays.constants, arrays.dynamic
     row, column, direction = configuration_of(handle, constants, dynamic)
-    cells = arrays.distance_map[handle, row, column, direction]
+    cells = arrays.maps[handle, row, column, direction]
     # flatland counts the cells of the path with both ends, and none at all where there is no path.
     path_length = 0 if cells == np.inf else int(cells) + 1
     max_speed = int(constants[MAX_SPEED, handle])
@@ -178,3 +176,20 @@ def final_reward(
         reward = min(-1.0 * weights[NOT_REACHED_MINIMUM_PENALTY], delay)
     not_served, late, early = _stop_rewards(handle, stops, served, halts, weights)
     return reward + not_served + late + early
+
+
+@compiled
+def finish_trains(
+    state_arrays: Arrays,
+    stop_arrays: Arrays,
+    served: np.ndarray,
+    halts: np.ndarray,
+    weights: np.ndarray,
+    elapsed_steps: int,
+    rewards: np.ndarray,
+) -> None:
+    """After the last step: add what falls due for trains that have not arrived; arguments as in ``reward_stops``."""
+    arrays, stops = StateArrays(*state_arrays), Stops(*stop_arrays)
+    for handle in range(rewards.shape[0]):
+        if arrays.dynamic[STATE, handle] != DONE:
+            rewards[handle] += _final_reward(handle, elapsed_steps, arrays, stops, served, halts, weights)

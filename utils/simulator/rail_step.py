@@ -29,7 +29,7 @@ from utils.simulator.rail_grid import (
     is_inside,
     resource_of,
 )
-from utils.simulator.rail_rewards import COLLISION_FACTOR, final_reward
+from utils.simulator.rail_rewards import COLLISION_FACTOR
 from utils.simulator.rail_state import (
     ARRIVAL_TIME,
     ARRIVED_COLUMN,
@@ -63,7 +63,6 @@ from utils.simulator.rail_state import (
     WAITING,
     StateArrays,
 )
-from utils.simulator.stops import Stops
 from utils.system.compiled import Arrays, compiled, compiled_helper
 
 # Rows of ``plans``, int32 [N_PLANS, trains]: what the simulation needs of a train beyond ``RailState``.
@@ -386,25 +385,3 @@ def step_trains(
     all_arrived = _move_trains(arrays.constants, arrays.dynamic, step.plans, elapsed_steps)
     _fill_rewards(arrays.constants, arrays.dynamic, step, elapsed_steps)
     return all_arrived or elapsed_steps == malfunctions.shape[0]
-
-
-@compiled
-def finish_trains(
-    state_arrays: Arrays,
-    step_arrays: Arrays,
-    stop_arrays: Arrays,
-    served: np.ndarray,
-    halts: np.ndarray,
-    elapsed_steps: int,
-) -> None:
-    """Add to the rewards of the last step what falls due for the trains that have not arrived.
-
-    Args:
-        state_arrays, step_arrays, stop_arrays: the fields of ``StateArrays``, ``StepArrays`` and ``Stops``.
-        served, halts: see ``RailState`` and ``rail_rewards``.
-        elapsed_steps: the number of the step.
-    """
-    arrays, step, stops = StateArrays(*state_arrays), StepArrays(*step_arrays), Stops(*stop_arrays)
-    for handle in range(step.rewards.shape[0]):
-        if arrays.dynamic[STATE, handle] != DONE:
-            step.rewards[handle] += final_reward(handle, elapsed_steps, arrays, stops, served, halts, step.weights)
