@@ -9,7 +9,7 @@ from flatland.envs.rail_generators import RailGenerator, sparse_rail_generator
 
 from utils.levels.env_configs import EnvConfig, Environment
 from utils.levels.fast_reset import FastDistanceMap, FastSparseRailGen, fast_timetable
-from utils.levels.flatland_workarounds import garbage_collection_paused, quiet_generation
+from utils.levels.flatland_workarounds import forget_positions, garbage_collection_paused, quiet_generation
 from utils.levels.level_folders import LevelFolder
 from utils.levels.level_snapshot import NoObservations
 from utils.levels.sampled_envs import SampledEnv
@@ -48,9 +48,9 @@ def _make(config: Environment, seed: int, generate: Callable[[EnvConfig, int], R
             config = config.level(seed)
         if isinstance(config, SavedEnv):
             return play_saved_level(config, seed)
-        if isinstance(config, SampledEnv):
-            return make_sampled_level(config, seed)
-        return generate(config, seed)
+        env = make_sampled_level(config, seed) if isinstance(config, SampledEnv) else generate(config, seed)
+        forget_positions()
+        return env
 
 
 def _by_the_recipe(config: EnvConfig, seed: int) -> RailEnv:
