@@ -14,6 +14,7 @@ from reinforcement_learning.dddqn_policy import GreedyPolicy
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.learner import Learner, LocalLearner
 from reinforcement_learning.multi_policy.assignment import Assignment
+from reinforcement_learning.multi_policy.even_shares import EvenShares
 from reinforcement_learning.multi_policy.exchange import CONTROL, KEPT, REPLACED, Reached, choose_fates, perturbed
 from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.train_settings import TrainSettings
@@ -41,7 +42,7 @@ class Population:
         devices: Sequence[str | torch.device] | None = None,
         make_learner: Callable[[TrainingConfig, FeatureSet, int, str | torch.device], Learner] = LocalLearner,
     ) -> None:
-        self.config = config
+        self.config, self.feature_set = config, feature_set
         self.assignment = Assignment(config)
         self.mapping, self.past_selves = self.assignment.mapping, self.assignment.past_selves
         self.learners = [
@@ -50,6 +51,8 @@ class Population:
         ]
         # all that may drive trains, by their numbers; it grows as older copies are taken
         self.policies: list[Policy] = [learner.policy for learner in self.learners]
+        # in the synchronous mode all learn from equally many transitions
+        self.even_shares = EvenShares(len(self.learners)) if config.policy_mode == "synchronous" else None
         self.trains_driven = np.zeros(len(self.learners), dtype=np.int64)  # in finished episodes
         self.exchanges: list[dict[str, Any]] = []  # what each has done, in plain values
 
@@ -81,7 +84,10 @@ class Population:
         """Hands every transition to the learner whose policy has acted. Nobody learns from those of older copies."""
         present = np.unique(transitions.policy_of_train).tolist()
         for p in (p for p in present if p < len(self)):
-            self.learners[p].add(transitions if len(present) == 1 else transitions.of_policy(p))
+            if self.even_shares is not None:
+                self.even_shares.add(p, transitions.of_policy(p))  # copies, which may wait
+            else:
+                self.learners[p].add(transitions if len(present) == 1 else transitions.of_policy(p))
 
     def after_episode(self, episode: int, policy_of_train: npt.NDArray[np.int64]) -> None:
         """Counts the trains that each policy has driven in an episode, the ``episode``-th that is finished."""
@@ -99,6 +105,10 @@ class Population:
 
     def learn(self) -> None:
         """Takes the learning steps that are due."""
+        shares = [] if self.even_shares is None else self.even_shares.take()
+        for p, share in enumerate(shares):
+            for transitions in share:
+                self.learners[p].add(transitions)
         for learner in self.learners:
             learner.learn()
 
@@ -169,6 +179,8 @@ class Population:
             "trains_driven": self.trains_driven.tolist(),
             "past_selves": self.past_selves.state_dict(),
             "exchanges": copy.deepcopy(self.exchanges),
+            # without the replay buffers there is nothing that they could be added to
+            "waiting": self.even_shares.state_dict() if self.even_shares and self.config.save_replay_buffer else [],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -178,6 +190,8 @@ class Population:
         self.trains_driven[:] = state["trains_driven"]
         self.past_selves.load_state_dict(state["past_selves"], [learner.policy for learner in self.learners])
         self.policies[len(self) :] = self.past_selves.policies
+        if self.even_shares and state.get("waiting"):
+            self.even_shares.load_state_dict(state["waiting"], self.feature_set.n_features)
         self.exchanges = copy.deepcopy(state["exchanges"])
         if self.exchanges:  # what was found by then; the control keeps what the command line says
             for p in range(CONTROL + 1, len(self)):

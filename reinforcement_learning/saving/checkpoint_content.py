@@ -105,6 +105,7 @@ TO_RESUME: dict[str, Spec] = TO_PLAY | {
     "trains_driven": [WHOLE],
     "past_selves": {"n_taken": WHOLE, "networks": [Named(FINITE)]},
     "exchanges": [_EXCHANGE],
+    "waiting?": [Named(TENSOR)],
     "best": Named(NUMBER),
     "last_evaluation": Named(NUMBER),
     "seconds": NUMBER,
