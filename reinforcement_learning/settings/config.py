@@ -218,10 +218,21 @@ class TrainingConfig:
     with_pbt: bool = option(
         _POLICIES, False, "population-based training: bad policies take over from good ones, and settings vary", BOOL
     )
+    pbt_start_episodes: int = option(_POLICIES, 1_000, "episodes before the first exchange", at_least(0))
     pbt_period_episodes: int = option(_POLICIES, 500, "episodes from one exchange to the next", at_least(1))
+    pbt_objective: str = option(
+        _POLICIES,
+        "score",
+        "what policies are ranked by: score, completion, deadlocked, never_departed or nb_steps of the evaluation, or "
+        "a function of your own as package.module:callable",
+        runs_code=has_colon,
+    )
     pbt_share: float = option(_POLICIES, 0.25, "share of the policies left alone, and share replaced", above(0, 0.5))
     pbt_min_gap: float = option(
-        _POLICIES, 0.01, "least difference in score for which a policy is replaced", not_negative()
+        _POLICIES, 0.01, "least difference in the objective for which a policy is replaced", not_negative()
+    )
+    pbt_min_errors: float = option(
+        _POLICIES, 2.0, "the same in standard errors of the difference, level by level; 0: any", not_negative()
     )
     pbt_gamma: bool = option(_POLICIES, False, "let gamma vary, too", BOOL)
 
