@@ -193,6 +193,7 @@ class TrainingConfig:
         True,
         "trains of one environment may have different policies; False: all trains of an environment share one",
         BOOL,
+        also="pbt_mix_policies_in_one_env",  # Sample Factory's name
     )
     resample_policies_every: int = option(
         _POLICIES, 10, "episodes of an environment after which its trains get policies anew", at_least(1)
