@@ -90,7 +90,7 @@ class Learner(ABC):
 
     @abstractmethod
     def take_over(self, other: "Learner") -> None:
-        """Goes on from what another one has learned."""
+        """Goes on from what another one has learned, with a copy of its replay buffer."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -195,7 +195,10 @@ class LocalLearner(Learner):
             self._n_learned_from += batch_size
 
     def take_over(self, other: Learner) -> None:
+        assert isinstance(other, LocalLearner)
         self.policy.take_over(other.policy)
+        # its own fits what it has learned no better, and its rewards were made with more distant hyper-parameters
+        self.buffer.take_over(other.buffer.content())
         self._newest_weights = None  # others, maybe after as many steps
 
     def state_dict(self) -> dict[str, Any]:
