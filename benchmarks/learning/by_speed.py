@@ -49,9 +49,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for seed in options.seeds:
         for arm, arguments in arms.items():
-            training = train(
-                options.work_dir, names[arm], environment, seed, options.n_episodes, [*extra, *arguments]
-            )
+            training = train(options.work_dir, names[arm], environment, seed, options.n_episodes, [*extra, *arguments])
             seconds[arm].append(training.seconds)
             rows[arm].append(_score(options, training, several=bool(arguments)))
     record = {
@@ -60,7 +58,7 @@ def main() -> None:
         "levels": {"count": options.levels, "first_seed": FIRST_SEED},
         "machine": machine(),
         **{arm: _summary(rows[arm], seconds[arm]) for arm in arms},
-        "several less one": {measure: _difference(*rows.values(), measure) for measure in ("score", "completion")},
+        "several less one": {measure: _difference(list(rows.values()), measure) for measure in ("score", "completion")},
     }
     (HERE / f"by_speed_{environment}.json").write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record, indent=1))
@@ -80,8 +78,9 @@ def _summary(rows: list[dict[str, Any]], seconds: list[float]) -> dict[str, Any]
     return {"mean": means, "by seed": by_seed, "seconds": seconds}
 
 
-def _difference(one: list[dict[str, Any]], several: list[dict[str, Any]], measure: str) -> dict[str, Any]:
+def _difference(rows: list[list[dict[str, Any]]], measure: str) -> dict[str, Any]:
     """Means of the seeds level by level, and the difference of each seed."""
+    one, several = rows
     levels = zip(means_over_levels(several, measure), means_over_levels(one, measure), strict=True)
     mean, over_levels = mean_and_error([a - b for a, b in levels])
     by_seed = [b[f"{measure}_mean"] - a[f"{measure}_mean"] for a, b in zip(one, several, strict=True)]

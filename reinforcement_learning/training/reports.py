@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reinforcement_learning.multi_policy.cross_play import as_json, as_text, cross_play
-from reinforcement_learning.multi_policy.exchange import KEPT, REPLACED
+from reinforcement_learning.multi_policy.exchange import CONTROL, KEPT, REPLACED
 from reinforcement_learning.multi_policy.lineage import draw_lineage
 from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.saving.run_folders import RunFolders
@@ -41,7 +41,9 @@ def exchange_lines(exchange: dict[str, Any]) -> list[str]:
             what = f"takes over from policy {source} ({objective} {scores[p]:.3f} against {scores[source]:.3f})"
         else:
             what = f"learns on ({objective} {scores[p]:.3f})"
-        values = ", ".join(f"{name} {value:.3g}" for name, value in exchange["hyperparameters"][p].items())
+        own, of_control = exchange["hyperparameters"][p], exchange["hyperparameters"][CONTROL]
+        changed = [f"{name} {value:.3g}" for name, value in own.items() if value != of_control[name]]
+        values = ", ".join(changed) or "what the command line says"
         lines.append(f"exchange at episode {exchange['episode']}: policy {p} {what} with {values}")
     return lines or [f"exchange at episode {exchange['episode']}: all policies go on as they are"]
 
