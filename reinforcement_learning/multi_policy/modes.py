@@ -61,7 +61,6 @@ def make_mapping(config: TrainingConfig) -> PolicyMapping:
         ConfigError: the options do not go together, or there is no such mapping.
     """
     check_sharing(config)
-    check_exchange(config)
     mode, mixed = config.policy_mode, config.mix_policies_in_one_env
     rule: MappingRule
     if mode == "synchronous":
@@ -86,12 +85,13 @@ def make_mapping(config: TrainingConfig) -> PolicyMapping:
 
 
 def check_mapping(config: TrainingConfig) -> None:
-    """Checks the mapping before training: options that do not go together, a user's rule that does not work.
+    """Checks a training of several policies before it starts: options that do not go together, a rule that fails.
 
     Raises:
-        ConfigError: see :func:`make_mapping`.
+        ConfigError: see :func:`make_mapping` and :func:`check_exchange`.
         MappingError: a user's rule gives no mapping for the first level.
     """
+    check_exchange(config)
     mapping = make_mapping(config)
     if config.num_policies > 1 and config.policy_mapping not in RULES:
         levels = TrainingLevels(config.training_env, config.seed)

@@ -387,6 +387,8 @@ def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -
             names code or a file to unpickle that the options do not name.
     """
     stored = {name: value for name, value in (stored or {}).items() if name in _FIELD_NAMES}
+    if stored.get("with_pbt"):
+        stored = _PBT_OF_EARLIER_VERSIONS | stored
     _check_stored(options, stored)
     config = TrainingConfig(**{**stored, **options})
     _check_effects(config, options)
@@ -444,5 +446,8 @@ def options_to_repeat(config: TrainingConfig) -> list[str]:
             repeated += [f"--{row.name}", value]
     return repeated
 
+
+_PBT_OF_EARLIER_VERSIONS: dict[str, Any] = {"pbt_start_episodes": 0, "pbt_min_errors": 0.0}
+"""What population-based training did before there were these options."""
 
 _FIELD_NAMES = {row.name for row in dataclasses.fields(TrainingConfig)}

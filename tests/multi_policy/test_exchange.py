@@ -27,10 +27,10 @@ from reinforcement_learning.multi_policy.exchange import (
     searched,
 )
 from reinforcement_learning.multi_policy.lineage import changed, draw_lineage, founders
-from reinforcement_learning.multi_policy.modes import make_mapping
+from reinforcement_learning.multi_policy.modes import check_mapping, make_mapping
 from reinforcement_learning.saving.checkpoint_content import check_content
 from reinforcement_learning.saving.checkpointing import numbered_checkpoint, read_checkpoint
-from reinforcement_learning.settings.config import ConfigError, TrainingConfig
+from reinforcement_learning.settings.config import ConfigError, TrainingConfig, make_config
 from reinforcement_learning.training.trainer import Trainer
 from tests.helpers.tiny_training import MemorySink, make_trainer, stop_after
 from tests.helpers.trainings import assert_equals_uninterrupted, assert_same, run, state_of
@@ -192,12 +192,20 @@ def test_all_but_the_control_begin_with_changed_hyper_parameters() -> None:
 )
 def test_searches_that_cannot_begin_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        make_mapping(TrainingConfig(**{"num_policies": 4, "with_pbt": True, **options}))
+        check_mapping(TrainingConfig(**{"num_policies": 4, "with_pbt": True, **options}))
 
 
 def test_values_out_of_bounds_are_nobody_s_business_without_a_search() -> None:
-    make_mapping(TrainingConfig(num_policies=4, learning_rate=0.5, n_step=30))
-    make_mapping(TrainingConfig(num_policies=4, with_pbt=True, gamma=0.5))
+    check_mapping(TrainingConfig(num_policies=4, learning_rate=0.5, n_step=30))
+    check_mapping(TrainingConfig(num_policies=4, with_pbt=True, gamma=0.5))
+
+
+def test_checkpoints_of_earlier_versions_exchange_as_they_did_and_can_be_played() -> None:
+    stored = {"num_policies": 4, "with_pbt": True, "n_episodes": 800, "advantage_learning": 0.99}
+    config = make_config({}, stored)
+    assert (config.pbt_start_episodes, config.pbt_min_errors) == (0, 0.0)
+    assert make_mapping(config).n_policies == 4  # though a search could not begin there today
+    assert make_config({"with_pbt": True}, stored | {"with_pbt": False}).pbt_start_episodes > 0
 
 
 class TestTraining:

@@ -8,7 +8,7 @@ import pytest
 
 from reinforcement_learning.multi_policy.objective import find_objective, reached_by
 from reinforcement_learning.playing.episode_result import EpisodeResult
-from reinforcement_learning.saving.checkpointing import numbered_checkpoints
+from reinforcement_learning.saving.checkpointing import load_policies, numbered_checkpoints
 from reinforcement_learning.settings.extensions import ExtensionError
 from tests.helpers.tiny_training import make_trainer
 
@@ -64,4 +64,5 @@ def test_one_that_breaks_in_mid_training_costs_nothing_that_was_learned(tmp_path
     with pytest.raises(ExtensionError, match="gave nan, but must give a finite number") as error_info:
         trainer.run()
     assert error_info.value.saved
-    assert numbered_checkpoints(trainer.folders.checkpoints)
+    (path,) = numbered_checkpoints(trainer.folders.checkpoints)
+    assert len(load_policies(path)[0]) == 2  # whoever plays need not name it
