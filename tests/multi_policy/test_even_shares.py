@@ -16,6 +16,15 @@ from tests.helpers.tiny_training import MemorySink, make_trainer
 from tests.helpers.trainings import assert_equals_uninterrupted, resume, run
 
 N_FEATURES = 3
+EXCHANGES = {
+    "with_pbt": True,
+    "pbt_start_episodes": 0,
+    "pbt_period_episodes": 5,
+    "pbt_min_gap": 0.0,
+    "pbt_min_errors": 0.0,
+    "partner_snapshot_prob": 0.2,
+    "partner_snapshot_every": 4,
+}
 
 
 def transitions(rewards: list[float]) -> Transitions:
@@ -89,14 +98,15 @@ class TestTraining:
     def uninterrupted(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, MemorySink]:
         return run(tmp_path_factory.mktemp("uninterrupted"), **self.OPTIONS)
 
-    def test_all_have_the_same_experience_after_each_round(self, tmp_path: Path) -> None:
-        trainer, sink = make_trainer(tmp_path, **self.OPTIONS)
+    @pytest.mark.parametrize("more", [{}, EXCHANGES], ids=["alone", "with past selves and exchanges"])
+    def test_all_have_the_same_experience_after_each_round(self, tmp_path: Path, more: dict[str, Any]) -> None:
+        trainer, sink = make_trainer(tmp_path, **self.OPTIONS | more)
         learners = trainer.population.learners
         collected, add, rounds = np.zeros(4, int), trainer.population.add, []
         learn = trainer.population.learn
 
         def counted(new: Transitions) -> None:
-            np.add.at(collected, new.policy_of_train, 1)
+            collected[:] += np.bincount(new.policy_of_train, minlength=4)[:4]
             add(new)
 
         def watched() -> None:
@@ -108,7 +118,9 @@ class TestTraining:
         assert len(set(collected.tolist())) > 1  # or nothing was to be made even
         for of_policies in rounds:
             assert len(set(of_policies)) == 1
-        assert rounds[-1][0][1] > 20
+        assert rounds[-1][0][1] > 10
+        kinds = {kind for exchange in trainer.population.exchanges for kind in exchange["kinds"]}
+        assert ("replaced" in kinds) == bool(more)
         last = [row for row in sink.rows if "training/score" in row][-1]
         for name, reached in zip(("transitions", "learning_steps"), rounds[-1][0], strict=True):
             assert [last[f"policy_{p:02d}/training/{name}"] for p in range(4)] == [reached] * 4
