@@ -176,6 +176,16 @@ def _times(value: float, factor: float, *, of_distance_to_1: bool) -> float:
     return value * factor
 
 
+def within(stored: Mapping[str, float], default: Hyperparameters, bounds: Bounds) -> Hyperparameters:
+    """Hyper-parameters of a checkpoint, moved into what is searched now; what it does not tell is the default."""
+    values: dict[str, Any] = dict(stored)
+    for name, (low, high) in bounds.items():
+        given = getattr(default, name)
+        value = values.get(name, given)
+        values[name] = type(given)(min(max(value, low if given else 0), high))
+    return dataclasses.replace(default, **values)
+
+
 def out_of_bounds(values: Hyperparameters, bounds: Bounds) -> list[str]:
     """Sentences about hyper-parameters that a search cannot start from."""
     return [

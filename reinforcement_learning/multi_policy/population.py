@@ -23,6 +23,7 @@ from reinforcement_learning.multi_policy.exchange import (
     first_hyperparameters,
     perturbed,
     searched,
+    within,
 )
 from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.train_settings import TrainSettings
@@ -218,14 +219,14 @@ class Population:
 
         A training that has searched nothing so far begins its search now.
         """
-        given = Hyperparameters.of(self.config)
         if not state["config"].get("with_pbt"):
             return
+        given, bounds = Hyperparameters.of(self.config), searched(self.config)
         # earlier versions began with the same everywhere, and searched less
         first = state.get("first_hyperparameters") or [{}] * len(self)
         self.first_hyperparameters = [dataclasses.replace(given, **of_policy) for of_policy in first]
         newest = self.exchanges[-1]["hyperparameters"] if self.exchanges else first
-        found = [dataclasses.replace(given, **of_policy) for of_policy in newest]
+        found = [within(of_policy, given, bounds) for of_policy in newest]
         self._set_hyperparameters([given, *found[CONTROL + 1 :]])
 
     def _set_hyperparameters(self, values: Sequence[Hyperparameters]) -> None:

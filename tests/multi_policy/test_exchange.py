@@ -25,6 +25,7 @@ from reinforcement_learning.multi_policy.exchange import (
     perturbed,
     ranking,
     searched,
+    within,
 )
 from reinforcement_learning.multi_policy.lineage import changed, draw_lineage, founders
 from reinforcement_learning.multi_policy.modes import check_mapping, make_mapping
@@ -158,6 +159,15 @@ def test_what_is_searched_depends_on_the_options() -> None:
     assert searched(TrainingConfig(batch_size=100, buffer_size=150, buffer_min_size=0))["batch_size"] == (50, 150)
     # the synchronous mode guarantees as many learning steps for each policy
     assert not {"batch_size", "update_every"} & set(searched(TrainingConfig(policy_mode="synchronous")))
+
+
+def test_values_of_a_checkpoint_move_into_what_is_searched_now() -> None:
+    assert within({}, DEFAULTS, EVERYTHING) == DEFAULTS
+    stored = dataclasses.asdict(perturbed(DEFAULTS, DEFAULTS, EVERYTHING, random(0), 1.0))
+    assert dataclasses.asdict(within(stored, DEFAULTS, EVERYTHING)) == stored
+    found = within({"batch_size": 0, "n_step": 10**9, "tau": 3.0, "update_every": 17.5}, DEFAULTS, EVERYTHING)
+    assert (found.batch_size, found.n_step, found.tau, found.update_every) == (64, 10, 0.1, 17)
+    assert within({"shaping": 0.0}, dataclasses.replace(DEFAULTS, shaping=0.0), EVERYTHING).shaping == 0.0
 
 
 def test_all_but_the_control_begin_with_changed_hyper_parameters() -> None:
