@@ -21,14 +21,18 @@ from reinforcement_learning.settings.options import (
     at_least,
     between,
     has_colon,
-    is_saved_env,
     not_negative,
     one_of,
     option,
     whole,
 )
-from utils.levels.env_configs import EnvConfig, resolve_env_config
-from utils.levels.saved_levels import SavedEnv
+from utils.levels.env_configs import (
+    ENVIRONMENTS_IN_WORDS,
+    Environment,
+    names_files,
+    resolve_env_config,
+    with_absolute_path,
+)
 from utils.observation.feature_sets import FEATURE_SETS
 from utils.simulator.action_mask import DECISION_POINTS, DEFAULT_DECISION_POINTS
 from utils.system.files import PROJECT_ROOT
@@ -65,18 +69,16 @@ class TrainingConfig:
     training_env_config: str = option(
         _RUN,
         "0",
-        "environment to train on: 0, 1 or 2, a name such as Round2_Test_03 or Benchmarks_Test_03, or a "
-        "saved environment (.pkl)",
+        f"environment to train on: {ENVIRONMENTS_IN_WORDS}",
         short="t",
-        runs_code=is_saved_env,
+        runs_code=names_files,
     )
     evaluation_env_config: str = option(
         _RUN,
         "0",
-        "environment to evaluate on: 0, 1 or 2, a name such as Round2_Test_03 or Benchmarks_Test_03, or a "
-        "saved environment (.pkl)",
+        f"environment to evaluate on: {ENVIRONMENTS_IN_WORDS}",
         short="e",
-        runs_code=is_saved_env,
+        runs_code=names_files,
     )
     rewards: str = option(
         _RUN,
@@ -347,16 +349,16 @@ class TrainingConfig:
             raise ConfigError(f"--run_name is {self.run_name!r}, but must be a plain folder name.")
 
     @cached_property
-    def training_env(self) -> EnvConfig | SavedEnv:
+    def training_env(self) -> Environment:
         """The environment that is trained on."""
         return self._environment(self.training_env_config)
 
     @cached_property
-    def evaluation_env(self) -> EnvConfig | SavedEnv:
+    def evaluation_env(self) -> Environment:
         """The environment that evaluations play."""
         return self._environment(self.evaluation_env_config)
 
-    def _environment(self, given: str) -> EnvConfig | SavedEnv:
+    def _environment(self, given: str) -> Environment:
         return dataclasses.replace(resolve_env_config(given), rewards=find_rewards(self.rewards))
 
     def as_dict(self) -> dict[str, Any]:
@@ -397,12 +399,8 @@ def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -
         name: str(Path(getattr(config, name)).resolve())
         for name in ("checkpoint_dir", "replay_buffer_dir", "output_dir")
     }
-    for name, environment in (
-        ("training_env_config", config.training_env),
-        ("evaluation_env_config", config.evaluation_env),
-    ):
-        if isinstance(environment, SavedEnv):
-            absolute[name] = str(environment.path.resolve())
+    for name in ("training_env_config", "evaluation_env_config"):
+        absolute[name] = with_absolute_path(getattr(config, name))
     return dataclasses.replace(config, **absolute)
 
 

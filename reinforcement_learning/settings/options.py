@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from utils.levels.saved_levels import is_saved_env_path
-
 T = TypeVar("T")
 
 
@@ -60,11 +58,6 @@ NAMES = Accepts("", lambda value: isinstance(value, str))
 def has_colon(value: Any) -> bool:
     """Whether it is ``package.module:callable``, or the ``host:port`` of machines that could send any code."""
     return ":" in str(value)
-
-
-def is_saved_env(value: Any) -> bool:
-    """Whether it is the path of a saved environment, a pickle."""
-    return is_saved_env_path(str(value))
 
 
 def option(

@@ -263,7 +263,7 @@ class Trainer:
         found = score_population(
             self.population,
             self.levels_to_evaluate,
-            self.config.n_evaluation_episodes,
+            len(self.evaluation_levels),
             self.observer,
             should_stop=self.stop_requested,
             between_steps=self.experience.go_on,
@@ -290,7 +290,7 @@ class Trainer:
 
     def levels_to_evaluate(self) -> Iterator[FlatlandSimulator]:
         """The levels of every evaluation, ready to play."""
-        return (FlatlandSimulator(self.evaluation_levels.make(i)) for i in range(self.config.n_evaluation_episodes))
+        return (FlatlandSimulator(self.evaluation_levels.make(i)) for i in range(len(self.evaluation_levels)))
 
     def _render(self) -> None:
         """Films the first evaluation level."""

@@ -23,6 +23,7 @@ FIELDS = (
     "arrived_row",
     "arrived_column",
     "arrived_direction",
+    "next_stop",
 )
 
 

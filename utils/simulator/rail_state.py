@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.simulator.rail_grid import resource_of
+from utils.simulator.stops import Stops, no_stops
 from utils.system.compiled import Arrays, compiled, compiled_helper
 
 if TYPE_CHECKING:
@@ -54,8 +55,10 @@ WAITING, READY_TO_DEPART, MALFUNCTION_OFF_MAP, MOVING, STOPPED, MALFUNCTION, DON
     ARRIVED_ROW,
     ARRIVED_COLUMN,
     ARRIVED_DIRECTION,
+    NEXT_STOP,  # the first of the train's own stops, from 0 on, that it has not served; their number if there is none
     N_DYNAMIC,
-) = range(14)
+) = range(15)
+_N_READ = NEXT_STOP  # rows that ``update`` reads from flatland
 
 # Stands for "no latest arrival", which flatland writes as sys.maxsize; far from the end of int32.
 NEVER = 2**30
@@ -98,6 +101,8 @@ class RailState:
         has_target: bool [height, width], cells that are the target of some train.
         constants: int32 [N_CONSTANTS, trains].
         dynamic: int32 [N_DYNAMIC, trains].
+        stops: the intermediate stops of the trains.
+        served: bool [n_places], in which of ``stops.places`` their trains have stopped.
         elapsed_steps, max_episode_steps: steps done, and the step at which the episode ends.
         occupant: int32 [2 x cells], scratch memory of compiled functions; all zero between their calls.
         arrays: the fields of ``StateArrays``. No array is ever replaced by another one.
@@ -127,6 +132,7 @@ class RailState:
     arrived_row = _TableRow("dynamic", ARRIVED_ROW)
     arrived_column = _TableRow("dynamic", ARRIVED_COLUMN)
     arrived_direction = _TableRow("dynamic", ARRIVED_DIRECTION)
+    next_stop = _TableRow("dynamic", NEXT_STOP)
 
     def __init__(
         self,
@@ -136,6 +142,7 @@ class RailState:
         has_target: NDArray[np.bool_],
         constants: NDArray[np.int32],
         max_episode_steps: int,
+        stops: Stops | None = None,
     ) -> None:
         self.grid = grid
         self.distance_map = distance_map
@@ -145,13 +152,16 @@ class RailState:
         self.max_episode_steps = max_episode_steps
         self.n_trains = constants.shape[1]
         self.dynamic = np.full((N_DYNAMIC, self.n_trains), -1, dtype=np.int32)
+        self.dynamic[NEXT_STOP] = 0
+        self.stops = no_stops(self.n_trains, grid.shape) if stops is None else stops
+        self.served = np.zeros(len(self.stops.places), dtype=np.bool_)
         self.elapsed_steps = 0
         self.occupant = np.zeros(2 * grid.size, dtype=np.int32)
         self.arrays: Arrays = tuple(
             StateArrays(grid, distance_map, level_free, has_target, constants, self.dynamic, self.occupant)
         )
         # update() packs the trains one after the other; the table wants the fields one after the other.
-        self._packed = np.empty((self.n_trains, N_DYNAMIC), dtype=np.int32)
+        self._packed = np.empty((self.n_trains, _N_READ), dtype=np.int32)
         self._packed_format = f"={self._packed.size}i"
         self._denominators: list[int] = self.denominator.tolist()
 
@@ -159,12 +169,13 @@ class RailState:
     def from_env(cls, env: "RailEnv") -> "RailState":
         """The state of an environment that was reset or loaded from a file, at any step.
 
-        Intermediate stops are allowed; nothing here depends on them, and flatland's distance map leads to the
-        last stop.
+        What was served before is what the rewards of the environment have noted.
 
         Raises:
             ValueError: a train has targets in more than one cell, or the episode has no last step.
         """
+        from utils.simulator.halts import served_places, stops_of  # flatland, which takes long, is loaded
+
         if not env._max_episode_steps:
             raise ValueError("the environment has no maximum number of steps (_max_episode_steps): reset it first")
         grid = np.ascontiguousarray(env.rail.grid, dtype=np.uint16)
@@ -177,7 +188,9 @@ class RailState:
             constants[:, handle] = _constants_of(agent, _denominator_of(agent, env))
             has_target[constants[TARGET_ROW, handle], constants[TARGET_COLUMN, handle]] = True
         distance_map = np.ascontiguousarray(env.distance_map.get(), dtype=np.float64)
-        state = cls(grid, distance_map, level_free, has_target, constants, int(env._max_episode_steps))
+        stops = stops_of(env, grid)
+        state = cls(grid, distance_map, level_free, has_target, constants, int(env._max_episode_steps), stops)
+        state.served[:] = served_places(env, stops)
         state.update(env)
         return state
 
@@ -217,8 +230,10 @@ class RailState:
                 arrived_direction,
             )
         struct.pack_into(self._packed_format, self._packed.data, 0, *values)
-        self.dynamic[:] = self._packed.T
+        self.dynamic[:_N_READ] = self._packed.T
         self.elapsed_steps = env._elapsed_steps
+        if self.served.size:
+            note_served(self.dynamic, self.stops.places, self.stops.first_place, self.stops.first_stop, self.served)
 
 
 def _denominator_of(agent: Any, env: "RailEnv") -> int:
@@ -335,3 +350,29 @@ def unmark_trains(occupant: np.ndarray, level_free: np.ndarray, dynamic: np.ndar
             resource = 2 * (row * level_free.shape[1] + dynamic[COLUMN, handle])
             occupant[resource] = 0
             occupant[resource + 1] = 0
+
+
+@compiled
+def note_served(
+    dynamic: np.ndarray, places: np.ndarray, first_place: np.ndarray, first_stop: np.ndarray, served: np.ndarray
+) -> None:
+    """Note, after a step, in which places trains have stopped, and which stop is next for each train.
+
+    Args:
+        dynamic, served: see ``RailState``.
+        places, first_place, first_stop: see ``Stops``.
+    """
+    for handle in range(dynamic.shape[1]):
+        begin, end = first_stop[handle], first_stop[handle + 1]
+        if dynamic[STATE, handle] == STOPPED:
+            for place in range(first_place[begin], first_place[end]):
+                if (
+                    places[place, 0] == dynamic[ROW, handle]
+                    and places[place, 1] == dynamic[COLUMN, handle]
+                    and places[place, 2] == dynamic[DIRECTION, handle]
+                ):
+                    served[place] = True
+        next_stop = begin + dynamic[NEXT_STOP, handle]
+        while next_stop < end and served[first_place[next_stop] : first_place[next_stop + 1]].any():
+            next_stop += 1
+        dynamic[NEXT_STOP, handle] = next_stop - begin
