@@ -5,6 +5,7 @@ import pytest
 
 from reinforcement_learning.playing.episode_result import EpisodeResult
 from reinforcement_learning.scoring.score_table import Played, Scored, table
+from utils.simulator.rail_losses import CAUSES
 
 
 def played(seed: int, policy_of_train: list[int], rewards: list[float]) -> Played:
@@ -19,7 +20,7 @@ def played(seed: int, policy_of_train: list[int], rewards: list[float]) -> Playe
         n_steps=9,
         action_counts=np.ones(5, np.int64),
         policy_of_train=np.array(policy_of_train),
-        losses=np.zeros((len(rewards), 7)),
+        losses=np.zeros((len(rewards), len(CAUSES))),
     )
     return Played(seed, result, 0.001)
 
