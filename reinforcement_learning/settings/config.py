@@ -195,6 +195,7 @@ class TrainingConfig:
         True,
         "trains of one environment may have different policies; False: all trains of an environment share one",
         BOOL,
+        also="pbt_mix_policies_in_one_env",  # Sample Factory's name
     )
     resample_policies_every: int = option(
         _POLICIES, 10, "episodes of an environment after which its trains get policies anew", at_least(1)
@@ -220,10 +221,21 @@ class TrainingConfig:
     with_pbt: bool = option(
         _POLICIES, False, "population-based training: bad policies take over from good ones, and settings vary", BOOL
     )
+    pbt_start_episodes: int = option(_POLICIES, 1_000, "episodes before the first exchange", at_least(0))
     pbt_period_episodes: int = option(_POLICIES, 500, "episodes from one exchange to the next", at_least(1))
+    pbt_objective: str = option(
+        _POLICIES,
+        "score",
+        "what policies are ranked by: score, completion, deadlocked, never_departed or nb_steps of the evaluation, or "
+        "a function of your own as package.module:callable",
+        runs_code=has_colon,
+    )
     pbt_share: float = option(_POLICIES, 0.25, "share of the policies left alone, and share replaced", above(0, 0.5))
     pbt_min_gap: float = option(
-        _POLICIES, 0.01, "least difference in score for which a policy is replaced", not_negative()
+        _POLICIES, 0.01, "least difference in the objective for which a policy is replaced", not_negative()
+    )
+    pbt_min_errors: float = option(
+        _POLICIES, 2.0, "the same in standard errors of the difference, level by level; 0: any", not_negative()
     )
     pbt_gamma: bool = option(_POLICIES, False, "let gamma vary, too", BOOL)
 
@@ -377,6 +389,8 @@ def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -
             names code or a file to unpickle that the options do not name.
     """
     stored = {name: value for name, value in (stored or {}).items() if name in _FIELD_NAMES}
+    if stored.get("with_pbt"):
+        stored = _PBT_OF_EARLIER_VERSIONS | stored
     _check_stored(options, stored)
     config = TrainingConfig(**{**stored, **options})
     _check_effects(config, options)
@@ -430,5 +444,8 @@ def options_to_repeat(config: TrainingConfig) -> list[str]:
             repeated += [f"--{row.name}", value]
     return repeated
 
+
+_PBT_OF_EARLIER_VERSIONS: dict[str, Any] = {"pbt_start_episodes": 0, "pbt_min_errors": 0.0}
+"""What population-based training did before there were these options."""
 
 _FIELD_NAMES = {row.name for row in dataclasses.fields(TrainingConfig)}

@@ -59,6 +59,7 @@ def checkpoint_that_names(folder: Path, **names: str) -> str:
         ("network", "dueling,leaves_a_trace:rule"),
         ("features", "leaves_a_trace:rule"),
         ("rewards", "leaves_a_trace:rule"),
+        ("pbt_objective", "leaves_a_trace:rule"),
         ("training_env_config", "level.pkl"),
         ("evaluation_env_config", " level.pkl "),
         ("training_env_config", "levels.json"),
