@@ -9,7 +9,10 @@ A train with intermediate stops has a copy of all that for each leg of its way, 
 the stop at the end of its leg, it goes on in the same leg at once, or in the next one after it has stood there.
 """
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from utils.planning.plan_legs import LATEST, REST, SOONEST, TO_GO_ROW, UNREACHABLE
 from utils.planning.plan_stops import earliest_to_leave, ends_at
@@ -64,6 +67,7 @@ _ID_MASK = 2**ID_BITS - 1
 _LONGEST_WAIT = 500  # steps for which a train that must not stop waits to set out
 # Bits of an entry of the heap, below those of the step of the arrival and above those of the row.
 _LEGS_BITS, _LATE_BITS, _CELLS_BITS = 3, 6, 12
+_CELLS_MASK = 2**_CELLS_BITS - 1
 
 
 @compiled_helper
@@ -99,6 +103,16 @@ def _pop(heap: np.ndarray, size: int) -> int:
     return lowest
 
 
+class SearchArrays(NamedTuple):
+    """The fields of ``PlanTables`` of the same names."""
+
+    search: NDArray[np.int32]
+    heap: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    trains: NDArray[np.int64]
+    legs: NDArray[np.int32]
+
+
 @compiled_helper
 def _entry(soonest: int, n_legs_left: int, late: int, to_go: int, row: int) -> int:
     """An entry of the heap: the soonest arrival first, of these what is farthest on its way.
@@ -108,7 +122,7 @@ def _entry(soonest: int, n_legs_left: int, late: int, to_go: int, row: int) -> i
     """
     entry = (soonest << _LEGS_BITS) + min(n_legs_left, 2**_LEGS_BITS - 1)
     entry = (entry << _LATE_BITS) + max(0, min(late, 2**_LATE_BITS - 1))
-    return (((entry << _CELLS_BITS) + min(to_go, 2**_CELLS_BITS - 1)) << ID_BITS) + row
+    return (((entry << _CELLS_BITS) + min(to_go, _CELLS_MASK)) << ID_BITS) + row
 
 
 @compiled_helper
@@ -116,47 +130,46 @@ def _reach(
     place: int,
     leg: int,
     key: int,
+    to_go: int,
     time: int,
     cells: int,
     parent: int,
     train: int,
     last: int,
     size: int,
-    tables: PlanTables,
+    arrays: SearchArrays,
 ) -> int:
     """Note a way to a row of ``search`` if it is the first or an earlier one; returns the size of the heap.
 
     Args:
         place: the safe interval and the direction.
         leg: the train's own.
+        to_go: cells from there to the target.
         time: step in which the train is there.
         cells: how many it has entered since the way began.
         last: the step by which it must be at its target.
+        arrays: of the tables, those that are needed: each costs time in every call.
     """
-    search, counts, trains, legs = tables.search, tables.counts, tables.trains, tables.legs
+    search, heap, counts, trains, legs = arrays
     row, stamp = place + leg * counts[STRIDE], 2 * counts[N_SEARCHES]
     if search[row, STAMP] >= stamp and search[row, TIME] <= time:
-        return size
-    column = trains[FIRST_LEG, train] + leg
-    to_go = tables.to_go[legs[TO_GO_ROW, column], key]
-    if to_go >= UNREACHABLE:
         return size
     n_legs_left = trains[N_LEGS, train] - 1 - leg
     # at full speed, with one step at each stop: never too long, and the same along the way
     run_before = time - steps_to_run(cells, train, trains)
-    soonest = run_before + steps_to_run(cells + to_go, train, trains) + n_legs_left
-    late = 0
+    soonest, late = run_before + steps_to_run(cells + to_go, train, trains) + n_legs_left, 0
     if n_legs_left > 0:
+        column = trains[FIRST_LEG, train] + leg
         late = run_before + steps_to_run(cells + to_go - legs[REST, column], train, trains) - legs[LATEST, column]
         soonest = max(soonest, legs[SOONEST, column])
-    if soonest > last or size >= tables.heap.shape[0]:
+    if soonest > last or size >= heap.shape[0]:
         return size
     search[row, STAMP] = stamp
     search[row, TIME] = time
     search[row, CELLS] = cells
     search[row, PARENT] = parent
     search[row, AT_KEY] = key
-    _push(tables.heap, size, _entry(soonest, n_legs_left, late, to_go, row))
+    _push(heap, size, _entry(soonest, n_legs_left, late, to_go, row))
     return size + 1
 
 
@@ -165,12 +178,18 @@ def _begin(train: int, last: int, tables: PlanTables) -> int:
     """Reach where the way may begin; returns the size of the heap."""
     visits, trains = tables.visits, tables.trains
     ready, leg = trains[READY, train], trains[LEG, train]
+    arrays = SearchArrays(tables.search, tables.heap, tables.counts, trains, tables.legs)
+    to_go = tables.to_go[tables.legs[TO_GO_ROW, trains[FIRST_LEG, train] + leg]]
     if trains[AT, train] != NO_VISIT:
         key = int(visits[trains[AT, train], KEY])
         time = ready - steps_to_run(1, train, trains)
         place = 4 * int(tables.tracks[key, RESOURCE]) + key % 4
-        return _reach(place, leg, key, time, 0, _ROOT, train, last, 0, tables)
+        if to_go[key] >= UNREACHABLE:
+            return 0
+        return _reach(place, leg, key, to_go[key], time, 0, _ROOT, train, last, 0, arrays)
     key, size = trains[START, train], 0
+    if to_go[key] >= UNREACHABLE:
+        return 0
     before = int(tables.tracks[key, RESOURCE])
     headway, stay = tables.counts[HEADWAY], steps_to_run(1, train, trains)
     while before != NO_VISIT and visits[before, LEAVE] < NEVER:
@@ -178,7 +197,7 @@ def _begin(train: int, last: int, tables: PlanTables) -> int:
         end = NEVER if after == NO_VISIT else visits[after, ENTER] - headway
         time = max(ready, visits[before, LEAVE] + headway)
         if time + stay <= end:
-            size = _reach(4 * before + key % 4, leg, key, time, 0, _ROOT, train, last, size, tables)
+            size = _reach(4 * before + key % 4, leg, key, to_go[key], time, 0, _ROOT, train, last, size, arrays)
         before = after
     return size
 
@@ -198,66 +217,56 @@ def _first_without_a_stop(row: int, tables: PlanTables) -> int:
 @compiled_helper
 def _leave(row: int, train: int, last: int, size: int, tables: PlanTables) -> int:
     """Reach all that comes after a row of ``search``; returns the size of the heap."""
-    search, stride = tables.search, tables.counts[STRIDE]
-    leg, key, cells = row // stride, int(search[row, AT_KEY]), int(search[row, CELLS])
-    earliest = int(search[row, TIME]) + steps_to_run(cells + 1, train, tables.trains)
-    earliest -= steps_to_run(cells, train, tables.trains)
-    size = _go_on(row, leg, earliest, train, last, size, tables)
-    leg_after = leg
-    while ends_at(key, leg_after, train, tables):
-        leg_after += 1
-        earliest = earliest_to_leave(earliest, leg_after - 1, leg_after, train, tables)
-        size = _go_on(row, leg_after, earliest, train, last, size, tables)
-    return size
-
-
-@compiled_helper
-def _go_on(row: int, leg: int, earliest: int, train: int, last: int, size: int, tables: PlanTables) -> int:
-    """Reach the cells that come next; returns the size of the heap.
-
-    Args:
-        row: of ``search``, where the train is.
-        leg: the one that it goes on with.
-        earliest: the step from which it can leave its cell.
-    """
-    visits, search, trains, headway = tables.visits, tables.search, tables.trains, tables.counts[HEADWAY]
-    key, cells = search[row, AT_KEY], int(search[row, CELLS])
-    next_one = int(visits[(row % tables.counts[STRIDE]) >> 2, AFTER])
-    to_go_row = tables.legs[TO_GO_ROW, trains[FIRST_LEG, train] + leg]
-    stay = steps_to_run(cells + 2, train, trains) - steps_to_run(cells + 1, train, trains)
-    latest = NEVER if next_one == NO_VISIT else visits[next_one, ENTER] - headway
-    free_from = latest  # of the next cell, at the latest
-    if tables.counts[MAY_WAIT] == 0:
-        latest = min(latest, earliest)
-    elif headway > 0 and tables.tracks[key, CANNOT_STOP]:
-        latest = min(latest, earliest)
-        free_from = _first_without_a_stop(row, tables)
-    if earliest > latest:
-        return size
-    for n in range(N_ONWARD):
-        to_key = int(tables.tracks[key, n])
-        if to_key < 0:
-            break
-        to_go = tables.to_go[to_go_row, to_key]
-        if to_go >= UNREACHABLE:
-            continue
-        # at its target the train is gone after the step in which it comes
-        stay_there = stay if to_go > 0 else 1 - headway
-        before = int(tables.tracks[to_key, RESOURCE])
-        while before != NO_VISIT:
-            begin = visits[before, LEAVE] + headway
-            if begin > min(latest, free_from) or begin >= NEVER:
+    visits, search, trains, counts = tables.visits, tables.search, tables.trains, tables.counts
+    key, cells, headway = int(search[row, AT_KEY]), int(search[row, CELLS]), counts[HEADWAY]
+    arrays = SearchArrays(search, tables.heap, counts, trains, tables.legs)
+    leg, last_leg = 0, trains[N_LEGS, train] - 1
+    if last_leg > 0:
+        leg = row // counts[STRIDE]
+    next_one = int(visits[(row - leg * counts[STRIDE]) >> 2, AFTER])
+    run_before = steps_to_run(cells + 1, train, trains)
+    stay = steps_to_run(cells + 2, train, trains) - run_before
+    earliest = int(search[row, TIME]) + run_before - steps_to_run(cells, train, trains)
+    while True:
+        latest = NEVER if next_one == NO_VISIT else visits[next_one, ENTER] - headway
+        free_from = latest  # of the next cell, at the latest
+        if counts[MAY_WAIT] == 0:
+            latest = min(latest, earliest)
+        elif headway > 0 and tables.tracks[key, CANNOT_STOP]:
+            latest = min(latest, earliest)
+            free_from = _first_without_a_stop(row, tables)
+        if earliest > latest:
+            return size
+        to_go_row = tables.legs[TO_GO_ROW, trains[FIRST_LEG, train] + leg]
+        for n in range(N_ONWARD):
+            to_key = int(tables.tracks[key, n])
+            if to_key < 0:
                 break
-            after = int(visits[before, AFTER])
-            end = NEVER if after == NO_VISIT else visits[after, ENTER] - headway
-            time = max(earliest, begin)
-            if time + stay_there <= end:
-                swaps = next_one != NO_VISIT and visits[before, NEXT] == next_one and time == begin and time == latest
-                if not swaps:
-                    place = 4 * before + to_key % 4
-                    size = _reach(place, leg, to_key, time, cells + 1, row, train, last, size, tables)
-            before = after
-    return size
+            to_go = tables.to_go[to_go_row, to_key]
+            if to_go >= UNREACHABLE:
+                continue
+            # at its target the train is gone after the step in which it comes
+            stay_there = stay if to_go > 0 else 1 - headway
+            before = int(tables.tracks[to_key, RESOURCE])
+            while before != NO_VISIT:
+                begin = visits[before, LEAVE] + headway
+                if begin > min(latest, free_from) or begin >= NEVER:
+                    break
+                after = int(visits[before, AFTER])
+                end = NEVER if after == NO_VISIT else visits[after, ENTER] - headway
+                time = max(earliest, begin)
+                if time + stay_there <= end:
+                    swaps = (
+                        next_one != NO_VISIT and visits[before, NEXT] == next_one and time == begin and time == latest
+                    )
+                    if not swaps:
+                        place = 4 * before + to_key % 4
+                        size = _reach(place, leg, to_key, to_go, time, cells + 1, row, train, last, size, arrays)
+                before = after
+        if leg == last_leg or not ends_at(key, leg, train, tables):
+            return size
+        leg += 1
+        earliest = earliest_to_leave(earliest, leg - 1, leg, train, tables)
 
 
 @compiled_helper
@@ -276,8 +285,7 @@ def find_path(train: int, last: int, tables: PlanTables) -> int:
         if search[row, STAMP] != 2 * counts[N_SEARCHES]:
             continue  # all that comes after it was reached from here before
         search[row, STAMP] += 1
-        column = tables.trains[FIRST_LEG, train] + row // counts[STRIDE]
-        if tables.to_go[tables.legs[TO_GO_ROW, column], search[row, AT_KEY]] == 0:
+        if (entry >> ID_BITS) & _CELLS_MASK == 0:
             return row
         counts[N_EXPANSIONS] += 1
         if counts[N_EXPANSIONS] >= counts[MAX_EXPANSIONS]:
