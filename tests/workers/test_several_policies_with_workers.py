@@ -95,10 +95,9 @@ class TestTraining:
     def test_each_policy_learns_from_what_it_has_driven(self, finished: tuple[Trainer, MemorySink]) -> None:
         population = finished[0].population
         for learner in population.learners:
-            due = (learner.buffer.n_added - 32) / 16
             assert learner.buffer.n_added > 300
-            # the round in which a buffer became large enough has brought some too many
-            assert due - 60 < learner.replay_ratio * due <= due * 1.01
+            # one of 1, from which the search may take batches and their number to twice and half
+            assert 0.2 < learner.replay_ratio < 4.1
         policy_of_train = [
             d for of_level in policies_by_level(finished[0].folders.output.parent).values() for d in of_level
         ]
