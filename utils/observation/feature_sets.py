@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from utils.observation.more_features import MoreFeatures
+from utils.observation.plan_features import N_PLAN_FEATURES, PLAN_FEATURE_NAMES
 from utils.observation.route_features import N_ROUTE_FEATURES, ROUTE_FEATURE_NAMES
 from utils.observation.timetable_features import TIMETABLE_FEATURE_NAMES
 from utils.observation.tree_features import FEATURES_PER_NODE, tree_feature_names
@@ -24,6 +25,7 @@ class FeatureSet:
         radius: cells at which the tree's distances are clipped, from 1.
         with_timetable: whether ``TIMETABLE_FEATURE_NAMES`` follow the tree's features.
         with_routes: whether ``ROUTE_FEATURE_NAMES`` come next.
+        with_plan: whether ``PLAN_FEATURE_NAMES`` come next; moves of the plan are then safe moves, too.
         more: features of the user's own, which come last; None: there are none.
     """
 
@@ -33,6 +35,7 @@ class FeatureSet:
     radius: int = CLASSIC_RADIUS
     with_timetable: bool = False
     with_routes: bool = False
+    with_plan: bool = False
     more: MoreFeatures | None = None
 
     def __post_init__(self) -> None:
@@ -58,14 +61,25 @@ class FeatureSet:
         return (
             (TIMETABLE_FEATURE_NAMES if self.with_timetable else ())
             + (ROUTE_FEATURE_NAMES if self.with_routes else ())
+            + (PLAN_FEATURE_NAMES if self.with_plan else ())
             + (tuple(f"{more.name}.{k}" for k in range(more.n_features)) if more else ())
         )
 
     @property
     def route_features(self) -> slice | None:
         """Where ``ROUTE_FEATURE_NAMES`` stand in an observation; None if there are none."""
-        end = self.n_features - (self.more.n_features if self.more else 0)
+        end = self._end_of_kits - (N_PLAN_FEATURES if self.with_plan else 0)
         return slice(end - N_ROUTE_FEATURES, end) if self.with_routes else None
+
+    @property
+    def plan_features(self) -> slice | None:
+        """Where ``PLAN_FEATURE_NAMES`` stand in an observation; None if there are none."""
+        return slice(self._end_of_kits - N_PLAN_FEATURES, self._end_of_kits) if self.with_plan else None
+
+    @property
+    def _end_of_kits(self) -> int:
+        """The number of the kit's own features."""
+        return self.n_features - (self.more.n_features if self.more else 0)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -90,6 +104,7 @@ FEATURE_SETS = {
         FeatureSet("tree", 1),
         FeatureSet("tree_timetable", 1, with_timetable=True),
         FeatureSet("tree_routes", 1, with_timetable=True, with_routes=True),
+        FeatureSet("tree_plan", 1, with_timetable=True, with_routes=True, with_plan=True),
     )
 }
 
