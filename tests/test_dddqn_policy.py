@@ -32,6 +32,7 @@ def make_batch(seed: int, size: int = 32) -> Batch:
         discounts=torch.rand(size, generator=random),
         next_observations=torch.randn(size, N_FEATURES, generator=random),
         next_action_masks=torch.ones(size, 5, dtype=torch.bool),
+        demonstrated=torch.zeros(size, dtype=torch.bool),
     )
 
 
@@ -68,6 +69,7 @@ class TestTdTarget:
             torch.tensor(discounts),
             zeros,
             torch.tensor(masks),
+            torch.zeros(n, dtype=torch.bool),
         )
 
     def test_by_hand(self, policy: DDDQNPolicy) -> None:
@@ -93,6 +95,7 @@ class TestTdTarget:
             torch.zeros(3),
             torch.zeros(3, N_FEATURES),
             everything,
+            torch.zeros(3, dtype=torch.bool),
         )
         # the target network's values are 11, 12, 13, 14, 0: gaps to the best possible one are 3, 0 and 1
         assert policy.td_target(batch).tolist() == pytest.approx([-1.5, 0.0, -0.5])
@@ -349,6 +352,7 @@ def test_learns_a_corridor() -> None:
                 discounts=0.9 * (~arrived).float(),
                 next_observations=places[to],
                 next_action_masks=possible[0].expand(64, 5),
+                demonstrated=torch.zeros(64, dtype=torch.bool),
             )
         )
     assert policy.act(places[:5].numpy(), possible[:5].numpy()).tolist() == [3] * 5

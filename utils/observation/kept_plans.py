@@ -35,9 +35,7 @@ class KeptPlan:
     plan: LevelPlan
     actions: NDArray[np.int64]
 
-    def allow_moves(
-        self, possible: NDArray[np.bool_], mask: NDArray[np.bool_], *, others_are_safe: bool
-    ) -> None:
+    def allow_moves(self, possible: NDArray[np.bool_], mask: NDArray[np.bool_], *, others_are_safe: bool) -> None:
         """Puts the planned moves into ``mask``, bool [trains, 5], among those that are ``possible``.
 
         Args:
@@ -52,7 +50,7 @@ class KeptPlan:
         mask[~mask.any(axis=1), STOP_MOVING] = True
 
     def leaving(self, state: RailState, actions: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which trains leave the plan by ``actions``, int64 [trains]: not those that follow it or wait; bool [trains]."""
+        """Which trains leave the plan by ``actions``, int64 [trains]; those that wait do not. bool [trains]."""
         waits = (actions == STOP_MOVING) | ((actions == DO_NOTHING) & (state.row < 0))
         return (actions != self.actions) & ~waits & self.plan.can_enter
 

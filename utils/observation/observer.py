@@ -28,6 +28,7 @@ from utils.simulator.rail_grid import DO_NOTHING, N_ACTIONS, STOP_MOVING
 from utils.simulator.rail_state import RailState, StateArrays, mark_trains, unmark_trains
 from utils.system.compiled import Arrays, compiled
 
+
 @compiled
 def fill_observations(
     max_depth: int,

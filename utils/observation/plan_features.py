@@ -93,7 +93,7 @@ def _fill_places(first: int, tables: PlanTables, features: np.ndarray) -> None:
                 before, after, key = visits[visit, BEFORE], visits[visit, AFTER], visits[visit, KEY]
                 if before >= 2 * tables.counts[N_CELLS]:
                     gap = visits[visit, ENTER] - visits[before, LEAVE]
-                    _fill_neighbour(before, gap, key, tables, of_place[: _N_NEIGHBOUR])
+                    _fill_neighbour(before, gap, key, tables, of_place[:_N_NEIGHBOUR])
                 if after != NO_VISIT:
                     gap = visits[after, ENTER] - visits[visit, LEAVE]
                     _fill_neighbour(after, gap, key, tables, of_place[_N_NEIGHBOUR:])
