@@ -93,7 +93,7 @@ _POLICY: dict[str, Spec] = {
 _BEGUN_EARLIER = {"env": WHOLE, "level": WHOLE}
 _BEGUN = {"slot": WHOLE, "level_number": WHOLE, "train_settings": ANY, "actions": ACTIONS}
 _SETTINGS = dict.fromkeys(("epsilon", "policy_of_train", "n_step", *RewardWeights.__dataclass_fields__), FINITE)
-_DEMONSTRATION = "demonstration"  # earlier versions had none
+_DEMONSTRATION = "demonstration"  # one for all trains; earlier versions had none
 _MOST_SLOTS = 4096  # of one process that plays
 _EXCHANGE = {"episode": WHOLE, "scores": [NUMBER], "hyperparameters": [Named(NUMBER)]}
 TO_RESUME: dict[str, Spec] = TO_PLAY | {
@@ -205,11 +205,14 @@ def _check_unfinished(content: Mapping[str, Any]) -> None:
 def _check_settings(episode: Mapping[str, Any], n_policies: int, where: str) -> None:
     settings, actions = episode["train_settings"], episode["actions"]
     _check(settings, _SETTINGS | {f"{_DEMONSTRATION}?": FINITE}, f"{where}/train_settings")
+    is_shown = settings.get(_DEMONSTRATION, torch.zeros(()))
+    settings = {name: settings[name] for name in settings.keys() - {_DEMONSTRATION}}
     shapes = {tensor.shape for tensor in settings.values() if tensor.ndim}
     shapes |= {actions.shape[1:]} if actions.numel() else set()
     policies, n_step = settings["policy_of_train"], settings["n_step"]
     fits = (
-        settings.keys() - {_DEMONSTRATION} == _SETTINGS.keys()
+        settings.keys() == _SETTINGS.keys()
+        and is_shown.ndim == 0
         and len(shapes) <= 1
         and all(len(shape) == 1 for shape in shapes)
     )

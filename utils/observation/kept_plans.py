@@ -18,7 +18,7 @@ from utils.simulator.rail_state import RailState
 
 FIRST_ROUNDS, ROUNDS = 50, 3
 """Rounds of search for each train, when a level is seen first and when a train is late."""
-_MOVES = (MOVE_LEFT, MOVE_FORWARD, MOVE_RIGHT)
+_MOVES = [MOVE_LEFT, MOVE_FORWARD, MOVE_RIGHT]
 _TRIES = 10  # to plan all trains that are on the map
 _PAUSE, _LONGEST_PAUSE = 3, 48  # steps from one new plan to the next
 
