@@ -16,8 +16,9 @@ from utils.planning.level_plan import LevelPlan
 from utils.simulator.rail_grid import DO_NOTHING, MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT, STOP_MOVING
 from utils.simulator.rail_state import RailState
 
-FIRST_ROUNDS, ROUNDS = 50, 3
+FIRST_ROUNDS, ROUNDS = 100, 20
 """Rounds of search for each train, when a level is seen first and when a train is late."""
+_MOST_TRAINS = 50  # that count for it: larger levels, whose rounds take longer, do not get more
 _MOVES = [MOVE_LEFT, MOVE_FORWARD, MOVE_RIGHT]
 _TRIES = 10  # to plan all trains that are on the map
 _PAUSE, _LONGEST_PAUSE = 3, 48  # steps from one new plan to the next
@@ -93,7 +94,7 @@ class _Keeper:
         if plan.is_late:
             if not plan.keep_order():
                 return False
-            plan.play_rounds(ROUNDS * self._state.n_trains)
+            self._search(plan, ROUNDS)
         return True
 
     def _new_plan(self, now: int) -> LevelPlan | None:
@@ -109,8 +110,11 @@ class _Keeper:
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
             return None
         self._pause = _PAUSE
-        plan.play_rounds((FIRST_ROUNDS if is_first else ROUNDS) * self._state.n_trains)
+        self._search(plan, FIRST_ROUNDS if is_first else ROUNDS)
         return plan
+
+    def _search(self, plan: LevelPlan, rounds: int) -> None:
+        plan.play_rounds(rounds * min(self._state.n_trains, _MOST_TRAINS))
 
 
 class KeptPlans:
