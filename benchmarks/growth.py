@@ -26,7 +26,7 @@ from matplotlib.figure import Figure  # noqa: E402
 
 from benchmarks.machine import processor  # noqa: E402
 from utils.levels.env_configs import EnvConfig, resolve_env_config  # noqa: E402
-from utils.levels.fast_reset import make_rail_env_fast  # noqa: E402
+from utils.levels.rail_envs import make_rail_env_fast  # noqa: E402
 from utils.observation.feature_sets import get_feature_set  # noqa: E402
 from utils.observation.observer import Observer  # noqa: E402
 from utils.observation.route_features import least_detour_actions  # noqa: E402

@@ -34,8 +34,8 @@ from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from reinforcement_learning.settings.config import ConfigError
 from reinforcement_learning.settings.named_code import add_code_options, named_on_command_line
 from reinforcement_learning.settings.named_rewards import add_rewards_option, find_rewards
-from utils.levels.env_configs import EnvConfig, resolve_env_config
-from utils.levels.saved_levels import EnvConfigError, SavedEnv, warn_about_targets
+from utils.levels.env_configs import ENVIRONMENTS_IN_WORDS, SingleEnv, resolve_env_config, single_envs
+from utils.levels.saved_levels import EnvConfigError, warn_about_targets
 from utils.pictures.rendering import FILM_SUFFIXES, EpisodeRecorder, save_film
 from utils.pictures.time_distance import Diagram, draw_time_distance
 from utils.system.console import complain, prepare_console, say
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check(options)
         rewards = find_rewards(options.rewards)
         given = options.evaluation_env_config or ["0"]
-        configs = [replace(resolve_env_config(text), rewards=rewards) for text in given]
+        configs = single_envs(replace(resolve_env_config(text), rewards=rewards) for text in given)
         names = with_planned(options.policy) if options.plan_seconds > 0 else options.policy
         named = named_on_command_line(options)
         scorer = Scorer(names, options.policy_index, options.num_workers, options.plan_seconds, named)
@@ -102,8 +102,7 @@ def _parser() -> SentenceParser:
         "--evaluation_env_config",
         action="append",
         metavar="TEXT",
-        help="repeatable: 0, 1 or 2, a name such as Round2_Test_03 or Benchmarks_Test_03, or a saved environment "
-        "(.pkl) (default: 0)",
+        help=f"repeatable: {ENVIRONMENTS_IN_WORDS}; of a folder each level is scored apart (default: 0)",
     )
     parser.add_argument(
         "-n", "--n_evaluation_episodes", type=at_least(1), default=50, metavar="N", help="episodes (default: 50)"
@@ -166,7 +165,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _score(
-    scorer: Scorer, names: Sequence[str], configs: Sequence[EnvConfig | SavedEnv], options: argparse.Namespace
+    scorer: Scorer, names: Sequence[str], configs: Sequence[SingleEnv], options: argparse.Namespace
 ) -> list[str]:
     """Plays everything; as soon as an environment is complete, writes what there is and prints its table.
 

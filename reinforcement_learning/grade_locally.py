@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
 if __name__ == "__main__":
@@ -29,24 +29,21 @@ if __name__ == "__main__":
 
 from flatland.envs.rewards import Rewards
 
+from reinforcement_learning.grading.flatland_commands import GradingError, started, tool
 from reinforcement_learning.grading.official_tests import METADATA, write_tests
+from reinforcement_learning.grading.trajectories import Grade, scenarios_of, walk
 from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from reinforcement_learning.settings.named_rewards import DEFAULT_REWARDS, add_rewards_option, find_rewards
 from utils.levels.env_configs import EnvConfig, resolve_env_config
+from utils.levels.level_folders import LevelFolder
 from utils.levels.saved_levels import EnvConfigError
-from utils.system.child_process import end_with_parent
 from utils.system.console import say
 from utils.system.files import PROJECT_ROOT
 from utils.system.interrupts import exit_code_of
 
 REDIS_PORT = 6379  # flatland-rl's client knows no other
 _SECONDS_TO_WRITE_RESULTS = 60
-EVALUATORS_SEED = "1001"  # of the malfunctions, in flatland-rl's remote evaluator
 WAYS = ("remote", "trajectories", "both")
-
-
-class GradingError(RuntimeError):
-    """A grader cannot work, or has failed; the message is one sentence."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.way in ("remote", "both"):
                 _print("remote evaluator", grade_remotely(options.tests, Path(folder)))
             if options.way in ("trajectories", "both"):
-                _print("trajectories", grade_trajectories(environments, Path(folder), rewards))
+                # both ways are compared level by level, so neither ends early
+                _walk(environments, Path(folder), rewards, ends_early=options.way == "trajectories")
     except (EnvConfigError, GradingError, OSError, ValueError) as error:
         print(f"grade_locally.py: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, EnvConfigError | ValueError) else 1
@@ -98,19 +96,53 @@ def _parser() -> argparse.ArgumentParser:
 def _environments(options: argparse.Namespace) -> list[Path]:
     folder = options.tests
     if not folder.exists():
-        configs = [resolve_env_config(text) for text in options.env_config or ["0", "1"]]
-        return write_tests(folder, [config for config in configs if isinstance(config, EnvConfig)], options.n_levels)
-    if not (folder / METADATA).is_file():
-        raise ValueError(f"--tests is {str(folder)!r}, which has no {METADATA}: give a folder of tests, or a new one.")
-    return sorted(folder.glob("*/*.pkl"))
+        configs = [_named_config(text) for text in options.env_config or ["0", "1"]]
+        return write_tests(folder, configs, options.n_levels)
+    if (folder / METADATA).is_file():
+        return sorted(folder.glob("*/*.pkl"))
+    if options.way != "trajectories":
+        raise ValueError(
+            f"--tests is {str(folder)!r}, which has no {METADATA}: give a folder of tests, a new one, or one of saved "
+            "levels and --way trajectories."
+        )
+    return list(LevelFolder.find(str(folder)).files)
+
+
+def _named_config(text: str) -> EnvConfig:
+    config = resolve_env_config(text)
+    if not isinstance(config, EnvConfig):
+        raise ValueError(f"-e is {text!r}, but must be 0, 1, 2, Tiny or an official test: only these can be made here.")
+    return config
 
 
 def _print(title: str, rows: Sequence[tuple[str, float, float]]) -> None:
     scores, completions = [row[1] for row in rows], [row[2] for row in rows]
     mean = ("mean", sum(scores) / len(scores), sum(completions) / len(completions))
-    say(f"\n{title:24}   score  completion")
+    say(f"\n{title:32}   score  completion")
     for name, score, completion in (*rows, mean):
-        say(f"{name:24}  {score:6.3f}  {completion:10.3f}")
+        say(f"{name:32}  {score:6.3f}  {completion:10.3f}")
+
+
+def _walk(environments: Sequence[Path], folder: Path, rewards: type[Rewards], ends_early: bool) -> None:
+    """Grades trajectories, and prints a row for each as soon as it is known, then the sum of each level."""
+    say(f"\n{'trajectories':32}   score  completion  minutes")
+    of_levels: dict[str, list[Grade]] = {}
+    for grade in walk(scenarios_of(environments), folder, rewards, ends_early):
+        of_levels.setdefault(grade.scenario.level, []).append(grade)
+        say(_row(f"{grade.scenario.level}/{grade.scenario.name}", [grade]) + f"  {grade.remark}".rstrip())
+    say("")
+    for level, grades in of_levels.items():
+        say(_row(f"{level}: sum of {len(grades)}", grades))
+    everything = [grade for grades in of_levels.values() for grade in grades]
+    say(_row(f"all: sum of {len(everything)}", everything))
+    say(_row("mean", everything, len(everything)))
+
+
+def _row(name: str, grades: Sequence[Grade], n: int = 1) -> str:
+    """Scores and minutes are summed up and divided by n; completions are averaged."""
+    score, minutes = sum(grade.score for grade in grades) / n, sum(grade.seconds for grade in grades) / 60 / n
+    completion = sum(grade.completion for grade in grades) / len(grades)
+    return f"{name:32}  {score:6.3f}  {completion:10.3f}  {minutes:7.1f}"
 
 
 # --- the remote evaluator --------------------------------------------------------------------------------------------
@@ -124,8 +156,8 @@ def grade_remotely(tests: Path, folder: Path) -> list[tuple[str, float, float]]:
     environment = {"TEST_MIN_PERCENTAGE_COMPLETE_MEAN": "-1", **os.environ, **settings}
     with redis_server(folder), (folder / "evaluator.log").open("w") as log:
         command = [tool("flatland-evaluator"), "--tests", str(tests.resolve()), "--results-path", str(results)]
-        with _started(command, cwd=folder, env=environment, stdout=log, stderr=log) as evaluator:
-            with _started([sys.executable, str(PROJECT_ROOT / "run.py")], env=environment) as submission:
+        with started(command, cwd=folder, env=environment, stdout=log, stderr=log) as evaluator:
+            with started([sys.executable, str(PROJECT_ROOT / "run.py")], env=environment) as submission:
                 code = submission.wait()
             if code:
                 raise GradingError(f"run.py has ended with exit code {code}.")
@@ -153,7 +185,7 @@ def redis_server(folder: Path) -> Iterator[None]:
     if shutil.which("redis-server") is None:
         raise GradingError("there is no redis-server; install it (Debian: apt-get install redis-server).")
     command = ["redis-server", "--bind", "127.0.0.1", "--port", str(REDIS_PORT), "--save", "", "--dir", str(folder)]
-    with _started(command, stdout=subprocess.DEVNULL):
+    with started(command, stdout=subprocess.DEVNULL):
         for _ in range(100):
             if _redis_answers():
                 break
@@ -163,73 +195,9 @@ def redis_server(folder: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen]:
-    """A process that ends with the block, and on Linux with this process, whatever ends that."""
-    process = subprocess.Popen(command, preexec_fn=end_with_parent(), **options)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 def _redis_answers() -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", REDIS_PORT)) == 0
-
-
-def tool(name: str) -> str:
-    """The path of a command of flatland-rl, which stands beside this Python."""
-    return str(Path(sys.executable).parent / name)
-
-
-# --- trajectories ----------------------------------------------------------------------------------------------------
-
-
-def grade_trajectories(
-    environments: Sequence[Path], folder: Path, rewards: type[Rewards]
-) -> list[tuple[str, float, float]]:
-    """Name, normalized score and completion of each environment, as the trajectory commands write them down."""
-    rows, root, analysis = [], folder / "trajectories", folder / "analysis"
-    for path in environments:
-        name = f"{path.parent.name}/{path.name}"
-        data_dir = root / path.parent.name / path.stem
-        generate_trajectory(path, data_dir, rewards)
-        with (data_dir / "event_logs" / "TrainMovementEvents.trains_arrived.tsv").open() as file:
-            (row,) = csv.DictReader(file, delimiter="\t")
-        rows.append((name, float(row["normalized_reward"]), float(row["success_rate"])))
-    analysis.mkdir()
-    _call([tool("flatland-trajectory-analysis"), "--root-data-dir", str(root), "--output-dir", str(analysis)], folder)
-    return rows
-
-
-def generate_trajectory(env_path: Path, data_dir: Path, rewards: type[Rewards]) -> None:
-    """Lets flatland-rl play an environment with ``submission.py`` and then check what was recorded.
-
-    Raises:
-        GradingError: one of its commands fails.
-    """
-    data_dir.mkdir(parents=True)
-    episode = ["--data-dir", str(data_dir), "--ep-id", "episode"]
-    episode += ["--rewards", f"{rewards.__module__}.{rewards.__qualname__}"]
-    level = ["--env-path", str(env_path.resolve()), "--snapshot-interval", "0", "--post-seed", EVALUATORS_SEED]
-    submitted = ["--policy", "reinforcement_learning.submission.Policy"]
-    submitted += ["--obs-builder", "reinforcement_learning.submission.ObservationBuilder"]
-    _call([tool("flatland-trajectory-generate-from-policy"), *episode, *level, *submitted], data_dir)
-    _call([tool("flatland-trajectory-evaluate"), *episode], data_dir)
-
-
-def _call(command: Sequence[str], cwd: Path) -> None:
-    # what FLATLAND_NETWORK and FLATLAND_FEATURES name is found in the folder where this was started
-    path = [str(PROJECT_ROOT), os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
-    output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    with _started(command, cwd=cwd, env=environment, **output) as process:
-        _, stderr = process.communicate()
-    if process.returncode:
-        said = stderr.strip().splitlines() or ["nothing was said"]
-        raise GradingError(f"{Path(command[0]).name} has failed: {said[-1]}")
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

@@ -55,6 +55,7 @@ from reinforcement_learning.tracking.tensorboard_sink import TensorBoardSink
 from reinforcement_learning.tracking.wandb_sink import WandbSink, check_wandb
 from reinforcement_learning.training.summary import announce, sum_up, sum_up_losses
 from reinforcement_learning.training.trainer import Trainer
+from utils.levels.env_configs import single_envs
 from utils.levels.saved_levels import warn_about_targets
 from utils.simulator.compiled_simulator import warn_if_flatland_is_unproven
 from utils.system.interrupts import Interrupts, exit_code_of
@@ -90,7 +91,7 @@ def _train(options: dict[str, Any]) -> int:
         devices = _choose_devices(config, n_gpus)
         torch.set_num_threads(config.num_threads)
         warn_about_sizes(config, _warn)
-        warn_about_targets([config.training_env, config.evaluation_env], _warn)
+        warn_about_targets(single_envs([config.training_env, config.evaluation_env]), _warn)
         if config.simulator == "compiled":
             warn_if_flatland_is_unproven()
         with Interrupts(waits=False) as interrupts, MetricsWriter() as metrics:

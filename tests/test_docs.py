@@ -66,6 +66,7 @@ def options_of_scripts() -> set[str]:
     of_training = dataclasses.fields(TrainingConfig)
     known = {"-h", "--help", *(f"--{row.name}" for row in of_training)}
     known |= {f"-{row.metadata['short']}" for row in of_training}
+    known |= {f"--{row.metadata['also']}" for row in of_training}
     scripts = [
         path
         for folder in ("reinforcement_learning", "benchmarks", "examples")

@@ -229,7 +229,8 @@ def run_command(arguments: Sequence[str], cwd: Path) -> subprocess.CompletedProc
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_several_policies(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    arguments = ["--num_policies", "2", "--with_pbt", "--pbt_period_episodes", "2", "--wandb=False", "--seed", "1"]
+    arguments = ["--num_policies", "2", "--with_pbt", "--pbt_start_episodes", "0", "--seed", "1"]
+    arguments += ["--pbt_period_episodes", "2", "--wandb=False"]
     arguments += ["--num_workers", "1"]
     out, _ = place.train(*SHORT, *arguments)
     assert "2 policies on cpu" in out

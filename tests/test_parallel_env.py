@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import psutil
@@ -62,6 +63,20 @@ def random_episode(env: FlatlandParallelEnv, observations: dict, seed: int = 0) 
 def trace(env: FlatlandParallelEnv, observations: dict) -> list[tuple]:
     """All that an episode shows, in a form that can be compared."""
     return [(choices, repr(shown)) for choices, shown in random_episode(env, observations)]
+
+
+def test_levels_with_fewer_trains_begin_with_fewer_agents():
+    env = make_env("ECML_small", "tree_routes")
+    assert len(env.possible_agents) == 10
+    n_trains = set()
+    for level in range(4):
+        observations, infos = env.reset(options={"level_seed": level})
+        n_trains.add(env.simulator.state.n_trains)
+        assert len(env.agents) == env.simulator.state.n_trains == len(observations) == len(infos)
+        steps = [set(shown[2]) for _, shown in random_episode(env, observations)]
+        assert all(later <= earlier for earlier, later in pairwise(steps))
+        assert env.simulator.done
+    assert len(n_trains) > 1
 
 
 def test_passes_the_tests_of_pettingzoo():

@@ -18,11 +18,10 @@ except ModuleNotFoundError as error:
         f"{__name__} needs PettingZoo, which is not installed: pip install -r requirements-pettingzoo.txt"
     ) from error
 
-from utils.levels.env_configs import EnvConfig, resolve_env_config
+from utils.levels.env_configs import Environment, resolve_env_config
 from utils.levels.flatland_workarounds import clear_flatland_caches
 from utils.levels.level_pool import LevelPool
 from utils.levels.rail_envs import make_rail_env
-from utils.levels.saved_levels import SavedEnv
 from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
 from utils.simulator.compiled_simulator import CompiledSimulator
@@ -44,7 +43,8 @@ class FlatlandParallelEnv(ParallelEnv, EzPickle):
             actions = {agent: env.action_space(agent).sample(infos[agent]["action_mask"]) for agent in env.agents}
             observations, rewards, terminations, truncations, infos = env.step(actions)
 
-    **Agents** are ``train_0``, ``train_1`` and so on. A train that has arrived is terminated and leaves ``agents``.
+    **Agents** are ``train_0``, ``train_1`` and so on. A train that has arrived is terminated and leaves ``agents``. Of
+    environments whose levels differ in their number of trains, smaller ones begin with fewer ``agents``.
 
     **Observations** are dictionaries: ``observation``, float32 ``[features]`` from -1 to 1, and ``action_mask``, int8
     ``[5]``, 1 for the actions that are allowed. There is always at least one; with only one the train has nothing to
@@ -69,7 +69,7 @@ class FlatlandParallelEnv(ParallelEnv, EzPickle):
     The first start in a fresh checkout takes about half a minute longer, in which numba compiles.
 
     Args:
-        environment: what ``multi_agent_training.py -t`` takes (a number, a name, or the path of a saved environment),
+        environment: what ``multi_agent_training.py -t`` takes (a number, a name, or a path),
             or a configuration of your own.
         feature_set: what a train observes: a name from ``FEATURE_SETS``.
         action_mask, decision_points, safe_moves: as the options of the training with these names.
@@ -89,7 +89,7 @@ class FlatlandParallelEnv(ParallelEnv, EzPickle):
 
     def __init__(
         self,
-        environment: str | int | EnvConfig | SavedEnv,
+        environment: str | int | Environment,
         feature_set: str = "tree_routes",
         *,
         action_mask: bool = True,
@@ -107,7 +107,7 @@ class FlatlandParallelEnv(ParallelEnv, EzPickle):
             safe_moves=safe_moves,
             level_workers=level_workers,
         )
-        self.config = environment if isinstance(environment, EnvConfig | SavedEnv) else resolve_env_config(environment)
+        self.config = environment if isinstance(environment, Environment) else resolve_env_config(environment)
         self._observer = Observer(
             get_feature_set(feature_set),
             safe_moves=safe_moves,
@@ -121,8 +121,7 @@ class FlatlandParallelEnv(ParallelEnv, EzPickle):
         self.agents: list[AgentID] = []
         self.possible_agents = [f"train_{handle}" for handle in range(self.config.n_agents)]
         self._handles = {agent: handle for handle, agent in enumerate(self.possible_agents)}
-        self._rows = np.arange(len(self.possible_agents))
-        self._mask = np.zeros((len(self._rows), N_ACTIONS), dtype=np.bool_)  # of the last observation
+        self._mask = np.zeros((0, N_ACTIONS), dtype=np.bool_)  # of the last observation
         n_features = self._observer.feature_set.n_features
         self.observation_spaces = {
             agent: Dict(
@@ -163,7 +162,7 @@ class FlatlandParallelEnv(ParallelEnv, EzPickle):
             self._begin_levels(0 if seed is None else seed)
         level_seed = (options or {}).get("level_seed")
         self.simulator = self._make_next_level() if level_seed is None else self._make_level(level_seed)
-        self.agents = list(self.possible_agents)
+        self.agents = self.possible_agents[: self.simulator.state.n_trains]
         return self._observe()
 
     def step(
@@ -227,12 +226,12 @@ class FlatlandParallelEnv(ParallelEnv, EzPickle):
 
     def _moves(self, actions: dict[AgentID, int]) -> NDArray[np.int64]:
         """What all trains do, int64 ``[trains]``, given what was chosen for some of them."""
-        chosen = np.full(len(self._rows), DO_NOTHING, dtype=np.int64)
+        chosen = np.full(len(self._mask), DO_NOTHING, dtype=np.int64)
         for agent, action in actions.items():
             if not 0 <= action < N_ACTIONS:
                 raise ValueError(f"the action of {agent} is {action}; it must be a whole number from 0 to 4")
             chosen[self._handles[agent]] = action
-        moves = np.where(self._mask[self._rows, chosen], chosen, self._mask.argmax(axis=1))
+        moves = np.where(self._mask[np.arange(len(chosen)), chosen], chosen, self._mask.argmax(axis=1))
         self._observer.settle(self.simulator.state, moves)
         return moves
 
@@ -243,7 +242,7 @@ class FlatlandParallelEnv(ParallelEnv, EzPickle):
         live = set(self.agents)
         observations, infos = {}, {}
         for agent, row, mask, has_arrived in zip(
-            self.possible_agents, features, self._mask.astype(np.int8), arrived, strict=True
+            self.possible_agents, features, self._mask.astype(np.int8), arrived, strict=False
         ):
             if agent in live:
                 observations[agent] = {"observation": row, "action_mask": mask}

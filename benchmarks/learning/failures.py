@@ -31,9 +31,8 @@ from benchmarks.learning.programs import ROOT, machine, mean_and_error
 from reinforcement_learning.playing.play_levels import play_levels
 from reinforcement_learning.submission import load_warmed_up
 from utils.levels.env_configs import ENV_CONFIGS
-from utils.levels.fast_reset import make_rail_env_fast
 from utils.levels.packed_level import pack_level, unpack_level
-from utils.levels.rail_envs import make_rail_env
+from utils.levels.rail_envs import make_rail_env, make_rail_env_fast
 from utils.pictures.rendering import RecordedSimulator
 from utils.rules.shortest_path import shortest_path_actions
 from utils.simulator.compiled_simulator import CompiledSimulator

@@ -62,10 +62,11 @@ def _episodes(options: argparse.Namespace) -> int:
 
 def _population_options(options: argparse.Namespace) -> list[str]:
     n = options.num_policies
-    period = _episodes(options) // (options.exchanges + 1)
+    period = str(_episodes(options) // (options.exchanges + 1))
     return [
         *("--num_policies", str(n), "--eps_decay", f"{EPS_DECAY ** (1 / n):.6f}"),
-        *("--with_pbt", "--pbt_period_episodes", str(period), "--checkpoint_interval", str(period)),
+        *("--with_pbt", "--pbt_start_episodes", period, "--pbt_period_episodes", period),
+        *("--checkpoint_interval", period),
     ]
 
 

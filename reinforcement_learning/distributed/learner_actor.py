@@ -11,6 +11,7 @@ import torch
 
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.learner import LocalLearner
+from reinforcement_learning.learning.saved_replay_buffer import SavedReplayBuffer
 from reinforcement_learning.playing.transitions import Transitions
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.settings.features import feature_set_of
@@ -82,6 +83,14 @@ class LearnerActor:
     def tune(self, hyperparameters: Hyperparameters) -> None:
         """Learns with these from now on."""
         self._learner.hyperparameters = hyperparameters
+
+    def buffer_content(self) -> SavedReplayBuffer:
+        """All transitions in its replay buffer."""
+        return self._learner.buffer.content()
+
+    def take_over_buffer(self, content: SavedReplayBuffer) -> None:
+        """Goes on with the transitions of another learner."""
+        self._learner.buffer.take_over(content)
 
     def save_buffer(self, path: str) -> None:
         """Saves the replay buffer into a file on this machine."""

@@ -208,9 +208,11 @@ class RemoteLearner(Learner):
         self.policy.load_state_dict(self._state)
 
     def take_over(self, other: Learner) -> None:
+        assert isinstance(other, RemoteLearner)
         self.policy.take_over(other.policy)
         self._state = self._state | self.policy.state_dict()
         self._load()
+        self._call(self.actor.take_over_buffer.remote(other.actor.buffer_content.remote()))
 
     def state_dict(self) -> dict[str, Any]:
         """As of the last ``fetch``."""

@@ -18,6 +18,10 @@ class Hyperparameters:
     shaping: float
     arrival_reward: float
     deadlock_penalty: float
+    batch_size: int
+    update_every: int
+    advantage_learning: float
+    team_reward: float
 
     @classmethod
     def of(cls, config: TrainingConfig) -> "Hyperparameters":
@@ -32,9 +36,13 @@ class Hyperparameters:
             shaping=weight * config.shaping,
             arrival_reward=weight * config.arrival_reward,
             deadlock_penalty=weight * config.deadlock_penalty,
+            batch_size=config.batch_size,
+            update_every=config.update_every,
+            advantage_learning=config.advantage_learning,
+            team_reward=config.team_reward,
         )
 
     @property
     def reward_weights(self) -> RewardWeights:
         """What the rewards that are learned from are made of."""
-        return RewardWeights(self.gamma, self.shaping, self.arrival_reward, self.deadlock_penalty)
+        return RewardWeights(self.gamma, self.shaping, self.arrival_reward, self.deadlock_penalty, self.team_reward)

@@ -90,7 +90,7 @@ class Learner(ABC):
 
     @abstractmethod
     def take_over(self, other: "Learner") -> None:
-        """Goes on from what another one has learned."""
+        """Goes on from what another one has learned, with a copy of its replay buffer."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -136,7 +136,6 @@ class LocalLearner(Learner):
         random = generator(config.seed, Stream.REPLAY_SAMPLING, index)
         self.buffer = ReplayBuffer(config.buffer_size, feature_set, random)
         self._hyperparameters = Hyperparameters.of(config)
-        self._batch_size, self._update_every = config.batch_size, config.update_every
         self._end_factor, self._progress = config.learning_rate_end_factor, 0.0
         self._size_to_learn = max(config.buffer_min_size, config.batch_size)
         self.transitions_to_learn_from = 0  # collected since the last learning step
@@ -156,7 +155,9 @@ class LocalLearner(Learner):
 
     @property
     def replay_ratio(self) -> float:
-        return self._n_learned_from / self._n_to_learn_from if self._n_learned_from else math.nan
+        return (
+            self._n_learned_from / self._n_to_learn_from if self._n_learned_from and self._n_to_learn_from else math.nan
+        )
 
     @property
     def hyperparameters(self) -> Hyperparameters:
@@ -165,7 +166,7 @@ class LocalLearner(Learner):
     @hyperparameters.setter
     def hyperparameters(self, values: Hyperparameters) -> None:
         self._hyperparameters = values
-        self.policy.tau = values.tau
+        self.policy.tau, self.policy.advantage_learning = values.tau, values.advantage_learning
         self.progress = self._progress
 
     @property
@@ -187,14 +188,18 @@ class LocalLearner(Learner):
         if len(self.buffer) < self._size_to_learn:
             self.transitions_to_learn_from = 0
             self._n_to_learn_from = 0
-        while self.transitions_to_learn_from >= self._update_every:
-            self.transitions_to_learn_from -= self._update_every
-            batch = self.buffer.sample(self._batch_size, self.policy.device)
+        batch_size, update_every = self._hyperparameters.batch_size, self._hyperparameters.update_every
+        while self.transitions_to_learn_from >= update_every:
+            self.transitions_to_learn_from -= update_every
+            batch = self.buffer.sample(batch_size, self.policy.device)
             self.losses.append(self.policy.learn(batch))
-            self._n_learned_from += self._batch_size
+            self._n_learned_from += batch_size
 
     def take_over(self, other: Learner) -> None:
+        assert isinstance(other, LocalLearner)
         self.policy.take_over(other.policy)
+        # its own fits what it has learned no better, and its rewards were made with more distant hyper-parameters
+        self.buffer.take_over(other.buffer.content())
         self._newest_weights = None  # others, maybe after as many steps
 
     def state_dict(self) -> dict[str, Any]:

@@ -150,7 +150,11 @@ class ReplayBuffer:
         Raises:
             OSError: the file cannot be written; one that was there before is unharmed.
         """
-        write_saved(path, self.feature_set, SavedReplayBuffer(self.capacity, self.n_added, self.rows()))
+        write_saved(path, self.feature_set, self.content())
+
+    def content(self) -> SavedReplayBuffer:
+        """All that is in it; it changes when others are added."""
+        return SavedReplayBuffer(self.capacity, self.n_added, self.rows())
 
     def restore(self, path: str | Path) -> None:
         """Takes over a saved buffer; of more than ``capacity`` transitions the newest stay.
@@ -158,7 +162,10 @@ class ReplayBuffer:
         Raises:
             ReplayBufferError: the file is missing, damaged, or holds other observations; nothing was changed.
         """
-        saved = read_saved(Path(path), self.feature_set)
+        self.take_over(read_saved(Path(path), self.feature_set))
+
+    def take_over(self, saved: SavedReplayBuffer) -> None:
+        """Holds a copy of another buffer's content from now on; of more than ``capacity`` transitions the newest."""
         self._mirror = None
         size = len(saved.rows["actions"])
         if saved.capacity == self.capacity:

@@ -114,7 +114,7 @@ def _read(path: Path, archive: zipfile.ZipFile, feature_set: FeatureSet) -> Save
                 f"{path} holds {name} of shape {rows[name].shape} and type {rows[name].dtype}, but this run needs "
                 f"{(size, *shape)} and {np.dtype(dtype)}."
             )
-    if wrong := _what_is_wrong(rows):
+    if wrong := what_is_wrong(rows):
         raise ReplayBufferError(f"{path} is damaged: {wrong}.")
     return SavedReplayBuffer(capacity, n_added, rows)
 
@@ -138,7 +138,7 @@ def _check_header(path: Path, header: Rows, feature_set: FeatureSet) -> None:
         )
 
 
-def _what_is_wrong(rows: Rows) -> str | None:
+def what_is_wrong(rows: Rows) -> str | None:
     """What no learner can use among the numbers, as a part of a sentence; None where all is well."""
     between: dict[str, tuple[float, float]] = {"actions": (0, N_ACTIONS - 1), "discounts": (0.0, 1.0)}
     for name, array in rows.items():

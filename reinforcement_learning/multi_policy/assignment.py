@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
-from reinforcement_learning.multi_policy.exchange import BOUNDS
+from reinforcement_learning.multi_policy.exchange import MOST_N_STEP
 from reinforcement_learning.multi_policy.modes import make_mapping
 from reinforcement_learning.multi_policy.past_selves import PastSelves
 from reinforcement_learning.playing.own_reward import find_own_reward
@@ -101,6 +101,6 @@ def learning_of(config: TrainingConfig, sink: TransitionSink) -> Learning:
     Raises:
         ExtensionError: the user's reward cannot be found.
     """
-    n_step = max(config.n_step, int(BOUNDS["n_step"][1]) if config.with_pbt else 1)
+    n_step = max(config.n_step, MOST_N_STEP if config.with_pbt else 1)
     own_reward = find_own_reward(config.learning_reward) if config.learning_reward else None
-    return Learning(sink, Hyperparameters.of(config).reward_weights, n_step, config.team_reward, own_reward)
+    return Learning(sink, Hyperparameters.of(config).reward_weights, n_step, own_reward)

@@ -19,23 +19,25 @@ def founders(exchanges: Sequence[dict[str, Any]], n_policies: int) -> list[list[
     return stretches
 
 
-def changed(exchanges: Sequence[dict[str, Any]], first: Mapping[str, float]) -> dict[str, list[list[float]]]:
-    """The hyper-parameters that some exchange has changed: name -> for each stretch the value of each policy.
+def changed(exchanges: Sequence[dict[str, Any]], first: Sequence[Mapping[str, float]]) -> dict[str, list[list[float]]]:
+    """The hyper-parameters that were not the same always and everywhere: name -> for each stretch that of each policy.
 
     Args:
-        exchanges: all of a training.
-        first: what all policies began with.
+        exchanges: all of a training; those of an earlier version do not tell all hyper-parameters.
+        first: what each policy began with.
     """
-    n_policies = len(exchanges[0]["sources"])
+    stretches = [first, *(exchange["hyperparameters"] for exchange in exchanges)]
     values = {
-        name: [[value] * n_policies, *([of_policy[name] for of_policy in e["hyperparameters"]] for e in exchanges)]
-        for name, value in first.items()
+        name: [
+            [own.get(name, began[name]) for own, began in zip(of_policy, first, strict=True)] for of_policy in stretches
+        ]
+        for name in first[0]
     }
     return {name: of_stretch for name, of_stretch in values.items() if len({v for s in of_stretch for v in s}) > 1}
 
 
 def draw_lineage(
-    exchanges: Sequence[dict[str, Any]], first: Mapping[str, float], n_episodes: int, path: Path, title: str
+    exchanges: Sequence[dict[str, Any]], first: Sequence[Mapping[str, float]], n_episodes: int, path: Path, title: str
 ) -> None:
     """Draws a line for each policy, in the colour of the founder of its weights, with an arrow for each take-over.
 
@@ -43,7 +45,7 @@ def draw_lineage(
 
     Args:
         exchanges: all of a training, at least one.
-        first: the hyper-parameters that all policies began with.
+        first: the hyper-parameters that each policy began with.
         n_episodes: of the training.
         path: where to.
         title: above the picture.
@@ -85,7 +87,8 @@ def _draw_founders(axes: Any, exchanges: Sequence[dict[str, Any]], edges: Sequen
     for label, policy in zip(axes.get_yticklabels(), range(n_policies), strict=True):
         label.set_color(as_hex(policy_colour(policy)))
     axes.set_ylim(n_policies - 0.4, -0.8)
-    axes.set_xlabel("episode; numbers are scores, arrows take-overs, colours the founders of the weights")
+    ranked_by = exchanges[-1].get("objective", "score")
+    axes.set_xlabel(f"episode; numbers: {ranked_by}, arrows: take-overs, colours: the founders of the weights")
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
 

@@ -2,7 +2,7 @@
 
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.networks import network_names
-from reinforcement_learning.multi_policy.exchange import out_of_bounds
+from reinforcement_learning.multi_policy.exchange import out_of_bounds, searched
 from reinforcement_learning.multi_policy.mapping import (
     NEEDS_MIXING,
     RULES,
@@ -13,7 +13,9 @@ from reinforcement_learning.multi_policy.mapping import (
     find_rule,
     synchronous,
 )
+from reinforcement_learning.multi_policy.objective import find_objective
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
+from reinforcement_learning.settings.extensions import ExtensionError
 from utils.levels.level_streams import TrainingLevels
 from utils.simulator.rail_state import RailState
 
@@ -22,8 +24,8 @@ def check_exchange(config: TrainingConfig) -> None:
     """Refuses population-based training where it cannot begin.
 
     Raises:
-        ConfigError: there is one policy only, networks differ, or a hyper-parameter starts outside the range that is
-            searched.
+        ConfigError: there is one policy only, networks differ, a hyper-parameter starts outside the range that is
+            searched, there would never be an exchange, or there is no such objective.
     """
     if not config.with_pbt:
         return
@@ -33,8 +35,23 @@ def check_exchange(config: TrainingConfig) -> None:
         raise ConfigError(
             f"--with_pbt copies weights between policies, but --network names different networks: {config.network}."
         )
-    if wrong := out_of_bounds(Hyperparameters.of(config), with_gamma=config.pbt_gamma):
+    if wrong := out_of_bounds(Hyperparameters.of(config), searched(config)):
         raise ConfigError(wrong[0])
+    first = max(config.pbt_start_episodes, config.pbt_period_episodes)
+    if first >= config.n_episodes:
+        raise ConfigError(
+            f"--with_pbt would never exchange anything: the first exchange is due after {first} episodes "
+            f"(--pbt_start_episodes, --pbt_period_episodes), but --n_episodes is {config.n_episodes}."
+        )
+    if config.pbt_min_errors > 0.0 and config.n_evaluation_episodes < 2:
+        raise ConfigError(
+            f"--pbt_min_errors {config.pbt_min_errors:g} compares policies level by level, but "
+            "--n_evaluation_episodes is 1; give at least 2, or --pbt_min_errors 0."
+        )
+    try:
+        find_objective(config.pbt_objective)
+    except ExtensionError as error:
+        raise ConfigError(f"--pbt_objective: {error}") from error
 
 
 def make_mapping(config: TrainingConfig) -> PolicyMapping:
@@ -44,7 +61,6 @@ def make_mapping(config: TrainingConfig) -> PolicyMapping:
         ConfigError: the options do not go together, or there is no such mapping.
     """
     check_sharing(config)
-    check_exchange(config)
     mode, mixed = config.policy_mode, config.mix_policies_in_one_env
     rule: MappingRule
     if mode == "synchronous":
@@ -69,12 +85,13 @@ def make_mapping(config: TrainingConfig) -> PolicyMapping:
 
 
 def check_mapping(config: TrainingConfig) -> None:
-    """Checks the mapping before training: options that do not go together, a user's rule that does not work.
+    """Checks a training of several policies before it starts: options that do not go together, a rule that fails.
 
     Raises:
-        ConfigError: see :func:`make_mapping`.
+        ConfigError: see :func:`make_mapping` and :func:`check_exchange`.
         MappingError: a user's rule gives no mapping for the first level.
     """
+    check_exchange(config)
     mapping = make_mapping(config)
     if config.num_policies > 1 and config.policy_mapping not in RULES:
         levels = TrainingLevels(config.training_env, config.seed)

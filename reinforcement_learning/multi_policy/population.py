@@ -14,7 +14,17 @@ from reinforcement_learning.dddqn_policy import GreedyPolicy
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.learner import Learner, LocalLearner
 from reinforcement_learning.multi_policy.assignment import Assignment
-from reinforcement_learning.multi_policy.exchange import CONTROL, KEPT, REPLACED, Reached, choose_fates, perturbed
+from reinforcement_learning.multi_policy.even_shares import EvenShares
+from reinforcement_learning.multi_policy.exchange import (
+    CONTROL,
+    KEPT,
+    REPLACED,
+    choose_fates,
+    first_hyperparameters,
+    perturbed,
+    searched,
+    within,
+)
 from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.playing.transitions import Transitions
@@ -41,7 +51,7 @@ class Population:
         devices: Sequence[str | torch.device] | None = None,
         make_learner: Callable[[TrainingConfig, FeatureSet, int, str | torch.device], Learner] = LocalLearner,
     ) -> None:
-        self.config = config
+        self.config, self.feature_set = config, feature_set
         self.assignment = Assignment(config)
         self.mapping, self.past_selves = self.assignment.mapping, self.assignment.past_selves
         self.learners = [
@@ -50,7 +60,12 @@ class Population:
         ]
         # all that may drive trains, by their numbers; it grows as older copies are taken
         self.policies: list[Policy] = [learner.policy for learner in self.learners]
+        # in the synchronous mode all learn from equally many transitions
+        self.even_shares = EvenShares(len(self.learners)) if config.policy_mode == "synchronous" else None
         self.trains_driven = np.zeros(len(self.learners), dtype=np.int64)  # in finished episodes
+        self.first_hyperparameters = first_hyperparameters(config, generator(config.seed, Stream.EXCHANGE))
+        if config.with_pbt:
+            self._set_hyperparameters(self.first_hyperparameters)
         self.exchanges: list[dict[str, Any]] = []  # what each has done, in plain values
 
     def __len__(self) -> int:
@@ -81,7 +96,10 @@ class Population:
         """Hands every transition to the learner whose policy has acted. Nobody learns from those of older copies."""
         present = np.unique(transitions.policy_of_train).tolist()
         for p in (p for p in present if p < len(self)):
-            self.learners[p].add(transitions if len(present) == 1 else transitions.of_policy(p))
+            if self.even_shares is not None:
+                self.even_shares.add(p, transitions.of_policy(p))  # copies, which may wait
+            else:
+                self.learners[p].add(transitions if len(present) == 1 else transitions.of_policy(p))
 
     def after_episode(self, episode: int, policy_of_train: npt.NDArray[np.int64]) -> None:
         """Counts the trains that each policy has driven in an episode, the ``episode``-th that is finished."""
@@ -99,6 +117,10 @@ class Population:
 
     def learn(self) -> None:
         """Takes the learning steps that are due."""
+        shares = [] if self.even_shares is None else self.even_shares.take()
+        for p, share in enumerate(shares):
+            for transitions in share:
+                self.learners[p].add(transitions)
         for learner in self.learners:
             learner.learn()
 
@@ -116,21 +138,27 @@ class Population:
         """What each policy plays when it is evaluated; they keep up with further learning."""
         return [learner.policy.evaluation_policy() for learner in self.learners]
 
-    def exchange(self, episode: int, reached: Sequence[Reached]) -> None:
-        """One step of population-based training, by what each policy has reached alone."""
+    def exchange(self, episode: int, reached: npt.NDArray[np.float64]) -> None:
+        """One step of population-based training.
+
+        Args:
+            episode: finished episodes.
+            reached: what each policy has reached on each level alone, by the objective, ``[policies, levels]``.
+        """
         config = self.config
-        random = generator(config.seed, Stream.EXCHANGE, len(self.exchanges))
-        fates = choose_fates(reached, config.pbt_share, config.pbt_min_gap, random)
-        before = self.hyperparameters
+        random = generator(config.seed, Stream.EXCHANGE, 1 + len(self.exchanges))
+        fates = choose_fates(reached, config.pbt_share, config.pbt_min_gap, config.pbt_min_errors, random)
+        before, default, bounds = self.hyperparameters, Hyperparameters.of(config), searched(config)
         for p, (learner, fate) in enumerate(zip(self.learners, fates, strict=True)):
             if fate.kind == REPLACED:  # its source is one of those that are kept
                 learner.take_over(self.learners[fate.source])
             if fate.kind != KEPT and p != CONTROL:
-                learner.hyperparameters = perturbed(before[fate.source], random, with_gamma=config.pbt_gamma)
+                learner.hyperparameters = perturbed(before[fate.source], default, bounds, random)
         self.exchanges.append(
             {
                 "episode": episode,
-                "scores": [alone.score for alone in reached],
+                "objective": config.pbt_objective,
+                "scores": reached.mean(axis=1).tolist(),
                 "kinds": [fate.kind for fate in fates],
                 "sources": [fate.source for fate in fates],
                 "hyperparameters": [dataclasses.asdict(learner.hyperparameters) for learner in self.learners],
@@ -168,7 +196,10 @@ class Population:
             "policies": [learner.state_dict() for learner in self.learners],
             "trains_driven": self.trains_driven.tolist(),
             "past_selves": self.past_selves.state_dict(),
+            "first_hyperparameters": [dataclasses.asdict(values) for values in self.first_hyperparameters],
             "exchanges": copy.deepcopy(self.exchanges),
+            # without the replay buffers there is nothing that they could be added to
+            "waiting": self.even_shares.state_dict() if self.even_shares and self.config.save_replay_buffer else [],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -178,7 +209,26 @@ class Population:
         self.trains_driven[:] = state["trains_driven"]
         self.past_selves.load_state_dict(state["past_selves"], [learner.policy for learner in self.learners])
         self.policies[len(self) :] = self.past_selves.policies
+        if self.even_shares and state.get("waiting"):
+            self.even_shares.load_state_dict(state["waiting"], self.feature_set.n_features)
         self.exchanges = copy.deepcopy(state["exchanges"])
-        if self.exchanges:  # what was found by then; the control keeps what the command line says
-            for p in range(CONTROL + 1, len(self)):
-                self.learners[p].hyperparameters = Hyperparameters(**self.exchanges[-1]["hyperparameters"][p])
+        self._resume_search(state)
+
+    def _resume_search(self, state: dict[str, Any]) -> None:
+        """Goes on with what was found by then; the control keeps what the command line says.
+
+        A training that has searched nothing so far begins its search now.
+        """
+        if not state["config"].get("with_pbt"):
+            return
+        given, bounds = Hyperparameters.of(self.config), searched(self.config)
+        # earlier versions began with the same everywhere, and searched less
+        first = state.get("first_hyperparameters") or [{}] * len(self)
+        self.first_hyperparameters = [dataclasses.replace(given, **of_policy) for of_policy in first]
+        newest = self.exchanges[-1]["hyperparameters"] if self.exchanges else first
+        found = [within(of_policy, given, bounds) for of_policy in newest]
+        self._set_hyperparameters([given, *found[CONTROL + 1 :]])
+
+    def _set_hyperparameters(self, values: Sequence[Hyperparameters]) -> None:
+        for learner, of_policy in zip(self.learners, values, strict=True):
+            learner.hyperparameters = of_policy

@@ -41,8 +41,6 @@ def play_levels(
 ) -> list[EpisodeResult]:
     """Plays each level once with one policy; the results are in the order of the levels.
 
-    No level has more trains than the first.
-
     Ends early, with less, when ``should_stop`` says so between two steps.
     """
     return play_levels_together(
@@ -69,20 +67,21 @@ def play_levels_together(
     It is asked with the number of the level, from 0 on, and with its state at the start.
     """
     waiting = enumerate(levels)
+    number, simulator = next(waiting, (-1, None))
     results: dict[int, EpisodeResult] = {}
     numbers: dict[int, int] = {}  # of the level that plays in a slot
     rollout: Rollout | None = None
     while not should_stop():
-        while rollout is None or rollout.free:
-            number, simulator = next(waiting, (-1, None))
-            if simulator is None:
-                break
-            if rollout is None:
-                n_trains = simulator.state.n_trains
+        while simulator is not None and (rollout is None or rollout.free):
+            n_trains = simulator.state.n_trains
+            if rollout is None or n_trains > rollout.n_trains:
+                if rollout is not None and rollout.playing:
+                    break  # those that play come to their end first
                 rollout = Rollout(observer, policies, n_trains, n_slots=LEVELS_AT_A_TIME, stopwatch=stopwatch)
             slot = rollout.free[0]
             numbers[slot] = number
             rollout.start(slot, simulator, TrainSettings(policy_of_train=policy_of_train(number, simulator.state)))
+            number, simulator = next(waiting, (-1, None))
         if rollout is None or not rollout.playing:
             break
         for slot, result in rollout.step():

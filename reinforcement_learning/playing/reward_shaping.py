@@ -27,6 +27,7 @@ class RewardWeights:
     shaping: Weight
     arrival_reward: Weight
     deadlock_penalty: Weight
+    team_reward: Weight = 0.0  # of each other train's rewards, so that it pays to let others pass
 
     @classmethod
     def of_trains(
@@ -50,7 +51,7 @@ class StepOfTrains:
     """
 
     rewards: Floats  # the environment's own; divided by max_episode_steps they weigh the same on levels of all lengths
-    remaining_before: Floats  # travel time to the target, in steps, without other trains; inf where there is no way
+    remaining_before: Floats  # steps to the target by all stops, without other trains; inf where there is no way
     remaining: Floats  # the same, after the step
     newly_departed: Bools  # entered the map
     newly_arrived: Bools
@@ -97,8 +98,7 @@ class LearningRewards:
     Args:
         weights: the weights, unless an episode brings its own.
         n_slots, n_trains: shape of all arrays.
-        team_reward: weight of each other train's rewards, so that it pays to let others pass.
-        own_reward: a user's, in place of :func:`shaped_reward`.
+        own_reward: a user's, in place of :func:`shaped_reward`; ``team_reward`` still shares it out.
     """
 
     def __init__(
@@ -106,11 +106,9 @@ class LearningRewards:
         weights: RewardWeights,
         n_slots: int,
         n_trains: int,
-        team_reward: float = 0.0,
         own_reward: LearningReward | None = None,
     ) -> None:
         self._default = weights
-        self._team_reward = team_reward
         self._own_reward = own_reward
         self._weights = for_each(lambda _: np.zeros((n_slots, n_trains)), weights)
 
@@ -118,6 +116,11 @@ class LearningRewards:
         """Begins an episode."""
         for name, value in vars(weights or self._default).items():
             getattr(self._weights, name)[slot] = value
+
+    @property
+    def in_a_team(self) -> Bools:
+        """Which trains have a share in the rewards of others, ``[slots, trains]``: their task ends with the episode."""
+        return np.asarray(self._weights.team_reward) > 0.0
 
     def step(self, step: StepOfTrains, states: Mapping[int, RailState]) -> Floats:
         """The rewards of one step, ``[slots, trains]``.
@@ -132,8 +135,8 @@ class LearningRewards:
             rewards = np.zeros(step.rewards.shape)
             for slot, state in states.items():
                 rewards[slot, : state.n_trains] = self._own_reward(_of_slot(step, slot, state))
-        if self._team_reward > 0.0:
-            rewards += self._team_reward * (rewards.sum(axis=1, keepdims=True) - rewards)
+        if self.in_a_team.any():
+            rewards += self._weights.team_reward * (rewards.sum(axis=1, keepdims=True) - rewards)
         return rewards
 
 

@@ -32,8 +32,7 @@ class Learning:
     sink: TransitionSink
     reward_weights: RewardWeights  # unless an episode's settings bring their own
     n_step: int = 1  # the same; theirs are no larger
-    team_reward: float = 0.0  # see LearningRewards
-    own_reward: LearningReward | None = None  # the same
+    own_reward: LearningReward | None = None  # see LearningRewards
 
 
 class _Discard:
@@ -101,9 +100,7 @@ class Rollout:
             self._collector = TransitionCollector(
                 n_slots * n_trains, n_features, learning.reward_weights.gamma, learning.n_step
             )
-            self._learning_rewards = LearningRewards(
-                learning.reward_weights, n_slots, n_trains, learning.team_reward, learning.own_reward
-            )
+            self._learning_rewards = LearningRewards(learning.reward_weights, n_slots, n_trains, learning.own_reward)
 
     @property
     def playing(self) -> list[int]:
@@ -271,7 +268,7 @@ class Rollout:
         """Books the rewards to learn from; hands on the transitions of trains whose task has ended."""
         self._collector.reward(self._learning_rewards.step(step, states).ravel())
         # with a share in the others' rewards a train's task goes on when it has arrived
-        arrival_ends = step.newly_arrived & (learning.team_reward == 0.0)
+        arrival_ends = step.newly_arrived & ~self._learning_rewards.in_a_team
         ended = np.flatnonzero(arrival_ends | step.episode_over)
         if len(ended):
             learning.sink.add(self._collector.finish(ended))

@@ -34,10 +34,13 @@ class Transitions:
     def __len__(self) -> int:
         return len(self.actions)
 
+    def __getitem__(self, rows: "slice | npt.NDArray[np.bool_]") -> "Transitions":
+        """Some of them."""
+        return Transitions(**{name: array[rows] for name, array in vars(self).items()})
+
     def of_policy(self, policy: int) -> "Transitions":
         """Those of one policy."""
-        rows = self.policy_of_train == policy
-        return Transitions(**{name: array[rows] for name, array in vars(self).items()})
+        return self[self.policy_of_train == policy]
 
 
 class TransitionSink(Protocol):

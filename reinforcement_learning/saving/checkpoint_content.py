@@ -92,10 +92,13 @@ _POLICY: dict[str, Spec] = {
 # earlier versions told less of an episode under way, which then begins again
 _BEGUN_EARLIER = {"env": WHOLE, "level": WHOLE}
 _BEGUN = {"slot": WHOLE, "level_number": WHOLE, "train_settings": ANY, "actions": ACTIONS}
-_SETTINGS = dict.fromkeys(("epsilon", "policy_of_train", "n_step", *RewardWeights.__dataclass_fields__), FINITE)
+_SETTINGS: dict[str, Spec] = {
+    "team_reward?" if name == "team_reward" else name: FINITE  # which earlier versions did not have
+    for name in ("epsilon", "policy_of_train", "n_step", *RewardWeights.__dataclass_fields__)
+}
 _DEMONSTRATION = "demonstration"  # one for all trains; earlier versions had none
 _MOST_SLOTS = 4096  # of one process that plays
-_EXCHANGE = {"episode": WHOLE, "scores": [NUMBER], "hyperparameters": [Named(NUMBER)]}
+_EXCHANGE = {"episode": WHOLE, "scores": [NUMBER], "hyperparameters": [Named(NUMBER)], "objective?": TEXT}
 TO_RESUME: dict[str, Spec] = TO_PLAY | {
     "policies": [_POLICY],
     "episode": WHOLE,
@@ -106,6 +109,8 @@ TO_RESUME: dict[str, Spec] = TO_PLAY | {
     "trains_driven": [WHOLE],
     "past_selves": {"n_taken": WHOLE, "networks": [Named(FINITE)]},
     "exchanges": [_EXCHANGE],
+    "waiting?": [Named(TENSOR)],
+    "first_hyperparameters?": [Named(NUMBER)],
     "best": Named(NUMBER),
     "last_evaluation": Named(NUMBER),
     "seconds": NUMBER,
@@ -210,12 +215,9 @@ def _check_settings(episode: Mapping[str, Any], n_policies: int, where: str) -> 
     shapes = {tensor.shape for tensor in settings.values() if tensor.ndim}
     shapes |= {actions.shape[1:]} if actions.numel() else set()
     policies, n_step = settings["policy_of_train"], settings["n_step"]
-    fits = (
-        settings.keys() == _SETTINGS.keys()
-        and is_shown.ndim == 0
-        and len(shapes) <= 1
-        and all(len(shape) == 1 for shape in shapes)
-    )
+    known = {name.removesuffix("?") for name in _SETTINGS}
+    fits = settings.keys() <= known and len(shapes) <= 1 and all(len(shape) == 1 for shape in shapes)
+    fits = fits and is_shown.ndim == 0
     if not fits or ((policies < 0) | (policies >= n_policies)).any() or (n_step < 1).any():
         raise MalformedError(f"{where}/train_settings does not fit the episode")
 

@@ -308,7 +308,14 @@ def load_policies(
 
 _OF_TRAINING_ONLY = {
     name: getattr(TrainingConfig, name)
-    for name in ("training_env_config", "evaluation_env_config", "rewards", "learning_reward", "ray_address")
+    for name in (
+        "training_env_config",
+        "evaluation_env_config",
+        "rewards",
+        "learning_reward",
+        "pbt_objective",
+        "ray_address",
+    )
 }
 """What could run code in a training and does not matter to whoever plays, as if it had not been given."""
 

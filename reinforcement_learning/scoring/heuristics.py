@@ -62,7 +62,7 @@ class Forward(Rule):
 
 
 class ShortestPath(Rule):
-    """Every train departs at once and takes its shortest path, whoever is in the way."""
+    """Every train departs at once and takes its shortest path, by its stops, whoever is in the way."""
 
     def act(self, simulator: FlatlandSimulator) -> Actions:
         return shortest_path_actions(simulator.state)
@@ -70,6 +70,8 @@ class ShortestPath(Rule):
 
 class LeastDetour(Rule):
     """Every train departs as soon as it is safe and takes the safe way with the least detour; it waits if none is safe.
+
+    It goes by its intermediate stops and stands at each until it may depart.
 
     See :mod:`utils.safe_moves.safe_moves` and :mod:`utils.observation.route_features`.
     """

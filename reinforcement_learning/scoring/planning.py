@@ -169,8 +169,6 @@ def _weights_to_plan_by(env: RailEnv) -> NDArray[np.float64] | None:
 
 def _check(env: RailEnv) -> None:
     """Raises ``UnsupportedLevel`` for levels of which a plan would not be true."""
-    if any(len(agent.waypoints) > 2 for agent in env.agents):
-        raise UnsupportedLevel("levels with intermediate stops are not planned")
     speeds = [agent.speed_counter.max_speed for agent in env.agents]
     if any(env.acceleration_delta < speed or -env.braking_delta < speed for speed in speeds):
         raise UnsupportedLevel("levels with trains that do not start or stop within one step are not planned")

@@ -29,6 +29,26 @@ class Played:
     seconds_per_step: float
 
 
+@dataclass(frozen=True)
+class ShareOfTrains:
+    """The trains that one of several policies drives, level by level where it drives any."""
+
+    trains_per_level: float
+    scores: list[float]
+    completions: list[float]
+
+    @classmethod
+    def of(cls, policy: int, results: Sequence[EpisodeResult]) -> "ShareOfTrains":
+        """Those of a policy."""
+        own = [(result, result.policy_of_train == policy) for result in results]
+        driven = [(result, trains) for result, trains in own if trains.any()]
+        return cls(
+            sum(int(trains.sum()) for _, trains in own) / len(results),
+            [float(result.train_scores[trains].mean()) for result, trains in driven],
+            [float(result.train_arrived[trains].mean()) for result, trains in driven],
+        )
+
+
 @dataclass
 class Scored:
     """A player's episodes on one environment."""
@@ -47,6 +67,13 @@ class Scored:
         """What of the mean score was lost by each cause; empty where that is not told apart."""
         by_episode = [played.result.losses for played in self.played]
         return {cause: statistics.fmean(losses[cause] for losses in by_episode) for cause in by_episode[0]}
+
+    @property
+    def by_policy(self) -> "dict[int, ShareOfTrains]":
+        """What the trains of each policy have reached, by its number; empty where a single one drives all."""
+        results = [played.result for played in self.played]
+        policies = sorted({policy for result in results for policy in result.policy_of_train.tolist()})
+        return {policy: ShareOfTrains.of(policy, results) for policy in policies} if len(policies) > 1 else {}
 
     @property
     def seconds_per_step(self) -> float:
@@ -75,6 +102,15 @@ class Scored:
             "deadlock_mean": statistics.fmean(self.values("deadlocked")),
             "never_departed_mean": statistics.fmean(self.values("never_departed")),
             "losses_mean": self.losses,
+            "by_policy": [
+                {
+                    "policy": policy,
+                    "trains_per_level": own.trains_per_level,
+                    "score_mean": statistics.fmean(own.scores),
+                    "completion_mean": statistics.fmean(own.completions),
+                }
+                for policy, own in self.by_policy.items()
+            ],
             "seconds_per_step": self.seconds_per_step,
             "seconds_per_level": self.seconds_per_level,
             "per_episode": [
@@ -110,6 +146,7 @@ def table(rows: Sequence[Scored]) -> str:
             f"{statistics.fmean(row.values('never_departed')):14.3f}  {1000 * row.seconds_per_step:7.2f}  "
             f"{row.seconds_per_level:7.2f}"
         )
+    lines += _lines_of_policies(rows, width)
     lines += _lines_of_losses(rows, width)
     if len(rows) > 1:
         lines.append(f"difference to {rows[0].policy}, level by level")
@@ -120,6 +157,17 @@ def table(rows: Sequence[Scored]) -> str:
         ]
         lines.append(f"{row.policy:{width}}  {'  '.join(differences)}")
     return "\n".join(lines)
+
+
+def _lines_of_policies(rows: Sequence[Scored], width: int) -> list[str]:
+    """Which policy drives how many trains, and what they reach, where several share the trains."""
+    lines = []
+    for row in (row for row in rows if row.by_policy):
+        lines.append(f"the trains of each policy of {row.policy}")
+        for policy, own in row.by_policy.items():
+            who = f"policy {policy}, {own.trains_per_level:.1f} trains a level"
+            lines.append(f"{who:{width}}  {_with_error(own.scores)}  {_with_error(own.completions)}")
+    return lines
 
 
 def _lines_of_losses(rows: Sequence[Scored], width: int) -> list[str]:

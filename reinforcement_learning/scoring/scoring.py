@@ -18,11 +18,10 @@ from flatland.envs.rail_env import RailEnv
 from reinforcement_learning.scoring.players import BEST_POLICY, Player, PopulationPlayer, load_player
 from reinforcement_learning.scoring.score_table import Played
 from reinforcement_learning.settings.named_code import NOTHING_NAMED, NamedCode
-from utils.levels.env_configs import EnvConfig
+from utils.levels.env_configs import Environment
 from utils.levels.flatland_workarounds import clear_flatland_caches
 from utils.levels.level_snapshot import LevelSnapshot
 from utils.levels.rail_envs import make_rail_env
-from utils.levels.saved_levels import SavedEnv
 from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.stopwatch import Stopwatch
@@ -36,7 +35,7 @@ class WorkerEndedError(RuntimeError):
 class Task:
     """One level, which all players play."""
 
-    config: EnvConfig | SavedEnv
+    config: Environment
     seed: int
 
 

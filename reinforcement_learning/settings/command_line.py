@@ -41,13 +41,14 @@ def build_parser(*, keep_unset: bool = False) -> SentenceParser:
     groups = {name: parser.add_argument_group(title) for name, title in GROUPS.items()}
     for row in dataclasses.fields(TrainingConfig):
         flags = [f"-{row.metadata['short']}"] if row.metadata["short"] else []
+        flags += [f"--{name}" for name in (row.name, row.metadata["also"]) if name]
         kind = type(row.default)
         extra: dict[str, Any] = {"nargs": "?", "const": True} if kind is bool else {}
         if row.metadata["repeatable"]:
             extra = {"action": "append"}
         groups[row.metadata["group"]].add_argument(
             *flags,
-            f"--{row.name}",
+            dest=row.name,
             type=_CONVERTERS[kind],
             default=argparse.SUPPRESS if keep_unset else row.default,
             help=_help_line(row).replace("%", "%%"),
@@ -92,7 +93,8 @@ def options_as_markdown() -> str:
             if row.metadata["group"] != group:
                 continue
             short = f"`-{row.metadata['short']}`, " if row.metadata["short"] else ""
+            also = f", `--{row.metadata['also']}`" if row.metadata["also"] else ""
             meaning = _meaning(row).replace("|", "\\|")
-            lines.append(f"| {short}`--{row.name}` | {_shown_default(row)} | {meaning} |")
+            lines.append(f"| {short}`--{row.name}`{also} | {_shown_default(row)} | {meaning} |")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"

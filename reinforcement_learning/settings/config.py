@@ -21,14 +21,18 @@ from reinforcement_learning.settings.options import (
     at_least,
     between,
     has_colon,
-    is_saved_env,
     not_negative,
     one_of,
     option,
     whole,
 )
-from utils.levels.env_configs import EnvConfig, resolve_env_config
-from utils.levels.saved_levels import SavedEnv
+from utils.levels.env_configs import (
+    ENVIRONMENTS_IN_WORDS,
+    Environment,
+    names_files,
+    resolve_env_config,
+    with_absolute_path,
+)
 from utils.observation.feature_sets import FEATURE_SETS
 from utils.simulator.action_mask import DECISION_POINTS, DEFAULT_DECISION_POINTS
 from utils.system.files import PROJECT_ROOT
@@ -65,18 +69,16 @@ class TrainingConfig:
     training_env_config: str = option(
         _RUN,
         "0",
-        "environment to train on: 0, 1 or 2, a name such as Round2_Test_03 or Benchmarks_Test_03, or a "
-        "saved environment (.pkl)",
+        f"environment to train on: {ENVIRONMENTS_IN_WORDS}",
         short="t",
-        runs_code=is_saved_env,
+        runs_code=names_files,
     )
     evaluation_env_config: str = option(
         _RUN,
         "0",
-        "environment to evaluate on: 0, 1 or 2, a name such as Round2_Test_03 or Benchmarks_Test_03, or a "
-        "saved environment (.pkl)",
+        f"environment to evaluate on: {ENVIRONMENTS_IN_WORDS}",
         short="e",
-        runs_code=is_saved_env,
+        runs_code=names_files,
     )
     rewards: str = option(
         _RUN,
@@ -201,6 +203,7 @@ class TrainingConfig:
         True,
         "trains of one environment may have different policies; False: all trains of an environment share one",
         BOOL,
+        also="pbt_mix_policies_in_one_env",  # Sample Factory's name
     )
     resample_policies_every: int = option(
         _POLICIES, 10, "episodes of an environment after which its trains get policies anew", at_least(1)
@@ -226,10 +229,21 @@ class TrainingConfig:
     with_pbt: bool = option(
         _POLICIES, False, "population-based training: bad policies take over from good ones, and settings vary", BOOL
     )
+    pbt_start_episodes: int = option(_POLICIES, 1_000, "episodes before the first exchange", at_least(0))
     pbt_period_episodes: int = option(_POLICIES, 500, "episodes from one exchange to the next", at_least(1))
+    pbt_objective: str = option(
+        _POLICIES,
+        "score",
+        "what policies are ranked by: score, completion, deadlocked, never_departed or nb_steps of the evaluation, or "
+        "a function of your own as package.module:callable",
+        runs_code=has_colon,
+    )
     pbt_share: float = option(_POLICIES, 0.25, "share of the policies left alone, and share replaced", above(0, 0.5))
     pbt_min_gap: float = option(
-        _POLICIES, 0.01, "least difference in score for which a policy is replaced", not_negative()
+        _POLICIES, 0.01, "least difference in the objective for which a policy is replaced", not_negative()
+    )
+    pbt_min_errors: float = option(
+        _POLICIES, 2.0, "the same in standard errors of the difference, level by level; 0: any", not_negative()
     )
     pbt_gamma: bool = option(_POLICIES, False, "let gamma vary, too", BOOL)
 
@@ -343,16 +357,16 @@ class TrainingConfig:
             raise ConfigError(f"--run_name is {self.run_name!r}, but must be a plain folder name.")
 
     @cached_property
-    def training_env(self) -> EnvConfig | SavedEnv:
+    def training_env(self) -> Environment:
         """The environment that is trained on."""
         return self._environment(self.training_env_config)
 
     @cached_property
-    def evaluation_env(self) -> EnvConfig | SavedEnv:
+    def evaluation_env(self) -> Environment:
         """The environment that evaluations play."""
         return self._environment(self.evaluation_env_config)
 
-    def _environment(self, given: str) -> EnvConfig | SavedEnv:
+    def _environment(self, given: str) -> Environment:
         return dataclasses.replace(resolve_env_config(given), rewards=find_rewards(self.rewards))
 
     def as_dict(self) -> dict[str, Any]:
@@ -383,6 +397,8 @@ def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -
             names code or a file to unpickle that the options do not name.
     """
     stored = {name: value for name, value in (stored or {}).items() if name in _FIELD_NAMES}
+    if stored.get("with_pbt"):
+        stored = _PBT_OF_EARLIER_VERSIONS | stored
     _check_stored(options, stored)
     config = TrainingConfig(**{**stored, **options})
     _check_effects(config, options)
@@ -391,12 +407,8 @@ def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -
         name: str(Path(getattr(config, name)).resolve())
         for name in ("checkpoint_dir", "replay_buffer_dir", "output_dir")
     }
-    for name, environment in (
-        ("training_env_config", config.training_env),
-        ("evaluation_env_config", config.evaluation_env),
-    ):
-        if isinstance(environment, SavedEnv):
-            absolute[name] = str(environment.path.resolve())
+    for name in ("training_env_config", "evaluation_env_config"):
+        absolute[name] = with_absolute_path(getattr(config, name))
     return dataclasses.replace(config, **absolute)
 
 
@@ -440,5 +452,8 @@ def options_to_repeat(config: TrainingConfig) -> list[str]:
             repeated += [f"--{row.name}", value]
     return repeated
 
+
+_PBT_OF_EARLIER_VERSIONS: dict[str, Any] = {"pbt_start_episodes": 0, "pbt_min_errors": 0.0}
+"""What population-based training did before there were these options."""
 
 _FIELD_NAMES = {row.name for row in dataclasses.fields(TrainingConfig)}

@@ -71,9 +71,9 @@ def whole_numbers(given: npt.ArrayLike, n_trains: int, n_choices: int, who: str)
     try:
         numbers = np.asarray(given)
     except ValueError:  # ragged
-        raise ExtensionError(f"{who} gave {_short(given)}, {wanted}") from None
+        raise ExtensionError(f"{who} gave {short(given)}, {wanted}") from None
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
-        raise ExtensionError(f"{who} gave {_short(given)}, {wanted}")
+        raise ExtensionError(f"{who} gave {short(given)}, {wanted}")
     if len(numbers) != n_trains:
         raise ExtensionError(f"{who} gave {len(numbers)} numbers, {wanted}")
     wrong = numbers[(numbers < 0) | (numbers >= n_choices)]
@@ -82,7 +82,8 @@ def whole_numbers(given: npt.ArrayLike, n_trains: int, n_choices: int, who: str)
     return numbers.astype(np.int64)
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """A value in a sentence."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
 

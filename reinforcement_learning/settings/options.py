@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from utils.levels.saved_levels import is_saved_env_path
-
 T = TypeVar("T")
 
 
@@ -62,11 +60,6 @@ def has_colon(value: Any) -> bool:
     return ":" in str(value)
 
 
-def is_saved_env(value: Any) -> bool:
-    """Whether it is the path of a saved environment, a pickle."""
-    return is_saved_env_path(str(value))
-
-
 def option(
     group: str,
     default: T,
@@ -74,6 +67,7 @@ def option(
     accepts: Accepts = ANY,
     *,
     short: str | None = None,
+    also: str | None = None,
     fixed: bool = False,
     repeatable: bool = False,
     runs_code: Callable[[Any], bool] = lambda value: False,
@@ -82,6 +76,7 @@ def option(
 
     Args:
         group, default, help_text, accepts, short: what the table shows.
+        also: another name that is understood.
         fixed: it cannot be changed when a training is resumed.
         repeatable: it may be given several times; the value is what was given, joined by commas.
         runs_code: whether a value names code, or a file or machine that it may come from; a checkpoint's value is not
@@ -92,6 +87,7 @@ def option(
         "help": help_text,
         "accepts": accepts,
         "short": short,
+        "also": also,
         "fixed": fixed,
         "repeatable": repeatable,
         "runs_code": runs_code,

@@ -43,6 +43,10 @@ HYPERPARAMETERS = (
     "shaping",
     "arrival_reward",
     "deadlock_penalty",
+    "batch_size",
+    "update_every",
+    "advantage_learning",
+    "team_reward",
 )
 _SPEED = {
     "steps per second": ["throughput/.*_per_second"],

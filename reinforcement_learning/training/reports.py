@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.multi_policy.cross_play import as_json, as_text, cross_play
-from reinforcement_learning.multi_policy.exchange import KEPT, REPLACED
+from reinforcement_learning.multi_policy.exchange import CONTROL, KEPT, REPLACED
 from reinforcement_learning.multi_policy.lineage import draw_lineage
 from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.saving.run_folders import RunFolders
@@ -20,27 +19,31 @@ from utils.system.files import atomic_write
 CROSS_PLAY_FILE, LINEAGE_FILE = "cross_play.json", "lineage.png"
 
 
+def hyperparameters_row(hyperparameters: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The row of what each policy of population-based training learns with from here on."""
+    return {of_policy(p, f"pbt/{name}"): value for p, own in enumerate(hyperparameters) for name, value in own.items()}
+
+
 def exchange_row(exchange: dict[str, Any]) -> dict[str, float]:
     """The row of a step of population-based training: hyper-parameters from here on, and whose weights each has."""
-    row: dict[str, float] = {}
-    for p, values in enumerate(exchange["hyperparameters"]):
-        row |= {of_policy(p, f"pbt/{name}"): value for name, value in values.items()}
-        row[of_policy(p, "pbt/source")] = exchange["sources"][p]
-    return row
+    sources = {of_policy(p, "pbt/source"): source for p, source in enumerate(exchange["sources"])}
+    return hyperparameters_row(exchange["hyperparameters"]) | sources
 
 
 def exchange_lines(exchange: dict[str, Any]) -> list[str]:
     """Lines for people: one for each policy that an exchange has changed, or one that says that it changed none."""
     lines = []
     for p, (kind, source) in enumerate(zip(exchange["kinds"], exchange["sources"], strict=True)):
-        scores = exchange["scores"]
+        scores, objective = exchange["scores"], exchange.get("objective", "score")
         if kind == KEPT:
             continue
         if kind == REPLACED:
-            what = f"takes over from policy {source} (score {scores[p]:.3f} against {scores[source]:.3f})"
+            what = f"takes over from policy {source} ({objective} {scores[p]:.3f} against {scores[source]:.3f})"
         else:
-            what = f"learns on (score {scores[p]:.3f})"
-        values = ", ".join(f"{name} {value:.3g}" for name, value in exchange["hyperparameters"][p].items())
+            what = f"learns on ({objective} {scores[p]:.3f})"
+        own, of_control = exchange["hyperparameters"][p], exchange["hyperparameters"][CONTROL]
+        changed = [f"{name} {value:.3g}" for name, value in own.items() if value != of_control[name]]
+        values = ", ".join(changed) or "what the command line says"
         lines.append(f"exchange at episode {exchange['episode']}: policy {p} {what} with {values}")
     return lines or [f"exchange at episode {exchange['episode']}: all policies go on as they are"]
 
@@ -83,7 +86,7 @@ def report_several_policies(
     path = folders.output / LINEAGE_FILE
     try:
         if population.exchanges:
-            first = dataclasses.asdict(Hyperparameters.of(population.config))
+            first = [dataclasses.asdict(values) for values in population.first_hyperparameters]
             draw_lineage(population.exchanges, first, n_episodes, path, folders.name)
             lines.append(f"  lineage         {path}")
     except OSError as error:

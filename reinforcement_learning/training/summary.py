@@ -39,7 +39,8 @@ def announce(trainer: Trainer, devices: str, notes: Sequence[str]) -> None:
     for note in notes:
         message(note)
     if training != evaluation:
-        message(f"Note: to evaluate on {training}, where the policy is trained, add -e {config.training_env_config}.")
+        where = shlex.quote(config.training_env_config)
+        message(f"Note: to evaluate on {training}, where the policy is trained, add -e {where}.")
     if trainer.episode >= config.n_episodes:
         message(
             f"All {config.n_episodes} episodes are done already: -n counts the whole training, so give a larger one "

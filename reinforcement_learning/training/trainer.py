@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from reinforcement_learning.learning.replay_buffer import ReplayBufferError
 from reinforcement_learning.multi_policy.assignment import learning_of
 from reinforcement_learning.multi_policy.exchange import Reached
 from reinforcement_learning.multi_policy.mapping_log import MappingLog
+from reinforcement_learning.multi_policy.objective import reached_by
 from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.playing.experience import Experience, ExperienceError, FinishedEpisode, LocalExperience
 from reinforcement_learning.playing.play_levels import play_levels_together
@@ -24,7 +26,7 @@ from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.settings.features import feature_set_of
 from reinforcement_learning.tracking.metrics import MetricsWriter
 from reinforcement_learning.training.population_scores import score_population
-from reinforcement_learning.training.reports import exchange_lines, exchange_row
+from reinforcement_learning.training.reports import exchange_lines, exchange_row, hyperparameters_row
 from reinforcement_learning.training.training_metrics import TrainingMetrics
 from reinforcement_learning.training.training_state import BestEvaluation, TrainingState
 from reinforcement_learning.workers.rollout_workers import RolloutWorkers
@@ -198,6 +200,9 @@ class Trainer:
     def _run(self) -> bool:
         if self.episode > self.config.n_episodes:  # resumed with a smaller number: there is nothing left to do
             return True
+        if self.config.with_pbt and self.experience.next_level == 0:  # not again after an early stop
+            first = [asdict(values) for values in self.population.first_hyperparameters]
+            self.metrics.log(0, hyperparameters_row(first))
         while True:
             if self._evaluation_is_due():
                 if not self.evaluate():
@@ -246,9 +251,10 @@ class Trainer:
 
     def _exchange_is_due(self) -> bool:
         """Whether it is time for a step of population-based training; after the last episode it is not."""
-        period, before = self.config.pbt_period_episodes, self.population.exchanges
-        passed = self.episode // period > (before[-1]["episode"] // period if before else 0)
-        return self.config.with_pbt and passed and self.episode < self.config.n_episodes
+        config, before = self.config, self.population.exchanges
+        period, episode = config.pbt_period_episodes, self.episode
+        passed = episode // period > (before[-1]["episode"] // period if before else 0)
+        return config.with_pbt and passed and config.pbt_start_episodes <= episode < config.n_episodes
 
     def evaluate(self) -> bool:
         """Scores the greedy policies on the evaluation levels; False where a stop was requested meanwhile."""
@@ -257,7 +263,7 @@ class Trainer:
         found = score_population(
             self.population,
             self.levels_to_evaluate,
-            self.config.n_evaluation_episodes,
+            len(self.evaluation_levels),
             self.observer,
             should_stop=self.stop_requested,
             between_steps=self.experience.go_on,
@@ -276,7 +282,7 @@ class Trainer:
         if reached >= Reached(best.score, best.completion):
             self._save_best(reached, found.best)
         if self._exchange_is_due():
-            self.population.exchange(self.episode, found.reached)
+            self.population.exchange(self.episode, reached_by(found.alone, self.config.pbt_objective))
             self._log_exchange()
         if self.config.render:
             self._render()
@@ -284,7 +290,7 @@ class Trainer:
 
     def levels_to_evaluate(self) -> Iterator[FlatlandSimulator]:
         """The levels of every evaluation, ready to play."""
-        return (FlatlandSimulator(self.evaluation_levels.make(i)) for i in range(self.config.n_evaluation_episodes))
+        return (FlatlandSimulator(self.evaluation_levels.make(i)) for i in range(len(self.evaluation_levels)))
 
     def _render(self) -> None:
         """Films the first evaluation level."""

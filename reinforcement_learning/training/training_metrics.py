@@ -89,6 +89,7 @@ class TrainingMetrics:
         row = {
             "training/loss": _mean_loss([learner.losses]),
             "training/buffer_size": len(learner.buffer),
+            "training/transitions": learner.buffer.n_added,
             "training/learning_steps": learner.learning_steps,
             "training/trains_driven": int(self._population.trains_driven[policy]),
         }

@@ -108,9 +108,10 @@ class TrainingState:
         self.episode = state["episode"]
         # on another environment the levels of the same numbers are others: they begin again
         same_levels = state["config"].get("training_env_config") == self._config.training_env_config
-        self._experience.resume(
-            state["next_level"], [_unfinished(episode, go_on=same_levels) for episode in state["unfinished"]]
-        )
+        # of trains that drive on with settings of an earlier version, which did not name it
+        team_reward = torch.tensor(self._config.team_reward, dtype=torch.float64)
+        unfinished = [_unfinished(episode, team_reward, go_on=same_levels) for episode in state["unfinished"]]
+        self._experience.resume(state["next_level"], unfinished)
         self._population.load_state_dict(state)
         self._population.set_progress(self.episode)
         counters = state["counters"]
@@ -139,7 +140,7 @@ def _stored(episode: UnfinishedEpisode) -> dict[str, Any]:
     }
 
 
-def _unfinished(stored: dict[str, Any], *, go_on: bool) -> UnfinishedEpisode:
+def _unfinished(stored: dict[str, Any], team_reward: torch.Tensor, *, go_on: bool) -> UnfinishedEpisode:
     """An episode under way of a checkpoint; one of an earlier version, with other names, begins again."""
     if "level_number" not in stored:
         return UnfinishedEpisode(stored["env"], stored["level"])
@@ -150,5 +151,5 @@ def _unfinished(stored: dict[str, Any], *, go_on: bool) -> UnfinishedEpisode:
         stored["slot"],
         stored["level_number"],
         list(stored["actions"].numpy()),
-        settings and TrainSettings.from_state(settings),
+        settings and TrainSettings.from_state({"team_reward": team_reward} | settings),
     )

@@ -121,6 +121,8 @@ class TestSeveralPolicies:
             "partner_snapshot_prob": 0.3,
             "partner_snapshot_every": 6,
             "with_pbt": True,
+            "pbt_start_episodes": 0,
+            "pbt_min_errors": 0.0,
             "pbt_period_episodes": 8,
             "pbt_min_gap": 0.0,
         }

@@ -7,7 +7,9 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
+from flatland.core.grid.grid4_utils import get_new_position
 from flatland.envs.observations import Node, TreeObsForRailEnv
 from flatland.envs.rail_env_action import RailEnvActions
 from flatland.envs.rail_env_policy import RailEnvPolicy
@@ -16,6 +18,9 @@ from flatland.envs.rewards import ECML2026Rewards
 from reinforcement_learning import evaluate_agent
 from tests.helpers.grading import TIMEOUT, needs_redis
 from tests.helpers.rail_envs import EAST, drawn_env
+from tests.helpers.sampled_levels import describe, save_map
+from utils.levels.env_configs import resolve_env_config
+from utils.levels.rail_envs import make_rail_env
 from utils.simulator.flatland_versions import CHOSEN_STOPS_COST, DelayRewards, reset_builder
 from utils.simulator.reward_weights import weights_of
 from utils.system import required_flatland
@@ -47,6 +52,25 @@ def facts() -> list[object]:
         env.step({0: action})
     _, rewards, _, _ = env.step({0: 4})
     return [version("flatland-rl"), float(rewards[0]), CHOSEN_STOPS_COST, weights_of(DelayRewards()).tolist()]
+
+
+def shared_positions() -> list[str]:
+    """The types of the coordinates that flatland's cache of positions gives after levels have been made."""
+    found = set()
+    for name in ("Test_0", "ECML_small"):
+        make_rail_env(resolve_env_config(name), 1)
+        found |= {type(x).__name__ for cell in np.ndindex(40, 40) for d in range(4) for x in get_new_position(cell, d)}
+    return sorted(found)
+
+
+def level_of_each_kind(folder: Path) -> list[float]:
+    """Scores of a rule on a level, saved unless it is there, on new levels on its map, and on generated ones."""
+    if not (folder / "map.pkl").exists():
+        save_map(folder)
+        describe(folder, departure_delays={"interval": 3, "duration": [2, 5]})
+    options = ["--policy", "least_detour", "-n", "2", "-e", str(folder / "map.pkl"), "-e", str(folder / "levels.json")]
+    assert evaluate_agent.main([*options, "-e", "ECML_small", "--json", str(folder / "scores.json")]) == 0
+    return [row["score_mean"] for row in json.loads((folder / "scores.json").read_text())]
 
 
 def on_older(*command: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -86,6 +110,17 @@ class TestOnOlder:
         done = on_older("-c", f"import json; from {HERE} import facts; print(json.dumps(facts()))")
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout.splitlines()[-1]) == ["4.2.6", -250.0, True, facts()[3]]
+
+    def test_positions_of_one_map_do_no_harm_on_another(self) -> None:
+        done = on_older("-c", f"import json; from {HERE} import shared_positions as p; print(json.dumps(p()))")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout.splitlines()[-1]) == ["int"]
+
+    def test_levels_with_stops_are_the_same(self, tmp_path: Path) -> None:
+        call = f"level_of_each_kind(pathlib.Path({str(tmp_path)!r}))"
+        done = on_older("-c", f"import json, pathlib; from {HERE} import level_of_each_kind; print(json.dumps({call}))")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout.splitlines()[-1]) == level_of_each_kind(tmp_path)
 
     def test_training_says_what_it_needs(self) -> None:
         done = on_older("reinforcement_learning/multi_agent_training.py", "-t", "Tiny", "-e", "Tiny")

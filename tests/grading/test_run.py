@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,11 +16,11 @@ from flatland.envs.rewards import DefaultRewards
 from redis import Redis
 
 import run
-from reinforcement_learning.grade_locally import generate_trajectory, redis_server
+from reinforcement_learning.grade_locally import redis_server
 from reinforcement_learning.grading.official_tests import write_tests
 from reinforcement_learning.grading.remote_play import Episode
+from reinforcement_learning.grading.trajectories import EVALUATORS_SEED, generate_trajectory
 from reinforcement_learning.saving.checkpointing import write_checkpoint
-from reinforcement_learning.scoring.planning import warm_up_planning
 from reinforcement_learning.scoring.players import PLANNING, PlanningPlayer, Player, PopulationPlayer
 from reinforcement_learning.scoring.scoring import Scorer, Task
 from reinforcement_learning.submission import checkpoint_to_submit
@@ -30,14 +32,22 @@ from utils.levels.saved_levels import SavedEnv
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.files import PROJECT_ROOT
 
-EVALUATORS_SEED = 1001
 # Other numbers of trains and other speeds than those of the training of the checkpoint that ships.
 TESTS = ("Test_0", "Benchmarks_Test_00")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled_planner() -> None:
+    """What run.py needs is compiled once, before anybody waits for it.
+
+    By a process of its own: this one may have compiled it for another cache, in a test before.
+    """
+    code = "from reinforcement_learning.scoring.planning import warm_up_planning; warm_up_planning()"
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, check=True)
+
+
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    warm_up_planning()  # compiled once, before anybody waits for it
     with redis_server(tmp_path_factory.mktemp("redis")):
         yield
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from reinforcement_learning.grade_locally import tool
+from reinforcement_learning.grading.flatland_commands import tool
 from utils.system.files import PROJECT_ROOT
 
 RUN = str(PROJECT_ROOT / "run.py")

@@ -4,7 +4,7 @@ import numpy as np
 
 from utils.simulator.compiled_simulator import CompiledSimulator
 
-STATE_ARRAYS = ("grid", "distance_map", "level_free", "has_target", "constants", "dynamic", "occupant")
+STATE_ARRAYS = ("grid", "distance_map", "level_free", "has_target", "constants", "dynamic", "served", "occupant")
 TABLES = ("plans", "malfunctions", "halts", "weights", "rewards")
 
 
@@ -12,6 +12,7 @@ def assert_same_simulators(first: CompiledSimulator, second: CompiledSimulator) 
     """Equal in every array, types and memory order included."""
     arrays = [(name, getattr(first.state, name), getattr(second.state, name)) for name in STATE_ARRAYS]
     arrays += [(name, getattr(first, name), getattr(second, name)) for name in TABLES]
+    arrays += zip(first.state.stops._fields, first.state.stops, second.state.stops, strict=True)
     arrays += zip(first.effects._fields, first.effects, second.effects, strict=True)
     for name, one, other in arrays:
         assert (one.dtype, one.shape) == (other.dtype, other.shape), name

@@ -23,6 +23,10 @@ FIELDS = (
     "arrived_row",
     "arrived_column",
     "arrived_direction",
+    "next_stop",
+    "next_map",
+    "stops_to_serve",
+    "halts",
 )
 
 

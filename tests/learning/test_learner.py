@@ -51,6 +51,22 @@ def test_one_step_for_each_update_every_transitions_once_there_are_enough(sizes,
         assert learner.transitions_to_learn_from == waiting
 
 
+def test_takes_over_what_another_has_learned_from_too():
+    better, worse = make_learner(buffer_size=40), make_learner(1, buffer_size=40)
+    better.add(transitions(60))
+    worse.add(transitions(10, seed=1))
+    worse.transitions_to_learn_from, own_draws = 3, copy.deepcopy(worse.buffer.random)
+    worse.take_over(better)
+    assert_same(worse.buffer.rows(), better.buffer.rows())
+    assert (len(worse.buffer), worse.buffer.n_added, worse.transitions_to_learn_from) == (40, 60, 3)
+    assert worse.buffer.random.random() == own_draws.random()
+    for learner in (better, worse):  # both go on in the same place, and nothing is shared
+        learner.add(transitions(5, seed=2))
+    assert_same(worse.buffer.rows(), better.buffer.rows())
+    worse.add(transitions(1, seed=3))
+    assert better.buffer.n_added == 65
+
+
 def test_goes_on_from_its_state_to_the_bit():
     first = make_learner(update_every=5, buffer_min_size=16)
     first.add(transitions(43))

@@ -89,7 +89,8 @@ class TestWhatIsNoEnvironment:
         message = str(raised.value)
         assert str(given) in message
         assert "Test_0, Test_1, Test_2, Tiny, Round2_Test_00 to Round2_Test_14, Benchmarks_Test_00 to " in message
-        assert ".pkl" in message
+        assert "ECML_small, ECML_medium, ECML_large" in message
+        assert ".pkl, of a folder of them, or of levels described in .json" in message
         assert "\n" not in message
 
     def test_missing_file(self, tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ class TestWhatIsNoEnvironment:
 
     def test_folder_with_the_name_of_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "level.pkl").mkdir()
-        with pytest.raises(EnvConfigError, match="is a folder"):
+        with pytest.raises(EnvConfigError, match=r"no saved environment \(\.pkl\) in the folder"):
             resolve_env_config(str(tmp_path / "level.pkl"))
 
 

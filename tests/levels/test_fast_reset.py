@@ -11,9 +11,9 @@ from flatland.envs.rail_grid_transition_map import RailGridTransitionMap
 
 from tests.helpers.lockstep import lockstep
 from utils.levels.env_configs import ENV_CONFIGS
-from utils.levels.fast_reset import FastDistanceMap, fast_timetable, make_rail_env_fast, neighbours_fit
+from utils.levels.fast_reset import FastDistanceMap, fast_timetable, neighbours_fit
 from utils.levels.level_streams import TrainingLevels
-from utils.levels.rail_envs import make_rail_env
+from utils.levels.rail_envs import make_rail_env, make_rail_env_fast
 from utils.system.seeds import Stream, level_seed
 
 

@@ -21,7 +21,7 @@ from tests.helpers.processes import LEVEL_WORKER, nothing_is_left, pids_of, wait
 from tests.helpers.rail_envs import sparse_env
 from tests.helpers.simulator_equality import assert_same_in_play
 from utils.levels import level_pool
-from utils.levels.env_configs import ENV_CONFIGS, EnvConfig
+from utils.levels.env_configs import ENV_CONFIGS, Environment
 from utils.levels.level_pool import LEVELS_AHEAD, MAX_ENDED_WORKERS, LevelPool
 from utils.levels.level_streams import TrainingLevels
 from utils.levels.saved_levels import SavedEnv
@@ -37,7 +37,7 @@ TEST_0 = ENV_CONFIGS["Test_0"]
 class Pool:
     """A pool whose warnings are kept and whose levels can be compared with those made the plain way."""
 
-    def __init__(self, config: EnvConfig | SavedEnv, seed: int = 3, n_workers: int = 1, **options: Any) -> None:
+    def __init__(self, config: Environment, seed: int = 3, n_workers: int = 1, **options: Any) -> None:
         self.warnings: list[str] = []
         self.pool = LevelPool(config, seed, n_workers, warn=self.warnings.append, **options)
         self.made_here: list[int] = []

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from flatland.envs.persistence import RailEnvPersister
 
-from reinforcement_learning.settings.options import is_saved_env
 from tests.helpers.rail_envs import EAST, WEST, drawn_env
-from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.env_configs import ENV_CONFIGS, names_files
 from utils.levels.rail_envs import make_rail_env
 from utils.levels.saved_levels import EnvConfigError, SavedEnv, check_saved_env, warn_about_targets
 
@@ -43,7 +42,7 @@ def test_without_trains(level: Path) -> None:
 def test_suffix_in_capitals(level: Path) -> None:
     loud = level.rename(level.with_suffix(".PKL"))
     assert make_rail_env(SavedEnv(loud), 1).get_num_agents() == 2
-    assert is_saved_env(str(loud))  # a pickle, which a checkpoint alone must not name
+    assert names_files(str(loud))  # a pickle, which a checkpoint alone must not name
 
 
 class TestTargets:

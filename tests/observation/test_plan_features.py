@@ -20,7 +20,7 @@ from utils.planning.level_plan import LevelPlan
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_grid import MOVE_FORWARD, STOP_MOVING
-from utils.simulator.rail_state import DONE, remaining_travel_time
+from utils.simulator.rail_state import DONE, READY_TO_DEPART, remaining_travel_time
 
 FEATURES = get_feature_set("tree_plan")
 SEEDS = st.integers(0, 10_000)
@@ -215,11 +215,12 @@ def test_levels_that_cannot_be_planned_have_zeros(monkeypatch: pytest.MonkeyPatc
 
 def test_where_only_the_plan_is_safe_nobody_may_leave_it() -> None:
     simulator, observer = level(3), make_observer()
+    while not (simulator.state.state == READY_TO_DEPART).any():
+        simulator.step(np.zeros(8, dtype=np.int64))
     observer.observe(simulator.state)
     plan = kept(observer, simulator)
     possible = np.ones((8, 5), dtype=bool)
     mask = possible.copy()
-    plan.allow_moves(possible, mask, others_are_safe=False)
-    for handle in np.flatnonzero(plan.plan.can_enter):
-        assert set(np.flatnonzero(mask[handle])) == {0, 4, int(plan.actions[handle])}
-    assert mask[~plan.plan.can_enter].all()
+    plan.allow_moves(simulator.state, possible, mask, others_are_safe=False)
+    for handle, departs in enumerate(simulator.state.state == READY_TO_DEPART):
+        assert set(np.flatnonzero(mask[handle])) == ({0, 4, int(plan.actions[handle])} if departs else set(range(5)))

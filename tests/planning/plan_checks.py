@@ -58,6 +58,27 @@ def check_ways(ways: list[NDArray[np.int64]], state: RailState, headway: int = 0
         assert (end, start, step) not in moves, "two trains swap their cells"
 
 
+def check_stops(ways: list[NDArray[np.int64]], state: RailState) -> None:
+    """Fails if a way does not serve all stops of its train in turn, long enough and until it may leave."""
+    stops = state.stops
+    for handle, way in enumerate(ways):
+        if len(way) == 0:
+            continue
+        steps_a_cell = state.denominator[handle] / state.max_speed[handle]
+        stays = [(place_of(key, state), step, leave) for (key, step), (_, leave) in pairwise(way)]
+        n = 0
+        for stop in range(*stops.first_stop[handle : handle + 2]):
+            places = stops.places[stops.first_place[stop] : stops.first_place[stop + 1]].tolist()
+            while n < len(stays):
+                place, step, leave = stays[n]
+                n += 1
+                long_enough = leave - step >= math.floor(steps_a_cell - 1e-9) + 1
+                if list(place) in places and long_enough and leave >= stops.earliest_departure[stop]:
+                    break
+            else:
+                raise AssertionError(f"train {handle} does not serve stop {stop - stops.first_stop[handle]}")
+
+
 def earliest_arrival(handle: int, others: list[NDArray[np.int64]], state: RailState, last_step: int) -> int | None:
     """When a train of speed one can arrive at best among others that keep to their ways: breadth first in time."""
     busy, moves = set(), set()

@@ -5,12 +5,13 @@ from functools import partial
 
 import numpy as np
 import pytest
+from flatland.envs.rail_env import RailEnv
 from flatland.envs.rewards import DefaultRewards, ECML2026Rewards
-from hypothesis import assume, given, settings
+from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
 from tests.helpers.rail_envs import EAST, FOUR_SPEEDS, NORTH, ONE_SPEED, SOUTH, WEST, drawn_env, sparse_env
-from tests.planning.plan_checks import check_ways, earliest_arrival
+from tests.planning.plan_checks import check_stops, check_ways, earliest_arrival
 from utils.planning.level_plan import LevelPlan
 from utils.planning.plan_tables import N_ROUNDS, NEVER
 from utils.simulator.compiled_simulator import CompiledSimulator
@@ -21,7 +22,17 @@ from utils.simulator.reward_weights import weights_of
 from utils.simulator.simulator import FlatlandSimulator
 
 QUIET = {"malfunction_rate": 0.0}
+WITH_STOPS = {"n_cities": 3, "line_length": 3}
+LINES = st.sampled_from([{}, WITH_STOPS])
 SEEDS = st.integers(0, 10_000)
+
+
+def level_env(*args: object, **options: object) -> RailEnv:
+    """A level of the sparse generator, which fails where a map has come to hold fewer stations than lines have."""
+    try:
+        return sparse_env(*args, **options)
+    except IndexError:
+        reject()
 
 
 def begun(simulator: CompiledSimulator, n_rounds: int = 50, **options: object) -> LevelPlan:
@@ -42,18 +53,26 @@ def keep_up(plan: LevelPlan, n_rounds: int) -> None:
 
 class TestPlans:
     @settings(max_examples=12, deadline=None)
-    @given(seed=SEEDS, n_trains=st.integers(1, 25), level_free=st.sampled_from([0.0, 1.0]), collisions=st.booleans())
-    def test_no_two_trains_are_in_each_others_way(
-        self, seed: int, n_trains: int, level_free: float, collisions: bool
+    @given(
+        seed=SEEDS,
+        n_trains=st.integers(1, 25),
+        level_free=st.sampled_from([0.0, 1.0]),
+        collisions=st.booleans(),
+        lines=LINES,
+    )
+    def test_no_two_trains_are_in_each_others_way_and_all_serve_their_stops(
+        self, seed: int, n_trains: int, level_free: float, collisions: bool, lines: dict[str, int]
     ) -> None:
         rewards = ECML2026Rewards() if collisions else DefaultRewards()
-        simulator = CompiledSimulator.from_env(sparse_env(seed, n_trains, p_level_free=level_free, rewards=rewards))
+        env = level_env(seed, n_trains, p_level_free=level_free, rewards=rewards, **lines)
+        simulator = CompiledSimulator.from_env(env)
         plan = LevelPlan(simulator.state, simulator.weights, seed)
         assert plan.make()
         check_ways(plan.ways(), simulator.state, headway=int(collisions))
         before = plan.cost
         plan.search(1e9, 60)
         check_ways(plan.ways(), simulator.state, headway=int(collisions))
+        check_stops(plan.ways(), simulator.state)
         assert plan.cost <= before + 1e-6
 
     @pytest.mark.parametrize("seed", range(4))
@@ -111,6 +130,7 @@ class TestPlaying:
     @given(
         seed=SEEDS,
         n_trains=st.integers(2, 24),
+        lines=LINES,
         rewards=st.sampled_from(
             [
                 DefaultRewards,
@@ -120,9 +140,9 @@ class TestPlaying:
         ),
     )
     def test_without_malfunctions_flatland_ends_exactly_as_planned_and_costs_what_the_plan_does(
-        self, seed: int, n_trains: int, rewards: Callable[[], DefaultRewards]
+        self, seed: int, n_trains: int, lines: dict[str, int], rewards: Callable[[], DefaultRewards]
     ) -> None:
-        simulator = FlatlandSimulator(sparse_env(seed, n_trains, rewards=rewards(), **QUIET))
+        simulator = FlatlandSimulator(level_env(seed, n_trains, rewards=rewards(), **lines, **QUIET))
         state, over, total = simulator.state, False, 0.0
         plan = LevelPlan(state, weights_of(simulator.env.rewards), completion_weight=0.0)
         plan.make()
@@ -136,6 +156,7 @@ class TestPlaying:
         planned = arrivals < NEVER
         np.testing.assert_array_equal(state.state == DONE, planned)
         np.testing.assert_array_equal(state.arrival_time[planned], arrivals[planned])
+        np.testing.assert_array_equal(state.next_stop[planned], np.diff(state.stops.first_stop)[planned])
         # apart from what makes earlier arrivals better among equal ones
         assert cost + total == pytest.approx(0.0, abs=1e-3 * arrivals[planned].sum() + 1e-6)
 
@@ -148,6 +169,7 @@ class TestPlaying:
         level_free=st.sampled_from([0.0, 1.0]),
         n_rounds=st.sampled_from([0, 30]),
         collisions=st.booleans(),
+        lines=LINES,
     )
     def test_whatever_breaks_nobody_is_deadlocked_or_forced_to_stop(
         self,
@@ -158,14 +180,16 @@ class TestPlaying:
         level_free: float,
         n_rounds: int,
         collisions: bool,
+        lines: dict[str, int],
     ) -> None:
-        env = sparse_env(
+        env = level_env(
             seed,
             n_trains,
             speeds=speeds,
             malfunction_rate=rate,
             p_level_free=level_free,
             rewards=ECML2026Rewards() if collisions else DefaultRewards(),
+            **lines,
         )
         simulator = CompiledSimulator.from_env(env)
         state, over, plan = simulator.state, False, begun(simulator, n_rounds)
@@ -182,6 +206,8 @@ class TestPlaying:
                 assert (actions[stopped] == STOP_MOVING).all()
                 if not over:
                     assert (rewards[(state.state != DONE)] == 0.0).all()  # nothing was paid for a collision
+        has_arrived = state.state == DONE
+        np.testing.assert_array_equal(state.next_stop[has_arrived], np.diff(state.stops.first_stop)[has_arrived])
 
     @pytest.mark.parametrize("seed", range(3))
     def test_after_a_breakdown_the_times_are_those_that_come(self, seed: int) -> None:

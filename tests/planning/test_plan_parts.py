@@ -82,5 +82,5 @@ def test_what_is_taken_out_is_put_back_where_it_was(chosen: list[int]) -> None:
         remove_path(handle, LEVEL)
     assert sum(map(len, lists())) < sum(map(len, before)) or all(arrival == NEVER for _, _, arrival in kept)
     for handle, first, arrival in reversed(kept):
-        put_back_path(handle, first, arrival, LEVEL)
+        put_back_path(handle, first, arrival, 0, LEVEL)
     assert lists() == before

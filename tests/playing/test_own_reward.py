@@ -52,7 +52,7 @@ def spoils(step: TrainStep) -> np.ndarray:
 def transitions(own_reward: LearningReward | None, weights: RewardWeights, team_reward: float = 0.0) -> ListSink:
     """Of three levels with different numbers of trains, played side by side at random."""
     sink = ListSink()
-    learning = Learning(sink, weights, 2, team_reward, own_reward)
+    learning = Learning(sink, dataclasses.replace(weights, team_reward=team_reward), 2, own_reward)
     rollout = Rollout(
         Observer(get_feature_set("tree"), safe_moves=False), [RandomPolicy(1)], 10, n_slots=4, learning=learning
     )
@@ -146,6 +146,7 @@ def test_options_that_it_replaces_are_refused_and_not_searched() -> None:
         "shaping": 0.0,
         "arrival_reward": 0.0,
         "deadlock_penalty": 0.0,
+        "team_reward": 0.0,
     }
 
 

@@ -82,6 +82,17 @@ def test_stops_between_two_steps_with_what_was_played() -> None:
     assert len(play(stop_after(max(lengths) + 1))) == len(lengths)
 
 
+def test_levels_may_differ_in_their_number_of_trains() -> None:
+    configs = [ENV_CONFIGS[name] for name in ("Tiny", "Tiny", "Test_0", "Tiny", "Test_1", "Test_0")]
+    observer = Observer(get_feature_set("tree"), safe_moves=False)
+    levels = [FlatlandSimulator(make_rail_env(config, 1)) for config in configs]
+    together = play_levels(levels, observer, ForwardPolicy())
+    assert [r.n_trains for r in together] == [2, 2, 5, 2, 10, 5]
+    for config, found in zip(configs, together, strict=True):
+        (alone,) = play_levels([FlatlandSimulator(make_rail_env(config, 1))], observer, ForwardPolicy())
+        assert (alone.score, alone.n_steps, alone.n_decisions) == (found.score, found.n_steps, found.n_decisions)
+
+
 @pytest.mark.parametrize("n_levels", [0, 1, LEVELS_AT_A_TIME - 1, LEVELS_AT_A_TIME, 2 * LEVELS_AT_A_TIME + 1])
 def test_results_are_in_the_order_of_the_levels(n_levels: int) -> None:
     levels = (FlatlandSimulator(make_rail_env(TINY, seed)) for seed in range(n_levels))

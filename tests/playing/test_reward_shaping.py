@@ -1,5 +1,7 @@
 """Shaped rewards: they sum up to what the theory says, and each term has its weight."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from flatland.envs.rail_env import RailEnv
@@ -124,6 +126,8 @@ def test_an_episode_brings_its_own_weights() -> None:
 
 def test_other_trains_rewards_count_with_their_weight() -> None:
     own = np.array([[1.0, -2.0, 0.5], [4.0, 0.0, 0.0]])
-    rewards = LearningRewards(no_terms(), 2, 3, team_reward=0.1)
+    rewards = LearningRewards(no_terms(), 2, 3)
+    rewards.start(0, replace(no_terms(), team_reward=0.1))
+    rewards.start(1, replace(no_terms(), team_reward=np.array([0.1, 0.0, 0.5])))  # of policies of different kinds
     shaped = rewards.step(side_by_side(own, np.zeros((2, 3)), [False, False], [1, 1]), {})
-    assert shaped == pytest.approx(np.array([[0.85, -1.85, 0.4], [4.0, 0.4, 0.4]]))
+    assert shaped == pytest.approx(np.array([[0.85, -1.85, 0.4], [4.0, 0.0, 2.0]]))

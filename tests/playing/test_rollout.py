@@ -143,8 +143,8 @@ def test_with_a_share_in_the_others_rewards_trains_learn_from_what_comes_after_t
     sums = []
     for team_reward in (0.0, 0.5):
         sink = ListSink()
-        shaping = RewardWeights(gamma=1.0, shaping=0.0, arrival_reward=0.0, deadlock_penalty=0.0)
-        play(some_arrive(), ForwardPolicy(), learning=Learning(sink, shaping, team_reward=team_reward))
+        shaping = RewardWeights(1.0, shaping=0.0, arrival_reward=0.0, deadlock_penalty=0.0, team_reward=team_reward)
+        play(some_arrive(), ForwardPolicy(), learning=Learning(sink, shaping))
         assert np.count_nonzero(sink.all("discounts") == 0) == 4
         sums.append(float(sink.all("rewards").sum()))
     # of each train's rewards half goes to each of the others as well

@@ -27,5 +27,5 @@ def test_equals_a_search_by_flatland_forward_first(seed: int) -> None:
 
 def test_nothing_leads_to_a_target_out_of_reach() -> None:
     state = RailState.from_env(sparse_env(1, n_agents=3))
-    state.distance_map = np.full_like(state.distance_map, np.inf)
+    state.maps.fill(np.inf)
     assert shortest_path_actions(state).tolist() == [0, 0, 0]

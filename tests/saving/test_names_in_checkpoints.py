@@ -36,6 +36,7 @@ def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     code = f"import os\n\nos.makedirs({str(trace)!r}, exist_ok=True)\n\n\ndef rule(request):\n"
     (tmp_path / "leaves_a_trace.py").write_text(f"{code}    return [0] * request.n_trains\n")
     (tmp_path / "level.pkl").write_bytes(pickle.dumps(TraceOnUnpickling(trace)))
+    (tmp_path / "levels.json").write_text('{"map": "level.pkl", "trains": 3}')
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "leaves_a_trace", raising=False)
@@ -58,8 +59,12 @@ def checkpoint_that_names(folder: Path, **names: str) -> str:
         ("network", "dueling,leaves_a_trace:rule"),
         ("features", "leaves_a_trace:rule"),
         ("rewards", "leaves_a_trace:rule"),
+        ("pbt_objective", "leaves_a_trace:rule"),
         ("training_env_config", "level.pkl"),
         ("evaluation_env_config", " level.pkl "),
+        ("training_env_config", "levels.json"),
+        ("training_env_config", "."),
+        ("evaluation_env_config", "*.pkl"),
     ],
 )
 def test_resume_refuses_what_only_the_checkpoint_names(
@@ -100,6 +105,10 @@ def test_another_spelling_of_a_path_is_the_same_path(tmp_path: Path, monkeypatch
     assert stored["training_env_config"] == str(tmp_path / "level.pkl")
     for spelling in ("level.pkl", "./level.pkl", stored["training_env_config"]):
         assert make_config({"training_env_config": spelling}, stored).as_dict() == stored
+    for given in (".", "*.pkl"):
+        config = make_config({**SMALL, "training_env_config": given})
+        assert config.training_env_config == os.path.abspath(given)
+        assert config.training_env.n_agents == 2
 
 
 @pytest.mark.parametrize(

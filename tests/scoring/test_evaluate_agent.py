@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from flatland.envs.persistence import RailEnvPersister
 from PIL import Image
 
 from reinforcement_learning import evaluate_agent
@@ -24,6 +25,7 @@ from reinforcement_learning.scoring.heuristics import ShortestPath
 from reinforcement_learning.scoring.play_by_rule import play_by_rule
 from reinforcement_learning.scoring.score_table import Played
 from reinforcement_learning.scoring.scoring import Task
+from tests.helpers.sampled_levels import describe, save_map
 from tests.helpers.tiny_training import make_trainer
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
@@ -54,6 +56,37 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trainer, _ = make_trainer(tmp_path_factory.mktemp("training"), n_episodes=6)
     trainer.run()
     return trainer.folders.checkpoints / BEST
+
+
+def test_a_row_for_each_level_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "levels"
+    folder.mkdir()
+    for name, config in (("a", "Tiny"), ("b", "Test_0")):
+        RailEnvPersister.save(make_rail_env(ENV_CONFIGS[config], 1), folder / f"{name}.pkl")
+    for given in (str(folder), str(folder / "*.pkl")):
+        rows = scored(tmp_path, "--policy", "least_detour", "-n", "2", "-e", given, "--num_workers", "2")
+        assert [(row["config"], row["episodes"]) for row in rows] == [("a", 2), ("b", 2)]
+        assert "b, 2 levels, seeds 1000 to 1001" in capsys.readouterr().out
+        for row in rows:
+            path = str(folder / f"{row['config']}.pkl")
+            assert scored(tmp_path, "--policy", "least_detour", "-n", "2", "-e", path) == [row]
+
+
+def test_new_levels_on_a_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_map(tmp_path)
+    policies = ["--policy", "least_detour", "--policy", "shortest_path"]
+    command = [*policies, "--rewards", "ecml2026", "-n", "2"]
+    (row, other) = scored(tmp_path, *command, "-e", str(describe(tmp_path)), "--render", str(tmp_path / "film.gif"))
+    assert row["config"] == other["config"] == "levels"
+    assert row["losses_mean"]["stop_not_served"] > 0
+    assert (tmp_path / "film.gif").exists()
+    capsys.readouterr()
+    assert main([*command, "-e", str(describe(tmp_path, scene="north"))]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.splitlines() == [
+        "evaluate_agent.py: error: the stations do not know the scene 'north': they know all, west"
+    ]
 
 
 def test_shortest_path_by_the_documented_recipe(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from flatland.envs.rewards import ECML2026Rewards
 
 from reinforcement_learning.playing.episode_result import EpisodeResult
 from reinforcement_learning.playing.play_levels import play_levels
@@ -18,6 +19,7 @@ from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
 from utils.observation.route_features import least_detour_actions
 from utils.planning.level_plan import LevelPlan
+from utils.simulator.rail_losses import CAUSES
 from utils.simulator.rail_state import DONE
 from utils.simulator.simulator import FlatlandSimulator
 
@@ -132,19 +134,18 @@ def test_no_search_begins_after_its_time() -> None:
     assert (simulator.state.state == DONE).any()
 
 
-def test_levels_with_intermediate_stops_are_played_by_the_policy_which_is_said_once(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    simulator = FlatlandSimulator(sparse_env(2, 4, line_length=3, n_cities=3))
-    driver = planner(policy=LeastDetourPolicy())
-    for _ in range(10):
-        expected = drive(LeastDetourPolicy(), observer(), simulator.state)
-        np.testing.assert_array_equal(driver.act(simulator), expected)
-        simulator.step(expected)
-    planner().act(FlatlandSimulator(sparse_env(3, 4, line_length=3, n_cities=3)))
-    said = "note: the policy plays without a plan: levels with intermediate stops are not planned\n"
-    assert capsys.readouterr().err == said
-    assert driver.plan is None
+def test_intermediate_stops_are_served() -> None:
+    simulator = FlatlandSimulator(sparse_env(2, 8, line_length=4, n_cities=4, size=45, rewards=ECML2026Rewards()))
+    state, driver, over = simulator.state, planner(), False
+    rewards = np.zeros(state.n_trains)
+    while not over:
+        rewards_of_step, over = simulator.step(driver.act(simulator))
+        rewards += rewards_of_step
+    assert len(state.stops.latest_arrival) == 16
+    np.testing.assert_array_equal(state.next_stop, 2)
+    losses = simulator.losses(rewards)
+    assert losses is not None
+    assert losses[:, CAUSES.index("stop_not_served")].sum() == 0.0
 
 
 def test_trains_that_take_several_steps_to_stop_are_played_by_the_policy(capsys: pytest.CaptureFixture[str]) -> None:

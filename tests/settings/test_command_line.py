@@ -114,6 +114,11 @@ def test_unreadable_command_line_exits_2_with_one_line(
     assert arguments[0].split("=")[0].strip("-") in err
 
 
+def test_name_of_sample_factory_is_understood() -> None:
+    assert given_options(["--pbt_mix_policies_in_one_env", "False"]) == {"mix_policies_in_one_env": False}
+    assert given_options(["--pbt_mix_policies_in_one_env"]) == {"mix_policies_in_one_env": True}
+
+
 class TestOneTable:
     def test_every_field_is_an_option_with_help_in_a_known_group(self) -> None:
         assert set(vars(build_parser().parse_args([]))) == set(NAMES)

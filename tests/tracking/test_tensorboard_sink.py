@@ -15,7 +15,7 @@ from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.tracking.tensorboard_sink import HYPERPARAMETERS, TensorBoardSink, layout
 from tests.helpers.tiny_training import SMALL, make_trainer
 
-SEVERAL = {"num_policies": 2, "with_pbt": True, "pbt_period_episodes": 3}
+SEVERAL = {"num_policies": 2, "with_pbt": True, "pbt_start_episodes": 0, "pbt_period_episodes": 3}
 
 
 def train(folder: Path, **options: Any) -> EventAccumulator:

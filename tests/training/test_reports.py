@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from reinforcement_learning.multi_policy.exchange import Reached
 from reinforcement_learning.training import reports
 from reinforcement_learning.training.reports import CROSS_PLAY_FILE, LINEAGE_FILE, report_several_policies
 from reinforcement_learning.training.trainer import Trainer
@@ -33,8 +33,9 @@ def nothing_lost(path: Path, why: object) -> None:
 
 def exchanged(folder: Path, **options: Any) -> Trainer:
     """A trainer whose policies have changed places once."""
-    trainer, _ = make_trainer(folder, num_policies=4, n_evaluation_episodes=1, with_pbt=True, **options)
-    trainer.population.exchange(10, [Reached(score, 0.5) for score in (-0.1, -0.2, -0.3, -0.9)])
+    options = {"num_policies": 4, "n_evaluation_episodes": 1, "with_pbt": True, "pbt_min_errors": 0.0} | options
+    trainer, _ = make_trainer(folder, **options)
+    trainer.population.exchange(10, np.array([[-0.1], [-0.2], [-0.3], [-0.9]]))
     return trainer
 
 

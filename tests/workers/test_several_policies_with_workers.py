@@ -75,6 +75,8 @@ class TestTraining:
         "resample_policies_every": 2,
         "checkpoint_interval": 10,
         "with_pbt": True,
+        "pbt_start_episodes": 0,
+        "pbt_min_errors": 0.0,
         "pbt_period_episodes": 8,
         "pbt_min_gap": 0.0,
         "partner_snapshot_prob": 0.3,

@@ -5,11 +5,17 @@ documentation (sparse rail and line generators, ``ParamMalfunctionGen``), so a s
 compared with one measured anywhere else for the same configuration and seed.
 """
 
+import glob
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from flatland.envs.rewards import DefaultRewards, Rewards
 
+from utils.levels.level_folders import LevelFolder
+from utils.levels.sampled_env_file import is_sampled_env_path, read_sampled_env
+from utils.levels.sampled_envs import Disruptions, GeneratedMap, SampledEnv
 from utils.levels.saved_levels import EnvConfigError, SavedEnv, check_saved_env, is_saved_env_path
 
 
@@ -102,35 +108,112 @@ def _registry() -> dict[str, EnvConfig]:
 ENV_CONFIGS: dict[str, EnvConfig] = _registry()
 """Every configuration by its name."""
 
+SingleEnv = EnvConfig | SampledEnv | SavedEnv
+"""What one row of a table of scores stands for."""
+Environment = SingleEnv | LevelFolder
+"""What a person may name on the command line."""
+
+
+def _ecml(name: str, trains: tuple[int, int], waypoints: tuple[int, int], generated: GeneratedMap) -> SampledEnv:
+    """An environment of the kind of the ECML 2026 competition, with its breakdowns and departure delays."""
+    return SampledEnv(
+        name,
+        generated,
+        trains,
+        waypoints,
+        malfunctions=Disruptions(540, 20, 50),
+        departure_delays=Disruptions(10, 2, 5),
+    )
+
+
+SAMPLED_ENVS: dict[str, SampledEnv] = {
+    env.name: env
+    for env in (
+        _ecml("ECML_small", (7, 10), (4, 5), GeneratedMap(width=40, height=30, n_cities=8, max_rail_pairs_in_city=1)),
+        _ecml("ECML_medium", (25, 40), (3, 5), GeneratedMap(width=80, height=60, n_cities=9)),
+        _ecml("ECML_large", (90, 90), (3, 6), GeneratedMap(width=150, height=120, n_cities=25)),
+    )
+}
+"""Configurations that need no files, with stops and departure delays, by name."""
+
 _CLASSIC_NAMES = ("Test_0", "Test_1", "Test_2")  # the classic kit calls them by the numbers 0, 1 and 2
+_BY_LOWER_NAME: dict[str, EnvConfig | SampledEnv] = {
+    name.lower(): config for configs in (ENV_CONFIGS, SAMPLED_ENVS) for name, config in configs.items()
+}
+
+
+ENVIRONMENTS_IN_WORDS = (
+    "0, 1 or 2, a name such as Round2_Test_03 or ECML_small, a saved environment (.pkl), a folder or quoted pattern of "
+    "them, or new levels on a saved map, described in a file (.json)"
+)
+"""For the help of options that name an environment."""
 
 
 def _accepted() -> str:
     return (
         f"a number from 0 to 2, one of {', '.join(_CLASSIC_NAMES)}, Tiny, Round2_Test_00 to Round2_Test_14, "
-        "Benchmarks_Test_00 to Benchmarks_Test_14, or the path of an environment saved as .pkl"
+        f"Benchmarks_Test_00 to Benchmarks_Test_14, {', '.join(SAMPLED_ENVS)}, or the path of an environment saved as "
+        ".pkl, of a folder of them, or of levels described in .json"
     )
 
 
-def resolve_env_config(given: str | int) -> EnvConfig | SavedEnv:
-    """The environment that a person means by a number, a name (in any case) or the path of a file.
+def resolve_env_config(given: str | int) -> Environment:
+    """The environment that a person means by a number, a name (in any case) or a path.
 
-    A file is opened here, so that a wrong one is noticed before training starts.
+    Files are opened here, so that a wrong one is noticed before training starts.
 
     Raises:
         EnvConfigError: unknown number or name, missing file, or a file that holds no usable environment.
     """
     text = str(given).strip()
-    if text.isdecimal():
+    if not names_files(text):
+        if not text.isdecimal():
+            return _BY_LOWER_NAME[text.lower()]
         if int(text) < len(_CLASSIC_NAMES):
             return ENV_CONFIGS[_CLASSIC_NAMES[int(text)]]
-        raise EnvConfigError(f"unknown environment {text}: accepted is {_accepted()}")
-    by_lower_name = {name.lower(): config for name, config in ENV_CONFIGS.items()}
-    if text.lower() in by_lower_name:
-        return by_lower_name[text.lower()]
-    path = Path(text)
-    if is_saved_env_path(text):
-        saved = SavedEnv(path)
+    elif _is_folder(text):
+        folder = LevelFolder.find(text)
+        folder.check()
+        return folder
+    elif is_saved_env_path(text):
+        saved = SavedEnv(Path(text))
         check_saved_env(saved)
         return saved
-    raise EnvConfigError(f"unknown environment {text!r}: accepted is {_accepted()}")
+    elif is_sampled_env_path(text):
+        return read_sampled_env(Path(text))
+    shown = text if text.isdecimal() else repr(text)
+    raise EnvConfigError(f"unknown environment {shown}: accepted is {_accepted()}")
+
+
+def names_files(text: str) -> bool:
+    """Whether a text can only be the path of an environment, which may run code when it is read."""
+    text = text.strip()
+    return not text.isdecimal() and text.lower() not in _BY_LOWER_NAME
+
+
+def with_absolute_path(text: str) -> str:
+    """What names the same environment from any working folder."""
+    return os.path.abspath(text.strip()) if names_files(text) else text
+
+
+def _is_folder(text: str) -> bool:
+    """Whether it is the path of a folder, or a pattern of paths; a file may have the signs of a pattern in its name."""
+    return os.path.isdir(text) or (glob.has_magic(text) and not os.path.exists(text))
+
+
+def single_envs(configs: Iterable[Environment]) -> list[SingleEnv]:
+    """What is scored apart: each level of a folder, all others as they are."""
+    found: list[SingleEnv] = []
+    for config in configs:
+        found += config.levels if isinstance(config, LevelFolder) else [config]
+    return found
+
+
+def level_of(config: Environment, number: int) -> SingleEnv:
+    """What level ``number`` is made of: the levels of a folder take turns."""
+    return config.level(number) if isinstance(config, LevelFolder) else config
+
+
+def n_files(config: Environment) -> int:
+    """How many levels there must be for each file to have its turn."""
+    return len(config.files) if isinstance(config, LevelFolder) else 1

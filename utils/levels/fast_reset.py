@@ -1,4 +1,4 @@
-"""The same levels as ``make_rail_env`` makes, bit for bit, in less time.
+"""Parts of flatland that make the same levels, bit for bit, in less time; ``make_rail_env_fast`` puts them in.
 
 Most of a reset in flatland-rl 4.3.0 goes into three places that are replaced here, for one environment at a time
 and without touching flatland's classes:
@@ -15,27 +15,14 @@ import numpy as np
 from flatland.core.grid.grid_utils import IntVector2D
 from flatland.envs.agent_utils import EnvAgent
 from flatland.envs.grid.distance_map import DistanceMap
-from flatland.envs.rail_env import RailEnv
 from flatland.envs.rail_generators import SparseRailGen
 from flatland.envs.rail_grid_transition_map import RailGridTransitionMap
 from flatland.envs.timetable_generators import timetable_generator
 from flatland.envs.timetable_utils import Timetable
 
-from utils.levels.env_configs import EnvConfig
-from utils.levels.flatland_workarounds import garbage_collection_paused, quiet_generation
-from utils.levels.rail_envs import unset_rail_env
+from utils.simulator.rail_distances import distances_to
 from utils.simulator.rail_grid import COLUMN_STEP, ROW_STEP, exits_of, has_exit, is_inside
 from utils.system.compiled import compiled, compiled_helper
-
-
-def make_rail_env_fast(config: EnvConfig, seed: int) -> RailEnv:
-    """``make_rail_env(config, seed)``, faster; the distance map is there already."""
-    with quiet_generation(), garbage_collection_paused():
-        env = unset_rail_env(config, seed, FastSparseRailGen)
-        env.distance_map = FastDistanceMap([], env.height, env.width)
-        env.timetable_generator = fast_timetable
-        env.reset(True, True, random_seed=seed)
-        return env
 
 
 class FastSparseRailGen(SparseRailGen):
@@ -93,15 +80,15 @@ def _all_exits(cell: int) -> int:
 
 
 class FastDistanceMap(DistanceMap):
-    """``DistanceMap`` with a compiled search."""
+    """``DistanceMap`` with a compiled search; of 4.2.6, too, whose helpers have other names."""
 
     def _compute(self, agents: list[EnvAgent], rail: RailGridTransitionMap) -> None:
         self.agents_previous_computation = self.agents
         grid = np.ascontiguousarray(rail.grid, dtype=np.uint16)
-        full = self._new_distance_map(len(agents))
+        full = np.full((len(agents), *grid.shape, 4), np.inf)
         found: dict[frozenset, np.ndarray] = {}
         for train, agent in enumerate(agents):
-            targets = frozenset(self._valid_targets(agent, rail))
+            targets = frozenset(target for target in agent.targets if rail.is_valid_configuration(target))
             if targets not in found:
                 found[targets] = distances_to(grid, _as_rows(targets))
             full[train] = found[targets]
@@ -111,45 +98,6 @@ class FastDistanceMap(DistanceMap):
 def _as_rows(configurations: Iterable[tuple[IntVector2D, int]]) -> np.ndarray:
     """int64 ``[configurations, 3]``: row, column, direction."""
     return np.array([(*position, int(d)) for position, d in configurations], dtype=np.int64).reshape(-1, 3)
-
-
-@compiled
-def distances_to(grid: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Moves from every configuration to the nearest target: breadth first, backwards, from all targets at once.
-
-    Args:
-        grid: uint16 ``[height, width]``.
-        targets: int64 ``[targets, 3]``, row, column and direction.
-
-    Returns:
-        float64 ``[height, width, 4]``, infinite where no target can be reached.
-    """
-    height, width = grid.shape
-    distances = np.full((height, width, 4), np.inf)
-    queue = np.empty((height * width * 4, 3), dtype=np.int64)
-    end = 0
-    # number by number: numba takes two seconds to compile the copying of a row
-    for i in range(targets.shape[0]):
-        row, column, direction = targets[i, 0], targets[i, 1], targets[i, 2]
-        if distances[row, column, direction] > 0:
-            distances[row, column, direction] = 0
-            queue[end, 0], queue[end, 1], queue[end, 2] = row, column, direction
-            end += 1
-    begin = 0
-    while begin < end:
-        row, column, direction = queue[begin, 0], queue[begin, 1], queue[begin, 2]
-        begin += 1
-        previous_row, previous_column = row - ROW_STEP[direction], column - COLUMN_STEP[direction]
-        if not is_inside(height, width, previous_row, previous_column):
-            continue
-        cell = int(grid[previous_row, previous_column])
-        for heading in range(4):
-            is_new = distances[previous_row, previous_column, heading] == np.inf
-            if is_new and has_exit(exits_of(cell, heading), direction):
-                distances[previous_row, previous_column, heading] = distances[row, column, direction] + 1
-                queue[end, 0], queue[end, 1], queue[end, 2] = previous_row, previous_column, heading
-                end += 1
-    return distances
 
 
 def fast_timetable(

@@ -16,6 +16,8 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Protocol
 
+from flatland.core.grid.grid4_utils import get_new_position
+
 
 @contextmanager
 def quiet_generation() -> Iterator[None]:
@@ -48,6 +50,15 @@ def garbage_collection_paused() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def forget_positions() -> None:
+    """Forgets the positions that generating a map has left in a cache that all maps share.
+
+    They are made of numpy's integers, and flatland-rl 4.2.6 cannot compare those with a level-free crossing: a map with
+    such crossings, played afterwards in the same process, would end in an error. 4.3.0 makes them plain.
+    """
+    get_new_position.cache_clear()
 
 
 class _Cache(Protocol):

@@ -3,11 +3,10 @@
 import queue
 from collections.abc import Callable, Sequence
 
-from utils.levels.env_configs import EnvConfig
+from utils.levels.env_configs import Environment
 from utils.levels.level_process import Answer, Kind, LevelProcess
 from utils.levels.level_streams import TrainingLevels
 from utils.levels.packed_level import pack_level, unpack_level
-from utils.levels.saved_levels import SavedEnv
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.simulator import UnsupportedLevel
 
@@ -37,7 +36,7 @@ class LevelPool:
 
     def __init__(
         self,
-        config: EnvConfig | SavedEnv,
+        config: Environment,
         seed: int,
         n_workers: int,
         *,
@@ -142,7 +141,7 @@ class LevelPool:
 class _Workers:
     """The background processes of a pool: started when needed, replaced when they end, shared out evenly."""
 
-    def __init__(self, config: EnvConfig | SavedEnv, seed: int, n_workers: int, warn: Callable[[str], None]) -> None:
+    def __init__(self, config: Environment, seed: int, n_workers: int, warn: Callable[[str], None]) -> None:
         self._config = config
         self._seed = seed
         self._n_workers = n_workers

@@ -7,8 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
 
-from utils.levels.env_configs import EnvConfig
-from utils.levels.saved_levels import SavedEnv
+from utils.levels.env_configs import Environment
 from utils.system.child_process import ChildProcess
 
 # The worker is told with what configuration and seed first; then each request is the number of a level.
@@ -52,7 +51,7 @@ class LevelProcess:
         OSError: the process cannot be started.
     """
 
-    def __init__(self, config: EnvConfig | SavedEnv, seed: int, answers: "queue.SimpleQueue[Answer]") -> None:
+    def __init__(self, config: Environment, seed: int, answers: "queue.SimpleQueue[Answer]") -> None:
         self.is_ready = False
         self.asked: deque[int] = deque()
         self._answers = answers

@@ -2,12 +2,10 @@
 
 from flatland.envs.rail_env import RailEnv
 
-from utils.levels.env_configs import EnvConfig
-from utils.levels.fast_reset import make_rail_env_fast
+from utils.levels.env_configs import Environment, level_of, n_files
 from utils.levels.flatland_workarounds import clear_flatland_caches
 from utils.levels.level_snapshot import LevelSnapshot
-from utils.levels.rail_envs import make_rail_env
-from utils.levels.saved_levels import SavedEnv
+from utils.levels.rail_envs import make_rail_env, make_rail_env_fast
 from utils.system.seeds import Stream, level_seed
 
 # Each level leaves about 2 MB in flatland's caches (ten trains, 30 x 30 cells). Clearing costs the same per
@@ -33,11 +31,12 @@ class TrainingLevels:
     """An endless stream of levels, each made when it is asked for, by the fast way that gives the same levels.
 
     Args:
-        config: the distribution of levels; with a saved environment only the malfunctions differ.
+        config: the distribution of levels; with a saved level only the malfunctions differ, and the levels of a
+            folder take turns.
         seed: the seed of the training, a non-negative integer.
     """
 
-    def __init__(self, config: EnvConfig | SavedEnv, seed: int) -> None:
+    def __init__(self, config: Environment, seed: int) -> None:
         self.config = config
         self.seed = seed
         self._caches = _CacheKeeper()
@@ -45,20 +44,20 @@ class TrainingLevels:
     def make(self, k: int) -> RailEnv:
         """Level ``k``, reset and ready to play: a function of ``(seed, k)`` alone, in whatever order and process."""
         self._caches.count()
-        seed = level_seed(self.seed, Stream.TRAINING_LEVELS, k)
-        if isinstance(self.config, SavedEnv):
-            return make_rail_env(self.config, seed)
-        return make_rail_env_fast(self.config, seed)
+        return make_rail_env_fast(level_of(self.config, k), level_seed(self.seed, Stream.TRAINING_LEVELS, k))
 
 
 class EvaluationLevels:
     """``count`` levels that stay the same, malfunctions included, so that evaluations can be compared.
 
+    Of a folder of saved levels each is there at least once.
+
     The first time a level is asked for it is generated in flatland's plain way, afterwards it is restored from a
     snapshot: about 60 kB and 1 ms (ten trains, 30 x 30 cells).
 
     Args:
-        config: the distribution of levels; with a saved environment only the malfunctions differ.
+        config: the distribution of levels; with a saved level only the malfunctions differ, and the levels of a
+            folder take turns.
         seed: the seed of the training; these levels never meet its training levels.
         count: how many levels there are, at least 1.
 
@@ -66,12 +65,12 @@ class EvaluationLevels:
         ValueError: ``count`` is below 1.
     """
 
-    def __init__(self, config: EnvConfig | SavedEnv, seed: int, count: int) -> None:
+    def __init__(self, config: Environment, seed: int, count: int) -> None:
         if count < 1:
             raise ValueError(f"an evaluation needs at least one level, got {count}")
         self.config = config
         self.seed = seed
-        self._snapshots: list[LevelSnapshot | None] = [None] * count
+        self._snapshots: list[LevelSnapshot | None] = [None] * max(count, n_files(config))
         self._caches = _CacheKeeper()
 
     def __len__(self) -> int:
@@ -88,6 +87,6 @@ class EvaluationLevels:
         self._caches.count()
         snapshot = self._snapshots[i]
         if snapshot is None:
-            env = make_rail_env(self.config, level_seed(self.seed, Stream.EVALUATION_LEVELS, i))
+            env = make_rail_env(level_of(self.config, i), level_seed(self.seed, Stream.EVALUATION_LEVELS, i))
             self._snapshots[i] = snapshot = LevelSnapshot.take(env)
         return snapshot.restore()

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.levels.fast_reset import distances_to
 from utils.simulator.compiled_simulator import CompiledSimulator, warn_if_flatland_is_unproven
 from utils.simulator.effect_steps import (
     N_CONDITION_ROWS,
@@ -21,6 +20,7 @@ from utils.simulator.effect_steps import (
     EffectArrays,
 )
 from utils.simulator.mersenne_twister import N_POSITIONS, N_WORDS
+from utils.simulator.rail_distances import distances_to
 from utils.simulator.rail_grid import exits_of
 from utils.simulator.rail_rewards import N_HALTS, N_WEIGHTS
 from utils.simulator.rail_state import (
@@ -32,8 +32,9 @@ from utils.simulator.rail_state import (
     RailState,
 )
 from utils.simulator.rail_step import N_PLANS
+from utils.simulator.stops import make_stops
 
-_HEADER = struct.Struct("<11i")  # the sizes of the level: see ``_layout``
+_HEADER = struct.Struct("<12i")  # the sizes of the level: see ``_layout``
 _FASTEST = 1  # of zlib: four times smaller in 0.1 ms
 
 
@@ -56,10 +57,18 @@ def pack_level(simulator: CompiledSimulator) -> bytes:
     if not np.array_equal(state.distance_map, distance_map_of(state.grid, state.constants)):
         raise UnpackableLevelError("the distance map of the level is not the one that its map and targets give")
     (places,) = np.nonzero(simulator.malfunctions.ravel())
-    effects = simulator.effects
+    effects, stops = simulator.effects, state.stops
     tables = simulator.halts, effects.effects, effects.conditions, effects.places, effects.generators
     n_columns = (table.shape[1] for table in tables)
-    sizes = (state.n_trains, *state.grid.shape, state.max_episode_steps, len(places), *n_columns, len(effects.keys))
+    sizes = (
+        state.n_trains,
+        *state.grid.shape,
+        state.max_episode_steps,
+        len(stops.latest_arrival),
+        len(places),
+        *n_columns,
+        len(effects.keys),
+    )
     # the type is told: what mypy infers for it depends on the order in which it meets the modules
     arrays: tuple[NDArray[Any], ...] = (
         state.constants,
@@ -71,6 +80,12 @@ def pack_level(simulator: CompiledSimulator) -> bytes:
         simulator.malfunctions.ravel()[places],
         state.grid,
         np.packbits(state.level_free),
+        stops.places,
+        stops.first_place,
+        stops.latest_arrival,
+        stops.earliest_departure,
+        stops.first_stop,
+        state.served,
         *effects,
     )
     parts = [_HEADER.pack(*sizes)]
@@ -92,11 +107,12 @@ def _layout(
     height: int,
     width: int,
     _max_episode_steps: int,
+    n_stops: int,
     n_malfunctions: int,
-    n_halts: int,
+    n_places: int,
     n_effects: int,
     n_conditions: int,
-    n_places: int,
+    n_effect_places: int,
     n_generators: int,
     n_streams: int,
 ) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -105,17 +121,24 @@ def _layout(
         ("<i4", (N_CONSTANTS, n_trains)),
         ("<i4", (N_DYNAMIC, n_trains)),
         ("<i4", (N_PLANS, n_trains)),
-        ("<f8", (N_HALTS, n_halts)),
+        ("<f8", (N_HALTS, n_places)),
         ("<f8", (N_WEIGHTS,)),
         ("<i4", (n_malfunctions,)),  # places in the table of malfunctions
         ("<i4", (n_malfunctions,)),  # what stands there
         ("<u2", (height, width)),  # the grid
         ("u1", ((height * width + 7) // 8,)),  # level-free cells, a bit each
+        # those of ``Stops`` and what was served
+        ("<i4", (n_places, 3)),
+        ("<i4", (n_stops + 1,)),
+        ("<i4", (n_stops,)),
+        ("<i4", (n_stops,)),
+        ("<i4", (n_trains + 1,)),
+        ("u1", (n_places,)),
         # the fields of ``EffectArrays``
         ("<f8", (N_EFFECT_ROWS, n_effects)),
         ("<f8", (N_CONDITION_ROWS, n_conditions)),
         ("<i4", (2, n_conditions, n_trains)),
-        ("<i4", (N_PLACE_ROWS, n_places)),
+        ("<i4", (N_PLACE_ROWS, n_effect_places)),
         ("<f8", (N_GENERATOR_ROWS, n_generators)),
         ("<u4", (n_streams, N_WORDS)),
         ("<i8", (n_streams, N_POSITIONS)),
@@ -142,12 +165,16 @@ def _simulator(
     max_episode_steps: int,
     *_other_sizes: int,
 ) -> CompiledSimulator:
-    constants, dynamic, plans, halts, weights, places, durations, grid, level_free_bits, *effects = arrays
+    constants, dynamic, plans, halts, weights, places, durations, grid, level_free_bits = arrays[:9]
+    stop_arrays, served, effects = arrays[9:14], arrays[14], arrays[15:]
     has_target = np.zeros(grid.shape, dtype=np.bool_)
     has_target[constants[TARGET_ROW], constants[TARGET_COLUMN]] = True
     level_free = np.unpackbits(level_free_bits, count=grid.size).astype(np.bool_).reshape(height, width)
-    state = RailState(grid, distance_map_of(grid, constants), level_free, has_target, constants, max_episode_steps)
+    distance_map = distance_map_of(grid, constants)
+    stops = make_stops(grid, distance_map, constants[[TARGET_ROW, TARGET_COLUMN, TARGET_DIRECTIONS]], *stop_arrays)
+    state = RailState(grid, distance_map, level_free, has_target, constants, max_episode_steps, stops)
     state.dynamic[:] = dynamic
+    state.served[:] = served
     malfunctions = np.zeros((max_episode_steps, n_trains), dtype=np.int32)
     malfunctions.ravel()[places] = durations
     return CompiledSimulator(state, plans, malfunctions, halts, weights, EffectArrays(*effects))

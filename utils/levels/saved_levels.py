@@ -1,8 +1,8 @@
 """Environments that flatland's ``RailEnvPersister`` has saved, ready to play from their first step."""
 
 import pickle
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ from flatland.envs.rail_generators import rail_from_file
 from flatland.envs.rewards import DefaultRewards, Rewards
 from flatland.envs.timetable_generators import timetable_from_file
 
+from utils.levels.fast_reset import FastDistanceMap
 from utils.levels.flatland_workarounds import quiet_generation
 from utils.levels.level_snapshot import LevelSnapshot, NoObservations
 from utils.simulator.flatland_versions import find_all_effects_generators
@@ -45,11 +46,12 @@ class SavedEnv:
 
     path: Path
     rewards: type[Rewards] = DefaultRewards  # made anew for each level
+    shown_as: str = ""  # where the name of the file is not enough
 
     @property
     def name(self) -> str:
         """The name shown in logs: the file name without its suffix."""
-        return self.path.stem
+        return self.shown_as or self.path.stem
 
     @property
     def n_agents(self) -> int:
@@ -96,16 +98,29 @@ def _saved_level(saved: SavedEnv) -> _SavedLevel:
     Raises:
         EnvConfigError: see ``check_saved_env``.
     """
-    if why := why_unreadable(saved.path):
-        raise EnvConfigError(f"the saved environment {str(saved.path)!r} {why}")
-    stat = saved.path.stat()
-    whatever_rewarded = replace(saved, rewards=DefaultRewards)
-    return _read_saved_level(whatever_rewarded, stat.st_mtime_ns, stat.st_size)
+    return _read_saved_level(SavedEnv(saved.path), stamp_of(saved.path))
 
 
-@lru_cache(maxsize=256)
-def _read_saved_level(saved: SavedEnv, _modified: int, _size: int) -> _SavedLevel:
-    path = saved.path
+def stamp_of(path: Path, what: str = "saved environment") -> Hashable:
+    """What changes when a file is written anew: a file with the same stamp need not be read again.
+
+    Raises:
+        EnvConfigError: the file cannot be read; the sentence says ``what`` it is.
+    """
+    if why := why_unreadable(path):
+        raise EnvConfigError(f"the {what} {str(path)!r} {why}")
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """What ``RailEnvPersister`` has written: ``grid``, ``agents`` and more.
+
+    Flatland's classes unpickle it, and a pickle can run any code.
+
+    Raises:
+        EnvConfigError: the file cannot be read, or is not of this kind.
+    """
     try:
         known = path.suffix == SAVED_ENV_SUFFIX
         found = RailEnvPersister.load_env_dict(path) if known else pickle.loads(path.read_bytes())
@@ -119,6 +134,13 @@ def _read_saved_level(saved: SavedEnv, _modified: int, _size: int) -> _SavedLeve
         ) from error
     if not isinstance(found, dict) or "grid" not in found or not {"agents", "agents_static"} & found.keys():
         raise EnvConfigError(f"the file {str(path)!r} is not an environment saved by RailEnvPersister")
+    return found
+
+
+@lru_cache(maxsize=256)
+def _read_saved_level(saved: SavedEnv, _stamp: Hashable) -> _SavedLevel:
+    path = saved.path
+    found = read_content(path)
     try:
         with quiet_generation():
             env, state = _persister_of(found).load_new(str(path), obs_builder=NoObservations())
@@ -133,9 +155,17 @@ def _read_saved_level(saved: SavedEnv, _modified: int, _size: int) -> _SavedLeve
 
 
 def _persister_of(content: dict[str, Any]) -> type[RailEnvPersister]:
-    """A persister that has read its file already: flatland's own knows no suffix in capitals."""
+    """A persister that has read its file already: flatland's own knows no suffix in capitals.
+
+    Its distance map is the compiled one: flatland's takes seconds for the trains of a large map.
+    """
 
     class Loaded(RailEnvPersister):
+        @classmethod
+        def set_full_state(cls, env: RailEnv, env_dict: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+            env.distance_map = FastDistanceMap([], env.height, env.width)
+            super().set_full_state(env, env_dict, *args, **kwargs)
+
         @classmethod
         def load_env_dict(cls, filename: str | Path, load_from_package: str | None = None) -> dict[str, Any]:
             return content

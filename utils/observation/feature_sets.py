@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from utils.observation.more_features import MoreFeatures
 from utils.observation.plan_features import N_PLAN_FEATURES, PLAN_FEATURE_NAMES
 from utils.observation.route_features import N_ROUTE_FEATURES, ROUTE_FEATURE_NAMES
-from utils.observation.timetable_features import TIMETABLE_FEATURE_NAMES
+from utils.observation.stop_features import N_STOP_FEATURES, STOP_FEATURE_NAMES
+from utils.observation.timetable_features import N_TIMETABLE_FEATURES, TIMETABLE_FEATURE_NAMES
 from utils.observation.tree_features import FEATURES_PER_NODE, tree_feature_names
 from utils.observation.tree_layout import TreeLayout, tree_layout
 from utils.observation.tree_observation import count_nodes
@@ -25,6 +26,7 @@ class FeatureSet:
         radius: cells at which the tree's distances are clipped, from 1.
         with_timetable: whether ``TIMETABLE_FEATURE_NAMES`` follow the tree's features.
         with_routes: whether ``ROUTE_FEATURE_NAMES`` come next.
+        with_stops: whether ``STOP_FEATURE_NAMES`` come after those.
         with_plan: whether ``PLAN_FEATURE_NAMES`` come next; moves of the plan are then safe moves, too.
         more: features of the user's own, which come last; None: there are none.
     """
@@ -35,6 +37,7 @@ class FeatureSet:
     radius: int = CLASSIC_RADIUS
     with_timetable: bool = False
     with_routes: bool = False
+    with_stops: bool = False
     with_plan: bool = False
     more: MoreFeatures | None = None
 
@@ -61,6 +64,7 @@ class FeatureSet:
         return (
             (TIMETABLE_FEATURE_NAMES if self.with_timetable else ())
             + (ROUTE_FEATURE_NAMES if self.with_routes else ())
+            + (STOP_FEATURE_NAMES if self.with_stops else ())
             + (PLAN_FEATURE_NAMES if self.with_plan else ())
             + (tuple(f"{more.name}.{k}" for k in range(more.n_features)) if more else ())
         )
@@ -68,8 +72,14 @@ class FeatureSet:
     @property
     def route_features(self) -> slice | None:
         """Where ``ROUTE_FEATURE_NAMES`` stand in an observation; None if there are none."""
+        begin = self.n_tree_features + (N_TIMETABLE_FEATURES if self.with_timetable else 0)
+        return slice(begin, begin + N_ROUTE_FEATURES) if self.with_routes else None
+
+    @property
+    def stop_features(self) -> slice | None:
+        """Where ``STOP_FEATURE_NAMES`` stand in an observation; None if there are none."""
         end = self._end_of_kits - (N_PLAN_FEATURES if self.with_plan else 0)
-        return slice(end - N_ROUTE_FEATURES, end) if self.with_routes else None
+        return slice(end - N_STOP_FEATURES, end) if self.with_stops else None
 
     @property
     def plan_features(self) -> slice | None:
@@ -104,6 +114,7 @@ FEATURE_SETS = {
         FeatureSet("tree", 1),
         FeatureSet("tree_timetable", 1, with_timetable=True),
         FeatureSet("tree_routes", 1, with_timetable=True, with_routes=True),
+        FeatureSet("tree_routes_stops", 1, with_timetable=True, with_routes=True, with_stops=True),
         FeatureSet("tree_plan", 1, with_timetable=True, with_routes=True, with_plan=True),
     )
 }

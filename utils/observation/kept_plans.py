@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.planning.level_plan import LevelPlan
-from utils.simulator.rail_grid import DO_NOTHING, MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT, STOP_MOVING
-from utils.simulator.rail_state import RailState
+from utils.simulator.rail_grid import DO_NOTHING, MOVE_LEFT, MOVE_RIGHT, STOP_MOVING
+from utils.simulator.rail_state import DONE, READY_TO_DEPART, RailState
 
 FIRST_ROUNDS, ROUNDS = 100, 20
 """Rounds of search for each train, when a level is seen first and when a train is late."""
 _MOST_TRAINS = 50  # that count for it: larger levels, whose rounds take longer, do not get more
-_MOVES = [MOVE_LEFT, MOVE_FORWARD, MOVE_RIGHT]
 _TRIES = 10  # to plan all trains that are on the map
 _PAUSE, _LONGEST_PAUSE = 3, 48  # steps from one new plan to the next
 
@@ -36,16 +35,19 @@ class KeptPlan:
     plan: LevelPlan
     actions: NDArray[np.int64]
 
-    def allow_moves(self, possible: NDArray[np.bool_], mask: NDArray[np.bool_], *, others_are_safe: bool) -> None:
+    def allow_moves(
+        self, state: RailState, possible: NDArray[np.bool_], mask: NDArray[np.bool_], *, others_are_safe: bool
+    ) -> None:
         """Puts the planned moves into ``mask``, bool [trains, 5], among those that are ``possible``.
 
         Args:
+            state: the level and its trains now.
             possible: bool [trains, 5], the mask without regard to safety.
             mask: to be changed.
             others_are_safe: False: only the plan is known to bring all home, so nobody may leave it, but may wait.
         """
         if not others_are_safe:
-            mask[np.ix_(self.plan.can_enter, _MOVES)] = False
+            mask[_can_go_on(state), MOVE_LEFT : MOVE_RIGHT + 1] = False
         rows = np.arange(len(mask))
         mask[rows, self.actions] |= possible[rows, self.actions]
         mask[~mask.any(axis=1), STOP_MOVING] = True
@@ -53,7 +55,14 @@ class KeptPlan:
     def leaving(self, state: RailState, actions: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which trains leave the plan by ``actions``, int64 [trains]; those that wait do not. bool [trains]."""
         waits = (actions == STOP_MOVING) | ((actions == DO_NOTHING) & (state.row < 0))
-        return (actions != self.actions) & ~waits & self.plan.can_enter
+        return (actions != self.actions) & ~waits & _can_go_on(state)
+
+
+def _can_go_on(state: RailState) -> NDArray[np.bool_]:
+    """Which trains are able to come to another cell, or onto the map, in the next step, bool [trains]."""
+    at_end = state.distance_in_cell + state.max_speed >= state.denominator
+    can_leave: NDArray[np.bool_] = np.where(state.row < 0, state.state == READY_TO_DEPART, at_end)
+    return can_leave & (state.malfunction == 0) & (state.state != DONE)
 
 
 class _Keeper:

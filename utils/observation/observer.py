@@ -8,6 +8,7 @@ from utils.observation.kept_plans import KeptPlan, KeptPlans
 from utils.observation.more_features import checked_features
 from utils.observation.plan_features import fill_plan_features
 from utils.observation.route_features import fill_route_features
+from utils.observation.stop_features import fill_stop_features
 from utils.observation.timetable_features import (
     N_TIMETABLE_FEATURES,
     fill_timetable_features,
@@ -142,7 +143,7 @@ class Observer:
         if self._safe_moves.enabled or self.feature_set.with_routes:
             safe = self._safe_moves.restrict(state, mask)
         if plan and self._safe_moves.enabled:
-            plan.allow_moves(possible, mask, others_are_safe=self._safe_moves.all_can_leave(state))
+            plan.allow_moves(state, possible, mask, others_are_safe=self._safe_moves.all_can_leave(state))
         fill_observations(
             self.feature_set.max_depth,
             self.feature_set.radius,
@@ -158,6 +159,15 @@ class Observer:
         )
         if self.feature_set.route_features:
             self.fill_routes(state, safe, deciding_only, mask, features[:, self.feature_set.route_features])
+        if self.feature_set.stop_features:
+            fill_stop_features(
+                state.elapsed_steps,
+                state.max_episode_steps,
+                state.arrays,
+                deciding_only,
+                mask,
+                features[:, self.feature_set.stop_features],
+            )
         if self.feature_set.plan_features:
             self._fill_plan(state, plan, deciding_only, mask, features[:, self.feature_set.plan_features])
         if more := self.feature_set.more:

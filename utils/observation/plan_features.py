@@ -146,6 +146,6 @@ def fill_plan_features(
         of_train[_Own.WAIT] = clip((visits[first, ENTER] - trains[READY, handle]) / _WAIT_SCALE)
         of_train[_Own.ARRIVAL] = clip(arrival / max_episode_steps)
         of_train[_Own.SLACK] = _slack(handle, trains)
-        travel_time = travel_time_of(handle, arrays.distance_map, constants, dynamic)
+        travel_time = travel_time_of(handle, arrays.maps, constants, dynamic)
         of_train[_Own.DELAY_AHEAD] = clip((arrival - elapsed_steps - travel_time) / _SLACK_SCALE)
         _fill_places(first, tables, of_train[_N_OWN:])

@@ -1,6 +1,6 @@
 """What each way out of a cell would cost a train, with the other trains where they are now. Compiled.
 
-See ``route_search`` for what a detour is.
+See ``route_search`` for what a detour is. Ways lead to the next stop, if there is one.
 """
 
 from enum import IntEnum
@@ -12,10 +12,13 @@ from utils.rules.route_search import MAX_DETOUR, RouteSearch, find_detour
 from utils.simulator.action_mask import is_choice
 from utils.simulator.rail_grid import MOVE_LEFT, MOVE_RIGHT, clip, possible_move
 from utils.simulator.rail_state import (
+    CELLS_AFTER,
     DENOMINATOR,
     DONE,
     MAX_SPEED,
+    NEXT_MAP,
     STATE,
+    STOPS_TO_SERVE,
     StateArrays,
     configuration_of,
     mark_trains,
@@ -66,7 +69,7 @@ def fill_route_features(
     """Fill ``features``, float32 [trains, N_ROUTE_FEATURES], in the order of ``ROUTE_FEATURE_NAMES``, all in [-1, 1].
 
     For left, forward and right: whether the move is safe (-1 if not, 0 where there is no choice); the detour of this
-    way out against the shortest path of all; its detour against the best of the ways out; the time left at the end of
+    way out against the shortest path of all, its detour against the best of the ways out; the time left at the end of
     the episode when the train arrives this way. A way that does not exist has the detours 1 and the slack -1.
 
     Args:
@@ -75,7 +78,7 @@ def fill_route_features(
         deciding_only: whether the rows of trains that ``mask``, bool [trains, 5], gives no choice are left as they are.
     """
     arrays, search = StateArrays(*state_arrays), RouteSearch(*search_arrays)
-    grid, distance_map, constants, dynamic = arrays.grid, arrays.distance_map, arrays.constants, arrays.dynamic
+    grid, maps, constants, dynamic = arrays.grid, arrays.maps, arrays.constants, arrays.dynamic
     mark_trains(arrays.occupant, arrays.level_free, dynamic)
     for handle in range(features.shape[0]):
         if deciding_only and not is_choice(mask[handle]):
@@ -85,14 +88,16 @@ def fill_route_features(
         if dynamic[STATE, handle] == DONE:
             continue
         row, column, direction = configuration_of(handle, constants, dynamic)
-        shortest = distance_map[handle, row, column, direction]
+        way_map = dynamic[NEXT_MAP, handle]
+        shortest = maps[way_map, row, column, direction]
         steps_for_cell = constants[DENOMINATOR, handle] / constants[MAX_SPEED, handle]
+        steps_after = dynamic[CELLS_AFTER, handle] * steps_for_cell + dynamic[STOPS_TO_SERVE, handle]
         costs = np.full(3, np.inf)
         for branch in range(3):
             to_row, to_column, to_direction = possible_move(grid, row, column, direction, branch + MOVE_LEFT)
-            if to_row < 0 or distance_map[handle, to_row, to_column, to_direction] == np.inf:
+            if to_row < 0 or maps[way_map, to_row, to_column, to_direction] == np.inf:
                 continue
-            costs[branch] = 1 + distance_map[handle, to_row, to_column, to_direction]
+            costs[branch] = 1 + maps[way_map, to_row, to_column, to_direction]
             costs[branch] += find_detour(
                 handle,
                 to_row,
@@ -110,6 +115,6 @@ def fill_route_features(
             if costs[branch] < np.inf:
                 of_way[_Way.DETOUR] = clip((costs[branch] - shortest) / MAX_DETOUR)
                 of_way[_Way.EXTRA_DETOUR] = clip((costs[branch] - least) / _EXTRA_DETOUR_SCALE)
-                arrival = elapsed_steps + costs[branch] * steps_for_cell
+                arrival = elapsed_steps + costs[branch] * steps_for_cell + steps_after
                 of_way[_Way.SLACK] = clip((max_episode_steps - arrival) / _SLACK_SCALE)
     unmark_trains(arrays.occupant, arrays.level_free, dynamic)

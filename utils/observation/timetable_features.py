@@ -17,6 +17,7 @@ from utils.simulator.rail_state import (
     MALFUNCTION_COUNTER,
     MAX_SPEED,
     MOVING,
+    NEXT_MAP,
     READY_TO_DEPART,
     STATE,
     STOPPED,
@@ -80,12 +81,14 @@ def shares_of_trains(dynamic: np.ndarray) -> tuple[float, float]:
 
 @compiled_helper
 def _fill_move_features(handle: int, arrays: StateArrays, features: np.ndarray) -> None:
-    """For left, forward, right: possible, change of distance to the target, occupied, occupied by an opposing train.
+    """For left, forward, right: possible, change of distance, occupied, occupied by an opposing train.
 
-    Off the map the moves are those from the initial configuration; an arrived train has none. A train on the other
-    axis of a level-free crossing is in nobody's way and does not count.
+    The distance is that to the next stop, or to the target. Off the map the moves are those from the initial
+    configuration; an arrived train has none. A train on the other axis of a level-free crossing is in nobody's way and
+    does not count.
     """
-    distance_map, dynamic = arrays.distance_map, arrays.dynamic
+    maps, dynamic = arrays.maps, arrays.dynamic
+    way_map = dynamic[NEXT_MAP, handle]
     row, column, direction = configuration_of(handle, arrays.constants, dynamic)
     for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
         move = features[(action - MOVE_LEFT) * _N_MOVE_FEATURES : (action - MOVE_LEFT + 1) * _N_MOVE_FEATURES]
@@ -97,11 +100,9 @@ def _fill_move_features(handle: int, arrays: StateArrays, features: np.ndarray) 
         if next_row < 0:
             continue
         move[_Move.POSSIBLE] = 1.0
-        distance = distance_map[handle, next_row, next_column, next_direction]
+        distance = maps[way_map, next_row, next_column, next_direction]
         if distance < np.inf:
-            move[_Move.DISTANCE_CHANGE] = clip(
-                (distance - distance_map[handle, row, column, direction]) / _DISTANCE_SCALE
-            )
+            move[_Move.DISTANCE_CHANGE] = clip((distance - maps[way_map, row, column, direction]) / _DISTANCE_SCALE)
         other = arrays.occupant[resource_of(arrays.level_free, next_row, next_column, next_direction)] - 1
         if other >= 0:
             move[_Move.OCCUPIED] = 1.0
@@ -121,7 +122,7 @@ def fill_timetable_features(
     """Fill ``features``, float32, in the order of ``TIMETABLE_FEATURE_NAMES``; ``arrays.occupant`` holds the trains."""
     constants, dynamic = arrays.constants, arrays.dynamic
     state = dynamic[STATE, handle]
-    travel_time = travel_time_of(handle, arrays.distance_map, constants, dynamic)
+    travel_time = travel_time_of(handle, arrays.maps, constants, dynamic)
     features[_Train.ON_MAP] = MOVING <= state < DONE
     features[_Train.READY_TO_DEPART] = state == READY_TO_DEPART
     features[_Train.WAITING] = state == WAITING

@@ -2,7 +2,7 @@
 
 Values equal those of ``TreeObsForRailEnv(max_depth, ShortestPathPredictorForRailEnv(30))`` of flatland-rl 4.3.0 to
 the last bit. There the distance of a predicted conflict is always infinite (a comparison that can never hold), so
-nothing is predicted here.
+nothing is predicted here. For a train that goes to an intermediate stop next, the stop takes the place of its target.
 
 Nodes are stored in preorder: the root, then the subtrees left, forward, right and back. Missing nodes are -inf in
 all their values, missing values of a node are +inf.
@@ -31,12 +31,14 @@ from utils.simulator.rail_state import (
     INITIAL_ROW,
     MALFUNCTION_COUNTER,
     MALFUNCTION_OFF_MAP,
+    NEXT_MAP,
     SPEED,
     STATE,
     TARGET_COLUMN,
     TARGET_ROW,
     RailState,
     StateArrays,
+    as_int64,
     configuration_of,
 )
 from utils.system.compiled import compiled, compiled_helper
@@ -146,6 +148,7 @@ def _walk_branch(
     """
     grid, constants, occupant = arrays.grid, arrays.constants, arrays.occupant
     height, width = grid.shape
+    way_map = as_int64(arrays.dynamic[NEXT_MAP, handle])
     node[:] = np.inf
     node[SAME_DIRECTION : READY_TRAINS + 1] = 0.0
     node[SLOWEST_SPEED] = 1.0
@@ -157,7 +160,10 @@ def _walk_branch(
         if other >= 0:
             _look_at_train(other, direction, distance, constants, arrays.dynamic, node)
             node[READY_TRAINS] += waiting[position]
-        at_own_target = row == constants[TARGET_ROW, handle] and column == constants[TARGET_COLUMN, handle]
+        if way_map == handle:
+            at_own_target = row == constants[TARGET_ROW, handle] and column == constants[TARGET_COLUMN, handle]
+        else:
+            at_own_target = arrays.maps[way_map, row, column, direction] == 0
         if at_own_target:
             node[OWN_TARGET] = min(node[OWN_TARGET], distance)
         elif arrays.has_target[row, column]:
@@ -187,7 +193,7 @@ def _walk_branch(
         column += COLUMN_STEP[direction]
         distance += 1
     if is_inside(height, width, row, column):
-        node[TO_TARGET] = arrays.distance_map[handle, row, column, direction]
+        node[TO_TARGET] = arrays.maps[way_map, row, column, direction]
     return end, row, column, direction, distance
 
 
@@ -240,7 +246,7 @@ def explore_tree(
     row, column, direction = configuration_of(handle, constants, dynamic)
     root = nodes[0]
     root[:] = 0.0
-    root[TO_TARGET] = arrays.distance_map[handle, row, column, direction]
+    root[TO_TARGET] = arrays.maps[dynamic[NEXT_MAP, handle], row, column, direction]
     root[LONGEST_MALFUNCTION] = dynamic[MALFUNCTION_COUNTER, handle]
     root[SLOWEST_SPEED] = dynamic[SPEED, handle] / constants[DENOMINATOR, handle]
     exits = exits_of(int(grid[row, column]), direction)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.planning.order_keeping import keep_order
-from utils.planning.plan_costs import fill_costs
+from utils.planning.plan_costs import fill_costs, has_costly_stops
+from utils.planning.plan_legs import UNREACHABLE
 from utils.planning.plan_play import fill_actions, place_trains, read_trains
 from utils.planning.plan_search import improve_plans, plan_all, price_plans
 from utils.planning.plan_tables import (
@@ -26,12 +27,10 @@ from utils.planning.plan_tables import (
     N_EXPANSIONS,
     NEXT,
     NO_VISIT,
-    READY,
     SPEED,
-    START,
     UNITS,
-    UNREACHABLE,
     PlanTables,
+    cells_from_start,
     tables_of,
 )
 from utils.simulator.rail_state import RailState
@@ -102,7 +101,7 @@ class LevelPlan:
             Whether each train on the map has a plan now: trains off the map may stay there, trains on it may not.
         """
         trains = self._tables.trains
-        cells = self._tables.to_go[np.arange(self._state.n_trains), trains[START]]
+        cells = cells_from_start(self._tables)
         spare = trains[LATEST_ARRIVAL] - cells * trains[UNITS] // trains[SPEED]
         n_stranded = plan_all(self._arrays, np.argsort(spare, kind="stable"))
         price_plans(self._arrays)
@@ -161,7 +160,8 @@ class LevelPlan:
         """Whether the plan brings every train home in time that has a way: then there is nothing to be gained."""
         trains = self._tables.trains
         by = np.minimum(trains[LATEST_ARRIVAL], self._state.max_episode_steps)
-        return bool(((trains[ARRIVAL] <= by) | (trains[HAS_ARRIVED] == 1) | ~self.has_way).all())
+        on_time = (trains[ARRIVAL] <= by) & ~has_costly_stops(self._tables)
+        return bool((on_time | (trains[HAS_ARRIVED] == 1) | ~self.has_way).all())
 
     @contextmanager
     def _at_most(self, n_expansions: float) -> Iterator[None]:
@@ -199,12 +199,6 @@ class LevelPlan:
         return bool((before < 2 * tables.counts[N_CELLS]).all())
 
     @property
-    def can_enter(self) -> NDArray[np.bool_]:
-        """Whether each train is able to enter its next cell, or the map, in the next step, bool [trains]."""
-        under_way = self._tables.trains[HAS_ARRIVED] == 0
-        return under_way & (self._tables.trains[READY] <= self._state.elapsed_steps + 1)
-
-    @property
     def cost(self) -> float:
         """What the plan costs, in steps: see ``plan_costs``."""
         return float(price_plans(self._arrays))
@@ -217,8 +211,7 @@ class LevelPlan:
     @property
     def has_way(self) -> NDArray[np.bool_]:
         """Whether each train could reach its target if it were alone, bool [trains]."""
-        trains = self._tables.trains
-        return self._tables.to_go[np.arange(trains.shape[1]), trains[START]] < UNREACHABLE
+        return cells_from_start(self._tables) < UNREACHABLE
 
     def ways(self) -> list[NDArray[np.int64]]:
         """The planned way of each train from where it is now.

@@ -6,12 +6,16 @@ train with the trains in its way, trains that meet at one place, and trains take
 
 import numpy as np
 
+from utils.planning.plan_legs import TO_GO_ROW, UNREACHABLE
+from utils.planning.plan_stops import ends_at
 from utils.planning.plan_tables import (
     AFTER,
     AT,
+    FIRST_LEG,
     HAS_ARRIVED,
     IS_CHOSEN,
     KEY,
+    LEG,
     N_CELLS,
     N_ONWARD,
     N_ROUNDS,
@@ -21,7 +25,6 @@ from utils.planning.plan_tables import (
     RESOURCE,
     START,
     TRAIN,
-    UNREACHABLE,
     PlanTables,
 )
 from utils.system.compiled import compiled_helper
@@ -87,8 +90,9 @@ def _take_visitors(resource: int, row: int, n_taken: int, tables: PlanTables) ->
 @compiled_helper
 def _candidates_on_way(handle: int, tables: PlanTables) -> int:
     """List the trains that visit the cells of a train's shortest way; returns how many."""
-    at, to_go = tables.trains[AT, handle], tables.to_go[handle]
+    at, leg = tables.trains[AT, handle], tables.trains[LEG, handle]
     key = int(tables.visits[at, KEY]) if at != NO_VISIT else int(tables.trains[START, handle])
+    to_go = tables.to_go[tables.legs[TO_GO_ROW, tables.trains[FIRST_LEG, handle] + leg]]
     n_taken, n_cells = 0, 0
     while 0 < to_go[key] < UNREACHABLE and n_cells < _LONGEST_WAY:
         best = -1
@@ -98,6 +102,9 @@ def _candidates_on_way(handle: int, tables: PlanTables) -> int:
                 best = to_key
         key = best
         n_cells += 1
+        while ends_at(key, leg, handle, tables):
+            leg += 1
+            to_go = tables.to_go[tables.legs[TO_GO_ROW, tables.trains[FIRST_LEG, handle] + leg]]
         n_taken = _take_visitors(int(tables.tracks[key, RESOURCE]), CANDIDATES, n_taken, tables)
     return n_taken
 

@@ -6,6 +6,7 @@ malfunctions, gives the earliest times that keep the order: a longest path in th
 (Li et al. 2021, «Scalable Rail Planning and Replanning», their partial replanning and MCP).
 """
 
+from utils.planning.plan_stops import earliest_to_leave
 from utils.planning.plan_tables import (
     ARRIVAL,
     AT,
@@ -16,6 +17,8 @@ from utils.planning.plan_tables import (
     HEADWAY,
     KEY,
     LEAVE,
+    LEG,
+    LEG_AFTER,
     LONGEST,
     MOVES,
     N_CELLS,
@@ -96,6 +99,16 @@ def decide_moves(step: int, ready_row: int, at_row: int, first_row: int, tables:
 
 
 @compiled_helper
+def ready_after_stops(train: int, tables: PlanTables) -> int:
+    """The earliest step in which a train can enter its next cell as planned, that is after the stops where it is."""
+    trains = tables.trains
+    at, ready, leg = trains[AT, train], int(trains[READY, train]), int(trains[LEG, train])
+    if at == NO_VISIT:
+        return ready
+    return earliest_to_leave(ready, leg, int(tables.visits[at, LEG_AFTER]), train, tables)
+
+
+@compiled_helper
 def _note_entry(handle: int, step: int, tables: PlanTables) -> None:
     """A train enters its next cell in the play that looks ahead."""
     trains, visits = tables.trains, tables.visits
@@ -111,9 +124,11 @@ def _note_entry(handle: int, step: int, tables: PlanTables) -> None:
         trains[ARRIVAL, handle] = step
     else:
         n_cells = trains[PLAYED_CELLS, handle]
-        trains[PLAYED_READY, handle] = (
-            step + steps_to_run(n_cells + 1, handle, trains) - steps_to_run(n_cells, handle, trains)
-        )
+        ready = step + steps_to_run(n_cells + 1, handle, trains) - steps_to_run(n_cells, handle, trains)
+        leg = int(trains[LEG, handle])
+        if at != NO_VISIT:
+            leg = max(leg, int(visits[at, LEG_AFTER]))
+        trains[PLAYED_READY, handle] = earliest_to_leave(ready, leg, int(visits[visit, LEG_AFTER]), handle, tables)
 
 
 @compiled
@@ -131,9 +146,10 @@ def keep_order(table_arrays: Arrays, step: int) -> bool:
     tables = PlanTables(*table_arrays)
     trains, visits = tables.trains, tables.visits
     n_left, n_over = 0, 0
-    trains[PLAYED_AT], trains[PLAYED_FIRST], trains[PLAYED_READY] = trains[AT], trains[FIRST], trains[READY]
+    trains[PLAYED_AT], trains[PLAYED_FIRST] = trains[AT], trains[FIRST]
     trains[PLAYED_CELLS] = 0
     for handle in range(trains.shape[1]):
+        trains[PLAYED_READY, handle] = ready_after_stops(handle, tables)
         if trains[FIRST, handle] != NO_VISIT:
             n_left += 1
     over = tables.heap

@@ -4,10 +4,15 @@ A* over (configuration, safe interval), Phillips and Likhachev 2011, «SIPP: Saf
 Environments». A train may wait at the end of any cell as long as the interval of the cell lasts. It may enter a cell
 in the step in which another one leaves it, as in flatland, unless they swap places or the level asks for a headway;
 trains that follow each other in a ring all move at the same moment.
+
+A train with intermediate stops has a copy of all that for each leg of its way, see ``plan_legs``. Where it may serve
+the stop at the end of its leg, it goes on in the same leg at once, or in the next one after it has stood there.
 """
 
 import numpy as np
 
+from utils.planning.plan_legs import LATEST, REST, SOONEST, TO_GO_ROW, UNREACHABLE
+from utils.planning.plan_stops import earliest_to_leave, ends_at
 from utils.planning.plan_tables import (
     AFTER,
     ARRIVAL,
@@ -17,12 +22,17 @@ from utils.planning.plan_tables import (
     CELLS,
     ENTER,
     FIRST,
+    FIRST_LEG,
     HEADWAY,
     ID_BITS,
     KEY,
     LEAVE,
+    LEG,
+    LEG_AFTER,
     MAX_EXPANSIONS,
+    MAY_WAIT,
     N_EXPANSIONS,
+    N_LEGS,
     N_ONWARD,
     N_SEARCHES,
     NEVER,
@@ -32,11 +42,12 @@ from utils.planning.plan_tables import (
     READY,
     RESOURCE,
     STAMP,
+    STANDS,
     START,
+    STRIDE,
     TIME,
-    TIME_BITS,
     TRAIN,
-    UNREACHABLE,
+    WAIT,
     PlanTables,
     free_visit,
     link,
@@ -49,9 +60,10 @@ from utils.system.compiled import compiled_helper
 
 NOT_FOUND = -1
 _ROOT = -1
-_LAST_TIME = 2 ** (TIME_BITS - 1)
-_TIME_MASK = 2**TIME_BITS - 1
 _ID_MASK = 2**ID_BITS - 1
+_LONGEST_WAIT = 500  # steps for which a train that must not stop waits to set out
+# Bits of an entry of the heap, below those of the step of the arrival and above those of the row.
+_LEGS_BITS, _LATE_BITS, _CELLS_BITS = 3, 6, 12
 
 
 @compiled_helper
@@ -88,31 +100,63 @@ def _pop(heap: np.ndarray, size: int) -> int:
 
 
 @compiled_helper
+def _entry(soonest: int, n_legs_left: int, late: int, to_go: int, row: int) -> int:
+    """An entry of the heap: the soonest arrival first, of these what is farthest on its way.
+
+    Of rows in the same leg that one comes first that is less late at the next stop: the way to a target that is
+    reached at the same time does not depend on it, but its cost does.
+    """
+    entry = (soonest << _LEGS_BITS) + min(n_legs_left, 2**_LEGS_BITS - 1)
+    entry = (entry << _LATE_BITS) + max(0, min(late, 2**_LATE_BITS - 1))
+    return (((entry << _CELLS_BITS) + min(to_go, 2**_CELLS_BITS - 1)) << ID_BITS) + row
+
+
+@compiled_helper
 def _reach(
-    row: int, key: int, time: int, cells: int, parent: int, train: int, last: int, size: int, tables: PlanTables
+    place: int,
+    leg: int,
+    key: int,
+    time: int,
+    cells: int,
+    parent: int,
+    train: int,
+    last: int,
+    size: int,
+    tables: PlanTables,
 ) -> int:
     """Note a way to a row of ``search`` if it is the first or an earlier one; returns the size of the heap.
 
     Args:
-        row: the safe interval and the direction.
+        place: the safe interval and the direction.
+        leg: the train's own.
         time: step in which the train is there.
         cells: how many it has entered since the way began.
         last: the step by which it must be at its target.
     """
-    search, stamp = tables.search, tables.counts[N_SEARCHES]
-    if search[row, STAMP] == stamp and search[row, TIME] <= time:
+    search, counts, trains, legs = tables.search, tables.counts, tables.trains, tables.legs
+    row, stamp = place + leg * counts[STRIDE], 2 * counts[N_SEARCHES]
+    if search[row, STAMP] >= stamp and search[row, TIME] <= time:
         return size
-    to_go = tables.to_go[train, key]
-    # at full speed without waiting: never too long, and the same along the way
-    lowest = time + steps_to_run(cells + to_go, train, tables.trains) - steps_to_run(cells, train, tables.trains)
-    if lowest > last or size >= tables.heap.shape[0]:
+    column = trains[FIRST_LEG, train] + leg
+    to_go = tables.to_go[legs[TO_GO_ROW, column], key]
+    if to_go >= UNREACHABLE:
+        return size
+    n_legs_left = trains[N_LEGS, train] - 1 - leg
+    # at full speed, with one step at each stop: never too long, and the same along the way
+    run_before = time - steps_to_run(cells, train, trains)
+    soonest = run_before + steps_to_run(cells + to_go, train, trains) + n_legs_left
+    late = 0
+    if n_legs_left > 0:
+        late = run_before + steps_to_run(cells + to_go - legs[REST, column], train, trains) - legs[LATEST, column]
+        soonest = max(soonest, legs[SOONEST, column])
+    if soonest > last or size >= tables.heap.shape[0]:
         return size
     search[row, STAMP] = stamp
     search[row, TIME] = time
     search[row, CELLS] = cells
     search[row, PARENT] = parent
     search[row, AT_KEY] = key
-    _push(tables.heap, size, ((((lowest << TIME_BITS) + _LAST_TIME - time) << ID_BITS) + row))
+    _push(tables.heap, size, _entry(soonest, n_legs_left, late, to_go, row))
     return size + 1
 
 
@@ -120,14 +164,13 @@ def _reach(
 def _begin(train: int, last: int, tables: PlanTables) -> int:
     """Reach where the way may begin; returns the size of the heap."""
     visits, trains = tables.visits, tables.trains
-    ready = trains[READY, train]
+    ready, leg = trains[READY, train], trains[LEG, train]
     if trains[AT, train] != NO_VISIT:
         key = int(visits[trains[AT, train], KEY])
         time = ready - steps_to_run(1, train, trains)
-        return _reach(4 * int(tables.tracks[key, RESOURCE]) + key % 4, key, time, 0, _ROOT, train, last, 0, tables)
+        place = 4 * int(tables.tracks[key, RESOURCE]) + key % 4
+        return _reach(place, leg, key, time, 0, _ROOT, train, last, 0, tables)
     key, size = trains[START, train], 0
-    if tables.to_go[train, key] >= UNREACHABLE:
-        return 0
     before = int(tables.tracks[key, RESOURCE])
     headway, stay = tables.counts[HEADWAY], steps_to_run(1, train, trains)
     while before != NO_VISIT and visits[before, LEAVE] < NEVER:
@@ -135,7 +178,7 @@ def _begin(train: int, last: int, tables: PlanTables) -> int:
         end = NEVER if after == NO_VISIT else visits[after, ENTER] - headway
         time = max(ready, visits[before, LEAVE] + headway)
         if time + stay <= end:
-            size = _reach(4 * before + key % 4, key, time, 0, _ROOT, train, last, size, tables)
+            size = _reach(4 * before + key % 4, leg, key, time, 0, _ROOT, train, last, size, tables)
         before = after
     return size
 
@@ -155,14 +198,38 @@ def _first_without_a_stop(row: int, tables: PlanTables) -> int:
 @compiled_helper
 def _leave(row: int, train: int, last: int, size: int, tables: PlanTables) -> int:
     """Reach all that comes after a row of ``search``; returns the size of the heap."""
+    search, stride = tables.search, tables.counts[STRIDE]
+    leg, key, cells = row // stride, int(search[row, AT_KEY]), int(search[row, CELLS])
+    earliest = int(search[row, TIME]) + steps_to_run(cells + 1, train, tables.trains)
+    earliest -= steps_to_run(cells, train, tables.trains)
+    size = _go_on(row, leg, earliest, train, last, size, tables)
+    leg_after = leg
+    while ends_at(key, leg_after, train, tables):
+        leg_after += 1
+        earliest = earliest_to_leave(earliest, leg_after - 1, leg_after, train, tables)
+        size = _go_on(row, leg_after, earliest, train, last, size, tables)
+    return size
+
+
+@compiled_helper
+def _go_on(row: int, leg: int, earliest: int, train: int, last: int, size: int, tables: PlanTables) -> int:
+    """Reach the cells that come next; returns the size of the heap.
+
+    Args:
+        row: of ``search``, where the train is.
+        leg: the one that it goes on with.
+        earliest: the step from which it can leave its cell.
+    """
     visits, search, trains, headway = tables.visits, tables.search, tables.trains, tables.counts[HEADWAY]
-    key, cells, next_one = search[row, AT_KEY], int(search[row, CELLS]), int(visits[row >> 2, AFTER])
-    run_before = steps_to_run(cells + 1, train, trains)
-    stay = steps_to_run(cells + 2, train, trains) - run_before
-    earliest = int(search[row, TIME]) + run_before - steps_to_run(cells, train, trains)
+    key, cells = search[row, AT_KEY], int(search[row, CELLS])
+    next_one = int(visits[(row % tables.counts[STRIDE]) >> 2, AFTER])
+    to_go_row = tables.legs[TO_GO_ROW, trains[FIRST_LEG, train] + leg]
+    stay = steps_to_run(cells + 2, train, trains) - steps_to_run(cells + 1, train, trains)
     latest = NEVER if next_one == NO_VISIT else visits[next_one, ENTER] - headway
     free_from = latest  # of the next cell, at the latest
-    if headway > 0 and tables.tracks[key, CANNOT_STOP]:
+    if tables.counts[MAY_WAIT] == 0:
+        latest = min(latest, earliest)
+    elif headway > 0 and tables.tracks[key, CANNOT_STOP]:
         latest = min(latest, earliest)
         free_from = _first_without_a_stop(row, tables)
     if earliest > latest:
@@ -171,7 +238,7 @@ def _leave(row: int, train: int, last: int, size: int, tables: PlanTables) -> in
         to_key = int(tables.tracks[key, n])
         if to_key < 0:
             break
-        to_go = tables.to_go[train, to_key]
+        to_go = tables.to_go[to_go_row, to_key]
         if to_go >= UNREACHABLE:
             continue
         # at its target the train is gone after the step in which it comes
@@ -187,7 +254,8 @@ def _leave(row: int, train: int, last: int, size: int, tables: PlanTables) -> in
             if time + stay_there <= end:
                 swaps = next_one != NO_VISIT and visits[before, NEXT] == next_one and time == begin and time == latest
                 if not swaps:
-                    size = _reach(4 * before + to_key % 4, to_key, time, cells + 1, row, train, last, size, tables)
+                    place = 4 * before + to_key % 4
+                    size = _reach(place, leg, to_key, time, cells + 1, row, train, last, size, tables)
             before = after
     return size
 
@@ -205,9 +273,11 @@ def find_path(train: int, last: int, tables: PlanTables) -> int:
         entry = _pop(heap, size)
         size -= 1
         row = entry & _ID_MASK
-        if _LAST_TIME - ((entry >> ID_BITS) & _TIME_MASK) != search[row, TIME]:
-            continue  # it was reached earlier by another way
-        if tables.to_go[train, search[row, AT_KEY]] == 0:
+        if search[row, STAMP] != 2 * counts[N_SEARCHES]:
+            continue  # all that comes after it was reached from here before
+        search[row, STAMP] += 1
+        column = tables.trains[FIRST_LEG, train] + row // counts[STRIDE]
+        if tables.to_go[tables.legs[TO_GO_ROW, column], search[row, AT_KEY]] == 0:
             return row
         counts[N_EXPANSIONS] += 1
         if counts[N_EXPANSIONS] >= counts[MAX_EXPANSIONS]:
@@ -217,18 +287,36 @@ def find_path(train: int, last: int, tables: PlanTables) -> int:
 
 
 @compiled_helper
+def _find_path_without_stops(train: int, last: int, tables: PlanTables) -> int:
+    """As ``find_path``, for a train that does not wait once it moves: it sets out a step later again and again."""
+    trains, counts = tables.trains, tables.counts
+    ready, row = trains[READY, train], NOT_FOUND
+    counts[MAY_WAIT] = 0
+    for _ in range(_LONGEST_WAIT):
+        row = find_path(train, last, tables)
+        gives_up = counts[N_EXPANSIONS] >= counts[MAX_EXPANSIONS]
+        if row != NOT_FOUND or trains[STANDS, train] == 0 or gives_up or trains[READY, train] >= last:
+            break
+        trains[READY, train] += 1
+    counts[MAY_WAIT] = 1
+    trains[READY, train] = ready
+    return row
+
+
+@compiled_helper
 def _enter_visits(train: int, row: int, tables: PlanTables) -> bool:
     """Make visits of the way that ends in a row of ``search``; returns whether there were enough of them.
 
     From the target backwards: of two visits in one interval the earlier one then comes to stand first.
     """
     visits, search, trains, counts = tables.visits, tables.search, tables.trains, tables.counts
-    following, leave = NO_VISIT, int(search[row, TIME]) + 1 - counts[HEADWAY]
+    following, leave, leg = NO_VISIT, int(search[row, TIME]) + 1 - counts[HEADWAY], row // counts[STRIDE]
     while row != _ROOT:
         at = trains[AT, train]
         if search[row, PARENT] == _ROOT and at != NO_VISIT:
             visits[at, LEAVE] = leave
             visits[at, NEXT] = following
+            visits[at, LEG_AFTER] = leg
             break
         visit = new_visit(visits, counts)
         if visit == NO_VISIT:
@@ -239,8 +327,9 @@ def _enter_visits(train: int, row: int, tables: PlanTables) -> bool:
         visits[visit, ENTER] = search[row, TIME]
         visits[visit, LEAVE] = leave
         visits[visit, NEXT] = following
-        link(visit, row >> 2, visits)
-        following, leave = visit, int(search[row, TIME])
+        visits[visit, LEG_AFTER] = leg
+        link(visit, (row % counts[STRIDE]) >> 2, visits)
+        following, leave, leg = visit, int(search[row, TIME]), row // counts[STRIDE]
         row = int(search[row, PARENT])
     trains[FIRST, train] = following
     return True
@@ -260,13 +349,19 @@ def remove_path(train: int, tables: PlanTables) -> None:
     if trains[AT, train] != NO_VISIT:
         visits[trains[AT, train], LEAVE] = NEVER
         visits[trains[AT, train], NEXT] = NO_VISIT
+        visits[trains[AT, train], LEG_AFTER] = trains[LEG, train]
     trains[FIRST, train] = NO_VISIT
     trains[ARRIVAL, train] = NEVER
 
 
 @compiled_helper
-def put_back_path(train: int, first: int, arrival: int, tables: PlanTables) -> None:
-    """Undo ``remove_path``, when all that was done since then has been undone."""
+def put_back_path(train: int, first: int, arrival: int, leg_after: int, tables: PlanTables) -> None:
+    """Undo ``remove_path``, when all that was done since then has been undone.
+
+    Args:
+        first, arrival: of ``trains``, as they were.
+        leg_after: of the visit that the train is at.
+    """
     visits, trains = tables.visits, tables.trains
     # The order must be reversed: turn the chain of visits round, and back again.
     last, visit = NO_VISIT, first
@@ -283,6 +378,7 @@ def put_back_path(train: int, first: int, arrival: int, tables: PlanTables) -> N
     if trains[AT, train] != NO_VISIT and first != NO_VISIT:
         visits[trains[AT, train], LEAVE] = visits[first, ENTER]
         visits[trains[AT, train], NEXT] = first
+        visits[trains[AT, train], LEG_AFTER] = leg_after
     trains[FIRST, train] = first
     trains[ARRIVAL, train] = arrival
 
@@ -302,7 +398,11 @@ def plan_train(train: int, last: int, tables: PlanTables) -> bool:
     visits, trains, at = tables.visits, tables.trains, tables.trains[AT, train]
     if at != NO_VISIT:
         unlink(at, visits)
-    row = find_path(train, last, tables)
+    row = NOT_FOUND
+    if tables.shared_costs[WAIT] > 0.0:
+        row = _find_path_without_stops(train, last, tables)
+    if row == NOT_FOUND:
+        row = find_path(train, last, tables)
     found = row != NOT_FOUND and _enter_visits(train, row, tables)
     if at != NO_VISIT:
         link(at, int(tables.tracks[visits[at, KEY], RESOURCE]), visits)

@@ -6,19 +6,41 @@ Source: ``BaseDefaultRewards`` in flatland-rl's ``envs/rewards.py``; see ``rail_
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.planning.plan_legs import TO_GO_ROW, UNREACHABLE
+from utils.planning.plan_stops import cost_of_stops, cost_of_waits
 from utils.planning.plan_tables import (
+    ARRIVAL,
     CANCELLED,
+    EARLY_AT_STOP,
+    FIRST_LEG,
     LAST_STEP,
+    LATE_AT_STOP,
     LATEST_ARRIVAL,
     LONGEST,
+    MOST_LOST,
+    N_LEGS,
     NEVER,
+    NOT_COMPLETED,
+    NOT_REACHED,
+    NOT_SERVED,
+    PLANNED,
     SPEED,
     START,
     UNITS,
-    UNREACHABLE,
+    WAIT,
     PlanTables,
 )
-from utils.simulator.rail_rewards import CANCELLATION_FACTOR, CANCELLATION_TIME_BUFFER, NOT_REACHED_MINIMUM_PENALTY
+from utils.simulator.flatland_versions import CHOSEN_STOPS_COST
+from utils.simulator.rail_rewards import (
+    CANCELLATION_FACTOR,
+    CANCELLATION_TIME_BUFFER,
+    CLIPS_LOSSES,
+    COLLISION_FACTOR,
+    EARLY_DEPARTURE_FACTOR,
+    LATE_ARRIVAL_FACTOR,
+    NOT_REACHED_MINIMUM_PENALTY,
+    NOT_SERVED_PENALTY,
+)
 from utils.system.compiled import compiled_helper
 
 _EARLINESS = 1e-3  # for each step: of two plans that cost the same the one that arrives earlier is better
@@ -34,15 +56,21 @@ def fill_costs(tables: PlanTables, weights: NDArray[np.float64], completion_weig
     last_step = tables.counts[LAST_STEP]
     for_completion = completion_weight * last_step
     steps = np.arange(last_step + 1)
-    latest = tables.trains[LATEST_ARRIVAL]
-    tables.costs[:] = np.maximum(steps[None, :] - latest[:, None], 0) + _EARLINESS * steps
-    handles = np.arange(len(latest))
-    cells = tables.to_go[handles, tables.trains[START]].astype(np.int64)
+    trains, shared = tables.trains, tables.shared_costs
+    latest, last_leg = trains[LATEST_ARRIVAL], trains[FIRST_LEG] + trains[N_LEGS] - 1
+    shared[NOT_REACHED], shared[NOT_COMPLETED] = weights[NOT_REACHED_MINIMUM_PENALTY], for_completion
+    shared[NOT_SERVED] = weights[NOT_SERVED_PENALTY]
+    shared[LATE_AT_STOP], shared[EARLY_AT_STOP] = weights[LATE_ARRIVAL_FACTOR], weights[EARLY_DEPARTURE_FACTOR]
+    shared[WAIT] = weights[COLLISION_FACTOR] if CHOSEN_STOPS_COST else 0.0
+    shared[MOST_LOST] = last_step if weights[CLIPS_LOSSES] else np.inf
+    lost = np.minimum(np.maximum(steps[None, :] - latest[:, None], 0), shared[MOST_LOST])
+    tables.costs[:] = lost + _EARLINESS * steps
+    cells = tables.to_go[tables.legs[TO_GO_ROW, last_leg], trains[START]].astype(np.int64)
     n_visited = np.where(cells < UNREACHABLE, cells + 1, 0)  # flatland counts both ends, and nothing without a path
-    travel_time = -(-n_visited * tables.trains[UNITS] // tables.trains[SPEED])
+    travel_time = -(-n_visited * trains[UNITS] // trains[SPEED])
     cancelled = weights[CANCELLATION_FACTOR] * (travel_time + weights[CANCELLATION_TIME_BUFFER])
-    tables.own_costs[CANCELLED] = cancelled + for_completion
-    tables.late_costs[:] = weights[NOT_REACHED_MINIMUM_PENALTY], for_completion
+    cancelled += shared[NOT_SERVED] * (trains[N_LEGS] - 1)
+    tables.own_costs[CANCELLED] = np.minimum(cancelled, shared[MOST_LOST]) + for_completion
 
 
 @compiled_helper
@@ -55,8 +83,33 @@ def cost_of_arrival(handle: int, arrival: int, tables: PlanTables) -> float:
         return tables.own_costs[CANCELLED, handle]
     # On its way at the end of the episode, as far from its target as the steps tell that are missing. A plan that is
     # later still costs a little more, so that the search has something to go by.
-    late = max(tables.late_costs[0], float(arrival - tables.trains[LATEST_ARRIVAL, handle]))
-    return late + tables.late_costs[1]
+    shared = tables.shared_costs
+    late = max(shared[NOT_REACHED], float(arrival - tables.trains[LATEST_ARRIVAL, handle]))
+    return min(late, shared[MOST_LOST]) + shared[NOT_COMPLETED]
+
+
+@compiled_helper
+def cost_of_plan(handle: int, tables: PlanTables) -> float:
+    """What the plan of a train costs, its stops included."""
+    arrival = int(tables.trains[ARRIVAL, handle])
+    cost = cost_of_arrival(handle, arrival, tables)
+    if arrival == NEVER:
+        return cost
+    more = 0.0
+    if tables.trains[N_LEGS, handle] > 1:
+        more += cost_of_stops(handle, tables)
+    if tables.shared_costs[WAIT] > 0.0:
+        more += cost_of_waits(handle, tables)
+    return min(cost + more, max(cost, tables.shared_costs[MOST_LOST]))
+
+
+def has_costly_stops(tables: PlanTables) -> NDArray[np.bool_]:
+    """Whether the stops to come of each train cost anything in its plan, bool [trains]; after ``price_plans``."""
+    trains = tables.trains
+    is_planned = trains[ARRIVAL] <= tables.counts[LAST_STEP]
+    arrivals = np.where(is_planned, trains[ARRIVAL], 0)
+    costs = tables.costs[np.arange(trains.shape[1]), arrivals]
+    return is_planned & (tables.own_costs[PLANNED] > costs + _EARLINESS)
 
 
 @compiled_helper

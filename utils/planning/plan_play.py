@@ -2,21 +2,28 @@
 
 import numpy as np
 
-from utils.planning.order_keeping import ENTERS, decide_moves
+from utils.planning.order_keeping import ENTERS, decide_moves, ready_after_stops
+from utils.planning.plan_legs import EARLIEST
+from utils.planning.plan_stops import ends_at
 from utils.planning.plan_tables import (
     AT,
     DISTANCE,
     ENTER,
     FIRST,
+    FIRST_LEG,
     HAS_ARRIVED,
     KEY,
     LEAVE,
+    LEG,
+    LEG_AFTER,
     MOVES,
     NEVER,
     NEXT,
     NO_VISIT,
+    PLAYED_READY,
     READY,
     RESOURCE,
+    STANDS,
     TRAIN,
     PlanTables,
     free_visit,
@@ -42,9 +49,11 @@ from utils.simulator.rail_state import (
     MALFUNCTION_COUNTER,
     MALFUNCTION_OFF_MAP,
     MAX_SPEED,
+    MOVING,
     READY_TO_DEPART,
     ROW,
     STATE,
+    STOPPED,
     StateArrays,
     configuration_of,
 )
@@ -89,6 +98,15 @@ def _move_along(handle: int, arrives: bool, tables: PlanTables) -> None:
         trains[AT, handle] = NO_VISIT
 
 
+@compiled_helper
+def _end_of_stop(handle: int, key: int, tables: PlanTables) -> int:
+    """The step from which a train may leave the stop that it has served where it is; 0 if there is none."""
+    leg = int(tables.trains[LEG, handle]) - 1
+    if leg < 0 or not ends_at(key, leg, handle, tables):
+        return 0
+    return int(tables.legs[EARLIEST, tables.trains[FIRST_LEG, handle] + leg])
+
+
 @compiled
 def place_trains(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays: Arrays) -> None:
     """Note the cells of the trains that are on the map when the plan is begun; they hold them until they are planned.
@@ -105,6 +123,7 @@ def place_trains(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays
             visit, key = new_visit(visits, tables.counts), 4 * int(cells[row, column]) + direction
             visits[visit, TRAIN], visits[visit, KEY] = handle, key
             visits[visit, ENTER], visits[visit, LEAVE], visits[visit, NEXT] = now, NEVER, NO_VISIT
+            visits[visit, LEG_AFTER] = tables.trains[LEG, handle]
             link(visit, int(tables.tracks[key, RESOURCE]), visits)
             tables.trains[AT, handle] = visit
 
@@ -132,11 +151,13 @@ def read_trains(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays:
             row, column, direction = configuration_of(handle, constants, dynamic)
             key = 4 * int(cells[row, column]) + direction
         if key != (OFF_MAP if at == NO_VISIT else visits[at, KEY]):
-            if first == NO_VISIT or visits[first, KEY] != key:
+            # flatland-rl 4.2.6 forgets in which direction a train has arrived
+            arrives = dynamic[STATE, handle] == DONE
+            if first == NO_VISIT or not (visits[first, KEY] == key or (arrives and visits[first, NEXT] == NO_VISIT)):
                 is_on_way = False
             else:
                 is_in_time = is_in_time and visits[first, ENTER] == now
-                _move_along(handle, dynamic[STATE, handle] == DONE, tables)
+                _move_along(handle, arrives, tables)
         if dynamic[STATE, handle] == DONE:
             trains[HAS_ARRIVED, handle] = 1
             trains[FIRST, handle] = NO_VISIT
@@ -147,9 +168,14 @@ def read_trains(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays:
         else:
             trains[DISTANCE, handle] = dynamic[DISTANCE_IN_CELL, handle]
             ready = _ready_to_go_on(handle, now, constants, dynamic)
+            if dynamic[STATE, handle] == STOPPED:
+                while ends_at(key, int(trains[LEG, handle]), handle, tables):
+                    trains[LEG, handle] += 1
+            ready = max(ready, _end_of_stop(handle, key, tables))
         trains[READY, handle] = ready
+        trains[STANDS, handle] = dynamic[STATE, handle] != MOVING
         first = trains[FIRST, handle]
-        is_in_time = is_in_time and (first == NO_VISIT or visits[first, ENTER] >= ready)
+        is_in_time = is_in_time and (first == NO_VISIT or visits[first, ENTER] >= ready_after_stops(handle, tables))
     return is_on_way, is_in_time
 
 
@@ -164,12 +190,23 @@ def _action_towards(key: int, handle: int, cells: np.ndarray, grid: np.ndarray, 
     return STOP_MOVING
 
 
+@compiled_helper
+def _runs_on(handle: int, now: int, arrays: StateArrays, tables: PlanTables) -> bool:
+    """Whether a train moves in its cell, and has no stop to serve there; a broken one gets ready to go on."""
+    at = tables.trains[AT, handle]
+    if tables.visits[at, LEG_AFTER] > tables.trains[LEG, handle]:
+        return False
+    return _ready_to_go_on(handle, now, arrays.constants, arrays.dynamic) > now + 1
+
+
 @compiled
 def fill_actions(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays: Arrays, actions: np.ndarray) -> None:
     """Fill ``actions``, int64 [trains], with what the trains do in the next step; after ``read_trains``."""
     arrays, tables = StateArrays(*state_arrays), PlanTables(*table_arrays)
     trains, dynamic = tables.trains, arrays.dynamic
-    decide_moves(now + 1, READY, AT, FIRST, tables)
+    for handle in range(actions.shape[0]):
+        trains[PLAYED_READY, handle] = ready_after_stops(handle, tables)
+    decide_moves(now + 1, PLAYED_READY, AT, FIRST, tables)
     for handle in range(actions.shape[0]):
         first, enters = trains[FIRST, handle], trains[MOVES, handle] == ENTERS
         if dynamic[ROW, handle] < 0:
@@ -177,7 +214,7 @@ def fill_actions(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays
             if enters:
                 row, column, direction = configuration_of(handle, arrays.constants, dynamic)
                 actions[handle] = first_possible_move(arrays.grid, row, column, direction)
-        elif first != NO_VISIT and (enters or trains[READY, handle] > now + 1):
+        elif first != NO_VISIT and (enters or _runs_on(handle, now, arrays, tables)):
             key = int(tables.visits[first, KEY])
             actions[handle] = _action_towards(key, handle, cells, arrays.grid, dynamic)
         else:

@@ -10,7 +10,7 @@ import numpy as np
 
 from utils.planning.neighbourhoods import CHOSEN, choose_trains
 from utils.planning.path_search import free_path, plan_train, put_back_path, remove_path
-from utils.planning.plan_costs import cost_of_arrival, last_affordable
+from utils.planning.plan_costs import cost_of_plan, last_affordable
 from utils.planning.plan_tables import (
     ARRIVAL,
     AT,
@@ -18,6 +18,7 @@ from utils.planning.plan_tables import (
     FIRST,
     HAS_ARRIVED,
     LAST_STEP,
+    LEG_AFTER,
     LONGEST,
     MAX_EXPANSIONS,
     N_EXPANSIONS,
@@ -25,6 +26,7 @@ from utils.planning.plan_tables import (
     NO_VISIT,
     OLD_ARRIVAL,
     OLD_FIRST,
+    OLD_LEG_AFTER,
     PLANNED,
     PlanTables,
 )
@@ -53,7 +55,7 @@ def price_plans(table_arrays: Arrays) -> float:
     for handle in range(tables.trains.shape[1]):
         cost = 0.0
         if tables.trains[HAS_ARRIVED, handle] == 0:
-            cost = cost_of_arrival(handle, int(tables.trains[ARRIVAL, handle]), tables)
+            cost = cost_of_plan(handle, tables)
         tables.own_costs[PLANNED, handle] = cost
         total += cost
     return total
@@ -74,7 +76,7 @@ def plan_all(table_arrays: Arrays, order: np.ndarray) -> int:
 
 @compiled_helper
 def _plan_chosen(n_chosen: int, most: float, table_arrays: Arrays, tables: PlanTables) -> int:
-    """Plan the chosen trains one after the other for at most a cost; returns the place of one that failed, or -1."""
+    """Plan the chosen trains one after the other for at most a cost; returns how many, or -1 if all are."""
     spent = 0.0
     for place in range(n_chosen):
         handle = tables.chosen[CHOSEN, place]
@@ -84,7 +86,9 @@ def _plan_chosen(n_chosen: int, most: float, table_arrays: Arrays, tables: PlanT
             cancelled = spent + tables.own_costs[CANCELLED, handle]
             if gives_up or tables.trains[AT, handle] != NO_VISIT or cancelled > most + _TINY:
                 return place
-        spent += cost_of_arrival(handle, int(tables.trains[ARRIVAL, handle]), tables)
+        spent += cost_of_plan(handle, tables)
+        if spent > most + _TINY:
+            return place + 1
     return -1
 
 
@@ -100,22 +104,26 @@ def _play_round(random: np.ndarray, table_arrays: Arrays, tables: PlanTables) ->
         before += tables.own_costs[PLANNED, handle]
         trains[OLD_FIRST, handle] = trains[FIRST, handle]
         trains[OLD_ARRIVAL, handle] = trains[ARRIVAL, handle]
+        if trains[AT, handle] != NO_VISIT:
+            trains[OLD_LEG_AFTER, handle] = tables.visits[trains[AT, handle], LEG_AFTER]
         remove_path(handle, tables)
-    failed = _plan_chosen(n_chosen, before, table_arrays, tables)
-    if failed < 0:
+    n_planned = _plan_chosen(n_chosen, before, table_arrays, tables)
+    if n_planned < 0:
         for place in range(n_chosen):
             handle = chosen[CHOSEN, place]
             free_path(trains[OLD_FIRST, handle], tables)
-            tables.own_costs[PLANNED, handle] = cost_of_arrival(handle, int(trains[ARRIVAL, handle]), tables)
+            tables.own_costs[PLANNED, handle] = cost_of_plan(handle, tables)
         return
-    for place in range(failed - 1, -1, -1):
+    for place in range(n_planned - 1, -1, -1):
         handle = chosen[CHOSEN, place]
         first = trains[FIRST, handle]
         remove_path(handle, tables)
         free_path(first, tables)
     for place in range(n_chosen - 1, -1, -1):
         handle = chosen[CHOSEN, place]
-        put_back_path(handle, trains[OLD_FIRST, handle], trains[OLD_ARRIVAL, handle], tables)
+        put_back_path(
+            handle, trains[OLD_FIRST, handle], trains[OLD_ARRIVAL, handle], int(trains[OLD_LEG_AFTER, handle]), tables
+        )
 
 
 @compiled

@@ -16,14 +16,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.planning.plan_legs import TO_GO_ROW, UNREACHABLE, legs_of
+from utils.simulator.flatland_versions import CHOSEN_STOPS_COST
 from utils.simulator.rail_grid import MOVE_LEFT, MOVE_RIGHT, count_exits, exits_of, has_exit, possible_move
 from utils.simulator.rail_rewards import COLLISION_FACTOR
 from utils.simulator.rail_state import RailState
 from utils.system.compiled import compiled, compiled_helper
 
 NEVER = 2**29  # a step that no episode comes to
-LONGEST = 2**18  # steps for which plans look ahead
-UNREACHABLE = 2**29  # cells to a target that cannot be reached
+LONGEST = 2**17  # steps for which plans look ahead
 NOBODY = -1
 NO_VISIT = -1
 
@@ -40,17 +41,22 @@ RESOURCE, CANNOT_STOP, _N_TRACK_COLUMNS = range(N_ONWARD, 6)
     NEXT,  # the train's next visit; of an unused visit, the next unused one
     BEFORE,  # the visit before it in the list of its resource
     AFTER,  # the one after it
+    LEG_AFTER,  # the train's leg when it leaves: it serves the stops here that lie at the end of earlier legs
     _N_VISIT_COLUMNS,
-) = range(8)
+) = range(9)
 
 # Rows of ``trains``.
 (
     START,  # rail key where it enters the map
+    FIRST_LEG,  # column of ``legs``
+    N_LEGS,
+    LEG,  # the one that it is on, of its own
     UNITS,  # of a cell: its length, see ``RailState``
     SPEED,  # units a step
     LATEST_ARRIVAL,  # step
     DISTANCE,  # units that it has run in its cell
-    READY,  # the earliest step in which it can enter its next cell, or the map
+    STANDS,  # 1 if it does not move, or is off the map
+    READY,  # the earliest step in which it can enter its next cell, or the map, if it serves no stop before
     HAS_ARRIVED,  # 1 from its arrival on
     AT,  # the visit that it is at; NO_VISIT off the map
     FIRST,  # its first visit to come; NO_VISIT if it has no plan
@@ -59,13 +65,14 @@ RESOURCE, CANNOT_STOP, _N_TRACK_COLUMNS = range(N_ONWARD, 6)
     # Scratch memory of a search.
     OLD_FIRST,
     OLD_ARRIVAL,
+    OLD_LEG_AFTER,
     PLAYED_AT,
     PLAYED_FIRST,
     PLAYED_READY,
     PLAYED_CELLS,
     IS_CHOSEN,  # the number of the round that chose it last
     _N_TRAIN_ROWS,
-) = range(19)
+) = range(24)
 
 # Places in ``counts``.
 (
@@ -76,15 +83,16 @@ RESOURCE, CANNOT_STOP, _N_TRACK_COLUMNS = range(N_ONWARD, 6)
     N_ROUNDS,
     LAST_STEP,  # of the episode
     HEADWAY,  # steps for which a cell is empty between two trains
+    MAY_WAIT,  # 1 if the way that is searched may wait on the map
     N_CELLS,  # rail cells
+    STRIDE,  # rows of ``search`` for each leg
     _N_COUNTS,
-) = range(9)
+) = range(11)
 
-# Columns of ``search``, of which there is a row for each safe interval and direction.
+# Columns of ``search``, of which there is a row for each leg, safe interval and direction.
 STAMP, TIME, CELLS, PARENT, AT_KEY, _N_SEARCH_COLUMNS = range(6)
 
-ID_BITS = 23  # of a row of ``search``
-TIME_BITS = 20
+ID_BITS = 24  # of a row of ``search``
 
 
 class PlanTables(NamedTuple):
@@ -92,34 +100,47 @@ class PlanTables(NamedTuple):
 
     Attributes:
         tracks: int32 [keys, 5], what is known of each rail key.
-        to_go: int32 [trains, keys], cells to the train's target.
-        visits: int32 [visits, 7]; the first ones, one for each resource, are those of nobody.
+        to_go, legs, places: see ``plan_legs``.
+        visits: int32 [visits, 8]; the first ones, one for each resource, are those of nobody.
         trains: int64 [rows, trains].
-        search: int32 [4 x visits, 5].
+        search: int32 [most legs of a train x 4 x visits, 5].
         heap: int64 [4 x visits].
         costs: float64 [trains, last step + 1], what an arrival in each step costs; see ``plan_costs``.
         own_costs: float64 [2, trains], what it costs not to depart at all, and what the plan of a train costs now.
-        late_costs: float64 [2], the least that a train costs that is on its way at the end of the episode, and what
-            comes on top of it.
+        shared_costs: float64 [7], see ``plan_costs``.
         chosen: int64 [2, trains], lists of trains.
-        counts: int64 [8].
+        counts: int64 [11].
     """
 
     tracks: NDArray[np.int32]
     to_go: NDArray[np.int32]
+    legs: NDArray[np.int32]
+    places: NDArray[np.int32]
     visits: NDArray[np.int32]
     trains: NDArray[np.int64]
     search: NDArray[np.int32]
     heap: NDArray[np.int64]
     costs: NDArray[np.float64]
     own_costs: NDArray[np.float64]
-    late_costs: NDArray[np.float64]
+    shared_costs: NDArray[np.float64]
     chosen: NDArray[np.int64]
     counts: NDArray[np.int64]
 
 
 # Rows of ``own_costs``.
 CANCELLED, PLANNED = range(2)
+
+# Places in ``shared_costs``.
+(
+    NOT_REACHED,  # the least that a train costs that is on its way at the end of the episode
+    NOT_COMPLETED,  # what comes on top of it
+    NOT_SERVED,  # a stop
+    LATE_AT_STOP,  # a step
+    EARLY_AT_STOP,
+    WAIT,  # on the map, for a train of one cell a step; 0 where a train may stop as it likes
+    MOST_LOST,  # a train costs no more, NOT_COMPLETED aside
+    N_SHARED_COSTS,
+) = range(8)
 
 
 def rail_cells(state: RailState) -> NDArray[np.int32]:
@@ -212,6 +233,12 @@ def steps_to_run(n_cells: int, train: int, trains: np.ndarray) -> int:
     return (units + trains[SPEED, train] - 1) // trains[SPEED, train]
 
 
+def cells_from_start(tables: PlanTables) -> NDArray[np.int32]:
+    """Cells of the way of each train from where it enters the map by its stops to its target, int32 [trains]."""
+    trains = tables.trains
+    return tables.to_go[tables.legs[TO_GO_ROW, trains[FIRST_LEG] + trains[LEG]], trains[START]]
+
+
 def tables_of(state: RailState, weights: NDArray[np.float64]) -> tuple[PlanTables, NDArray[np.int32]]:
     """Tables of a level without any plan, and the numbers of its rail cells.
 
@@ -223,35 +250,38 @@ def tables_of(state: RailState, weights: NDArray[np.float64]) -> tuple[PlanTable
         ValueError: the level is larger than plans can be.
     """
     cells = rail_cells(state)
-    rows, columns = np.nonzero(cells >= 0)
-    n_cells, n_trains = len(rows), state.n_trains
+    n_cells, n_trains = int(cells.max(initial=-1)) + 1, state.n_trains
     tracks = np.full((4 * n_cells, _N_TRACK_COLUMNS), -1, dtype=np.int32)
     _lay_tracks(state.grid, state.level_free, cells, tracks)
-    to_go = np.empty((n_trains, 4 * n_cells), dtype=np.int32)
-    for handle in range(n_trains):  # one after the other: the distance map is large
-        distances = state.distance_map[handle, rows, columns].ravel()
-        to_go[handle] = np.where(np.isfinite(distances), distances, UNREACHABLE)
+    cannot_stop = tracks[:, CANNOT_STOP] == 1
+    legs = legs_of(state, weights, cells, tracks[:, :N_ONWARD], cannot_stop, stops_cost=CHOSEN_STOPS_COST)
     trains = np.zeros((_N_TRAIN_ROWS, n_trains), dtype=np.int64)
     trains[START] = 4 * cells[state.initial_row, state.initial_column] + state.initial_direction
+    trains[FIRST_LEG], trains[N_LEGS] = legs.first_leg, legs.n_legs
     trains[UNITS], trains[SPEED], trains[LATEST_ARRIVAL] = state.denominator, state.max_speed, state.latest_arrival
     trains[[AT, FIRST]] = NO_VISIT
     trains[ARRIVAL] = NEVER
-    visits = _unused_visits(n_cells, to_go[np.arange(n_trains), trains[START]])
+    visits = _unused_visits(n_cells, legs.to_go[legs.legs[TO_GO_ROW, legs.first_leg], trains[START]])
     counts = np.zeros(_N_COUNTS, dtype=np.int64)
     counts[FIRST_UNUSED], counts[LAST_STEP], counts[N_CELLS] = 2 * n_cells, state.max_episode_steps, n_cells
+    counts[MAY_WAIT] = 1
     counts[HEADWAY] = 1 if weights[COLLISION_FACTOR] > 0 else 0
-    if 4 * len(visits) >= 2**ID_BITS or 2 * state.max_episode_steps >= LONGEST:
+    counts[STRIDE] = 4 * len(visits)
+    n_rows = int(counts[STRIDE] * legs.n_legs.max(initial=1))
+    if n_rows >= 2**ID_BITS or 2 * state.max_episode_steps >= LONGEST:
         raise ValueError("the level is too large to be planned")
     tables = PlanTables(
         tracks=tracks,
-        to_go=to_go,
+        to_go=legs.to_go,
+        legs=legs.legs,
+        places=legs.places,
         visits=visits,
         trains=trains,
-        search=np.zeros((4 * len(visits), _N_SEARCH_COLUMNS), dtype=np.int32),
+        search=np.zeros((n_rows, _N_SEARCH_COLUMNS), dtype=np.int32),
         heap=np.empty(4 * len(visits), dtype=np.int64),
         costs=np.zeros((n_trains, state.max_episode_steps + 1)),
         own_costs=np.zeros((2, n_trains)),
-        late_costs=np.zeros(2),
+        shared_costs=np.zeros(N_SHARED_COSTS),
         chosen=np.zeros((2, n_trains), dtype=np.int64),
         counts=counts,
     )

@@ -1,8 +1,9 @@
-"""By how much the best way to a train's target is longer because of the trains that are in the way. Compiled.
+"""By how much a train's best way is longer because of the trains that are in the way. Compiled.
 
-The distance map knows rails only. Here a search goes round the trains that stand on them: cells count as one, a cell
-with a train that heads another way as ``OPPOSING_CELLS`` more, one with a broken train as many more as the train could
-run in the rest of the malfunction. What that costs beyond the shortest path is the *detour*.
+The distance maps know rails only: to the train's next stop, or to its target. Here a search goes round the trains that
+stand on them: cells count as one, a cell with a train that heads another way as ``OPPOSING_CELLS`` more, one with a
+broken train as many more as the train could run in the rest of the malfunction. What that costs beyond the shortest
+path is the *detour*.
 
 The search is A* with the distance map as the bound, so where nothing is in the way it only walks the shortest path.
 """
@@ -21,7 +22,15 @@ from utils.simulator.rail_grid import (
     possible_move,
     resource_of,
 )
-from utils.simulator.rail_state import DENOMINATOR, DIRECTION, MALFUNCTION_COUNTER, MAX_SPEED, RailState, StateArrays
+from utils.simulator.rail_state import (
+    DENOMINATOR,
+    DIRECTION,
+    MALFUNCTION_COUNTER,
+    MAX_SPEED,
+    NEXT_MAP,
+    RailState,
+    StateArrays,
+)
 from utils.system.compiled import compiled_helper
 
 # What a train in the way that heads another way counts, in cells: as much as a detour round a station.
@@ -111,8 +120,8 @@ def find_detour(
 
     ``arrays.occupant`` holds the trains (``mark_trains``). What stands in the first cell itself counts too.
     """
-    grid, distance_map = arrays.grid, arrays.distance_map
-    shortest = distance_map[handle, row, column, direction]
+    grid, maps, way_map = arrays.grid, arrays.maps, arrays.dynamic[NEXT_MAP, handle]
+    shortest = maps[way_map, row, column, direction]
     detour = _hindrance(handle, row, column, direction, 0, arrays)
     if detour >= MAX_DETOUR or shortest == np.inf:
         return MAX_DETOUR
@@ -127,7 +136,7 @@ def find_detour(
         row, column, direction, search.bucket[detour] = entry[0], entry[1], entry[2], entry[3]
         if search.detour[_key_of(row, column, direction, grid.shape[1])] != detour:
             continue  # a shorter way was found since
-        to_go = distance_map[handle, row, column, direction]
+        to_go = maps[way_map, row, column, direction]
         hindrance = 0
         while hindrance == 0 and to_go > 0 and count_exits(exits_of(int(grid[row, column]), direction)) == 1:
             # from where there is a way to the target the only way on leads there, one cell nearer
@@ -142,9 +151,9 @@ def find_detour(
             break
         for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
             next_row, next_column, next_direction = possible_move(grid, row, column, direction, action)
-            if next_row < 0 or distance_map[handle, next_row, next_column, next_direction] == np.inf:
+            if next_row < 0 or maps[way_map, next_row, next_column, next_direction] == np.inf:
                 continue
-            next_detour = detour + int(1 + distance_map[handle, next_row, next_column, next_direction] - to_go)
+            next_detour = detour + int(1 + maps[way_map, next_row, next_column, next_direction] - to_go)
             next_detour += _hindrance(
                 handle,
                 next_row,

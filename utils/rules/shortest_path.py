@@ -1,27 +1,31 @@
-"""The move that brings each train nearest to its target, compiled, over ``RailState``."""
+"""The move that brings each train nearest to its next stop, or its target, compiled, over ``RailState``."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.simulator.rail_grid import DO_NOTHING, MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT, possible_move
-from utils.simulator.rail_state import DONE, STATE, RailState, configuration_of
+from utils.simulator.rail_grid import DO_NOTHING, MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT, STOP_MOVING, possible_move
+from utils.simulator.rail_state import DONE, HALTS, NEXT_MAP, STATE, RailState, configuration_of
 from utils.system.compiled import compiled
 
 
 @compiled
 def _fill_actions(
-    grid: np.ndarray, distance_map: np.ndarray, constants: np.ndarray, dynamic: np.ndarray, actions: np.ndarray
+    grid: np.ndarray, maps: np.ndarray, constants: np.ndarray, dynamic: np.ndarray, actions: np.ndarray
 ) -> None:
     for handle in range(actions.shape[0]):
         actions[handle] = DO_NOTHING
         if dynamic[STATE, handle] == DONE:
             continue
+        if dynamic[HALTS, handle]:
+            actions[handle] = STOP_MOVING
+            continue
         row, column, direction = configuration_of(handle, constants, dynamic)
+        way_map = dynamic[NEXT_MAP, handle]
         nearest = np.inf
         for action in (MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT):
             next_row, next_column, next_direction = possible_move(grid, row, column, direction, action)
-            if next_row >= 0 and distance_map[handle, next_row, next_column, next_direction] < nearest:
-                nearest = distance_map[handle, next_row, next_column, next_direction]
+            if next_row >= 0 and maps[way_map, next_row, next_column, next_direction] < nearest:
+                nearest = maps[way_map, next_row, next_column, next_direction]
                 actions[handle] = action
 
 
@@ -29,8 +33,8 @@ def shortest_path_actions(state: RailState) -> NDArray[np.int64]:
     """The first move of each train's shortest path, int64 [trains]: forward, then left where ways are equally long.
 
     Trains off the map are given the move that they will make from their first cell, which also lets them depart.
-    DO_NOTHING after arrival and where the target cannot be reached.
+    At their stops trains stand still. DO_NOTHING after arrival and where the target cannot be reached.
     """
     actions = np.empty(state.n_trains, dtype=np.int64)
-    _fill_actions(state.grid, state.distance_map, state.constants, state.dynamic, actions)
+    _fill_actions(state.grid, state.maps, state.constants, state.dynamic, actions)
     return actions

@@ -159,7 +159,7 @@ class ExitTables(NamedTuple):
 
     Attributes:
         cells: int32 [height, width], the numbers of the cells, -1 where there are no rails.
-        distance_map: that of the ``RailState``, not copied.
+        maps: those of the ``RailState``, not copied.
         forks: int32 [forks + merges, 4], the keys of where a choice leads, and of from where trains come together; the
             rest of a row is NO_WAY. See ``SEVERAL``.
         fork_distances: float64 [trains, 4 x forks], the distance map for where choices lead.
@@ -177,7 +177,7 @@ class ExitTables(NamedTuple):
     """
 
     cells: NDArray[np.int32]
-    distance_map: NDArray[np.float64]
+    maps: NDArray[np.float64]
     forks: NDArray[np.int32]
     fork_distances: NDArray[np.float64]
     trains: NDArray[np.int64]
@@ -206,7 +206,7 @@ class ExitTables(NamedTuple):
         found[:, N_CUTS * CUT_SIZE + N_WAY_KEYS :: way_size] = 0
         return cls(
             cells=cells,
-            distance_map=state.distance_map,
+            maps=state.maps,
             forks=forks,
             fork_distances=_distances_behind(forks[:n_forks], cells, state),
             trains=trains,

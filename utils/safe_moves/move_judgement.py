@@ -227,7 +227,7 @@ def judge_move(handle: int, row: int, column: int, direction: int, exits: ExitTa
     """
     trains, counts = exits.trains, exits.counts
     key = key_of(exits.cells, row, column, direction)
-    distance = exits.distance_map[handle, row, column, direction]
+    distance = exits.maps[handle, row, column, direction]
     if distance == 0 and key // 4 == trains[TARGET, handle]:
         return ARRIVES
     if distance == np.inf:

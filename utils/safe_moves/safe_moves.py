@@ -5,6 +5,9 @@ that only make safe moves never come to a deadlock; rule-based dispatchers such 
 heuristic are after the same, but ask for more than is needed: that each train has enough free cells on its shortest
 path before each train that comes the other way.
 
+A train leaves by any way to its target, past its intermediate stops too: a train on its way to a stop can then leave
+the map afterwards, whether or not it has served it. What it prefers among the safe moves leads to its next stop.
+
 Moves are made at the same time, and two of them that are safe alone may be unsafe together. So there are two steps:
 ``restrict`` takes unsafe moves out of the action mask, and ``settle`` goes through the chosen actions one after the
 other and makes trains wait whose move is not safe any more after those before it.
@@ -120,15 +123,15 @@ def waiting_action(handle: int, dynamic: np.ndarray) -> int:
 
 @compiled_helper
 def _fill_urgency(
-    distance_map: np.ndarray, constants: np.ndarray, dynamic: np.ndarray, actions: np.ndarray, urgency: np.ndarray
+    maps: np.ndarray, constants: np.ndarray, dynamic: np.ndarray, actions: np.ndarray, urgency: np.ndarray
 ) -> None:
     """Trains on the map first, among them the one that is soonest at its target; inf for those that do not move."""
     for handle in range(actions.shape[0]):
         urgency[handle] = np.inf
         if MOVE_LEFT <= actions[handle] <= MOVE_RIGHT and can_move_on(handle, constants, dynamic):
-            urgency[handle] = travel_time_of(handle, distance_map, constants, dynamic)
+            urgency[handle] = travel_time_of(handle, maps, constants, dynamic)
             if dynamic[STATE, handle] == READY_TO_DEPART:
-                urgency[handle] += distance_map.size
+                urgency[handle] += maps.size
 
 
 @compiled
@@ -137,7 +140,7 @@ def _settle(
 ) -> None:
     exits = ExitTables(*exit_tables)
     urgency = np.empty(actions.shape[0])
-    _fill_urgency(exits.distance_map, constants, dynamic, actions, urgency)
+    _fill_urgency(exits.maps, constants, dynamic, actions, urgency)
     order = lowest_first(urgency)
     progress = True
     while progress:  # a train whose next cell is occupied gets another chance when that one has moved

@@ -21,6 +21,7 @@ from utils.simulator.rail_state import (
     DENOMINATOR,
     DISTANCE_IN_CELL,
     DONE,
+    HALTS,
     MALFUNCTION_COUNTER,
     MALFUNCTION_OFF_MAP,
     MAX_SPEED,
@@ -86,6 +87,9 @@ def fill_mask_of_train(
     if dynamic[MALFUNCTION_COUNTER, handle] > 0 or state in (WAITING, MALFUNCTION_OFF_MAP, DONE):
         mask[DO_NOTHING] = True
         return
+    if dynamic[HALTS, handle] and not all_actions:
+        mask[STOP_MOVING] = True
+        return
     row, column, direction = configuration_of(handle, constants, dynamic)
     moving = state == MOVING
     max_speed = constants[MAX_SPEED, handle]
@@ -125,6 +129,7 @@ def action_mask(
 
     - Off the map a train can only do nothing, until it is ready to depart: then it may depart or wait.
     - In a malfunction, and after arrival, it can only do nothing.
+    - At a stop that it goes to it can only stop, until it has served it, and until it may depart if it has the time.
     - At the end of its cell, where flatland's ``action_required`` is true, it may take each way out of the cell
       and may stop. Moves that lead nowhere are never allowed.
     - Inside its cell it has one action, the one that keeps it going.

@@ -19,17 +19,14 @@ from utils.simulator.effects import effect_arrays_of, generator_of, is_unconditi
 from utils.simulator.halts import halts_of
 from utils.simulator.malfunction_draws import draw_malfunctions
 from utils.simulator.own_conditions import OwnConditions
-from utils.simulator.rail_rewards import CLIPS_LOSSES
+from utils.simulator.rail_rewards import CLIPS_LOSSES, finish_trains, reward_stops
 from utils.simulator.rail_state import RailState
 from utils.simulator.rail_step import (
     ACCELERATION,
     BRAKING,
-    END_OF_HALTS,
-    FIRST_HALT,
     N_CLAIMS,
     N_PLANS,
     StepArrays,
-    finish_trains,
     step_trains,
 )
 from utils.simulator.reward_weights import weights_of
@@ -88,7 +85,9 @@ class CompiledSimulator:
         self._effect_arrays: Arrays = tuple(effects)
         self._shape = (state.n_trains,)
         claims = np.zeros((2 * state.grid.size, N_CLAIMS), dtype=np.int32)
-        self._step_arrays: Arrays = tuple(StepArrays(plans, claims, halts, weights, self.rewards))
+        self._step_arrays: Arrays = tuple(StepArrays(plans, claims, weights, self.rewards))
+        self._stop_arrays: Arrays = tuple(state.stops)
+        self._has_stops = state.stops.first_stop[-1] > 0
 
     @classmethod
     def from_env(cls, env: RailEnv, malfunctions: NDArray[np.int32] | None = None) -> "CompiledSimulator":
@@ -116,7 +115,7 @@ class CompiledSimulator:
         units = state.denominator.tolist()
         plans[ACCELERATION] = [int(Fraction(env.acceleration_delta) * unit) for unit in units]
         plans[BRAKING] = [int(Fraction(env.braking_delta) * unit) for unit in units]
-        halts, plans[FIRST_HALT], plans[END_OF_HALTS] = halts_of(env, weights)
+        halts = halts_of(env, state.stops, weights)
         if malfunctions is not None:
             effects = []
         elif len(effects) == 1 and is_unconditional(effects[0]):
@@ -158,9 +157,19 @@ class CompiledSimulator:
         if self._n_effects:
             self._begin_malfunctions()
         self.done = step_trains(state.arrays, self._step_arrays, self.malfunctions, actions, state.elapsed_steps)
-        if self.done:
-            finish_trains(state.arrays, self._step_arrays, state.elapsed_steps)
+        if self._has_stops or self.done:
+            self._reward_stops()
         return self.rewards, self.done
+
+    def _reward_stops(self) -> None:
+        """Add to the rewards of a step those of stops, and after the last step what falls due then."""
+        state = self.state
+        arguments = self._stop_arrays, state.served, self.halts, self.weights, state.elapsed_steps, self.rewards
+        if self._has_stops:
+            state.follow_stops()
+            reward_stops(state.dynamic, *arguments)
+        if self.done:
+            finish_trains(state.arrays, *arguments)
 
     def _begin_malfunctions(self) -> None:
         """Those that depend on what the trains do."""

@@ -12,6 +12,7 @@ from flatland.core.env_observation_builder import ObservationBuilder
 from flatland.envs import rewards
 from flatland.envs.agent_utils import EnvAgent
 from flatland.envs.rail_env import RailEnv
+from flatland.envs.rail_trainrun_data_structures import Waypoint
 
 _Effects = TypeVar("_Effects", bound=EffectsGenerator)
 
@@ -38,6 +39,11 @@ target_configuration_of: Callable[[EnvAgent], tuple[tuple[int, int], int] | None
     _nowhere if _IS_OLDER else attrgetter("target_configuration")
 )
 """Where a train has arrived; None before that, and where it is not known."""
+
+
+def configuration_of_waypoint(waypoint: Any) -> tuple[tuple[int, int], int | None]:
+    """Where an alternative of a stop lies; 4.3.0 also has them as plain configurations."""
+    return (waypoint.position, waypoint.direction) if isinstance(waypoint, Waypoint) else waypoint
 
 
 class _DelayRewards(rewards.DefaultRewards):

@@ -1,14 +1,16 @@
-"""The intermediate stops of an environment as the ``halts`` of ``rail_rewards``, with the visits that it has noted."""
+"""The intermediate stops of an environment as ``Stops``, and what its rewards have noted of visits to them."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from flatland.envs.rail_env import RailEnv
-from flatland.envs.rewards import Rewards
-from flatland.envs.step_utils.states import TrainState
+from flatland.envs.rail_trainrun_data_structures import Waypoint
+from flatland.envs.rewards import BaseDefaultRewards
 from numpy.typing import NDArray
 
+from utils.simulator.flatland_versions import CHOSEN_STOPS_COST, configuration_of_waypoint
 from utils.simulator.rail_rewards import (
     EARLY_DEPARTURE_FACTOR,
     LATE_ARRIVAL_FACTOR,
@@ -18,54 +20,110 @@ from utils.simulator.rail_rewards import (
     NOT_LEFT,
     SINCE_BEFORE,
 )
+from utils.simulator.rail_state import NEVER, STOPPED, TARGET_COLUMN, TARGET_DIRECTIONS, TARGET_ROW
 from utils.simulator.simulator import UnsupportedLevel
-
-_NO_PLACE = ((-1, -1), -2)  # no train is ever there, not even one off the map
+from utils.simulator.stops import Stops, make_stops, no_stops
 
 Configuration = tuple[tuple[int, int], int]
 
 
-def halts_of(env: RailEnv, weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[int], list[int]]:
-    """The ``halts`` and, for each train, its first column in them and the one after its last.
+def stops_of(
+    env: RailEnv, grid: NDArray[np.uint16], distance_map: NDArray[np.float64], constants: NDArray[np.int32]
+) -> Stops:
+    """The stops of an environment, at any step; the arrays are those of ``RailState``."""
+    if all(len(agent.waypoints) <= 2 for agent in env.agents):
+        return no_stops(len(env.agents), grid.shape)
+    places: list[tuple[int, int, int]] = []
+    first_place, first_stop, latest, earliest = [0], [0], [], []
+    for agent in env.agents:
+        for waypoints, latest_arrival, earliest_departure in _stops_of_train(agent):
+            places += _places_of(waypoints, grid.shape)
+            first_place.append(len(places))
+            latest.append(NEVER if latest_arrival is None else min(latest_arrival, NEVER))
+            earliest.append(0 if earliest_departure is None else min(earliest_departure, NEVER))
+        first_stop.append(len(latest))
+    numbers = (np.array(values, dtype=np.int32) for values in (first_place, latest, earliest, first_stop))
+    targets = constants[[TARGET_ROW, TARGET_COLUMN, TARGET_DIRECTIONS]]
+    return make_stops(grid, distance_map, targets, np.array(places, dtype=np.int32).reshape(-1, 3), *numbers)
+
+
+def _stops_of_train(agent: Any) -> list[tuple[Any, ...]]:
+    """Waypoints, latest arrival and earliest departure of each stop."""
+    times = agent.waypoints_latest_arrival, agent.waypoints_earliest_departure
+    # as flatland's own loop, which does not mind lists that are too short either
+    return list(zip(*(of_each[1:-1] for of_each in (agent.waypoints, *times)), strict=False))
+
+
+def _places_of(waypoints: Iterable[Any], shape: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """Rows, columns and directions in which a stop can be served, without those that no train can ever be in."""
+    places = []
+    for (row, column), direction in map(configuration_of_waypoint, waypoints):
+        if direction is not None and 0 <= direction < 4 and 0 <= row < shape[0] and 0 <= column < shape[1]:
+            places.append((int(row), int(column), int(direction)))
+    return places
+
+
+def are_stops_worth_it(env: RailEnv) -> bool:
+    """Whether serving a stop costs a train less than passing by; under flatland-rl 4.2.6 a standstill may cost more."""
+    rewards = getattr(env.rewards, "_proxy", env.rewards)
+    if not CHOSEN_STOPS_COST or not isinstance(rewards, BaseDefaultRewards):
+        return True
+    return bool(rewards.collision_factor < rewards.intermediate_not_served_penalty)
+
+
+def served_places(env: RailEnv, stops: Stops) -> NDArray[np.bool_]:
+    """In which of ``stops.places``, bool [n_places], their trains have stopped, as far as the rewards have noted it.
+
+    An environment that was loaded from a file has forgotten what happened before, and rewards other than
+    ``DefaultRewards`` may note nothing.
+    """
+    served = np.zeros(len(stops.places), dtype=np.bool_)
+    noted = getattr(env.rewards, "_proxy", env.rewards)
+    if isinstance(noted, BaseDefaultRewards):
+        for handle, place, configuration in _places_by_train(stops):
+            states = noted.states.get(handle, {})
+            # flatland-rl 4.2.6 notes waypoints
+            served[place] = any(STOPPED in states.get(key, ()) for key in (configuration, Waypoint(*configuration)))
+    return served
+
+
+def _places_by_train(stops: Stops) -> Iterable[tuple[int, int, Configuration]]:
+    """Handle, place and configuration of each place."""
+    for handle, stops_of_train in enumerate(pairwise(stops.first_stop.tolist())):
+        begin, end = stops.first_place[list(stops_of_train)].tolist()
+        for place in range(begin, end):
+            row, column, direction = stops.places[place].tolist()
+            yield handle, place, ((row, column), direction)
+
+
+def halts_of(env: RailEnv, stops: Stops, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The ``halts`` of ``rail_rewards``.
 
     Args:
         env: at any step.
+        stops: its stops.
         weights: of its rewards, see ``rail_rewards``.
 
     Raises:
         UnsupportedLevel: a stop has no times, or the rewards remember the stops of an earlier episode.
     """
-    columns: list[tuple[float, ...]] = []
-    first, end = [], []
     for agent in env.agents:
-        first.append(len(columns))
-        stops = zip(  # as flatland's own loop, which does not mind lists that are too short either
-            agent.waypoints[1:-1],
-            agent.waypoints_latest_arrival[1:-1],
-            agent.waypoints_earliest_departure[1:-1],
-            strict=False,
-        )
-        for number, (waypoints, latest_arrival, earliest_departure) in enumerate(stops):
+        for number, (_, latest_arrival, earliest_departure) in enumerate(_stops_of_train(agent), 1):
             if latest_arrival is None or earliest_departure is None:
-                raise UnsupportedLevel(f"stop {number + 1} of train {agent.handle} has no time of arrival or departure")
-            for place in _configurations_of(waypoints):
-                times = latest_arrival, earliest_departure
-                (row, column), direction = place
-                columns.append((number, row, column, direction, *times, *_noted(env, agent, place, times, weights)))
-        end.append(len(columns))
-    return np.array(columns, dtype=np.float64).reshape(-1, N_HALTS).T.copy(), first, end
-
-
-def _configurations_of(waypoints: list[Any]) -> list[Configuration]:
-    """Where a stop can be served; a stop that no train can ever serve keeps one place all the same."""
-    configurations = [Rewards._sanitize_waypoint(waypoint) for waypoint in waypoints]
-    return [(position, direction) for position, direction in configurations if direction is not None] or [_NO_PLACE]
+                raise UnsupportedLevel(f"stop {number} of train {agent.handle} has no time of arrival or departure")
+    halts = np.empty((N_HALTS, len(stops.places)), dtype=np.float64)
+    stop_of_place = np.repeat(np.arange(len(stops.latest_arrival)), np.diff(stops.first_place))
+    for handle, place, configuration in _places_by_train(stops):
+        stop = stop_of_place[place]
+        times = float(stops.latest_arrival[stop]), float(stops.earliest_departure[stop])
+        halts[:, place] = _noted(env, env.agents[handle], configuration, times, weights)
+    return halts
 
 
 def _noted(
     env: RailEnv, agent: Any, place: Configuration, times: tuple[float, float], weights: NDArray[np.float64]
 ) -> tuple[float, ...]:
-    """What ``halts`` hold of a train's visits to a place, from HALT_REACHED on.
+    """What ``halts`` hold of a train's visits to a place.
 
     flatland pairs the first arrival with the first departure, and so on. An environment that was loaded from a file
     has forgotten all, so that a train that stands on the place has a departure to come and no arrival.
@@ -74,7 +132,6 @@ def _noted(
     # not with [], which would leave an empty list behind
     arrivals = noted.arrivals.get(agent.handle, {}).get(place, [])
     departures = noted.departures.get(agent.handle, {}).get(place, [])
-    served = TrainState.STOPPED in noted.states.get(agent.handle, {}).get(place, ())
     is_here = agent.current_configuration == place
     n_unpaired = len(arrivals) - len(departures) - is_here
     if n_unpaired not in (0, -1):
@@ -84,7 +141,7 @@ def _noted(
         reached = arrivals[-1] if n_unpaired == 0 else SINCE_BEFORE
     elif n_unpaired == -1:
         left = departures[-1]
-    return reached, served, *_best_visit(zip(arrivals, departures, strict=False), times, weights), left
+    return reached, *_best_visit(zip(arrivals, departures, strict=False), times, weights), left
 
 
 def _best_visit(

@@ -12,33 +12,27 @@ from utils.simulator.rail_state import (
     COLUMN,
     DENOMINATOR,
     DIRECTION,
+    DONE,
     LATEST_ARRIVAL,
     MALFUNCTION_OFF_MAP,
     MAX_SPEED,
+    PREVIOUS_STATE,
     ROW,
     STATE,
-    STOPPED,
     StateArrays,
     configuration_of,
 )
-from utils.system.compiled import compiled, compiled_helper
+from utils.simulator.stops import Stops
+from utils.system.compiled import Arrays, compiled, compiled_helper
 
-# Rows of ``halts``, float64 [N_HALTS, halts]: one column for each configuration in which an intermediate stop of a
-# train can be served.
+# Rows of ``halts``, float64 [N_HALTS, n_places]: what is noted of a train's visits to one of the places of its stops.
 (
-    HALT_STOP,  # the number of the stop: a station may have several tracks to halt at
-    HALT_ROW,
-    HALT_COLUMN,
-    HALT_DIRECTION,
-    HALT_LATEST_ARRIVAL,  # step
-    HALT_EARLIEST_DEPARTURE,  # step
     HALT_REACHED,  # the step in which the train came here, NOT_HERE if it is not here
-    HALT_SERVED,  # 1 if the train has ever stopped here
     HALT_LATE,  # rewards, at most 0, of the best visit that is over; NO_VISIT before the first
     HALT_EARLY,
     HALT_LEFT,  # the step of a departure that waits for the arrival it is paired with, NOT_LEFT for none
     N_HALTS,
-) = range(12)
+) = range(5)
 NOT_HERE = -1.0
 SINCE_BEFORE = -2.0  # instead of HALT_REACHED: the train is here, but no arrival waits for its departure
 NOT_LEFT = -1.0
@@ -59,79 +53,69 @@ NO_VISIT = -np.inf
 
 
 @compiled_helper
-def _late_reward(halt: int, halts: np.ndarray, weights: np.ndarray) -> float:
-    """For the arrival of the visit that is going on at a halt."""
-    return weights[LATE_ARRIVAL_FACTOR] * min(halts[HALT_LATEST_ARRIVAL, halt] - halts[HALT_REACHED, halt], 0.0)
+def _late_reward(latest_arrival: int, reached: float, weights: np.ndarray) -> float:
+    """For the arrival of a visit that is going on."""
+    return weights[LATE_ARRIVAL_FACTOR] * min(latest_arrival - reached, 0.0)
 
 
 @compiled_helper
-def _end_visit(halt: int, departure: float, halts: np.ndarray, weights: np.ndarray) -> None:
-    """Keep the cheapest visit to a halt, of those before and the one that is over now."""
-    late = _late_reward(halt, halts, weights)
-    early = weights[EARLY_DEPARTURE_FACTOR] * min(departure - halts[HALT_EARLIEST_DEPARTURE, halt], 0.0)
-    if late + early > halts[HALT_LATE, halt] + halts[HALT_EARLY, halt]:
-        halts[HALT_LATE, halt] = late
-        halts[HALT_EARLY, halt] = early
+def _end_visit(place: int, stop: int, departure: float, stops: Stops, halts: np.ndarray, weights: np.ndarray) -> None:
+    """Keep the cheapest visit to a place, of those before and the one that is over now."""
+    late = _late_reward(stops.latest_arrival[stop], halts[HALT_REACHED, place], weights)
+    early = weights[EARLY_DEPARTURE_FACTOR] * min(departure - stops.earliest_departure[stop], 0.0)
+    if late + early > halts[HALT_LATE, place] + halts[HALT_EARLY, place]:
+        halts[HALT_LATE, place] = late
+        halts[HALT_EARLY, place] = early
 
 
 @compiled_helper
-def note_visits(
-    handle: int,
-    first_halt: int,
-    end_of_halts: int,
-    elapsed_steps: int,
-    dynamic: np.ndarray,
-    halts: np.ndarray,
-    weights: np.ndarray,
+def _note_visits(
+    handle: int, elapsed_steps: int, dynamic: np.ndarray, stops: Stops, halts: np.ndarray, weights: np.ndarray
 ) -> None:
-    """Note at which of its halts a train has come, left or stopped in this step.
+    """Note to which places of its stops a train has come in this step, and which it has left.
 
-    A train can visit a halt several times. In the end flatland takes the cheapest of all visits to a halt at which
+    A train can visit a place several times. In the end flatland takes the cheapest of all visits to a place at which
     the train has ever stopped, so it is enough to keep the cheapest one.
 
-    flatland pairs first arrivals with first departures. Where a train stood on the halt before the notes began, as in
-    an environment from a file, each departure is therefore paired with the arrival that follows it.
+    flatland pairs first arrivals with first departures. Where a train stood on the place before the notes began, as
+    in an environment from a file, each departure is therefore paired with the arrival that follows it.
     """
     row, column, direction = dynamic[ROW, handle], dynamic[COLUMN, handle], dynamic[DIRECTION, handle]
-    for halt in range(first_halt, end_of_halts):
-        was_here = halts[HALT_REACHED, halt] != NOT_HERE
-        is_here = row == halts[HALT_ROW, halt] and column == halts[HALT_COLUMN, halt]
-        is_here = is_here and direction == halts[HALT_DIRECTION, halt]
-        if was_here and not is_here:
-            if halts[HALT_REACHED, halt] == SINCE_BEFORE:
-                halts[HALT_LEFT, halt] = elapsed_steps
-            else:
-                _end_visit(halt, elapsed_steps, halts, weights)
-            halts[HALT_REACHED, halt] = NOT_HERE
-        elif is_here and not was_here:
-            halts[HALT_REACHED, halt] = elapsed_steps
-            if halts[HALT_LEFT, halt] != NOT_LEFT:
-                _end_visit(halt, halts[HALT_LEFT, halt], halts, weights)
-                halts[HALT_LEFT, halt] = NOT_LEFT
-                halts[HALT_REACHED, halt] = SINCE_BEFORE
-        if is_here and dynamic[STATE, handle] == STOPPED:
-            halts[HALT_SERVED, halt] = 1.0
+    places = stops.places
+    for stop in range(stops.first_stop[handle], stops.first_stop[handle + 1]):
+        for place in range(stops.first_place[stop], stops.first_place[stop + 1]):
+            was_here = halts[HALT_REACHED, place] != NOT_HERE
+            is_here = row == places[place, 0] and column == places[place, 1] and direction == places[place, 2]
+            if was_here and not is_here:
+                if halts[HALT_REACHED, place] == SINCE_BEFORE:
+                    halts[HALT_LEFT, place] = elapsed_steps
+                else:
+                    _end_visit(place, stop, elapsed_steps, stops, halts, weights)
+                halts[HALT_REACHED, place] = NOT_HERE
+            elif is_here and not was_here:
+                halts[HALT_REACHED, place] = elapsed_steps
+                if halts[HALT_LEFT, place] != NOT_LEFT:
+                    _end_visit(place, stop, halts[HALT_LEFT, place], stops, halts, weights)
+                    halts[HALT_LEFT, place] = NOT_LEFT
+                    halts[HALT_REACHED, place] = SINCE_BEFORE
 
 
 @compiled_helper
 def _stop_rewards(
-    first_halt: int, end_of_halts: int, halts: np.ndarray, weights: np.ndarray
+    handle: int, stops: Stops, served: np.ndarray, halts: np.ndarray, weights: np.ndarray
 ) -> tuple[float, float, float]:
     """What a train's intermediate stops cost it in the end: not served, late arrival and early departure."""
     not_served = late = early = 0.0
-    halt = first_halt
-    while halt < end_of_halts:
-        stop = halts[HALT_STOP, halt]
+    for stop in range(stops.first_stop[handle], stops.first_stop[handle + 1]):
         best_late = best_early = NO_VISIT
-        while halt < end_of_halts and halts[HALT_STOP, halt] == stop:
-            if halts[HALT_SERVED, halt]:
-                if halts[HALT_LATE, halt] + halts[HALT_EARLY, halt] > best_late + best_early:
-                    best_late, best_early = halts[HALT_LATE, halt], halts[HALT_EARLY, halt]
-                if halts[HALT_REACHED, halt] >= 0:  # it has not departed, so it has not departed early
-                    last_late = _late_reward(halt, halts, weights)
+        for place in range(stops.first_place[stop], stops.first_place[stop + 1]):
+            if served[place]:
+                if halts[HALT_LATE, place] + halts[HALT_EARLY, place] > best_late + best_early:
+                    best_late, best_early = halts[HALT_LATE, place], halts[HALT_EARLY, place]
+                if halts[HALT_REACHED, place] >= 0:  # it has not departed, so it has not departed early
+                    last_late = _late_reward(stops.latest_arrival[stop], halts[HALT_REACHED, place], weights)
                     if last_late > best_late + best_early:
                         best_late, best_early = last_late, 0.0
-            halt += 1
         if best_late == NO_VISIT:
             not_served -= weights[NOT_SERVED_PENALTY]
         else:
@@ -140,20 +124,47 @@ def _stop_rewards(
     return not_served, late, early
 
 
+@compiled
+def reward_stops(
+    dynamic: np.ndarray,
+    stop_arrays: Arrays,
+    served: np.ndarray,
+    halts: np.ndarray,
+    weights: np.ndarray,
+    elapsed_steps: int,
+    rewards: np.ndarray,
+) -> None:
+    """After each step: note all visits, and add what their stops have cost them for the trains that arrive in it.
+
+    Args:
+        dynamic, served: see ``RailState``, after ``follow_stops``.
+        stop_arrays: the fields of ``Stops``.
+        halts, weights: see above.
+        elapsed_steps: the number of the step.
+        rewards: float64 [trains], those of the step.
+    """
+    stops = Stops(*stop_arrays)
+    for handle in range(rewards.shape[0]):
+        _note_visits(handle, elapsed_steps, dynamic, stops, halts, weights)
+        if dynamic[STATE, handle] == DONE and dynamic[PREVIOUS_STATE, handle] != DONE:
+            not_served, late, early = _stop_rewards(handle, stops, served, halts, weights)
+            rewards[handle] = rewards[handle] + not_served + late + early
+
+
 @compiled_helper
-def final_reward(
+def _final_reward(
     handle: int,
-    first_halt: int,
-    end_of_halts: int,
     elapsed_steps: int,
     arrays: StateArrays,
+    stops: Stops,
+    served: np.ndarray,
     halts: np.ndarray,
     weights: np.ndarray,
 ) -> float:
     """The reward of a train that has not arrived when the episode ends."""
     constants, dynamic = arrays.constants, arrays.dynamic
     row, column, direction = configuration_of(handle, constants, dynamic)
-    cells = arrays.distance_map[handle, row, column, direction]
+    cells = arrays.maps[handle, row, column, direction]
     # flatland counts the cells of the path with both ends, and none at all where there is no path.
     path_length = 0 if cells == np.inf else int(cells) + 1
     max_speed = int(constants[MAX_SPEED, handle])
@@ -163,21 +174,22 @@ def final_reward(
     else:
         delay = float(int(constants[LATEST_ARRIVAL, handle]) - elapsed_steps - travel_time)
         reward = min(-1.0 * weights[NOT_REACHED_MINIMUM_PENALTY], delay)
-    not_served, late, early = _stop_rewards(first_halt, end_of_halts, halts, weights)
+    not_served, late, early = _stop_rewards(handle, stops, served, halts, weights)
     return reward + not_served + late + early
 
 
 @compiled
-def arrival_reward(
-    handle: int,
-    first_halt: int,
-    end_of_halts: int,
-    elapsed_steps: int,
-    constants: np.ndarray,
+def finish_trains(
+    state_arrays: Arrays,
+    stop_arrays: Arrays,
+    served: np.ndarray,
     halts: np.ndarray,
     weights: np.ndarray,
-) -> float:
-    """The reward of a train that arrives in this step."""
-    late_at_target = float(min(int(constants[LATEST_ARRIVAL, handle]) - elapsed_steps, 0))
-    not_served, late, early = _stop_rewards(first_halt, end_of_halts, halts, weights)
-    return late_at_target + not_served + late + early
+    elapsed_steps: int,
+    rewards: np.ndarray,
+) -> None:
+    """After the last step: add what falls due for trains that have not arrived; arguments as in ``reward_stops``."""
+    arrays, stops = StateArrays(*state_arrays), Stops(*stop_arrays)
+    for handle in range(rewards.shape[0]):
+        if arrays.dynamic[STATE, handle] != DONE:
+            rewards[handle] += _final_reward(handle, elapsed_steps, arrays, stops, served, halts, weights)

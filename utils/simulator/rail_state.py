@@ -7,15 +7,14 @@ constants inside numba; in Python the rows are the properties of ``RailState``, 
 Speeds and distances within a cell are integers in units of 1/denominator of a cell, so that nothing is rounded.
 """
 
-import math
 import struct
-from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from utils.simulator.rail_grid import resource_of
+from utils.simulator.stops import Stops, no_stops
 from utils.system.compiled import Arrays, compiled, compiled_helper
 
 if TYPE_CHECKING:
@@ -54,12 +53,20 @@ WAITING, READY_TO_DEPART, MALFUNCTION_OFF_MAP, MOVING, STOPPED, MALFUNCTION, DON
     ARRIVED_ROW,
     ARRIVED_COLUMN,
     ARRIVED_DIRECTION,
+    # These are 0 for a train without stops, but for NEXT_MAP, and all follow from the others: see ``next_stops``.
+    NEXT_STOP,  # the first of the train's own stops, from 0 on, that it has not served; their number if there is none
+    NEXT_MAP,  # the row of ``maps`` that leads to where the train goes next: to a stop, or to its target
+    CELLS_AFTER,  # cells from there to the target by the stops after it
+    STOPS_TO_SERVE,  # that the train goes to before its target
+    HALTS,  # 1 if it is to stand still for a stop in the next step
+    STOP_ARRIVAL,  # step: the latest arrival at the stop it goes to
+    STOP_DEPARTURE,  # step: the earliest departure from the stop where it stands, else from the one it goes to
     N_DYNAMIC,
-) = range(14)
+) = range(21)
+_N_READ = NEXT_STOP  # rows that ``update`` reads from flatland
 
 # Stands for "no latest arrival", which flatland writes as sys.maxsize; far from the end of int32.
 NEVER = 2**30
-_MAX_DENOMINATOR = 2**20
 _NOWHERE = ((-1, -1), -1)
 
 
@@ -79,7 +86,7 @@ class StateArrays(NamedTuple):
     """The arrays of a :class:`RailState`, which says what they hold."""
 
     grid: NDArray[np.uint16]
-    distance_map: NDArray[np.float64]
+    maps: NDArray[np.float64]
     level_free: NDArray[np.bool_]
     has_target: NDArray[np.bool_]
     constants: NDArray[np.int32]
@@ -94,10 +101,14 @@ class RailState:
         grid: uint16 [height, width], flatland's transition bits.
         distance_map: float64 [trains, height, width, 4], cells to the train's target, inf if unreachable. Shared
             with the environment, not copied: it is by far the largest array of a level.
+        maps: float64 [trains + maps of stops, height, width, 4], the distance map, and behind it that of ``stops``.
         level_free: bool [height, width], crossings on two levels, which hold one train for each axis.
         has_target: bool [height, width], cells that are the target of some train.
         constants: int32 [N_CONSTANTS, trains].
         dynamic: int32 [N_DYNAMIC, trains].
+        stops: the intermediate stops of the trains.
+        served: bool [n_places], in which of ``stops.places`` their trains have stopped.
+        goes_to_stops: whether trains go to their stops, or only to their targets.
         elapsed_steps, max_episode_steps: steps done, and the step at which the episode ends.
         occupant: int32 [2 x cells], scratch memory of compiled functions; all zero between their calls.
         arrays: the fields of ``StateArrays``. No array is ever replaced by another one.
@@ -127,6 +138,12 @@ class RailState:
     arrived_row = _TableRow("dynamic", ARRIVED_ROW)
     arrived_column = _TableRow("dynamic", ARRIVED_COLUMN)
     arrived_direction = _TableRow("dynamic", ARRIVED_DIRECTION)
+    next_stop = _TableRow("dynamic", NEXT_STOP)
+    next_map = _TableRow("dynamic", NEXT_MAP)
+    stops_to_serve = _TableRow("dynamic", STOPS_TO_SERVE)
+    halts = _TableRow("dynamic", HALTS)
+    stop_arrival = _TableRow("dynamic", STOP_ARRIVAL)
+    stop_departure = _TableRow("dynamic", STOP_DEPARTURE)
 
     def __init__(
         self,
@@ -136,22 +153,32 @@ class RailState:
         has_target: NDArray[np.bool_],
         constants: NDArray[np.int32],
         max_episode_steps: int,
+        stops: Stops | None = None,
     ) -> None:
         self.grid = grid
-        self.distance_map = distance_map
         self.level_free = level_free
         self.has_target = has_target
         self.constants = constants
         self.max_episode_steps = max_episode_steps
         self.n_trains = constants.shape[1]
         self.dynamic = np.full((N_DYNAMIC, self.n_trains), -1, dtype=np.int32)
+        self.dynamic[NEXT_STOP:] = 0
+        self.dynamic[NEXT_MAP] = np.arange(self.n_trains)
+        stops = no_stops(self.n_trains, grid.shape) if stops is None else stops
+        self.maps = np.concatenate([distance_map, stops.distances]) if len(stops.distances) else distance_map
+        self.distance_map = self.maps[: self.n_trains]
+        self.stops = stops._replace(distances=self.maps[self.n_trains :])
+        self.served = np.zeros(len(stops.places), dtype=np.bool_)
+        self.goes_to_stops = True
+        self._stop_arrays: Arrays = tuple(self.stops)
+        self._has_stops = len(stops.latest_arrival) > 0
         self.elapsed_steps = 0
         self.occupant = np.zeros(2 * grid.size, dtype=np.int32)
         self.arrays: Arrays = tuple(
-            StateArrays(grid, distance_map, level_free, has_target, constants, self.dynamic, self.occupant)
+            StateArrays(grid, self.maps, level_free, has_target, constants, self.dynamic, self.occupant)
         )
         # update() packs the trains one after the other; the table wants the fields one after the other.
-        self._packed = np.empty((self.n_trains, N_DYNAMIC), dtype=np.int32)
+        self._packed = np.empty((self.n_trains, _N_READ), dtype=np.int32)
         self._packed_format = f"={self._packed.size}i"
         self._denominators: list[int] = self.denominator.tolist()
 
@@ -159,12 +186,15 @@ class RailState:
     def from_env(cls, env: "RailEnv") -> "RailState":
         """The state of an environment that was reset or loaded from a file, at any step.
 
-        Intermediate stops are allowed; nothing here depends on them, and flatland's distance map leads to the
-        last stop.
+        What was served before is what the rewards of the environment have noted.
 
         Raises:
             ValueError: a train has targets in more than one cell, or the episode has no last step.
         """
+        # flatland, which takes long, is loaded
+        from utils.simulator.halts import are_stops_worth_it, served_places, stops_of
+        from utils.simulator.train_constants import constants_of, denominator_of
+
         if not env._max_episode_steps:
             raise ValueError("the environment has no maximum number of steps (_max_episode_steps): reset it first")
         grid = np.ascontiguousarray(env.rail.grid, dtype=np.uint16)
@@ -174,10 +204,13 @@ class RailState:
         has_target = np.zeros(grid.shape, dtype=np.bool_)
         constants = np.empty((N_CONSTANTS, len(env.agents)), dtype=np.int32)
         for handle, agent in enumerate(env.agents):
-            constants[:, handle] = _constants_of(agent, _denominator_of(agent, env))
+            constants[:, handle] = constants_of(agent, denominator_of(agent, env))
             has_target[constants[TARGET_ROW, handle], constants[TARGET_COLUMN, handle]] = True
         distance_map = np.ascontiguousarray(env.distance_map.get(), dtype=np.float64)
-        state = cls(grid, distance_map, level_free, has_target, constants, int(env._max_episode_steps))
+        stops = stops_of(env, grid, distance_map, constants)
+        state = cls(grid, distance_map, level_free, has_target, constants, int(env._max_episode_steps), stops)
+        state.served[:] = served_places(env, stops)
+        state.goes_to_stops = are_stops_worth_it(env)
         state.update(env)
         return state
 
@@ -217,42 +250,17 @@ class RailState:
                 arrived_direction,
             )
         struct.pack_into(self._packed_format, self._packed.data, 0, *values)
-        self.dynamic[:] = self._packed.T
+        self.dynamic[:_N_READ] = self._packed.T
         self.elapsed_steps = env._elapsed_steps
+        if self._has_stops:
+            self.follow_stops()
 
+    def follow_stops(self) -> None:
+        """After a step: note which stops are served, and where the trains go next."""
+        from utils.simulator.next_stops import follow_stops  # which needs what is defined here
 
-def _denominator_of(agent: Any, env: "RailEnv") -> int:
-    """The smallest unit in which all speeds and distances that the train can come to have are whole numbers."""
-    counter = agent.speed_counter
-    parts = (counter.max_speed, counter.speed, counter.distance, env.acceleration_delta, env.braking_delta)
-    denominator = math.lcm(*(Fraction(part).denominator for part in parts))
-    if denominator > _MAX_DENOMINATOR:
-        raise ValueError(
-            f"train {agent.handle}: speeds in units of 1/{denominator} of a cell are too fine; "
-            f"at most 1/{_MAX_DENOMINATOR} is supported"
-        )
-    return denominator
-
-
-def _constants_of(agent: Any, denominator: int) -> tuple[int, ...]:
-    """One column of ``constants``."""
-    cells = {tuple(position) for position, _ in agent.targets}
-    if len(cells) != 1:
-        raise ValueError(f"train {agent.handle} has targets in {len(cells)} cells; exactly one cell is supported")
-    ((target_row, target_column),) = cells
-    (row, column), direction = agent.initial_configuration
-    return (
-        row,
-        column,
-        int(direction),
-        min(agent.earliest_departure, NEVER),
-        min(agent.latest_arrival, NEVER),
-        int(agent.speed_counter.max_speed * denominator),
-        denominator,
-        target_row,
-        target_column,
-        sum({8 >> int(direction) for _, direction in agent.targets}),
-    )
+        arrays, stops, served = self.arrays, self._stop_arrays, self.served
+        follow_stops(self.goes_to_stops, self.elapsed_steps, self.max_episode_steps, arrays, stops, served)
 
 
 @compiled_helper
@@ -284,35 +292,35 @@ def configuration_of(handle: int, constants: np.ndarray, dynamic: np.ndarray) ->
 
 
 @compiled_helper
-def travel_time_of(handle: int, distance_map: np.ndarray, constants: np.ndarray, dynamic: np.ndarray) -> float:
+def travel_time_of(handle: int, maps: np.ndarray, constants: np.ndarray, dynamic: np.ndarray) -> float:
     """Steps at full speed along the shortest path; see ``remaining_travel_time``."""
     if dynamic[STATE, handle] == DONE:
         return 0.0
     row, column, direction = configuration_of(handle, constants, dynamic)
-    cells = distance_map[handle, row, column, direction]
+    cells = maps[dynamic[NEXT_MAP, handle], row, column, direction]
     if cells == np.inf:
         return np.inf
-    units = cells * constants[DENOMINATOR, handle]
+    units = (cells + dynamic[CELLS_AFTER, handle]) * constants[DENOMINATOR, handle]
     if dynamic[ROW, handle] >= 0:
         units -= dynamic[DISTANCE_IN_CELL, handle]
-    return max(0.0, np.ceil(units / constants[MAX_SPEED, handle]))
+    return max(0.0, np.ceil(units / constants[MAX_SPEED, handle])) + dynamic[STOPS_TO_SERVE, handle]
 
 
 @compiled
-def _fill_travel_times(distance_map: np.ndarray, constants: np.ndarray, dynamic: np.ndarray, out: np.ndarray) -> None:
+def _fill_travel_times(maps: np.ndarray, constants: np.ndarray, dynamic: np.ndarray, out: np.ndarray) -> None:
     for handle in range(out.shape[0]):
-        out[handle] = travel_time_of(handle, distance_map, constants, dynamic)
+        out[handle] = travel_time_of(handle, maps, constants, dynamic)
 
 
 def remaining_travel_time(state: RailState) -> NDArray[np.float64]:
-    """Steps, float64 [trains], that each train still needs at full speed along its shortest path.
+    """Steps, float64 [trains], that each train still needs at full speed along its shortest path by its stops.
 
     Counted from where the train is, within its cell too, and from its initial configuration if it is off the map
-    (without the step in which it enters the map). 0 after arrival, inf if the target cannot be reached. The rest
-    of a malfunction and other trains in the way are not counted.
+    (without the step in which it enters the map). 0 after arrival, inf if the target cannot be reached. A stop counts
+    one step. The rest of a malfunction, other trains in the way and earliest departures are not counted.
     """
     out = np.empty(state.n_trains, dtype=np.float64)
-    _fill_travel_times(state.distance_map, state.constants, state.dynamic, out)
+    _fill_travel_times(state.maps, state.constants, state.dynamic, out)
     return out
 
 

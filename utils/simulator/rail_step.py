@@ -29,7 +29,7 @@ from utils.simulator.rail_grid import (
     is_inside,
     resource_of,
 )
-from utils.simulator.rail_rewards import COLLISION_FACTOR, arrival_reward, final_reward, note_visits
+from utils.simulator.rail_rewards import COLLISION_FACTOR
 from utils.simulator.rail_state import (
     ARRIVAL_TIME,
     ARRIVED_COLUMN,
@@ -44,6 +44,7 @@ from utils.simulator.rail_state import (
     INITIAL_COLUMN,
     INITIAL_DIRECTION,
     INITIAL_ROW,
+    LATEST_ARRIVAL,
     MALFUNCTION,
     MALFUNCTION_COUNTER,
     MALFUNCTION_OFF_MAP,
@@ -69,8 +70,6 @@ from utils.system.compiled import Arrays, compiled, compiled_helper
     # Constants.
     ACCELERATION,  # what a step can change the speed by, in units of 1/denominator of a cell a step
     BRAKING,  # the same, negative
-    FIRST_HALT,  # the columns of ``halts`` from FIRST_HALT up to END_OF_HALTS are the train's
-    END_OF_HALTS,
     # Scratch memory of a step.
     ACTION,  # DO_NOTHING for what is no action, as in flatland
     ACTION_VALID,  # 1 if the action leads somewhere
@@ -83,7 +82,7 @@ from utils.system.compiled import Arrays, compiled, compiled_helper
     WANTED,  # the resource that it wants to occupy next, often the same
     STAYS,  # 1 if it keeps what it holds, by its own will or because another is in the way
     N_PLANS,
-) = range(15)
+) = range(13)
 
 # Columns of ``claims``.
 HOLDER, WINNER, N_CLAIMS = range(3)
@@ -96,13 +95,12 @@ class StepArrays(NamedTuple):
         plans: int32 [N_PLANS, trains], see above.
         claims: int32 [2 x cells, 2], for each resource its holder and who gets it next, as handle + 1; all zero
             between steps.
-        halts, weights: see ``rail_rewards``.
+        weights: see ``rail_rewards``.
         rewards: float64 [trains], those of the last step.
     """
 
     plans: NDArray[np.int32]
     claims: NDArray[np.int32]
-    halts: NDArray[np.float64]
     weights: NDArray[np.float64]
     rewards: NDArray[np.float64]
 
@@ -347,16 +345,13 @@ def _move_trains(constants: np.ndarray, dynamic: np.ndarray, plans: np.ndarray, 
 
 @compiled_helper
 def _fill_rewards(constants: np.ndarray, dynamic: np.ndarray, step: StepArrays, elapsed_steps: int) -> None:
-    """The rewards of a step; those that fall due at the end of the episode are not among them."""
-    plans, halts, weights, rewards = step.plans, step.halts, step.weights, step.rewards
+    """The rewards of a step, without stops and what falls due at the end of the episode."""
+    plans, weights, rewards = step.plans, step.weights, step.rewards
     for handle in range(rewards.shape[0]):
-        first, end = int(plans[FIRST_HALT, handle]), int(plans[END_OF_HALTS, handle])
-        if first < end:
-            note_visits(handle, first, end, elapsed_steps, dynamic, halts, weights)
         rewards[handle] = 0.0
         state, previous_state = dynamic[STATE, handle], dynamic[PREVIOUS_STATE, handle]
         if state == DONE and previous_state != DONE:
-            rewards[handle] = arrival_reward(handle, first, end, elapsed_steps, constants, halts, weights)
+            rewards[handle] = float(min(int(constants[LATEST_ARRIVAL, handle]) - elapsed_steps, 0))
         elif state == STOPPED and previous_state == MOVING:
             brakes = plans[ACTION, handle] == STOP_MOVING and plans[NEW_SPEED, handle] == 0
             if not (brakes and plans[ACTION_VALID, handle] == 1):
@@ -374,6 +369,8 @@ def step_trains(
 ) -> bool:
     """One step of all trains, in place; returns whether the episode is over, ``finish_trains`` is then due.
 
+    Where trains have stops, ``rail_rewards.reward_stops`` is due before that.
+
     Args:
         state_arrays, step_arrays: the fields of ``StateArrays`` and ``StepArrays``.
         malfunctions: int32 [max_episode_steps, trains], how many steps the malfunction lasts that begins in a step;
@@ -388,13 +385,3 @@ def step_trains(
     all_arrived = _move_trains(arrays.constants, arrays.dynamic, step.plans, elapsed_steps)
     _fill_rewards(arrays.constants, arrays.dynamic, step, elapsed_steps)
     return all_arrived or elapsed_steps == malfunctions.shape[0]
-
-
-@compiled
-def finish_trains(state_arrays: Arrays, step_arrays: Arrays, elapsed_steps: int) -> None:
-    """Add to the rewards of the last step what falls due for the trains that have not arrived."""
-    arrays, step = StateArrays(*state_arrays), StepArrays(*step_arrays)
-    for handle in range(step.rewards.shape[0]):
-        if arrays.dynamic[STATE, handle] != DONE:
-            first, end = int(step.plans[FIRST_HALT, handle]), int(step.plans[END_OF_HALTS, handle])
-            step.rewards[handle] += final_reward(handle, first, end, elapsed_steps, arrays, step.halts, step.weights)
