@@ -188,6 +188,7 @@ def some_transitions(n_features: int) -> Transitions:
         next_observations=random.random((n, n_features), dtype=np.float32),
         next_action_masks=np.ones((n, 5), dtype=bool),
         policy_of_train=np.zeros(n, dtype=np.int64),
+        demonstrated=np.zeros(n, dtype=bool),
     )
 
 

@@ -2,13 +2,14 @@
 
     python benchmarks/official.py                          # the challenge of 2021: ten levels of each of its 15 tests
     python benchmarks/official.py --setting benchmarks     # today's Flatland Benchmarks, tests 00 to 04
+    python benchmarks/official.py --plan_seconds 0         # the network alone
 
-Each level is played by flatland-rl itself, by the shipped checkpoint with planning, within the limits of the graders:
-600 s before the first step, 10 s for each of the others. Rewards are normalized as graders do, 1 being perfect. Levels
-have seeds from 800000 on, which nothing was chosen by.
+Each level is played by flatland-rl itself, by the shipped checkpoint, with planning unless told otherwise, within the
+limits of the graders: 600 s before the first step, 10 s for each of the others. Rewards are normalized as graders do,
+1 being perfect. Levels have seeds from 800000 on, which nothing was chosen by.
 
-The record, official_SETTING.json beside this file, is written after each level, and a run goes on where the last one
-ended. official_SETTING.md is its table.
+The record, official_SETTING.json beside this file (official_SETTING_network.json without planning), is written after
+each level, and a run goes on where the last one ended. A file of the same name that ends in .md is its table.
 """
 
 import argparse
@@ -92,8 +93,8 @@ class _StepTimer(FlatlandSimulator):
 _player: list[Player] = []
 
 
-def _begin_worker(plan_seconds: float) -> None:
-    _player[:] = [load_player(f"{CHECKPOINT}{PLANNING}", plan_seconds=plan_seconds)]
+def _begin_worker(checkpoint: Path, plan_seconds: float) -> None:
+    _player[:] = [load_player(f"{checkpoint}{PLANNING if plan_seconds > 0 else ''}", plan_seconds=plan_seconds)]
 
 
 def _play(test: str, seed: int) -> dict[str, Any]:
@@ -123,10 +124,12 @@ def main() -> None:
     )
     parser.add_argument("--setting", choices=sorted(_TESTS), default="2021", help="which malfunctions")
     parser.add_argument("--levels", type=int, default=10, help="levels of each test")
+    parser.add_argument("--tests", type=int, default=15, help="how many of the tests, from 00 on")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="what plays")
     parser.add_argument("--plan_seconds", type=float, default=PLAN_SECONDS, help="as for run.py")
     parser.add_argument("--num_workers", type=int, default=2, help="levels that are played at a time")
     options = parser.parse_args()
-    path = HERE / f"official_{options.setting}.json"
+    path = HERE / f"official_{options.setting}{'' if options.plan_seconds > 0 else '_network'}.json"
     record = json.loads(path.read_text()) if path.is_file() else {"plan_seconds": options.plan_seconds, "levels": []}
     if record["plan_seconds"] != options.plan_seconds:
         parser.error(
@@ -136,9 +139,11 @@ def main() -> None:
     known = {(row["test"], row["seed"]) for row in played}
     seeds = range(FIRST_SEED, FIRST_SEED + options.levels)
     # one level of each test after the other: a record that is not complete has something of all
-    todo = [(test, seed) for seed in seeds for test in _TESTS[options.setting] if (test, seed) not in known]
+    todo = [
+        (test, seed) for seed in seeds for test in _TESTS[options.setting][: options.tests] if (test, seed) not in known
+    ]
     with ProcessPoolExecutor(
-        options.num_workers, initializer=_begin_worker, initargs=(options.plan_seconds,)
+        options.num_workers, initializer=_begin_worker, initargs=(options.checkpoint, options.plan_seconds)
     ) as workers:
         for future in as_completed([workers.submit(_play, *level) for level in todo]):
             played.append(future.result())

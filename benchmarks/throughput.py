@@ -232,8 +232,9 @@ def _random_transitions(n: int) -> Transitions:
     random = np.random.default_rng(0)
     wide, mask = random.random((n, FEATURES.n_features), dtype=np.float32), np.ones((n, 5), dtype=bool)
     narrow = random.random(n, dtype=np.float32)
-    policy_of_train = np.zeros(n, dtype=np.int64)
-    return Transitions(wide, mask, random.integers(5, size=n), narrow, narrow, wide, mask, policy_of_train)
+    policy_of_train, demonstrated = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
+    actions = random.integers(5, size=n)
+    return Transitions(wide, mask, actions, narrow, narrow, wide, mask, policy_of_train, demonstrated)
 
 
 def _limits() -> dict[str, float]:

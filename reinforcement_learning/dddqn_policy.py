@@ -26,6 +26,9 @@ from reinforcement_learning.dueling_q_network import (
 from utils.observation.route_features import least_detour_actions
 from utils.system.seeds import Stream, generator
 
+DEMONSTRATION_MARGIN = 0.8
+"""As in the paper; an arrival is worth about 1."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -38,6 +41,7 @@ class Batch:
     discounts: Tensor  # float32 [batch], gamma**steps, 0 where nothing follows
     next_observations: Tensor  # float32 [batch, features]
     next_action_masks: Tensor  # bool [batch, 5]
+    demonstrated: Tensor  # bool [batch], whether a plan has shown the action
 
 
 class GreedyPolicy:
@@ -71,6 +75,7 @@ class DDDQNPolicy:
         averaging_steps: learning steps over which the weights that are evaluated are averaged; 1 is off.
         max_grad_norm: bound of the gradient's norm.
         guide: share of exploring trains that take the way with the least detour instead of a random action.
+        margin: by how much a demonstrated action is to be better than the others; 0 makes nothing of demonstrations.
         route_features: where the features that the guide needs stand in an observation; None leaves it out.
         seed: exploration derives from it,
         index: and from the number of the policy, so that no two of a training are equal.
@@ -87,6 +92,7 @@ class DDDQNPolicy:
         averaging_steps: int,
         max_grad_norm: float,
         guide: float,
+        margin: float = 0.0,
         route_features: slice | None,
         seed: int,
         index: int,
@@ -97,6 +103,7 @@ class DDDQNPolicy:
         self.advantage_learning = advantage_learning
         self.averaging_steps = averaging_steps
         self.guide = guide
+        self.margin = margin
         self.route_features = route_features
         self.max_grad_norm = max_grad_norm
         self.q_network = network.to(self.device)
@@ -155,6 +162,8 @@ class DDDQNPolicy:
         q_taken = q_values.gather(1, batch.actions.unsqueeze(1)).squeeze(1)
         # Huber loss: a train that fails far from its target must not tear the network about
         loss = smooth_l1_loss(q_taken, td_target)
+        if self.margin > 0.0:
+            loss = loss + self._margin_loss(batch, q_values, q_taken)
         self.optimizer.zero_grad(set_to_none=True)
         with network_errors(self.q_network, batch.observations):
             loss.backward()
@@ -165,6 +174,17 @@ class DDDQNPolicy:
         # a plain mean of all steps at first, an exponential one later on
         polyak_update(self.q_network, self.average_network, 1.0 / min(self.learning_steps, self.averaging_steps))
         return loss.detach()
+
+    def _margin_loss(self, batch: Batch, q_values: Tensor, q_taken: Tensor) -> Tensor:
+        """By how much demonstrated actions lack ``margin`` to the best other one that is possible.
+
+        What was never tried has any value, so demonstrations alone do not tell that their actions are the best ones
+        (deep Q-learning from demonstrations, Hester et al. 2018, https://arxiv.org/abs/1704.03732, equation 3).
+        """
+        others = (q_values + self.margin).scatter(1, batch.actions.unsqueeze(1), q_taken.unsqueeze(1))
+        best = others.masked_fill(~batch.action_masks, -torch.inf).amax(dim=1)
+        lacking = torch.where(batch.demonstrated, best - q_taken, 0.0)
+        return lacking.mean()
 
     @torch.no_grad()
     def td_target(self, batch: Batch) -> Tensor:

@@ -34,6 +34,10 @@ VARIANTS: dict[str, list[str]] = {
     "tree_timetable": ["--feature_set", "tree_timetable"],
     "no-safe_moves": ["--safe_moves", "False"],
     "switches": ["--decision_points", "switches"],
+    # the plan in space and time as features, and as a teacher
+    "tree_plan": ["--feature_set", "tree_plan"],
+    "demonstrations": ["--demonstrations", "1"],
+    "tree_plan-demonstrations": ["--feature_set", "tree_plan", "--demonstrations", "1"],
     # exploration and rewards
     "no-guide": ["--guided_exploration", "0"],
     "no-shaping": ["--shaping", "0"],
@@ -63,6 +67,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--levels", type=int, default=150, help="levels to score on")
     parser.add_argument("--work_dir", type=Path, default=ROOT / "runs" / "ablations")
+    parser.add_argument("--record", default="ablations", help="name of the files that are written")
     parser.add_argument("--train_only", action="store_true", help="leave scoring to another call")
     parser.add_argument("--pace_episodes", type=int, default=0, help="compare times only, of so many episodes each")
     options = parser.parse_args()
@@ -162,13 +167,13 @@ def _write(options: argparse.Namespace, tables: dict[str, dict[str, dict[str, An
         "machine": machine(),
         "configurations": tables,
     }
-    (HERE / "ablations.json").write_text(json.dumps(record, indent=1) + "\n")
+    (HERE / f"{options.record}.json").write_text(json.dumps(record, indent=1) + "\n")
     text = "\n".join(_markdown(environment, table) for environment, table in tables.items())
     head = (
         f"`{record['command']}`, seeds {', '.join(map(str, options.seeds))}; the last checkpoints on {options.levels} "
         f"levels with seeds from {FIRST_SEED} on. Written by ablations.py.\n"
     )
-    (HERE / "ablations.md").write_text(f"{head}\n{text}")
+    (HERE / f"{options.record}.md").write_text(f"{head}\n{text}")
     print(text)
 
 

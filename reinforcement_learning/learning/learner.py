@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reinforcement_learning.dddqn_policy import DDDQNPolicy
+from reinforcement_learning.dddqn_policy import DEMONSTRATION_MARGIN, DDDQNPolicy
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.networks import make_network
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer
@@ -111,6 +111,7 @@ def make_policy(config: TrainingConfig, feature_set: FeatureSet, index: int, dev
         averaging_steps=config.averaging_steps,
         max_grad_norm=config.max_grad_norm,
         guide=config.guided_exploration,
+        margin=DEMONSTRATION_MARGIN if config.demonstrations > 0 else 0.0,
         route_features=feature_set.route_features,
         seed=config.seed,
         index=index,

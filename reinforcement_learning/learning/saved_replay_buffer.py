@@ -13,7 +13,7 @@ from utils.observation.feature_sets import FeatureSet
 from utils.simulator.rail_grid import N_ACTIONS
 from utils.system.files import atomic_write, why_unreadable
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Rows = Mapping[str, npt.NDArray[Any]]
 _NUMBERS = ("format_version", "feature_set_version", "capacity", "n_added")
@@ -43,6 +43,7 @@ def row_layout(n_features: int) -> dict[str, tuple[tuple[int, ...], Any]]:
         "discounts": ((), np.float32),
         "next_observations": ((n_features,), np.float32),
         "next_action_masks": ((N_ACTIONS,), np.bool_),
+        "demonstrated": ((), np.bool_),
     }
 
 
@@ -142,7 +143,7 @@ def what_is_wrong(rows: Rows) -> str | None:
     between: dict[str, tuple[float, float]] = {"actions": (0, N_ACTIONS - 1), "discounts": (0.0, 1.0)}
     for name, array in rows.items():
         if array.dtype.kind == "b":
-            if not array.any(axis=1).all():
+            if array.ndim == 2 and not array.any(axis=1).all():
                 return f"{name} leave some train no action"
             continue
         # no array of truth values: a buffer may fill most of the memory. Of numbers with a NaN both are NaN.

@@ -16,6 +16,7 @@ from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.playing.transitions import TransitionSink
 from reinforcement_learning.settings.config import TrainingConfig
 from utils.simulator.rail_state import RailState
+from utils.system.seeds import Stream, generator
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Assignment:
     """
 
     def __init__(self, config: TrainingConfig) -> None:
+        self._config = config
         self.mapping = make_mapping(config)
         self.past_selves = PastSelves(config.partner_snapshot_prob, config.partner_snapshot_every, config.seed)
         self._epsilon = EpsilonSchedule(config.eps_start, config.eps_end, config.eps_decay)
@@ -72,7 +74,14 @@ class Assignment:
             policy_of_train=self.past_selves.replace_some(episode, policy_of_train, n_policies),
             reward_weights=RewardWeights.of_trains([own.reward_weights for own in hyperparameters], policy_of_train),
             n_step=np.array(n_steps, dtype=np.int64)[policy_of_train],
+            demonstration=self._is_demonstration(episode),
         )
+
+    def _is_demonstration(self, episode: int) -> bool:
+        """Whether the plan plays an episode: the share of those falls in a straight line, to 0 at the end."""
+        config = self._config
+        share = config.demonstrations * (1.0 - episode / config.n_episodes)
+        return share > 0.0 and generator(config.seed, Stream.DEMONSTRATIONS, episode).random() < share
 
     def epsilon(self, hyperparameters: Hyperparameters, episode: int, n_trains: int) -> float:
         """The share of random actions of a policy with these hyperparameters in a training episode.

@@ -23,9 +23,11 @@ LEVELS_AT_A_TIME = 4
 
 def warm_up(policy: Policy, observer: Observer) -> None:
     """Plays a step of a small level: what is compiled or loaded once, is, for processes forked from here on as well."""
-    state = RailState.from_env(make_rail_env(ENV_CONFIGS["Tiny"], 0))
+    env = make_rail_env(ENV_CONFIGS["Tiny"], 0)
+    state = RailState.from_env(env)
     actions = policy.act(*observer.observe(state))
     observer.settle(state, actions)
+    observer.settle(RailState.from_env(env), actions)  # of a state without a plan moves are judged
     deadlocked(state)
 
 

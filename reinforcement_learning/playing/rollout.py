@@ -22,6 +22,8 @@ from utils.system.stopwatch import Stopwatch
 
 ALONE = TrainSettings()  # all trains driven by the only policy, greedily
 
+_NOT_SHOWN = -1
+
 
 @dataclass(frozen=True)
 class Learning:
@@ -83,6 +85,8 @@ class Rollout:
         self._action_mask = np.broadcast_to(NOTHING_TO_DECIDE, (*shape, N_ACTIONS)).copy()
         self._epsilon = np.zeros(shape)
         self._policy_of_train = np.zeros(shape, dtype=np.int64)
+        self._is_demonstration = np.zeros(n_slots, dtype=bool)
+        self._shown = np.full(shape, _NOT_SHOWN)  # actions of the plan in demonstrations
         self._train_rewards = np.zeros(shape)  # since the episode's beginning
         self._rewards = np.zeros(shape)
         self._remaining = np.zeros(shape)  # travel time in steps
@@ -127,6 +131,7 @@ class Rollout:
         train_settings = train_settings.padded(state.n_trains, self.n_trains)
         self._epsilon[slot] = train_settings.epsilon
         self._policy_of_train[slot] = train_settings.policy_of_train
+        self._is_demonstration[slot] = train_settings.demonstration
         for array in (self.arrived, self.departed, self.deadlocked):
             array[slot] = False
         for array in (self._remaining, self._rewards, self._train_rewards):
@@ -210,15 +215,17 @@ class Rollout:
             done_then[slot, : len(of_slot)] = of_slot
 
         def choose(deciding: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
-            seen, possible = observations[deciding], mask[deciding]
+            seen, possible, shown = observations[deciding], mask[deciding], self._shown.flat[deciding]
+            demonstrated = shown != _NOT_SHOWN
             if recorded is None:
                 policy_of_train, epsilon = self._policy_of_train.flat[deciding], self._epsilon.flat[deciding]
                 chosen = act_with_each(self.policies, policy_of_train, seen, possible, epsilon)
+                chosen = np.where(demonstrated, shown, chosen)
             else:
                 chosen = done_then.flat[deciding]
             np.add.at(self._action_counts, (deciding // self.n_trains, chosen), 1)
             if self._learning is not None:
-                self._learning.sink.add(self._collector.decide(deciding, seen, possible, chosen))
+                self._learning.sink.add(self._collector.decide(deciding, seen, possible, chosen, demonstrated))
             return chosen
 
         actions = choose_actions(mask, choose).reshape(self._policy_of_train.shape)
@@ -273,7 +280,10 @@ class Rollout:
         if ended[:n_trains].all():  # the rest of the episode needs no observations
             mask[:] = NOTHING_TO_DECIDE
             return
-        self.observer.observe(state, self._observations[slot, :n_trains], mask, deciding_only=True)
+        shows = bool(self._is_demonstration[slot])
+        self.observer.observe(state, self._observations[slot, :n_trains], mask, deciding_only=True, keep_plan=shows)
+        planned = self.observer.planned_actions(state, mask) if shows else None
+        self._shown[slot, :n_trains] = _NOT_SHOWN if planned is None else planned
         # nothing that a deadlocked train does matters any more; its last decision stays open until the episode ends
         mask[self.deadlocked[slot, :n_trains]] = NOTHING_TO_DECIDE
 
@@ -282,6 +292,7 @@ class Rollout:
         self._episodes[slot] = None
         self._action_mask[slot] = NOTHING_TO_DECIDE
         self._rewards[slot] = 0.0
+        self._shown[slot] = _NOT_SHOWN
 
     def _result(self, slot: int) -> EpisodeResult:
         """What has come of an episode."""

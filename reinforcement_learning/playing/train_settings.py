@@ -22,6 +22,7 @@ class TrainSettings:
     policy_of_train: int | npt.NDArray[np.int64] = 0  # which of the rollout's policies
     reward_weights: RewardWeights | None = None  # None: what the rollout was made with
     n_step: int | npt.NDArray[np.int64] | None = None  # None: what the rollout was made with, the largest possible
+    demonstration: bool = False  # whether a plan in space and time drives all trains, where there is one
 
     def padded(self, n_trains: int, n_places: int) -> "TrainSettings":
         """Settings for ``n_places`` trains, of which only the first ``n_trains`` are there."""
@@ -32,14 +33,16 @@ class TrainSettings:
             return value if np.ndim(value) == 0 else np.pad(value, (0, n_places - n_trains), mode="edge")
 
         weights = self.reward_weights and for_each(pad, self.reward_weights)
-        return TrainSettings(pad(self.epsilon), pad(self.policy_of_train), weights, pad(self.n_step))
+        return TrainSettings(
+            pad(self.epsilon), pad(self.policy_of_train), weights, pad(self.n_step), self.demonstration
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The state for a checkpoint, of settings that leave nothing to the rollout."""
         assert self.reward_weights is not None
         floats = {"epsilon": self.epsilon, **vars(self.reward_weights)}
         state: dict[str, Any] = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in floats.items()}
-        whole = {"policy_of_train": self.policy_of_train, "n_step": self.n_step}
+        whole = {"policy_of_train": self.policy_of_train, "n_step": self.n_step, "demonstration": self.demonstration}
         return state | {name: torch.as_tensor(value, dtype=torch.int64) for name, value in whole.items()}
 
     @classmethod
@@ -47,4 +50,5 @@ class TrainSettings:
         """The settings whose ``state_dict`` this is."""
         arrays = {name: tensor.numpy() for name, tensor in state.items()}
         own = {name: arrays.pop(name) for name in ("epsilon", "policy_of_train", "n_step")}
-        return cls(reward_weights=RewardWeights(**arrays), **own)
+        demonstration = bool(arrays.pop("demonstration", False))  # earlier versions had none
+        return cls(reward_weights=RewardWeights(**arrays), demonstration=demonstration, **own)

@@ -29,6 +29,7 @@ class Transitions:
     next_observations: npt.NDArray[np.float32]  # [k, features]
     next_action_masks: npt.NDArray[np.bool_]  # [k, 5]
     policy_of_train: npt.NDArray[np.int64]  # [k], the number of the policy that acted
+    demonstrated: npt.NDArray[np.bool_]  # [k], whether the action was shown by a plan instead
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -74,6 +75,7 @@ class TransitionCollector:
         self._observations = np.zeros((n_step, n_trains, n_features), dtype=np.float32)
         self._action_masks = np.zeros((n_step, n_trains, N_ACTIONS), dtype=bool)
         self._actions = np.zeros((n_step, n_trains), dtype=np.int64)
+        self._demonstrated = np.zeros((n_step, n_trains), dtype=bool)
         # float64: a sum of many small rewards should not depend on how it is cut into transitions
         self._returns = np.zeros((n_step, n_trains))
         self._discounts = np.zeros((n_step, n_trains))
@@ -101,10 +103,12 @@ class TransitionCollector:
         observations: npt.NDArray[np.float32],
         action_masks: npt.NDArray[np.bool_],
         actions: npt.NDArray[np.int64],
+        demonstrated: bool | npt.NDArray[np.bool_] = False,
     ) -> Transitions:
         """Opens a decision for each of ``trains``; closes the one that is ``n_step`` decisions old.
 
-        ``observations`` ``[k, features]``, ``action_masks`` ``[k, 5]`` and ``actions`` ``[k]`` belong to the trains.
+        ``observations`` ``[k, features]``, ``action_masks`` ``[k, 5]`` and ``actions`` ``[k]`` belong to the trains,
+        and so does whether the actions are ``demonstrated``.
         """
         decisions = self._next_decision[trains]
         closing = self._open[decisions, trains]
@@ -113,6 +117,7 @@ class TransitionCollector:
         self._observations[decisions, trains] = observations
         self._action_masks[decisions, trains] = action_masks
         self._actions[decisions, trains] = actions
+        self._demonstrated[decisions, trains] = demonstrated
         self._returns[decisions, trains] = 0.0
         self._discounts[decisions, trains] = 1.0
         self._next_decision[trains] = (decisions + 1) % self._n_step[trains]
@@ -150,4 +155,5 @@ class TransitionCollector:
             next_observations,
             next_action_masks,
             self._policy_of_train[trains],
+            self._demonstrated[decisions, trains],
         )

@@ -96,6 +96,7 @@ _SETTINGS: dict[str, Spec] = {
     "team_reward?" if name == "team_reward" else name: FINITE  # which earlier versions did not have
     for name in ("epsilon", "policy_of_train", "n_step", *RewardWeights.__dataclass_fields__)
 }
+_DEMONSTRATION = "demonstration"  # one for all trains; earlier versions had none
 _MOST_SLOTS = 4096  # of one process that plays
 _EXCHANGE = {"episode": WHOLE, "scores": [NUMBER], "hyperparameters": [Named(NUMBER)], "objective?": TEXT}
 TO_RESUME: dict[str, Spec] = TO_PLAY | {
@@ -208,12 +209,15 @@ def _check_unfinished(content: Mapping[str, Any]) -> None:
 
 def _check_settings(episode: Mapping[str, Any], n_policies: int, where: str) -> None:
     settings, actions = episode["train_settings"], episode["actions"]
-    _check(settings, _SETTINGS, f"{where}/train_settings")
+    _check(settings, _SETTINGS | {f"{_DEMONSTRATION}?": FINITE}, f"{where}/train_settings")
+    is_shown = settings.get(_DEMONSTRATION, torch.zeros(()))
+    settings = {name: settings[name] for name in settings.keys() - {_DEMONSTRATION}}
     shapes = {tensor.shape for tensor in settings.values() if tensor.ndim}
     shapes |= {actions.shape[1:]} if actions.numel() else set()
     policies, n_step = settings["policy_of_train"], settings["n_step"]
     known = {name.removesuffix("?") for name in _SETTINGS}
     fits = settings.keys() <= known and len(shapes) <= 1 and all(len(shape) == 1 for shape in shapes)
+    fits = fits and is_shown.ndim == 0
     if not fits or ((policies < 0) | (policies >= n_policies)).any() or (n_step < 1).any():
         raise MalformedError(f"{where}/train_settings does not fit the episode")
 

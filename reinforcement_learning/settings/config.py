@@ -105,6 +105,14 @@ class TrainingConfig:
         between(0, 1),
     )
 
+    demonstrations: float = option(
+        _EXPLORE,
+        0.0,
+        "share of the first episodes that a plan in space and time plays, to be learned from; it falls in a straight "
+        "line to 0 in the last episode",
+        between(0, 1),
+    )
+
     buffer_size: int = option(_LEARN, 100_000, "transitions that the replay buffer holds", at_least(1))
     buffer_min_size: int = option(
         _LEARN, 1_000, "transitions to collect before learning starts (at least one batch)", at_least(0)

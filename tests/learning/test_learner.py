@@ -32,7 +32,7 @@ def transitions(n: int, seed: int = 0) -> Transitions:
     masks = np.ones((n, 5), dtype=bool)
     actions, zeros = random.integers(5, size=n), np.zeros(n, dtype=np.int64)
     rewards = random.random(n, dtype=np.float32)
-    return Transitions(observations[0], masks, actions, rewards, rewards / 2, observations[1], masks, zeros)
+    return Transitions(observations[0], masks, actions, rewards, rewards / 2, observations[1], masks, zeros, zeros == 1)
 
 
 @given(sizes=st.lists(st.integers(0, 30), max_size=6), update_every=st.integers(1, 9), enough=st.integers(0, 30))

@@ -33,7 +33,15 @@ def numbered(first: int, count: int) -> Transitions:
     wide = np.repeat(ids[:, None], N, axis=1).astype(np.float32)
     floats = ids.astype(np.float32)
     return Transitions(
-        wide, masks_of(ids), ids % 5, -floats, floats % 8 / 8, wide + 0.5, masks_of(ids + 1), np.zeros_like(ids)
+        wide,
+        masks_of(ids),
+        ids % 5,
+        -floats,
+        floats % 8 / 8,
+        wide + 0.5,
+        masks_of(ids + 1),
+        np.zeros_like(ids),
+        ids % 3 == 0,
     )
 
 

@@ -1,8 +1,14 @@
 """The schedule of epsilon."""
 
+import numpy as np
 import pytest
 
-from reinforcement_learning.multi_policy.assignment import EpsilonSchedule
+from reinforcement_learning.learning.hyperparameters import Hyperparameters
+from reinforcement_learning.multi_policy.assignment import Assignment, EpsilonSchedule
+from reinforcement_learning.settings.config import TrainingConfig
+from utils.levels.env_configs import ENV_CONFIGS
+from utils.levels.rail_envs import make_rail_env
+from utils.simulator.rail_state import RailState
 
 
 def test_decays_from_the_first_episode_and_stops_at_the_end() -> None:
@@ -13,3 +19,21 @@ def test_decays_from_the_first_episode_and_stops_at_the_end() -> None:
 def test_constant_schedules() -> None:
     assert EpsilonSchedule(0.3, 0.1, 1.0)(10_000) == pytest.approx(0.3)
     assert EpsilonSchedule(0.0, 0.0, 0.9)(7) == 0.0
+
+
+def test_the_share_of_demonstrations_falls_to_nothing() -> None:
+    config = TrainingConfig(demonstrations=0.8, n_episodes=1000)
+    state = RailState.from_env(make_rail_env(ENV_CONFIGS["Tiny"], 0))
+    shown = [
+        Assignment(config).train_settings(episode, state, [Hyperparameters.of(config)]).demonstration
+        for episode in range(1000)
+    ]
+    assert 0.6 < np.mean(shown[:200]) < 0.85
+    assert 0.2 < np.mean(shown[400:600]) < 0.6
+    assert np.mean(shown[950:]) < 0.2
+    again = Assignment(config)
+    assert [again.train_settings(k, state, [Hyperparameters.of(config)]).demonstration for k in range(50)] == shown[:50]
+
+
+def test_there_are_no_demonstrations_unless_asked_for() -> None:
+    assert not TrainingConfig().demonstrations

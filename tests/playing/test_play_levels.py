@@ -10,13 +10,15 @@ from reinforcement_learning.playing.episode_result import EpisodeResult, evaluat
 from reinforcement_learning.playing.play_levels import (
     LEVELS_AT_A_TIME,
     play_levels,
+    warm_up,
 )
-from tests.helpers.playing import ForwardPolicy
+from tests.helpers.playing import ForwardPolicy, RandomPolicy
 from tests.helpers.tiny_training import stop_after
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
 from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
+from utils.safe_moves.safe_moves import SafeMoves
 from utils.simulator.simulator import FlatlandSimulator
 
 TINY = ENV_CONFIGS["Tiny"]
@@ -104,3 +106,11 @@ def test_results_are_in_the_order_of_the_levels(n_levels: int) -> None:
     assert [(r.score, r.n_steps, r.n_decisions) for r in together] == [
         (r.score, r.n_steps, r.n_decisions) for r in alone
     ]
+
+
+def test_warming_up_compiles_what_judges_moves_where_a_plan_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as all follow the plan nothing is to be settled; later on nothing may be left to compile."""
+    settled = []
+    monkeypatch.setattr(SafeMoves, "settle", lambda *arguments: settled.append(arguments))
+    warm_up(RandomPolicy(0), Observer(get_feature_set("tree_plan"), safe_moves=True))
+    assert settled

@@ -122,8 +122,9 @@ def test_shaping_of_each_train_is_as_if_all_had_it() -> None:
 def test_settings_survive_a_checkpoint() -> None:
     policy_of_train = np.array([1, 0])
     shaping = RewardWeights(np.array([0.9, 0.99]), np.array([1.0, 2.0]), np.array([0.0, 1.0]), np.array([0.5, 0.25]))
-    train_settings = TrainSettings(np.array([0.1, 0.2]), policy_of_train, shaping, np.array([3, 1]))
+    train_settings = TrainSettings(np.array([0.1, 0.2]), policy_of_train, shaping, np.array([3, 1]), demonstration=True)
     again = TrainSettings.from_state(train_settings.state_dict())
+    assert again.demonstration is True
     assert again.reward_weights is not None
     for found, wanted in zip(
         (again.epsilon, again.policy_of_train, again.n_step, *vars(again.reward_weights).values()),
@@ -132,3 +133,13 @@ def test_settings_survive_a_checkpoint() -> None:
     ):
         np.testing.assert_array_equal(found, wanted)
         assert np.asarray(found).dtype == np.asarray(wanted).dtype
+
+
+def test_settings_of_earlier_versions_are_no_demonstrations() -> None:
+    state = TrainSettings(reward_weights=SHAPING, n_step=1).state_dict()
+    del state["demonstration"]
+    assert TrainSettings.from_state(state).demonstration is False
+
+
+def test_a_demonstration_stays_one_where_trains_are_missing() -> None:
+    assert TrainSettings(demonstration=True).padded(2, 5).demonstration

@@ -91,6 +91,7 @@ MALFORMED: list[tuple[tuple[Any, ...], Any]] = [
     (("unfinished", 0, "actions"), torch.zeros(3, 2)),
     (("unfinished", 0, "train_settings"), {}),
     (("unfinished", 0, "train_settings", "epsilon"), torch.zeros(7)),
+    (("unfinished", 0, "train_settings", "demonstration"), torch.zeros(2, dtype=torch.int64)),
     (("unfinished", 0, "train_settings", "policy_of_train"), torch.ones(2, dtype=torch.int64)),
 ]
 

@@ -361,3 +361,30 @@ class TestSimulators:
             trainer.population.learners[0].policy.state_dict(), flatland.population.learners[0].policy.state_dict()
         )
         assert_same(sink.rows, flatland_sink.rows)
+
+
+class TestDemonstrations:
+    """Levels that a plan plays beside others, trains that see it, and a stop in the middle of both."""
+
+    OPTIONS: ClassVar[dict[str, Any]] = {
+        "n_episodes": 8,
+        "num_envs": 3,
+        "seed": 2,
+        "feature_set": "tree_plan",
+        "demonstrations": 0.7,
+        "save_replay_buffer": True,
+    }
+
+    @pytest.fixture(scope="class")
+    def uninterrupted(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, MemorySink]:
+        return run(tmp_path_factory.mktemp("uninterrupted"), **self.OPTIONS)
+
+    def test_some_transitions_are_demonstrated(self, uninterrupted: tuple[Trainer, MemorySink]) -> None:
+        demonstrated = uninterrupted[0].population.learners[0].buffer.rows()["demonstrated"]
+        assert 0.0 < demonstrated.mean() < 1.0
+
+    @pytest.mark.parametrize("questions", [15, 70])
+    def test_equals_the_uninterrupted_training_to_the_bit(
+        self, tmp_path: Path, uninterrupted: tuple[Trainer, MemorySink], questions: int
+    ) -> None:
+        assert_equals_uninterrupted(tmp_path, uninterrupted, questions, self.OPTIONS)

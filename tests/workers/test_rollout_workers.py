@@ -96,6 +96,19 @@ class TestTransitions:
         fresh.run()
         assert rows_in_any_order(fresh) != rows_in_any_order(apart)
 
+    def test_of_demonstrations_are_those_of_a_training_in_one_process(self, tmp_path: Path) -> None:
+        options = GREEDY | {"n_episodes": 6, "num_envs": 2, "seed": 4}
+        options |= {"feature_set": "tree_plan", "safe_moves": True, "demonstrations": 1.0}
+        trainers = [make_trainer(tmp_path / str(n), num_workers=n, **options)[0] for n in (0, 1)]
+        rows = []
+        for trainer in trainers:
+            assert trainer.run()
+            buffer = trainer.population.learners[0].buffer.rows()
+            shown = buffer["demonstrated"]
+            assert shown.any()
+            rows.append(sorted(row.tobytes() for row in buffer["observations"][shown]))
+        assert rows[0] == rows[1]
+
 
 class TestTraining:
     OPTIONS: ClassVar[dict[str, Any]] = {

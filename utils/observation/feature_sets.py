@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from utils.observation.more_features import MoreFeatures
+from utils.observation.plan_features import N_PLAN_FEATURES, PLAN_FEATURE_NAMES
 from utils.observation.route_features import N_ROUTE_FEATURES, ROUTE_FEATURE_NAMES
 from utils.observation.stop_features import N_STOP_FEATURES, STOP_FEATURE_NAMES
 from utils.observation.timetable_features import N_TIMETABLE_FEATURES, TIMETABLE_FEATURE_NAMES
@@ -26,6 +27,7 @@ class FeatureSet:
         with_timetable: whether ``TIMETABLE_FEATURE_NAMES`` follow the tree's features.
         with_routes: whether ``ROUTE_FEATURE_NAMES`` come next.
         with_stops: whether ``STOP_FEATURE_NAMES`` come after those.
+        with_plan: whether ``PLAN_FEATURE_NAMES`` come next; moves of the plan are then safe moves, too.
         more: features of the user's own, which come last; None: there are none.
     """
 
@@ -36,6 +38,7 @@ class FeatureSet:
     with_timetable: bool = False
     with_routes: bool = False
     with_stops: bool = False
+    with_plan: bool = False
     more: MoreFeatures | None = None
 
     def __post_init__(self) -> None:
@@ -62,6 +65,7 @@ class FeatureSet:
             (TIMETABLE_FEATURE_NAMES if self.with_timetable else ())
             + (ROUTE_FEATURE_NAMES if self.with_routes else ())
             + (STOP_FEATURE_NAMES if self.with_stops else ())
+            + (PLAN_FEATURE_NAMES if self.with_plan else ())
             + (tuple(f"{more.name}.{k}" for k in range(more.n_features)) if more else ())
         )
 
@@ -74,8 +78,18 @@ class FeatureSet:
     @property
     def stop_features(self) -> slice | None:
         """Where ``STOP_FEATURE_NAMES`` stand in an observation; None if there are none."""
-        end = self.n_features - (self.more.n_features if self.more else 0)
+        end = self._end_of_kits - (N_PLAN_FEATURES if self.with_plan else 0)
         return slice(end - N_STOP_FEATURES, end) if self.with_stops else None
+
+    @property
+    def plan_features(self) -> slice | None:
+        """Where ``PLAN_FEATURE_NAMES`` stand in an observation; None if there are none."""
+        return slice(self._end_of_kits - N_PLAN_FEATURES, self._end_of_kits) if self.with_plan else None
+
+    @property
+    def _end_of_kits(self) -> int:
+        """The number of the kit's own features."""
+        return self.n_features - (self.more.n_features if self.more else 0)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -101,6 +115,7 @@ FEATURE_SETS = {
         FeatureSet("tree_timetable", 1, with_timetable=True),
         FeatureSet("tree_routes", 1, with_timetable=True, with_routes=True),
         FeatureSet("tree_routes_stops", 1, with_timetable=True, with_routes=True, with_stops=True),
+        FeatureSet("tree_plan", 1, with_timetable=True, with_routes=True, with_plan=True),
     )
 }
 

@@ -4,7 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.observation.feature_sets import FeatureSet
+from utils.observation.kept_plans import KeptPlan, KeptPlans
 from utils.observation.more_features import checked_features
+from utils.observation.plan_features import fill_plan_features
 from utils.observation.route_features import fill_route_features
 from utils.observation.stop_features import fill_stop_features
 from utils.observation.timetable_features import (
@@ -23,7 +25,7 @@ from utils.observation.tree_observation import (
 from utils.rules.route_search import RouteSearch
 from utils.safe_moves.safe_moves import SafeMoves
 from utils.simulator.action_mask import DEFAULT_DECISION_POINTS, fill_masks, is_choice, stops_everywhere
-from utils.simulator.rail_grid import N_ACTIONS
+from utils.simulator.rail_grid import DO_NOTHING, N_ACTIONS, STOP_MOVING
 from utils.simulator.rail_state import RailState, StateArrays, mark_trains, unmark_trains
 from utils.system.compiled import Arrays, compiled
 
@@ -81,6 +83,7 @@ class Observer:
     Args:
         feature_set: which features.
         safe_moves: whether moves that could end in a deadlock are taken out of the action mask, see ``safe_moves``.
+            Where a plan is kept its moves are left in: as long as all keep its order, all can leave the map.
         action_mask, decision_points: see ``action_mask.action_mask``.
 
     Raises:
@@ -103,6 +106,7 @@ class Observer:
         self._scratch: TreeScratch | None = None
         self._routes: RouteSearch | None = None
         self._safe_moves = SafeMoves(safe_moves)
+        self._plans = KeptPlans()
 
     def observe(
         self,
@@ -110,11 +114,13 @@ class Observer:
         features: NDArray[np.float32] | None = None,
         mask: NDArray[np.bool_] | None = None,
         deciding_only: bool = False,
+        keep_plan: bool = False,
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Features, float32 [trains, n_features], and action mask, bool [trains, 5].
 
         Both are new arrays, unless C-contiguous arrays of those shapes are given to be filled. With ``deciding_only``
         the kit's features of trains without a choice are left as they are, which in most steps saves most of the work.
+        With ``keep_plan`` a plan is kept for :meth:`planned_actions`, as it is for features that need one.
 
         Raises:
             ValueError: the arrays have other shapes.
@@ -132,8 +138,12 @@ class Observer:
         if self._scratch is None or not self._scratch.fits(state):
             self._scratch = TreeScratch.for_state(state, self.feature_set.max_depth)
         fill_masks(self._all_actions, self._stop_everywhere, state.grid, state.constants, state.dynamic, mask)
+        plan = self._plans.keep_up(state) if keep_plan or self.feature_set.with_plan else None
+        possible = mask.copy() if plan else mask
         if self._safe_moves.enabled or self.feature_set.with_routes:
             safe = self._safe_moves.restrict(state, mask)
+        if plan and self._safe_moves.enabled:
+            plan.allow_moves(state, possible, mask, others_are_safe=self._safe_moves.all_can_leave(state))
         fill_observations(
             self.feature_set.max_depth,
             self.feature_set.radius,
@@ -158,6 +168,8 @@ class Observer:
                 mask,
                 features[:, self.feature_set.stop_features],
             )
+        if self.feature_set.plan_features:
+            self._fill_plan(state, plan, deciding_only, mask, features[:, self.feature_set.plan_features])
         if more := self.feature_set.more:
             features[:, -more.n_features :] = checked_features(more, state)
         return features, mask
@@ -184,12 +196,56 @@ class Observer:
             features,
         )
 
+    def _fill_plan(
+        self,
+        state: RailState,
+        kept: KeptPlan | None,
+        deciding_only: bool,
+        mask: NDArray[np.bool_],
+        features: NDArray[np.float32],
+    ) -> None:
+        """Fills ``features``, float32 [trains, N_PLAN_FEATURES]; zeros where there is no plan."""
+        if kept is None:
+            features[:] = 0.0
+            return
+        fill_plan_features(
+            state.elapsed_steps,
+            state.max_episode_steps,
+            state.arrays,
+            kept.plan.cells,
+            kept.plan.tables,
+            kept.actions,
+            deciding_only,
+            mask,
+            features,
+        )
+
+    def planned_actions(self, state: RailState, mask: NDArray[np.bool_]) -> NDArray[np.int64] | None:
+        """What the plan has the trains do, int64 [trains], where ``mask``, bool [trains, 5], allows it.
+
+        ``state`` must be the one that was observed last, with a plan kept.
+
+        Returns:
+            The planned actions, others where the mask does not have them; None where there is no plan.
+        """
+        kept = self._plans.known(state)
+        if kept is None:
+            return None
+        allowed = mask[np.arange(state.n_trains), kept.actions]
+        instead = np.where(mask[:, STOP_MOVING], STOP_MOVING, mask.argmax(axis=1))
+        return np.where(allowed, kept.actions, instead)
+
     def settle(self, state: RailState, actions: NDArray[np.int64]) -> None:
         """Makes trains wait, in ``actions``, int64 [trains], whose moves are not safe together with the others'.
 
         ``state`` must be the one that was observed before the actions were chosen.
         """
-        self._safe_moves.settle(state, actions)
+        kept = self._plans.known(state)
+        leaving = None if kept is None else kept.leaving(state, actions)
+        if leaving is None or (leaving.any() and self._safe_moves.all_can_leave(state)):
+            self._safe_moves.settle(state, actions)
+        elif self._safe_moves.enabled:
+            actions[leaving] = np.where(state.row[leaving] < 0, DO_NOTHING, STOP_MOVING)
 
 
 def observe(state: RailState, feature_set: FeatureSet) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -16,12 +16,14 @@ from utils.planning.plan_search import improve_plans, plan_all, price_plans
 from utils.planning.plan_tables import (
     ARRIVAL,
     AT,
+    BEFORE,
     ENTER,
     FIRST,
     HAS_ARRIVED,
     KEY,
     LATEST_ARRIVAL,
     MAX_EXPANSIONS,
+    N_CELLS,
     N_EXPANSIONS,
     NEXT,
     NO_VISIT,
@@ -42,6 +44,7 @@ COMPLETION_WEIGHT = 0.3
 _SLICE = 0.02  # seconds of search from one look at the clock to the next
 _EXPANSIONS_A_SECOND = 500_000.0  # a first guess
 _ROUNDS_A_SLICE = 1000
+_NO_LIMIT = 2**60  # expansions
 
 
 class LevelPlan:
@@ -147,6 +150,12 @@ class LevelPlan:
         keep_order(self._arrays, self._state.elapsed_steps + 1)
         price_plans(self._arrays)
 
+    def play_rounds(self, n_rounds: int) -> None:
+        """Improve the plan by a number of rounds of that search; the same plan comes of it on any machine."""
+        improve_plans(self._arrays, self._random, n_rounds, _NO_LIMIT)
+        keep_order(self._arrays, self._state.elapsed_steps + 1)
+        price_plans(self._arrays)
+
     def _all_are_on_time(self) -> bool:
         """Whether the plan brings every train home in time that has a way: then there is nothing to be gained."""
         trains = self._tables.trains
@@ -170,6 +179,24 @@ class LevelPlan:
         actions = np.empty(self._state.n_trains, dtype=np.int64)
         fill_actions(self._state.arrays, self._cells, self._state.elapsed_steps, self._arrays, actions)
         return actions
+
+    @property
+    def tables(self) -> Arrays:
+        """The fields of its ``PlanTables``, to be read only."""
+        return self._arrays
+
+    @property
+    def cells(self) -> NDArray[np.int32]:
+        """The numbers of the rail cells, int32 [height, width]; see ``plan_tables.rail_cells``."""
+        return self._cells
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether no train has come to its cell before its turn; after ``follow``, where others choose the actions."""
+        tables = self._tables
+        at = tables.trains[AT]
+        before = tables.visits[at[at != NO_VISIT], BEFORE]
+        return bool((before < 2 * tables.counts[N_CELLS]).all())
 
     @property
     def cost(self) -> float:

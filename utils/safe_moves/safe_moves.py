@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.safe_moves.exit_order import follow_trains, is_arrived_at, make_move
-from utils.safe_moves.exit_tables import UNSAFE, ExitTables, holder_of, key_of
+from utils.safe_moves.exit_tables import N_STUCK, UNSAFE, ExitTables, holder_of, key_of
 from utils.safe_moves.move_judgement import judge_move
 from utils.safe_moves.train_sets import lowest_first
 from utils.simulator.rail_grid import DO_NOTHING, MOVE_LEFT, MOVE_RIGHT, STOP_MOVING, possible_move
@@ -193,6 +193,10 @@ class SafeMoves:
         follow_trains(state.dynamic, exits)
         _restrict(self.enabled, state.grid, state.constants, state.dynamic, exits, mask, safe)
         return safe
+
+    def all_can_leave(self, state: RailState) -> bool:
+        """Whether all trains on the map could leave it one after the other; ``state`` is the one seen last."""
+        return bool(ExitTables(*self._known(state)).counts[N_STUCK] == 0)
 
     def settle(self, state: RailState, actions: NDArray[np.int64]) -> None:
         """Makes trains wait, in ``actions``, int64 [trains], whose moves are not safe together with the others'.

@@ -28,6 +28,7 @@ class Stream(IntEnum):
     PAST_SELVES = 7  # which trains older copies drive
     EXCHANGE = 8  # population-based training
     PLANNING = 9  # what a planner tries
+    DEMONSTRATIONS = 10  # which training episodes a plan plays
 
 
 def seed_sequence(seed: int, stream: Stream, index: int = 0) -> np.random.SeedSequence:

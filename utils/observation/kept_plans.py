@@ -1,0 +1,156 @@
+"""Plans in space and time of the levels in play, kept up to date at small cost, for observations and demonstrations.
+
+A plan is made when a level is seen first, from the state in which it is then. As long as the trains keep its order it
+is followed; when one is late the new times are worked out and a few rounds of search follow. When a train has left its
+planned way all is planned anew. Nothing here looks at a clock, so the same steps give the same plans.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from weakref import WeakKeyDictionary, proxy
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.planning.level_plan import LevelPlan
+from utils.simulator.rail_grid import DO_NOTHING, MOVE_LEFT, MOVE_RIGHT, STOP_MOVING
+from utils.simulator.rail_state import DONE, READY_TO_DEPART, RailState
+
+FIRST_ROUNDS, ROUNDS = 100, 20
+"""Rounds of search for each train, when a level is seen first and when a train is late."""
+_MOST_TRAINS = 50  # that count for it: larger levels, whose rounds take longer, do not get more
+_TRIES = 10  # to plan all trains that are on the map
+_PAUSE, _LONGEST_PAUSE = 3, 48  # steps from one new plan to the next
+
+
+@dataclass(frozen=True)
+class KeptPlan:
+    """A plan that holds now.
+
+    Attributes:
+        plan: the plan.
+        actions: int64 [trains], what the trains do in the next step to follow it.
+    """
+
+    plan: LevelPlan
+    actions: NDArray[np.int64]
+
+    def allow_moves(
+        self, state: RailState, possible: NDArray[np.bool_], mask: NDArray[np.bool_], *, others_are_safe: bool
+    ) -> None:
+        """Puts the planned moves into ``mask``, bool [trains, 5], among those that are ``possible``.
+
+        Args:
+            state: the level and its trains now.
+            possible: bool [trains, 5], the mask without regard to safety.
+            mask: to be changed.
+            others_are_safe: False: only the plan is known to bring all home, so nobody may leave it, but may wait.
+        """
+        if not others_are_safe:
+            mask[_can_go_on(state), MOVE_LEFT : MOVE_RIGHT + 1] = False
+        rows = np.arange(len(mask))
+        mask[rows, self.actions] |= possible[rows, self.actions]
+        mask[~mask.any(axis=1), STOP_MOVING] = True
+
+    def leaving(self, state: RailState, actions: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which trains leave the plan by ``actions``, int64 [trains]; those that wait do not. bool [trains]."""
+        waits = (actions == STOP_MOVING) | ((actions == DO_NOTHING) & (state.row < 0))
+        return (actions != self.actions) & ~waits & _can_go_on(state)
+
+
+def _can_go_on(state: RailState) -> NDArray[np.bool_]:
+    """Which trains are able to come to another cell, or onto the map, in the next step, bool [trains]."""
+    at_end = state.distance_in_cell + state.max_speed >= state.denominator
+    can_leave: NDArray[np.bool_] = np.where(state.row < 0, state.state == READY_TO_DEPART, at_end)
+    return can_leave & (state.malfunction == 0) & (state.state != DONE)
+
+
+class _Keeper:
+    """The plan of one level.
+
+    Args:
+        state: the level; a weak reference to it is kept.
+    """
+
+    def __init__(self, state: RailState) -> None:
+        self._state: RailState = proxy(state)
+        self._step = -1  # that was seen last
+        self._next_try = 0  # step
+        self._pause = _PAUSE
+        self._plan: LevelPlan | None = None
+        self.kept: KeptPlan | None = None
+
+    @property
+    def is_of_past(self) -> bool:
+        """Whether the level has begun again."""
+        return self._step > self._state.elapsed_steps
+
+    def keep_up(self) -> None:
+        """Brings the plan up to date, after a step."""
+        now = self._state.elapsed_steps
+        if now == self._step:
+            return
+        self._step = now
+        if self._plan is not None and not self._still_holds(self._plan):
+            self._plan = None
+        if self._plan is None and now >= self._next_try:
+            self._plan = self._new_plan(now)
+        self.kept = None if self._plan is None else KeptPlan(self._plan, self._plan.actions())
+
+    def _still_holds(self, plan: LevelPlan) -> bool:
+        if not (plan.follow() and plan.is_in_order):
+            return False
+        if plan.is_late:
+            if not plan.keep_order():
+                return False
+            self._search(plan, ROUNDS)
+        return True
+
+    def _new_plan(self, now: int) -> LevelPlan | None:
+        is_first = self._next_try == 0
+        self._next_try = now + self._pause
+        try:
+            plan = LevelPlan(self._state, _weights())
+        except ValueError:  # too large
+            self._next_try = self._state.max_episode_steps
+            return None
+        # a train that stands in another's way is out of it once it is planned, so what fails may go well the next time
+        if not any(plan.make() for _ in range(_TRIES)):
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            return None
+        self._pause = _PAUSE
+        self._search(plan, FIRST_ROUNDS if is_first else ROUNDS)
+        return plan
+
+    def _search(self, plan: LevelPlan, rounds: int) -> None:
+        plan.play_rounds(rounds * min(self._state.n_trains, _MOST_TRAINS))
+
+
+class KeptPlans:
+    """The plans of the levels in play; each is kept until its ``RailState`` is gone."""
+
+    def __init__(self) -> None:
+        self._keepers: WeakKeyDictionary[RailState, _Keeper] = WeakKeyDictionary()
+
+    def keep_up(self, state: RailState) -> KeptPlan | None:
+        """The plan from the present state on, to be asked for in each step; None if there is none."""
+        keeper = self._keepers.get(state)
+        if keeper is None or keeper.is_of_past:
+            keeper = self._keepers[state] = _Keeper(state)
+        keeper.keep_up()
+        return keeper.kept
+
+    def known(self, state: RailState) -> KeptPlan | None:
+        """The plan as it was when ``keep_up`` was asked last."""
+        keeper = self._keepers.get(state)
+        return keeper.kept if keeper else None
+
+
+@cache
+def _weights() -> NDArray[np.float64]:
+    """States do not tell the rewards of their levels, so plans go by flatland's usual ones."""
+    from flatland.envs.rewards import DefaultRewards  # takes long
+
+    from utils.simulator.reward_weights import weights_of
+
+    return weights_of(DefaultRewards())
