@@ -42,7 +42,7 @@ SHIPPED = str(HERE.parent / "checkpoints" / "flatland_policy.pt")
 PLAYERS = {SHIPPED + PLANNING: "with planning", SHIPPED: "the network alone", "dla": "DLA", CEILING: "each train alone"}
 FIRST_SEED = 800_000
 RECORD = HERE / "ecml_2026.json"
-_LEVELS = {"ECML_small": 20, "ECML_medium": 20, "ECML_large": 5}
+_LEVELS = {"ECML_small": 20, "ECML_medium": 5, "ECML_large": 2}
 _LOST = {"late": ("late_arrival", "stop_late", "stop_early"), "stops not served": ("stop_not_served",)}
 
 # Level 6 of the competition has so many trains; a line has at most six stops on its way.
