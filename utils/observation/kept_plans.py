@@ -19,7 +19,6 @@ from utils.simulator.rail_state import DONE, READY_TO_DEPART, RailState
 FIRST_ROUNDS, ROUNDS = 100, 20
 """Rounds of search for each train, when a level is seen first and when a train is late."""
 _MOST_TRAINS = 50  # that count for it: larger levels, whose rounds take longer, do not get more
-_TRIES = 10  # to plan all trains that are on the map
 _PAUSE, _LONGEST_PAUSE = 3, 48  # steps from one new plan to the next
 
 
@@ -114,8 +113,7 @@ class _Keeper:
         except ValueError:  # too large
             self._next_try = self._state.max_episode_steps
             return None
-        # a train that stands in another's way is out of it once it is planned, so what fails may go well the next time
-        if not any(plan.make() for _ in range(_TRIES)):
+        if not plan.make():
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
             return None
         self._pause = _PAUSE

@@ -45,6 +45,7 @@ _SLICE = 0.02  # seconds of search from one look at the clock to the next
 _EXPANSIONS_A_SECOND = 500_000.0  # a first guess
 _ROUNDS_A_SLICE = 1000
 _NO_LIMIT = 2**60  # expansions
+_TRIES = 10  # to plan all trains that are on the map
 
 
 class LevelPlan:
@@ -103,7 +104,11 @@ class LevelPlan:
         trains = self._tables.trains
         cells = cells_from_start(self._tables)
         spare = trains[LATEST_ARRIVAL] - cells * trains[UNITS] // trains[SPEED]
-        n_stranded = plan_all(self._arrays, np.argsort(spare, kind="stable"))
+        order = np.argsort(spare, kind="stable")
+        n_stranded, n_tries = plan_all(self._arrays, order), 1
+        # a train that stands in another's way is out of it once it is planned, so what fails may go well the next time
+        while n_stranded > 0 and n_tries < _TRIES:
+            n_stranded, n_tries = plan_all(self._arrays, order), n_tries + 1
         price_plans(self._arrays)
         self.is_late = False
         return bool(n_stranded == 0)
