@@ -32,6 +32,8 @@ from utils.system.console import complain
 
 PLAN_SECONDS = 1.0
 """What a step of a submission may take unless told otherwise: a tenth of what graders allow."""
+EPISODE_SECONDS = 15 * 60.0
+"""What all later steps of an episode may take together: graders of the 2026 competition allow 30 minutes for all."""
 _LONGEST_PAUSE = 64  # steps
 
 
@@ -44,17 +46,20 @@ class PlanningOptions:
         first: how many times as long the first step may take. Graders allow 60 times as much for it.
         rounds: most rounds of a search for each train of the level.
         first_rounds: the same, before the first step.
+        in_all: most seconds that planning may take in an episode after the first step. The steps to come share alike
+            in what is left.
     """
 
     seconds: float
     first: float = 60.0
     rounds: int = 200
     first_rounds: int = 2000
+    in_all: float = math.inf
 
     @classmethod
     def of_seconds(cls, seconds: float) -> "PlanningOptions | None":
         """The usual options with that many seconds a step; None, no planning, for 0."""
-        return cls(seconds) if seconds > 0 else None
+        return cls(seconds, in_all=EPISODE_SECONDS) if seconds > 0 else None
 
 
 def seconds_to_plan(text: str) -> float:
@@ -112,6 +117,7 @@ class Planner:
         self._begun = False
         self._next_try = 0  # step
         self._pause = 1
+        self._spent = 0.0  # seconds, after the first step
 
     def act(self, simulator: Live) -> NDArray[np.int64]:
         """An action for each train, int64 ``[trains]``; to be asked at each step of the level."""
@@ -143,7 +149,7 @@ class Planner:
         if state.elapsed_steps == 0:
             plan.search(options.first * options.seconds, options.first_rounds * state.n_trains)
         else:  # graders allow more time for the first step only
-            plan.search(options.seconds, options.rounds * state.n_trains)
+            self._search(plan, state)
         return plan
 
     def _keep_up(self, plan: LevelPlan, state: RailState) -> bool:
@@ -153,8 +159,14 @@ class Planner:
         if plan.is_late:
             if not plan.keep_order():
                 return False
-            plan.search(self._options.seconds, self._options.rounds * state.n_trains)
+            self._search(plan, state)
         return True
+
+    def _search(self, plan: LevelPlan, state: RailState) -> None:
+        """Improve a plan in the middle of an episode."""
+        options, n_steps_left = self._options, state.max_episode_steps - state.elapsed_steps
+        seconds = min(options.seconds, max(options.in_all - self._spent, 0.0) / max(n_steps_left, 1))
+        self._spent += plan.search(seconds, options.rounds * state.n_trains)
 
 
 def _weights_to_plan_by(env: RailEnv) -> NDArray[np.float64] | None:

@@ -170,7 +170,12 @@ def test_only_the_first_step_may_take_longer(n_steps: int, seconds: float, monke
     simulator, allowed = FlatlandSimulator(make_rail_env(ENV_CONFIGS["Test_0"], 5)), []
     for _ in range(n_steps):
         simulator.step(np.zeros(5, dtype=np.int64))
-    monkeypatch.setattr(LevelPlan, "search", lambda self, seconds, n_rounds: allowed.append(seconds))
+
+    def search(self: LevelPlan, seconds: float, n_rounds: int) -> float:
+        allowed.append(seconds)
+        return 0.0
+
+    monkeypatch.setattr(LevelPlan, "search", search)
     planner(PlanningOptions(1.0)).act(simulator)
     assert allowed == [seconds]
 
@@ -195,3 +200,21 @@ def test_trains_that_somebody_else_has_moved_get_a_new_plan() -> None:
         simulator.step(np.full(4, 3))  # to the right wherever that is possible
         driver.act(simulator)
     assert driver.plan is not first
+
+
+def test_an_episode_has_so_many_seconds_for_all_its_later_steps() -> None:
+    simulator = FlatlandSimulator(sparse_env(3, 20, speeds=ONE_SPEED, malfunction_rate=1 / 20))
+    clock = Clock(tick=0.5)
+    in_all = 40.0
+    driver = Planner(WaitingPolicy(), observer(), PlanningOptions(10.0, first=1.0, in_all=in_all), clock)
+    over, began, n_late = False, 0.0, 0
+    while not over:
+        before = clock.now
+        actions = driver.act(simulator)
+        if simulator.state.elapsed_steps == 0:
+            began = clock.now
+        elif clock.now > before:
+            n_late += 1
+        _, over = simulator.step(actions)
+    assert n_late > 20
+    assert clock.now - began <= in_all + 1.5 * n_late  # what it costs to look at the clock, whatever time is left

@@ -130,7 +130,7 @@ class LevelPlan:
         self.is_late = False
         return bool(kept)
 
-    def search(self, seconds: float, n_rounds: int) -> None:
+    def search(self, seconds: float, n_rounds: int) -> float:
         """Improve the plan by large-neighbourhood search; see ``plan_search``.
 
         It ends early when every train is on time. The same rounds are played each time, as long as the seconds
@@ -139,6 +139,9 @@ class LevelPlan:
         Args:
             seconds: most that it may take; a round that is not done by then is undone.
             n_rounds: most rounds.
+
+        Returns:
+            The seconds that it took.
         """
         counts, began = self._tables.counts, self._clock()
         now = began
@@ -154,6 +157,7 @@ class LevelPlan:
                 self._speed = (self._speed + (int(counts[N_EXPANSIONS]) - before) / (now - began_slice)) / 2
         keep_order(self._arrays, self._state.elapsed_steps + 1)
         price_plans(self._arrays)
+        return now - began
 
     def play_rounds(self, n_rounds: int) -> None:
         """Improve the plan by a number of rounds of that search; the same plan comes of it on any machine."""
