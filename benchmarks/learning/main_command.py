@@ -34,15 +34,17 @@ def main() -> None:
     parser.add_argument("-n", "--n_episodes", type=int, default=2500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--levels", type=int, default=200, help="unseen levels to score on")
+    parser.add_argument("--rewards", default="default", help="what counts, in training and scoring")
     parser.add_argument("--work_dir", type=Path, default=ROOT / "runs" / "benchmark")
     options, extra = parser.parse_known_args()
 
-    environment = options.training_env_config
+    environment, rewards = options.training_env_config, ["--rewards", options.rewards]
+    extra = [*(rewards if options.rewards != "default" else []), *extra]
     trainings = [
         train(options.work_dir, "default", environment, seed, options.n_episodes, extra) for seed in options.seeds
     ]
     paths = [training.last for training in trainings] + [training.best for training in trainings]
-    rows = score(options.work_dir, environment, [*paths, *PEERS], options.levels, FIRST_SEED)
+    rows = score(options.work_dir, environment, [*paths, *PEERS], options.levels, FIRST_SEED, rewards)
     last, best, peer_rows = rows[: len(trainings)], rows[len(trainings) : len(paths)], rows[len(paths) :]
     peers = {row["policy"]: _short(row) for row in peer_rows}
     runs = [
