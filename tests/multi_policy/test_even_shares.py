@@ -38,6 +38,7 @@ def transitions(rewards: list[float]) -> Transitions:
         np.zeros((n, N_FEATURES), np.float32),
         np.ones((n, 5), bool),
         np.zeros(n, np.int64),
+        np.zeros(n, bool),
     )
 
 
