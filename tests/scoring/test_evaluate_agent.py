@@ -118,6 +118,7 @@ def test_shortest_path_by_the_documented_recipe(tmp_path: Path) -> None:
         "deadlock_mean": pytest.approx(np.mean([r.deadlocked for r in results])),
         "never_departed_mean": pytest.approx(np.mean([r.never_departed for r in results])),
         "losses_mean": pytest.approx({c: np.mean([r.losses[c] for r in results]) for c in results[0].losses}),
+        "by_policy": [],
     }
 
 
