@@ -1,6 +1,6 @@
 """What the kit reaches on levels of the kind of the ECML 2026 competition, under its rewards.
 
-    python benchmarks/ecml_2026.py                          # ECML_small, ECML_medium and ECML_large
+    python benchmarks/ecml_2026.py                          # twenty levels of ECML_small
     python benchmarks/ecml_2026.py --levels "levels/*.pkl"  # saved levels, each a row; nothing is recorded
     python benchmarks/ecml_2026.py --largest                # 532 trains on 120 x 150 cells, by graders' commands
 
@@ -42,7 +42,7 @@ SHIPPED = str(HERE.parent / "checkpoints" / "flatland_policy.pt")
 PLAYERS = {SHIPPED + PLANNING: "with planning", SHIPPED: "the network alone", "dla": "DLA", CEILING: "each train alone"}
 FIRST_SEED = 800_000
 RECORD = HERE / "ecml_2026.json"
-_LEVELS = {"ECML_small": 20, "ECML_medium": 5, "ECML_large": 2}
+_LEVELS = {"ECML_small": 20}
 _LOST = {"late": ("late_arrival", "stop_late", "stop_early"), "stops not served": ("stop_not_served",)}
 
 # Level 6 of the competition has so many trains; a line has at most six stops on its way.
