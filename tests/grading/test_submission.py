@@ -144,7 +144,7 @@ def test_seconds_in_the_environment_that_are_none(text: str, monkeypatch: pytest
 def test_seconds_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert planning_to_submit() is None
     monkeypatch.delenv("FLATLAND_PLAN_SECONDS")
-    assert planning_to_submit() == PlanningOptions(PLAN_SECONDS)  # submissions plan unless told otherwise
+    assert planning_to_submit() == PlanningOptions.of_seconds(PLAN_SECONDS)  # submissions plan unless told otherwise
     monkeypatch.setenv("FLATLAND_PLAN_SECONDS", "2.5")
     options = planning_to_submit()
     assert options is not None

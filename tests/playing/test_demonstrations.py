@@ -9,9 +9,9 @@ from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.playing.transitions import Transitions
 from tests.helpers.playing import ListSink, RandomPolicy, play_out
 from tests.helpers.rail_envs import sparse_env
-from utils.observation import kept_plans
 from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
+from utils.planning.level_plan import LevelPlan
 from utils.simulator.compiled_simulator import CompiledSimulator
 
 SHAPING = RewardWeights(0.99, 1.0, 1.0, 0.5)
@@ -68,7 +68,7 @@ def test_only_demonstrations_are_marked() -> None:
 
 
 def test_where_there_is_no_plan_the_policy_drives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_plans, "_TRIES", 0)
+    monkeypatch.setattr(LevelPlan, "make", lambda plan: False)
     sink = ListSink()
     rollout = make_rollout(sink)
     rollout.start(0, level(0), SHOWN)
