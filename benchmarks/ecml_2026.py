@@ -42,7 +42,7 @@ SHIPPED = str(HERE.parent / "checkpoints" / "flatland_policy.pt")
 PLAYERS = {SHIPPED + PLANNING: "with planning", SHIPPED: "the network alone", "dla": "DLA", CEILING: "each train alone"}
 FIRST_SEED = 800_000
 RECORD = HERE / "ecml_2026.json"
-_LEVELS = {"ECML_small": 20}
+ENVIRONMENT, N_LEVELS = "ECML_small", 20
 _LOST = {"late": ("late_arrival", "stop_late", "stop_early"), "stops not served": ("stop_not_served",)}
 
 # Level 6 of the competition has so many trains; a line has at most six stops on its way.
@@ -72,22 +72,13 @@ def main() -> None:
         print(_table(_play(single_envs([resolve_env_config(options.levels)]), 1, options.num_workers)))
         return
     else:
-        rows = [
-            row
-            for name, n in _LEVELS.items()
-            for row in _play([_as_single(resolve_env_config(name))], n, options.num_workers)
-        ]
+        rows = _play(single_envs([resolve_env_config(ENVIRONMENT)]), N_LEVELS, options.num_workers)
         record |= {"processor": processor(), "plan_seconds": PLAN_SECONDS, "rows": rows}
         text = _table(rows)
         RECORD.with_suffix(".md").write_text(f"# Levels of the kind of ECML 2026\n\n{processor()}.\n\n{text}\n")
         print(text)
     with atomic_write(RECORD) as file:
         file.write((json.dumps(record, indent=1) + "\n").encode())
-
-
-def _as_single(env: Any) -> SingleEnv:
-    (single,) = single_envs([env])
-    return single
 
 
 def _play(envs: Sequence[SingleEnv], n_levels: int, num_workers: int) -> list[dict[str, Any]]:

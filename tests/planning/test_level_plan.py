@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from tests.helpers.rail_envs import EAST, FOUR_SPEEDS, NORTH, ONE_SPEED, SOUTH, WEST, drawn_env, sparse_env
 from tests.planning.plan_checks import check_stops, check_ways, earliest_arrival
+from utils.planning import level_plan, plan_costs, plan_tables
 from utils.planning.level_plan import LevelPlan
 from utils.planning.plan_tables import N_ROUNDS, NEVER
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_grid import STOP_MOVING
+from utils.simulator.rail_rewards import COLLISION_FACTOR, NOT_SERVED_PENALTY
 from utils.simulator.rail_state import DONE, MOVING, STOPPED
 from utils.simulator.reward_weights import weights_of
 from utils.simulator.simulator import FlatlandSimulator
@@ -288,3 +290,55 @@ class TestPlaying:
                 _, over = simulator.step(plan.actions())
             assert (simulator.state.state == DONE).any()
         assert n_planned >= 3
+
+    def test_what_fails_in_mid_episode_may_go_well_when_it_is_tried_again(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A train that stands in another's way is out of it once it is planned."""
+        n_made = {1: 0, 10: 0}
+        for seed in range(12):
+            simulator = CompiledSimulator.from_env(sparse_env(seed, 12, **QUIET))
+            first = begun(simulator)
+            for _ in range(25):
+                keep_up(first, 0)
+                simulator.step(first.actions())
+            for n_tries in n_made:
+                monkeypatch.setattr(level_plan, "_TRIES", n_tries)
+                n_made[n_tries] += LevelPlan(simulator.state, simulator.weights).make()
+        assert n_made[10] > n_made[1]
+
+
+class TestWhereEachStopCosts:
+    """As on flatland-rl 4.2.6 under rewards that punish a train for stopping."""
+
+    @pytest.fixture
+    def _each_stop_costs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for module in (plan_costs, plan_tables):
+            monkeypatch.setattr(module, "CHOSEN_STOPS_COST", True)
+
+    def played(self, seed: int) -> tuple[int, float, float]:
+        """How often trains stopped, what the plan cost, and what was lost, each stop counted as a collision."""
+        env = sparse_env(seed, 12, speeds=ONE_SPEED, rewards=ECML2026Rewards(), **WITH_STOPS, **QUIET)
+        simulator = CompiledSimulator.from_env(env)
+        state, over = simulator.state, False
+        plan = LevelPlan(state, simulator.weights, completion_weight=0.0)
+        plan.make()
+        plan.search(1e9, 100)
+        cost, n_stops, totals = plan.cost, np.zeros(state.n_trains), np.zeros(state.n_trains)
+        while not over:
+            assert plan.follow()
+            before = state.state.copy()
+            rewards, over = simulator.step(plan.actions())
+            totals += rewards
+            n_stops += (before == MOVING) & (state.state == STOPPED)
+        not_served = np.diff(state.stops.first_stop) * simulator.weights[NOT_SERVED_PENALTY]
+        lost = np.minimum(n_stops * simulator.weights[COLLISION_FACTOR] - totals - not_served, state.max_episode_steps)
+        return int(n_stops.sum()), cost, float(lost.sum())
+
+    @pytest.mark.parametrize("seed", [1, 4, 8])
+    def test_trains_pass_their_stops_and_wait_off_the_map(self, seed: int, request: pytest.FixtureRequest) -> None:
+        n_usual, _, _ = self.played(seed)
+        request.getfixturevalue("_each_stop_costs")
+        n_stops, cost, lost = self.played(seed)
+        assert n_stops < n_usual / 4
+        assert cost == pytest.approx(lost, abs=5.0)  # apart from what makes earlier arrivals better
