@@ -18,7 +18,7 @@ from utils.simulator.simulator import Simulator
 from utils.system.stopwatch import Stopwatch
 
 # Each RailEnv in play holds a million malfunction draws, 9 MB; more at a time would hardly be faster.
-LEVELS_AT_A_TIME = 4
+LEVELS_AT_A_TIME = 8
 
 
 def warm_up(policy: Policy, observer: Observer) -> None:

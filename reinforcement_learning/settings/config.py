@@ -300,7 +300,7 @@ class TrainingConfig:
         _MACHINE,
         "compiled",
         "what moves the trains in training: compiled, the fast twin that is equal to flatland-rl step by step, or "
-        "flatland, flatland-rl itself, which evaluation always uses",
+        "flatland, flatland-rl itself, which the last evaluation always uses",
         one_of("compiled", "flatland"),
     )
     level_workers: int = option(

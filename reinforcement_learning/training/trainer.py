@@ -32,10 +32,10 @@ from reinforcement_learning.training.training_state import BestEvaluation, Train
 from reinforcement_learning.workers.rollout_workers import RolloutWorkers
 from utils.levels.level_pool import LEVELS_AHEAD, LevelPool
 from utils.levels.level_streams import EvaluationLevels
-from utils.levels.playable_levels import PlayableLevels
+from utils.levels.playable_levels import PlayableEvaluationLevels, PlayableLevels
 from utils.observation.observer import Observer
 from utils.pictures.rendering import RecordedSimulator
-from utils.simulator.simulator import FlatlandSimulator
+from utils.simulator.simulator import Simulator
 from utils.system.stopwatch import Stopwatch
 from utils.system.users_code import UsersCodeError
 
@@ -82,7 +82,9 @@ class Trainer:
             n_ahead=max(LEVELS_AHEAD, 2 * config.num_envs),
             warn=self._warn,
         )
-        self.evaluation_levels = EvaluationLevels(config.evaluation_env, config.seed, config.n_evaluation_episodes)
+        self.evaluation_levels = PlayableEvaluationLevels(
+            EvaluationLevels(config.evaluation_env, config.seed, config.n_evaluation_episodes), config.simulator
+        )
         self.population, self.experience = self._make_players(devices)
         self.training_metrics = TrainingMetrics(self.population)
         self.state = TrainingState(
@@ -288,15 +290,17 @@ class Trainer:
             self._render()
         return True
 
-    def levels_to_evaluate(self) -> Iterator[FlatlandSimulator]:
-        """The levels of every evaluation, ready to play."""
-        return (FlatlandSimulator(self.evaluation_levels.make(i)) for i in range(len(self.evaluation_levels)))
+    def levels_to_evaluate(self) -> Iterator[Simulator]:
+        """The levels of every evaluation, ready to play: on flatland-rl itself when all episodes are done."""
+        if self.episode >= self.config.n_episodes:
+            return self.evaluation_levels.on_flatland()
+        return self.evaluation_levels.simulators()
 
     def _render(self) -> None:
         """Films the first evaluation level."""
         policies, policy_of_train = self.population.evaluation_policies(), self.population.mapping.policy_of_train
         simulator = RecordedSimulator(
-            self.evaluation_levels.make(0),
+            self.evaluation_levels.levels.make(0),
             f"{self.folders.name}, episode {self.episode}, first level of {self.config.evaluation_env.name}",
             partial(policy_of_train, 0) if len(policies) > 1 else None,
         )

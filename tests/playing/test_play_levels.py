@@ -68,7 +68,7 @@ def play(should_stop: Callable[[], bool] = lambda: False, n_levels: int = LEVELS
 
 def test_every_level_is_played_to_its_end_and_alike_each_time() -> None:
     first, second = play(), play()
-    assert len(first) == 4
+    assert len(first) == LEVELS_AT_A_TIME
     assert [(r.score, r.n_steps) for r in first] == [(r.score, r.n_steps) for r in second]
     assert len({r.score for r in first}) > 1
 

@@ -5,7 +5,7 @@ from flatland.envs.rail_env import RailEnv
 from utils.levels.env_configs import Environment, level_of, n_files
 from utils.levels.flatland_workarounds import clear_flatland_caches
 from utils.levels.level_snapshot import LevelSnapshot
-from utils.levels.rail_envs import make_rail_env, make_rail_env_fast
+from utils.levels.rail_envs import make_rail_env_fast
 from utils.system.seeds import Stream, level_seed
 
 # Each level leaves about 2 MB in flatland's caches (ten trains, 30 x 30 cells). Clearing costs the same per
@@ -52,8 +52,8 @@ class EvaluationLevels:
 
     Of a folder of saved levels each is there at least once.
 
-    The first time a level is asked for it is generated in flatland's plain way, afterwards it is restored from a
-    snapshot: about 60 kB and 1 ms (ten trains, 30 x 30 cells).
+    The first time a level is asked for it is made, by the fast way that gives the same levels, afterwards it is restored
+    from a snapshot: about 60 kB and 1 ms (ten trains, 30 x 30 cells).
 
     Args:
         config: the distribution of levels; with a saved level only the malfunctions differ, and the levels of a
@@ -87,6 +87,6 @@ class EvaluationLevels:
         self._caches.count()
         snapshot = self._snapshots[i]
         if snapshot is None:
-            env = make_rail_env(level_of(self.config, i), level_seed(self.seed, Stream.EVALUATION_LEVELS, i))
+            env = make_rail_env_fast(level_of(self.config, i), level_seed(self.seed, Stream.EVALUATION_LEVELS, i))
             self._snapshots[i] = snapshot = LevelSnapshot.take(env)
         return snapshot.restore()

@@ -1,0 +1,101 @@
+"""Evaluations give the same on the compiled simulator as on flatland-rl itself; the last one plays on the latter."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from flatland.envs.persistence import RailEnvPersister
+from flatland.envs.rewards import ECML2026Rewards, Rewards
+
+from reinforcement_learning.learning.learner import make_policy
+from reinforcement_learning.playing.episode_result import EpisodeResult, evaluation_metrics
+from reinforcement_learning.playing.play_levels import play_levels
+from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.training import trainer as trainer_module
+from tests.helpers.tiny_training import make_trainer
+from utils.levels.env_configs import ENV_CONFIGS, Environment, level_of, resolve_env_config
+from utils.levels.level_streams import EvaluationLevels
+from utils.levels.playable_levels import PlayableEvaluationLevels
+from utils.levels.rail_envs import make_rail_env
+from utils.observation.feature_sets import get_feature_set
+from utils.observation.observer import Observer
+from utils.simulator.compiled_simulator import CompiledSimulator
+from utils.simulator.simulator import FlatlandSimulator
+
+
+def environment(name: str, folder: Path) -> Environment:
+    """One by its name, or the kind "saved" or "folder"."""
+    if name not in ("saved", "folder"):
+        return resolve_env_config(name)
+    for saved, seed in (("Test_0", 5), ("Benchmarks_Test_00", 6)):
+        RailEnvPersister.save(make_rail_env(ENV_CONFIGS[saved], seed), folder / f"{saved}.pkl")
+    return resolve_env_config(str(folder / "Test_0.pkl" if name == "saved" else folder))
+
+
+def played(levels: PlayableEvaluationLevels, *, on_flatland: bool) -> list[EpisodeResult]:
+    """What a new network does on them."""
+    features = get_feature_set("tree_routes")
+    policy = make_policy(TrainingConfig(hidden_size=16), features, 0, "cpu").evaluation_policy()
+    simulators = levels.on_flatland() if on_flatland else levels.simulators()
+    return play_levels(simulators, Observer(features, safe_moves=True), policy)
+
+
+def as_compared(result: EpisodeResult) -> dict[str, object]:
+    """All of a result but what only flatland-rl tells: by which causes score was lost."""
+    values = dataclasses.asdict(result) | {"losses": {}}
+    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}
+
+
+class OwnRewards(ECML2026Rewards):
+    """None that are compiled."""
+
+
+@pytest.mark.parametrize(
+    ("name", "rewards"),
+    [
+        ("Test_0", None),  # malfunctions
+        ("Benchmarks_Test_00", None),  # four speeds
+        ("saved", None),
+        ("folder", None),  # levels that differ in their number of trains
+        ("ECML_small", None),  # stops, departure delays
+        ("ECML_small", ECML2026Rewards),
+        ("Test_1", ECML2026Rewards),
+    ],
+)
+def test_results_are_the_same_to_the_last_bit(name: str, rewards: type[Rewards] | None, tmp_path: Path) -> None:
+    config = environment(name, tmp_path)
+    if rewards is not None:
+        config = dataclasses.replace(level_of(config, 0), rewards=rewards)
+    levels = PlayableEvaluationLevels(EvaluationLevels(config, 3, 4), "compiled")
+    flatlands = played(levels, on_flatland=True)
+    first, second = (played(levels, on_flatland=False) for _ in range(2))  # the second time from what is kept
+    assert {type(simulator) for simulator in levels.simulators()} == {CompiledSimulator}
+    assert len({result.score for result in first}) > 1
+    for ours in (first, second):
+        assert [as_compared(result) for result in ours] == [as_compared(result) for result in flatlands]
+        assert evaluation_metrics(ours) == evaluation_metrics(flatlands)
+
+
+def test_flatland_plays_what_the_compiled_simulator_cannot() -> None:
+    config = dataclasses.replace(ENV_CONFIGS["Tiny"], rewards=OwnRewards)
+    levels = PlayableEvaluationLevels(EvaluationLevels(config, 0, 1), "compiled")
+    for _ in range(2):
+        (simulator,) = levels.simulators()
+        assert isinstance(simulator, FlatlandSimulator)
+        assert type(simulator.env.rewards) is OwnRewards
+
+
+@pytest.mark.parametrize("simulator", ["compiled", "flatland"])
+def test_last_evaluation_plays_on_flatland(simulator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played_on: list[set[type]] = []
+    score = trainer_module.score_population
+
+    def noting(population, levels, *arguments, **options):  # type: ignore[no-untyped-def]
+        played_on.append({type(level) for level in levels()})
+        return score(population, levels, *arguments, **options)
+
+    monkeypatch.setattr(trainer_module, "score_population", noting)
+    trainer, _ = make_trainer(tmp_path, n_episodes=6, simulator=simulator)
+    trainer.run()
+    on_the_way = CompiledSimulator if simulator == "compiled" else FlatlandSimulator
+    assert played_on == [{on_the_way}, {FlatlandSimulator}]
