@@ -5,13 +5,15 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from reinforcement_learning.tracking.metrics import Sink
 from utils.system.console import give_up_on
 
+_EPISODES_SHOWN = 50  # the last ones, whose means are told
 _SECONDS_BETWEEN_LINES = 20.0  # of training, where there is no bar
 
 
@@ -33,6 +35,7 @@ class ConsoleSink(Sink):
         self._start = start_episode
         self._started_at = time.monotonic()
         self._last_line_at = self._started_at
+        self._recent: deque[Mapping[str, float]] = deque(maxlen=_EPISODES_SHOWN)
         self._bar: Any = None
         if progress_bar and _is_terminal(sys.stderr):
             from tqdm import tqdm
@@ -47,13 +50,14 @@ class ConsoleSink(Sink):
             self.message(format_evaluation(episode, metrics))
         if not any(name.startswith("training/") for name in metrics):
             return
+        self._recent.append(metrics)
         if self._bar is not None:
             # tqdm draws ten times a second at most, whatever the number of updates.
-            self._bar.set_postfix_str(format_training(metrics), refresh=False)
+            self._bar.set_postfix_str(format_training(self._recent), refresh=False)
             self._bar.update(max(0, episode - self._bar.n))
         elif episode >= self._total or time.monotonic() - self._last_line_at >= _SECONDS_BETWEEN_LINES:
             self._last_line_at = time.monotonic()
-            self.message(f"episode {episode}/{self._total}: {format_training(metrics)}, {self._rate(episode)}")
+            self.message(f"episode {episode}/{self._total}: {format_training(self._recent)}, {self._rate(episode)}")
 
     def message(self, text: str) -> None:
         """Prints a line above the bar."""
@@ -86,14 +90,16 @@ class ConsoleSink(Sink):
         return f"{rate:.1f} episodes/s, {_format_duration((self._total - episode) / rate)} left"
 
 
-def format_training(metrics: Mapping[str, float]) -> str:
-    """The few numbers of a training row that say how it goes, as one short text."""
+def format_training(rows: Sequence[Mapping[str, float]]) -> str:
+    """The few numbers of training rows that say how it goes, as one short text: means, and the last epsilon."""
     parts = []
     for label, suffix, percent in (("score", "score", False), ("completion", "completion", True)):
-        value = metrics.get(f"training/smoothed_{suffix}", metrics.get(f"training/{suffix}", math.nan))
-        if not math.isnan(value):
+        name = f"training/{suffix}"
+        values = [row[name] for row in rows if not math.isnan(row.get(name, math.nan))]
+        if values:
+            value = sum(values) / len(values)
             parts.append(f"{label} {value:.1%}" if percent else f"{label} {value:.3f}")
-    epsilon = metrics.get("training/epsilon", math.nan)
+    epsilon = rows[-1].get("training/epsilon", math.nan)
     if not math.isnan(epsilon):
         parts.append(f"epsilon {epsilon:.3f}")
     return ", ".join(parts)

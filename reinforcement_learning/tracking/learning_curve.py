@@ -16,10 +16,8 @@ _Floats = NDArray[np.float64]
 _TRAINING_COLOUR = "#8fb3d9"
 _EVALUATION_COLOUR = "#c8442c"
 _EPSILON_COLOUR = "#7a7a7a"
-_EPSILON_POINTS = 100  # a point is the mean over a hundredth of the training
+_MEANS = 100  # a point is the mean over a hundredth of the training
 _MAX_NAMED = 8  # policies in the legend; more would hide the curves
-# More points than pixels only make the file slow to draw; the curve keeps every n-th row.
-_MAX_POINTS = 2000
 
 
 def draw_learning_curve(jsonl_path: str | Path, png_path: str | Path, title: str) -> None:
@@ -89,22 +87,17 @@ def _series(rows: list[dict[str, Any]], name: str) -> tuple[_Floats, _Floats]:
 
 def _means(x: _Floats, y: _Floats) -> tuple[_Floats, _Floats]:
     """Means over equal stretches. Episodes side by side end in another order than they began, which jags a curve."""
-    if len(x) <= _EPSILON_POINTS:
+    if len(x) <= _MEANS:
         return x, y
-    part = (np.arange(len(x)) * _EPSILON_POINTS) // len(x)
+    part = (np.arange(len(x)) * _MEANS) // len(x)
     counts = np.bincount(part)
     return np.bincount(part, x) / counts, np.bincount(part, y) / counts
 
 
-def _thin(x: _Floats, y: _Floats) -> tuple[_Floats, _Floats]:
-    stride = max(1, math.ceil(len(x) / _MAX_POINTS))
-    return x[::stride], y[::stride]
-
-
 def _draw_panel(axes: Any, rows: list[dict[str, Any]], name: str, label: str) -> None:
-    x, y = _thin(*_series(rows, f"training/smoothed_{name}"))
+    x, y = _means(*_series(rows, f"training/{name}"))
     if len(x):
-        axes.plot(x, y, color=_TRAINING_COLOUR, linewidth=1.0, label="training, smoothed (with exploration)")
+        axes.plot(x, y, color=_TRAINING_COLOUR, linewidth=1.0, label="training, means (with exploration)")
     x, mean, band, band_name = _evaluation_band(rows, f"{name}s")
     if len(x):
         # Single points are seen only with a marker; hundreds of markers would hide the line.

@@ -13,35 +13,36 @@ from reinforcement_learning.tracking.metrics import of_policy
 ACTION_NAMES = ("do_nothing", "left", "forward", "right", "stop")
 _SMOOTHED = ("training/score", "training/completion", "evaluation/score", "evaluation/completion")
 _SMOOTHED_OF_POLICY = _SMOOTHED[:2]
-_WEIGHT_OF_THE_PAST = 0.9  # in smoothed values
+# In smoothed values as the classic kit has them, so that curves can be laid over its published ones.
+_WEIGHT_OF_THE_PAST = {"training": 0.99, "evaluation": 0.9}
+_START = {"score": -1.0, "completion": 0.0}
 
 
 class Smoothed:
-    """The classic kit's exponential smoothing: ``0.9 * smoothed + 0.1 * value``, from the first value on."""
+    """The classic kit's exponential smoothing: ``weight * smoothed + (1 - weight) * value``.
 
-    def __init__(self) -> None:
-        self._value: float | None = None
+    Args:
+        name: of the metric, such as "training/score"; it decides weight and first value.
+    """
 
-    @property
-    def value(self) -> float:
-        """The smoothed value; NaN before the first update."""
-        return math.nan if self._value is None else self._value
+    def __init__(self, name: str) -> None:
+        kind, measure = name.split("/")[-2:]  # before them may be whose it is
+        self._weight, self.value = _WEIGHT_OF_THE_PAST[kind], _START[measure]
 
     def update(self, value: float) -> float:
         """Takes a value and returns the smoothed one. A NaN (nothing measured) leaves the smoothed value alone."""
         if not math.isnan(value):
-            past = float(value) if self._value is None else self._value
-            self._value = _WEIGHT_OF_THE_PAST * past + (1.0 - _WEIGHT_OF_THE_PAST) * float(value)
+            self.value = self._weight * self.value + (1.0 - self._weight) * float(value)
         return self.value
 
-    def state_dict(self) -> dict[str, float | None]:
+    def state_dict(self) -> dict[str, float]:
         """The state for a checkpoint."""
-        return {"value": self._value}
+        return {"value": self.value}
 
     def load_state_dict(self, state: Mapping[str, float | None]) -> None:
-        """Takes up the state of a checkpoint."""
-        value = state["value"]
-        self._value = None if value is None else float(value)
+        """Takes up the state of a checkpoint; None, which earlier versions stored, is no value yet."""
+        if (value := state["value"]) is not None:
+            self.value = float(value)
 
 
 class TrainingMetrics:
@@ -56,7 +57,7 @@ class TrainingMetrics:
         names = list(_SMOOTHED)
         if len(population) > 1:
             names += [of_policy(p, name) for p in range(len(population)) for name in _SMOOTHED_OF_POLICY]
-        self.smoothed = {name: Smoothed() for name in names}
+        self.smoothed = {name: Smoothed(name) for name in names}
 
     def of_episode(self, level: int, result: EpisodeResult) -> dict[str, float]:
         """The row of a finished training episode."""

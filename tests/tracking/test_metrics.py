@@ -258,9 +258,10 @@ class Terminal(io.StringIO):
 
 
 TRAINING = {
-    "training/score": -0.9,
-    "training/smoothed_score": -0.312,
-    "training/smoothed_completion": 0.412,
+    "training/score": -0.312,
+    "training/smoothed_score": -0.9,
+    "training/completion": 0.412,
+    "training/smoothed_completion": 0.1,
     "training/epsilon": 0.11,
 }
 
@@ -286,6 +287,16 @@ def test_console_lines_tell_rate_and_remaining_time(capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["episode 440/1000", "episode 480/1000"]
     assert lines[0].endswith("2.0 episodes/s, 4:40 left")
+
+
+def test_console_tells_the_means_of_the_last_episodes(capsys, monkeypatch):
+    monkeypatch.setattr("reinforcement_learning.tracking.console_sink.time.monotonic", lambda: 100.0)
+    sink = ConsoleSink(total_episodes=60)
+    for episode in range(1, 61):
+        score = {"training/score": -0.9 if episode <= 10 else -0.2 - 0.1 * (episode % 2)}
+        sink.log(episode, {**score, "training/completion": float("nan"), "training/epsilon": 1.0 / episode})
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("episode 60/60: score -0.250, epsilon 0.017, ")
 
 
 def test_console_always_prints_evaluations_and_messages(capsys):

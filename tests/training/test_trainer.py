@@ -64,12 +64,16 @@ class TestRows:
         assert sizes == sorted(sizes)
         assert sizes[-1] == len(trainer.population.learners[0].buffer)
 
-    def test_smoothing_keeps_nine_tenths_of_the_past(self, tmp_path: Path) -> None:
+    def test_smoothing_is_that_of_published_reports(self, tmp_path: Path) -> None:
         _, sink = run(tmp_path, n_episodes=2)
         first, second = (row for row in sink.rows if "training/score" in row)
-        assert first["training/smoothed_score"] == pytest.approx(first["training/score"])
-        wanted = 0.9 * first["training/score"] + 0.1 * second["training/score"]
+        assert first["training/smoothed_score"] == pytest.approx(-0.99 + 0.01 * first["training/score"])
+        wanted = 0.99 * first["training/smoothed_score"] + 0.01 * second["training/score"]
         assert second["training/smoothed_score"] == pytest.approx(wanted)
+        (evaluation,) = (row for row in sink.rows if "evaluation/scores_mean" in row)
+        assert evaluation["evaluation/smoothed_score"] == pytest.approx(
+            -0.9 + 0.1 * evaluation["evaluation/scores_mean"]
+        )
 
 
 class TestLearningSteps:

@@ -49,8 +49,8 @@ def test_totals_of_an_episode(tmp_path):
         "actions/stop": 0.1,
     }
     second = metrics.of_episode(3, result([0, 0], [0.0, 0.0], [True, True]))
-    assert second["training/smoothed_score"] == pytest.approx(0.9 * -0.3)
-    assert second["training/smoothed_completion"] == pytest.approx(0.9 * 0.5 + 0.1)
+    assert second["training/smoothed_score"] == pytest.approx(0.99 * (0.99 * -1.0 + 0.01 * -0.3))
+    assert second["training/smoothed_completion"] == pytest.approx(0.99 * 0.01 * 0.5 + 0.01)
 
 
 def test_each_policy_is_told_by_the_trains_that_it_drove(tmp_path):
@@ -107,23 +107,38 @@ def test_an_exchange_that_changes_nothing_is_told_too() -> None:
     assert line == f"exchange at episode {EXCHANGE['episode']}: all policies go on as they are"
 
 
-def test_smoothing_is_the_classic_kits():
-    smoothed = Smoothed()
-    assert math.isnan(smoothed.value)
-    assert smoothed.update(2.0) == pytest.approx(2.0)
-    assert smoothed.update(4.0) == pytest.approx(0.9 * 2.0 + 0.1 * 4.0)
-    assert smoothed.update(0.0) == pytest.approx(0.9 * 2.2)
-    assert smoothed.update(math.nan) == smoothed.value == pytest.approx(1.98)
+@pytest.mark.parametrize(
+    ("name", "weight", "start"),
+    [
+        ("training/score", 0.99, -1.0),
+        ("policy_03/training/completion", 0.99, 0.0),
+        ("evaluation/score", 0.9, -1.0),
+        ("evaluation/completion", 0.9, 0.0),
+    ],
+)
+def test_smoothing_is_the_classic_kits(name, weight, start):
+    smoothed = Smoothed(name)
+    assert smoothed.value == start
+    first = weight * start + (1 - weight) * -0.5
+    assert smoothed.update(-0.5) == pytest.approx(first)
+    assert smoothed.update(-0.25) == pytest.approx(weight * first + (1 - weight) * -0.25)
+    assert smoothed.update(math.nan) == smoothed.value == pytest.approx(weight * first + (1 - weight) * -0.25)
 
 
 @pytest.mark.parametrize("n_before", [0, 3])
 def test_smoothing_goes_on_after_a_round_trip_through_json(n_before):
     values = np.random.default_rng(0).normal(size=8).tolist()
-    one = Smoothed()
+    one = Smoothed("training/score")
     for value in values[:n_before]:
         one.update(value)
-    other = Smoothed()
+    other = Smoothed("training/score")
     stored = one.state_dict() | {"factor": 0.9}  # which earlier versions stored, too
     other.load_state_dict(json.loads(json.dumps(stored)))
     for value in values[n_before:]:
         assert other.update(value) == one.update(value)
+
+
+def test_checkpoint_of_before_that_had_no_smoothed_value_yet():
+    smoothed = Smoothed("evaluation/score")
+    smoothed.load_state_dict({"value": None})
+    assert smoothed.update(-0.5) == Smoothed("evaluation/score").update(-0.5)

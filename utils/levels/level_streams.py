@@ -52,8 +52,8 @@ class EvaluationLevels:
 
     Of a folder of saved levels each is there at least once.
 
-    The first time a level is asked for it is made, by the fast way that gives the same levels, afterwards it is restored
-    from a snapshot: about 60 kB and 1 ms (ten trains, 30 x 30 cells).
+    The first time a level is asked for it is made by the fast way, which gives the same levels; afterwards it is
+    restored from a snapshot: about 60 kB and 1 ms (ten trains, 30 x 30 cells).
 
     Args:
         config: the distribution of levels; with a saved level only the malfunctions differ, and the levels of a
