@@ -18,6 +18,7 @@ from torch.nn.utils import parameters_to_vector
 
 from reinforcement_learning.dueling_q_network import (
     action_values,
+    clip_gradients,
     network_errors,
     parameters_and_buffers,
     polyak_update,
@@ -109,6 +110,9 @@ class DDDQNPolicy:
         self.q_network = network.to(self.device)
         self.target_network = copy.deepcopy(self.q_network).requires_grad_(False)
         self.average_network = copy.deepcopy(self.q_network).requires_grad_(False)
+        # asking a network for its parameters takes longer than any arithmetic on them
+        networks = self.q_network, self.target_network, self.average_network
+        self._parameters, self._of_target, self._of_average = (list(network.parameters()) for network in networks)
         self.learning_steps = 0
         self._learning_rate = learning_rate
         self.exploration = generator(seed, Stream.EXPLORATION, index)
@@ -167,12 +171,12 @@ class DDDQNPolicy:
         self.optimizer.zero_grad(set_to_none=True)
         with network_errors(self.q_network, batch.observations):
             loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.q_network.parameters(), self.max_grad_norm, foreach=True)
+        clip_gradients(self._parameters, self.max_grad_norm)
         self.optimizer.step()
-        polyak_update(self.q_network, self.target_network, self.tau)
+        polyak_update(self._parameters, self._of_target, self.tau)
         self.learning_steps += 1
         # a plain mean of all steps at first, an exponential one later on
-        polyak_update(self.q_network, self.average_network, 1.0 / min(self.learning_steps, self.averaging_steps))
+        polyak_update(self._parameters, self._of_average, 1.0 / min(self.learning_steps, self.averaging_steps))
         return loss.detach()
 
     def _margin_loss(self, batch: Batch, q_values: Tensor, q_taken: Tensor) -> Tensor:

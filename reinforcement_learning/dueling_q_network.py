@@ -1,6 +1,6 @@
 """The network: a dueling architecture (Wang et al. 2016, https://arxiv.org/abs/1511.06581)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -126,9 +126,20 @@ def parameters_and_buffers(network: nn.Module) -> list[Tensor]:
 
 
 @torch.no_grad()
-def polyak_update(network: nn.Module, target: nn.Module, tau: float) -> None:
-    """``target = (1 - tau) * target + tau * network`` for every parameter, in one fused call.
+def polyak_update(parameters: Sequence[Tensor], targets: Sequence[Tensor], tau: float) -> None:
+    """``target = (1 - tau) * target + tau * parameter`` for each of them, in one fused call.
 
     Buffers stay as they are: no forward pass may change them, see ``check_network``.
     """
-    torch._foreach_lerp_(list(target.parameters()), list(network.parameters()), tau)
+    torch._foreach_lerp_(targets, parameters, tau)
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Sequence[Tensor], max_norm: float) -> None:
+    """Scales all gradients together so that their norm is ``max_norm`` at most.
+
+    As ``torch.nn.utils.clip_grad_norm_``, which sorts the gradients by device and type first: most of its time here.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    torch._foreach_mul_(gradients, torch.clamp(max_norm / (norm + 1e-6), max=1.0))
