@@ -6,12 +6,12 @@ from typing import Any
 
 from reinforcement_learning.playing.experience import Experience, FinishedEpisode
 from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.tracking.metrics import ENVIRONMENT_ADDED, of_environment
 from utils.levels.level_streams import TrainingLevels
 
 WINDOW = 50  # episodes of the newest environment whose mean completion counts
 ENOUGH = 0.9  # completion at which the network can do what there is
 PATIENCE = 100  # episodes of the newest environment in which that mean does not rise
-ADDED = "curriculum/"  # metrics: the number of the level from which on an environment is open
 
 
 class Curriculum:
@@ -61,7 +61,7 @@ class Curriculum:
             return {}
         stage, result = self._levels.stage(episode.level_number), episode.result
         name = self._levels.environments[stage].name
-        row = {f"training/{name}/score": result.score, f"training/{name}/completion": result.completion}
+        row = {of_environment(name, part): getattr(result, part) for part in ("score", "completion")}
         if stage == len(self._levels.opened) - 1 and not self._is_demonstration(episode.level_number):
             self._note(result.completion)
         if why := self._why_now(n_finished):
@@ -87,7 +87,7 @@ class Curriculum:
         if self._n_since_best >= PATIENCE:
             return f"completion on {newest} has not risen above {self._best:.1%} for {PATIENCE} episodes"
         if n_finished * len(environments) >= n_open * n_episodes:
-            return f"{n_open} of {len(environments)} equal parts of the training are over"
+            return "what was there before has had its share of the training"
         return ""
 
     def _add_next(self, why: str, n_finished: int) -> dict[str, float]:
@@ -96,7 +96,7 @@ class Curriculum:
         levels.opened += (first,)
         self._begin_anew()
         self._message(f"{name} is added after episode {n_finished}: {why}.")
-        return {f"{ADDED}{name}": float(first)}
+        return {f"{ENVIRONMENT_ADDED}{name}": float(first)}
 
     def state_dict(self) -> dict[str, Any]:
         """The state for a checkpoint, in plain values."""

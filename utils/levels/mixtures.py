@@ -93,7 +93,9 @@ def resolve_environments(text: str) -> tuple[Environment, ...]:
     environments = tuple(map(resolve_env_config, given))
     names = [environment.name for environment in environments]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise EnvConfigError(f"{twice[0]!r} is given twice, but each environment must have a name of its own")
+        raise EnvConfigError(
+            f"{twice[0]!r} is given twice in {text!r}, but each environment must have a name of its own"
+        )
     return environments
 
 
