@@ -295,7 +295,7 @@ class TestRatio:
 
 class TestSeveralEnvironments:
     def test_levels_follow_the_rule(self, tmp_path: Path) -> None:
-        trainer, _ = make_trainer(tmp_path, async_rl=True, num_workers=2, **SEVERAL | {"n_episodes": 24})
+        trainer, _ = make_trainer(tmp_path, async_rl=True, num_workers=2, **SEVERAL | {"n_episodes": 60})
         found = noted(trainer)
         assert trainer.run()
         assert len(trainer.level_pool.levels.opened) == 3
