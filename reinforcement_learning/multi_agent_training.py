@@ -56,6 +56,7 @@ from reinforcement_learning.tracking.wandb_sink import WandbSink, check_wandb
 from reinforcement_learning.training.summary import announce, sum_up, sum_up_losses
 from reinforcement_learning.training.trainer import Trainer
 from utils.levels.env_configs import single_envs
+from utils.levels.mixtures import environments_of
 from utils.levels.saved_levels import warn_about_targets
 from utils.simulator.compiled_simulator import warn_if_flatland_is_unproven
 from utils.system.interrupts import Interrupts, exit_code_of
@@ -91,7 +92,8 @@ def _train(options: dict[str, Any]) -> int:
         devices = _choose_devices(config, n_gpus)
         torch.set_num_threads(config.num_threads)
         warn_about_sizes(config, _warn)
-        warn_about_targets(single_envs([config.training_env, config.evaluation_env]), _warn)
+        environments = [*environments_of(config.training_env), config.evaluation_env]
+        warn_about_targets(single_envs(environments), _warn)
         if config.simulator == "compiled":
             warn_if_flatland_is_unproven()
         with Interrupts(waits=False) as interrupts, MetricsWriter() as metrics:
@@ -185,7 +187,7 @@ def _make_sinks(config: TrainingConfig, folders: RunFolders, checkpoint: dict[st
                 project=config.wandb_project,
                 run_name=folders.name,
                 config=config.as_dict(),
-                tags=[config.training_env.name, config.feature_set],
+                tags=[*(env.name for env in environments_of(config.training_env)), config.feature_set],
                 directory=folders.output,
                 run_id=checkpoint["wandb_run_id"] if checkpoint else None,
             )

@@ -46,6 +46,6 @@ def make_players(
     learners = [RemoteLearner(config, feature_set, index, place, answers, warn) for index, place in enumerate(places)]
     population = Population(config, feature_set, make_learner=lambda *of_policy: learners[of_policy[2]])
     experience = RayExperience(
-        config, levels.n_trains, learners, population.past_selves, answers, stopwatch=stopwatch, warn=warn
+        config, levels, learners, population.past_selves, answers, stopwatch=stopwatch, warn=warn
     )
     return population, experience

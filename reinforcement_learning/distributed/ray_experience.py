@@ -27,6 +27,7 @@ from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.workers.broadcast import Broadcast, Listener
 from reinforcement_learning.workers.level_queue import LevelQueue
 from reinforcement_learning.workers.round_player import Task
+from utils.levels.playable_levels import PlayableLevels
 from utils.system.stopwatch import Stopwatch
 
 MAX_ENDED = 3  # rollout actors in a row, none of which has played a round
@@ -44,7 +45,7 @@ class RayExperience(Experience):
 
     Args:
         config: of the whole training.
-        n_trains: in a level.
+        levels: what is played; the actors make their own.
         learners: of the policies.
         past_selves: older copies that drive some trains.
         answers: waits for the actors' answers, also for those of the learners.
@@ -55,7 +56,7 @@ class RayExperience(Experience):
     def __init__(
         self,
         config: TrainingConfig,
-        n_trains: int,
+        levels: PlayableLevels,
         learners: Sequence[RemoteLearner],
         past_selves: PastSelves,
         answers: Answers,
@@ -63,7 +64,7 @@ class RayExperience(Experience):
         stopwatch: Stopwatch,
         warn: Callable[[str], None],
     ) -> None:
-        self._config, self._n_trains, self._learners = config, n_trains, learners
+        self._config, self._levels, self._learners = config, levels, learners
         self._answers, self._stopwatch, self._warn = answers, stopwatch, warn
         self._queue = LevelQueue(config.n_episodes, n_rollout_actors(config))
         self._rollouts: list[RemoteRollout] = []  # those asked longest ago come first
@@ -151,7 +152,7 @@ class RayExperience(Experience):
     def _add_rollout(self, n_ended: int = 0) -> None:
         # a resumed training counts on from its level, or its actors would draw the same random numbers again
         self._n_started += 1
-        task = Task(self._config, self._n_trains, self.next_level + self._n_started, self._config.level_workers)
+        task = Task(self._config, self._levels.n_trains, self.next_level + self._n_started, self._config.level_workers)
         rollout = RemoteRollout(task, Listener(self._broadcast), n_ended)
         self._rollouts.append(rollout)
         self._answers.expect(rollout.started, lambda nothing: rollout.begin(), partial(self._replace, rollout))
@@ -200,7 +201,7 @@ class RayExperience(Experience):
             # as many again as it plays, to be made meanwhile
             levels = self._queue.take(2 * self._config.num_envs + 1 - len(rollout.levels))
             ages = [learner.newest_weights[0] for learner in self._learners]
-            report, parts, weights = rollout.ask(levels)
+            report, parts, weights = rollout.ask(levels, self._levels.opened)
             failed = partial(self._failed, rollout, levels, weights)
             self._answers.expect(report, self._taking_over(rollout, parts, ages), failed)
             for turns in (self._rollouts, playing):

@@ -41,16 +41,17 @@ class RemoteRollout:
         self.is_ready = True
 
     def ask(
-        self, levels: Sequence[int]
+        self, levels: Sequence[int], opened: tuple[int, ...]
     ) -> tuple["ray.ObjectRef", list["ray.ObjectRef"], Mapping[int, "ray.ObjectRef"]]:
-        """Asks for a round, with more levels and what is new.
+        """Asks for a round, with more levels, what they are made of (see ``RoundRequest``) and what is new.
 
         Returns:
             The report, the transitions of each policy, and the weights that came with it, by policy.
         """
         news = self._listener.news()
         copies = news.past_selves
-        request = Play(list(levels), news.hyperparameters, list(news.weights), None if copies is None else len(copies))
+        n_copies = None if copies is None else len(copies)
+        request = Play(list(levels), opened, news.hyperparameters, list(news.weights), n_copies)
         play = self.actor.play.options(num_returns=1 + self._n_policies)
         report, *parts = play.remote(request, *news.weights.values(), *(copies or []))
         self.levels += levels

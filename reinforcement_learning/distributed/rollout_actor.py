@@ -19,6 +19,7 @@ class Play:
     """What a rollout actor is told for a round; the weights come apart from it, by reference."""
 
     levels: Sequence[int]  # more levels to play
+    opened: tuple[int, ...]  # see ``RoundRequest``
     hyperparameters: Sequence[Hyperparameters] | None  # None: as before
     policies: Sequence[int]  # whose new weights come with it
     n_past_selves: int | None  # how many weights of older copies come behind them; None: they stay as they are
@@ -62,7 +63,8 @@ class RolloutActor:
             request.hyperparameters,
             None if request.n_past_selves is None else weights[n_new:],
         )
-        done = self._player.play(RoundRequest([(level_number, None) for level_number in request.levels], news))
+        levels = [(level_number, None) for level_number in request.levels]
+        done = self._player.play(RoundRequest(levels, news, request.opened))
         parts: list[Transitions | None] = [None] * self._n_policies
         if done.transitions is not None:
             policy_of_train = np.unique(done.transitions.policy_of_train).tolist()

@@ -74,10 +74,10 @@ class Assignment:
             policy_of_train=self.past_selves.replace_some(episode, policy_of_train, n_policies),
             reward_weights=RewardWeights.of_trains([own.reward_weights for own in hyperparameters], policy_of_train),
             n_step=np.array(n_steps, dtype=np.int64)[policy_of_train],
-            demonstration=self._is_demonstration(episode),
+            demonstration=self.is_demonstration(episode),
         )
 
-    def _is_demonstration(self, episode: int) -> bool:
+    def is_demonstration(self, episode: int) -> bool:
         """Whether the plan plays an episode: the share of those falls in a straight line, to 0 at the end."""
         config = self._config
         share = config.demonstrations * (1.0 - episode / config.n_episodes)

@@ -94,8 +94,8 @@ def check_mapping(config: TrainingConfig) -> None:
     check_exchange(config)
     mapping = make_mapping(config)
     if config.num_policies > 1 and config.policy_mapping not in RULES:
-        levels = TrainingLevels(config.training_env, config.seed)
-        mapping.policy_of_train(0, RailState.from_env(levels.make(0)))
+        for env in TrainingLevels(config.training_env, config.seed).first_of_each():
+            mapping.policy_of_train(0, RailState.from_env(env))
 
 
 def check_sharing(config: TrainingConfig) -> None:

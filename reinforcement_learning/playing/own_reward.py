@@ -37,21 +37,25 @@ def find_own_reward(name: str) -> LearningReward:
 
 
 def check_own_reward(config: TrainingConfig) -> None:
-    """Tells before training what can be told: plays a step of the first level and asks for its reward.
+    """Tells before training what can be told: plays a step of the first level of each environment.
 
     Raises:
         ExtensionError: see :func:`find_own_reward`.
     """
     if not config.learning_reward:
         return
-    levels = TrainingLevels(config.training_env, config.seed)
-    simulator = FlatlandSimulator(levels.make(0))
+    reward = find_own_reward(config.learning_reward)
+    for env in TrainingLevels(config.training_env, config.seed).first_of_each():
+        _try(reward, FlatlandSimulator(env))
+
+
+def _try(reward: LearningReward, simulator: FlatlandSimulator) -> None:
     state = simulator.state
     before, actions = remaining_travel_time(state), np.full(state.n_trains, DO_NOTHING)
     rewards, over = simulator.step(actions)
     nobody = np.zeros(state.n_trains, dtype=bool)
     remaining = remaining_travel_time(state)
-    find_own_reward(config.learning_reward)(
+    reward(
         TrainStep(
             rewards, before, remaining, nobody, nobody, nobody, actions, over, state.max_episode_steps, state=state
         )

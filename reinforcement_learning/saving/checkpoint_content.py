@@ -105,6 +105,7 @@ TO_RESUME: dict[str, Spec] = TO_PLAY | {
     "next_level": WHOLE,
     "unfinished": [DICTIONARY],
     "counters": {"train_steps": WHOLE, "evaluated_episode": WHOLE},
+    "curriculum?": {"opened": [WHOLE], "recent": [NUMBER], "best": NUMBER, "n_since_best": WHOLE},
     "smoothed": Named({"value": NUMBER_OR_NONE}),
     "trains_driven": [WHOLE],
     "past_selves": {"n_taken": WHOLE, "networks": [Named(FINITE)]},

@@ -13,6 +13,7 @@ from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 from reinforcement_learning.settings.command_line import given_options
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from utils.levels.env_configs import resolve_env_config
+from utils.levels.mixtures import resolve_environments
 from utils.system.files import why_unreadable
 
 _NUMBERS = _COUNT, _FACTOR = range(1, 10_001), range(2, 101)
@@ -90,7 +91,9 @@ def _read(content: Any) -> Sweep:
                 read = given_options([f"--{name}={value}"])[name]
                 if not accepts[name].test(read):
                     raise ValueError(f"it is {value!r}, but must be {accepts[name].words}")
-                if name in ("training_env_config", "evaluation_env_config"):
+                if name == "training_env_config":
+                    resolve_environments(read)
+                elif name == "evaluation_env_config":
                     resolve_env_config(read)
             if content["method"] == "grid" and not found.single():
                 grid_values(found)

@@ -33,6 +33,13 @@ from utils.levels.env_configs import (
     resolve_env_config,
     with_absolute_path,
 )
+from utils.levels.mixtures import (
+    Mixture,
+    TrainingEnvironment,
+    any_names_files,
+    resolve_environments,
+    with_absolute_paths,
+)
 from utils.observation.feature_sets import FEATURE_SETS
 from utils.simulator.action_mask import DECISION_POINTS, DEFAULT_DECISION_POINTS
 from utils.system.files import PROJECT_ROOT
@@ -69,9 +76,18 @@ class TrainingConfig:
     training_env_config: str = option(
         _RUN,
         "0",
-        f"environment to train on: {ENVIRONMENTS_IN_WORDS}",
+        f"environment to train on: {ENVIRONMENTS_IN_WORDS}; given several times, or with commas between: all of them, "
+        "from easy to hard",
         short="t",
-        runs_code=names_files,
+        repeatable=True,
+        runs_code=any_names_files,
+    )
+    curriculum: bool = option(
+        _RUN,
+        True,
+        "with several environments to train on: begin with the first, and add the next one when the newest is mastered "
+        "or no longer gets better; False: all of them from the beginning",
+        BOOL,
     )
     evaluation_env_config: str = option(
         _RUN,
@@ -357,17 +373,18 @@ class TrainingConfig:
             raise ConfigError(f"--run_name is {self.run_name!r}, but must be a plain folder name.")
 
     @cached_property
-    def training_env(self) -> Environment:
-        """The environment that is trained on."""
-        return self._environment(self.training_env_config)
+    def training_env(self) -> TrainingEnvironment:
+        """The environment that is trained on, or all of them."""
+        environments = tuple(map(self._rewarded, resolve_environments(self.training_env_config)))
+        return environments[0] if len(environments) == 1 else Mixture(environments)
 
     @cached_property
     def evaluation_env(self) -> Environment:
         """The environment that evaluations play."""
-        return self._environment(self.evaluation_env_config)
+        return self._rewarded(resolve_env_config(self.evaluation_env_config))
 
-    def _environment(self, given: str) -> Environment:
-        return dataclasses.replace(resolve_env_config(given), rewards=find_rewards(self.rewards))
+    def _rewarded(self, environment: Environment) -> Environment:
+        return dataclasses.replace(environment, rewards=find_rewards(self.rewards))
 
     def as_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: folders that are the project's own are left out, as the project may move."""
@@ -407,8 +424,8 @@ def make_config(options: dict[str, Any], stored: dict[str, Any] | None = None) -
         name: str(Path(getattr(config, name)).resolve())
         for name in ("checkpoint_dir", "replay_buffer_dir", "output_dir")
     }
-    for name in ("training_env_config", "evaluation_env_config"):
-        absolute[name] = with_absolute_path(getattr(config, name))
+    absolute["training_env_config"] = with_absolute_paths(config.training_env_config)
+    absolute["evaluation_env_config"] = with_absolute_path(config.evaluation_env_config)
     return dataclasses.replace(config, **absolute)
 
 
@@ -422,6 +439,8 @@ def _check_effects(config: TrainingConfig, options: dict[str, Any]) -> None:
         no_effect["hidden_size"] = f"with --network {config.network}: it is for the network {DUELING}"
     if config.ray_address and not config.async_rl:
         no_effect["ray_address"] = "without --async_rl: add that, or leave it out"
+    if not isinstance(config.training_env, Mixture):
+        no_effect["curriculum"] = "with one environment to train on: give --training_env_config several times"
     for name in no_effect.keys() & options.keys():
         raise ConfigError(f"--{name} has no effect {no_effect[name]}.")
 

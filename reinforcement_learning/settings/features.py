@@ -5,7 +5,6 @@ from typing import Any
 
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from reinforcement_learning.settings.extensions import ExtensionError, find_callable
-from utils.levels.env_configs import resolve_env_config
 from utils.levels.level_streams import TrainingLevels
 from utils.observation.feature_sets import FeatureSet, get_feature_set
 from utils.observation.more_features import checked_features
@@ -57,11 +56,11 @@ def _check_attributes(more: Any, name: str) -> None:
 
 
 def check_features(config: TrainingConfig, feature_set: FeatureSet) -> None:
-    """Tells before training whether features of the user's own work, on its first level.
+    """Tells before training whether features of the user's own work, on the first level of each environment.
 
     Raises:
         FeaturesError: they do not.
     """
     if feature_set.more is not None:
-        levels = TrainingLevels(resolve_env_config(config.training_env_config), config.seed)
-        checked_features(feature_set.more, RailState.from_env(levels.make(0)))
+        for env in TrainingLevels(config.training_env, config.seed).first_of_each():
+            checked_features(feature_set.more, RailState.from_env(env))

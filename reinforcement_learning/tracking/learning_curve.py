@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reinforcement_learning.tracking.metrics import ENVIRONMENT_ADDED
 from utils.pictures.colours import as_hex, policy_colour
 from utils.system.files import atomic_write
 
@@ -17,13 +18,15 @@ _TRAINING_COLOUR = "#8fb3d9"
 _EVALUATION_COLOUR = "#c8442c"
 _EPSILON_COLOUR = "#7a7a7a"
 _MEANS = 100  # a point is the mean over a hundredth of the training
+_ADDED_COLOUR = "#555555"
 _MAX_NAMED = 8  # policies in the legend; more would hide the curves
 
 
 def draw_learning_curve(jsonl_path: str | Path, png_path: str | Path, title: str) -> None:
     """Draws score, completion and epsilon over episodes into a PNG, written beside and renamed.
 
-    With several policies there is a curve for each policy alone, and an epsilon for each.
+    With several policies there is a curve for each policy alone, and an epsilon for each. A thin vertical line with its
+    name is where an environment was added to the training.
 
     Evaluation means come with a band of one standard error where the row tells the number of evaluation episodes
     (``evaluation/nb_episodes``), else of one standard deviation; the legend says which.
@@ -71,6 +74,7 @@ def _draw(rows: list[dict[str, Any]], title: str) -> Any:
     _draw_panel(completion, rows, "completion", "completion")
     _format_completion_axis(completion)
     _draw_epsilon(epsilon, rows)
+    _mark_added(rows, score, completion, epsilon)
     return figure
 
 
@@ -150,6 +154,25 @@ def _draw_epsilon(axes: Any, rows: list[dict[str, Any]]) -> None:
     axes.set_xlabel("episode")
     axes.margins(x=0.01)
     _style(axes)
+
+
+def _mark_added(rows: list[dict[str, Any]], top: Any, *others: Any) -> None:
+    """Where environments were added; the name stands at the top panel's lower end, where curves seldom are."""
+    for row in rows:
+        for name in (name for name in row if name.startswith(ENVIRONMENT_ADDED)):
+            for axes in (top, *others):
+                axes.axvline(row["episode"], color=_ADDED_COLOUR, linewidth=0.8, linestyle=":")
+            top.annotate(
+                name.removeprefix(ENVIRONMENT_ADDED),
+                (row["episode"], 0.02),
+                xycoords=("data", "axes fraction"),
+                xytext=(3, 0),
+                textcoords="offset points",
+                rotation=90,
+                fontsize=8,
+                parse_math=False,
+                color=_ADDED_COLOUR,
+            )
 
 
 def _format_completion_axis(axes: Any) -> None:

@@ -17,6 +17,15 @@ def of_policy(policy: int, name: str) -> str:
     return f"policy_{policy:02d}/{name}"
 
 
+ENVIRONMENT_ADDED = "curriculum/"
+"""What the name of a metric begins with that says from which level on an environment is trained on."""
+
+
+def of_environment(environment: str, name: str) -> str:
+    """The name of a metric of training episodes in one of several environments."""
+    return f"training/{environment}/{name}"
+
+
 def alone(policy: int, name: str) -> str:
     """The name of a metric of a policy's evaluation without the others."""
     return of_policy(policy, f"evaluation/{name}")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reinforcement_learning.tracking.metrics import Sink
+from utils.levels.mixtures import split_environments
 
 # Title of a group -> title of a chart -> patterns of metrics, each matched from the beginning of a name. TensorBoard
 # gives every metric a chart of its own on its page «Time Series»; here stand those together that are read together.
@@ -48,6 +49,11 @@ HYPERPARAMETERS = (
     "advantage_learning",
     "team_reward",
 )
+_ENVIRONMENTS = {
+    "score in each environment": ["training/[^/]+/score$"],
+    "completion in each environment": ["training/[^/]+/completion$"],
+    "environments that are open": ["training/environments$"],
+}
 _SPEED = {
     "steps per second": ["throughput/.*_per_second"],
     "replay ratio": ["throughput/.*replay_ratio"],
@@ -155,6 +161,8 @@ def layout(config: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
         config: of the training; charts that it has no metrics for are left out.
     """
     groups = {"learning": _LEARNING}
+    if len(split_environments(config["training_env_config"])) > 1:
+        groups["environments"] = _ENVIRONMENTS
     if config["num_policies"] > 1:
         groups["policies"] = _POLICIES
         if config["with_pbt"]:

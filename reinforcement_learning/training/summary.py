@@ -12,6 +12,7 @@ from reinforcement_learning.tracking.json_lines_sink import METRICS_FILE
 from reinforcement_learning.tracking.learning_curve import draw_learning_curve
 from reinforcement_learning.training.reports import report_several_policies
 from reinforcement_learning.training.trainer import Trainer
+from utils.levels.mixtures import environments_of, split_environments
 from utils.system.files import PROJECT_ROOT
 
 CURVE_FILE = "learning_curve.png"
@@ -27,7 +28,8 @@ def announce(trainer: Trainer, devices: str, notes: Sequence[str]) -> None:
         notes: more sentences that the user should read.
     """
     config, message = trainer.config, trainer.metrics.message
-    training = config.training_env.name
+    names = [environment.name for environment in environments_of(config.training_env)]
+    training = (", then " if config.curriculum else ", ").join(names)
     evaluation = config.evaluation_env.name
     rewards = f"rewards {config.rewards}, " if config.rewards != DEFAULT_REWARDS else ""
     policies = f"{config.num_policies} policies " if config.num_policies > 1 else ""
@@ -38,9 +40,9 @@ def announce(trainer: Trainer, devices: str, notes: Sequence[str]) -> None:
     )
     for note in notes:
         message(note)
-    if training != evaluation:
-        where = shlex.quote(config.training_env_config)
-        message(f"Note: to evaluate on {training}, where the policy is trained, add -e {where}.")
+    if evaluation not in names:
+        where = shlex.quote(split_environments(config.training_env_config)[-1])
+        message(f"Note: to evaluate on {names[-1]}, where the policy is trained, add -e {where}.")
     if trainer.episode >= config.n_episodes:
         message(
             f"All {config.n_episodes} episodes are done already: -n counts the whole training, so give a larger one "

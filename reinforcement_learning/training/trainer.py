@@ -25,6 +25,7 @@ from reinforcement_learning.saving.run_folders import RunFolders
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.settings.features import feature_set_of
 from reinforcement_learning.tracking.metrics import MetricsWriter
+from reinforcement_learning.training.curriculum import Curriculum
 from reinforcement_learning.training.population_scores import score_population
 from reinforcement_learning.training.reports import exchange_lines, exchange_row, hyperparameters_row
 from reinforcement_learning.training.training_metrics import TrainingMetrics
@@ -87,12 +88,20 @@ class Trainer:
         )
         self.population, self.experience = self._make_players(devices)
         self.training_metrics = TrainingMetrics(self.population)
+        self.curriculum = Curriculum(
+            config,
+            self.level_pool.levels,
+            self.experience,
+            self.population.assignment.is_demonstration,
+            self.metrics.message,
+        )
         self.state = TrainingState(
             config,
             folders.name,
             self.feature_set,
             self.population,
             self.experience,
+            self.curriculum,
             self.training_metrics.smoothed,
             self.stopwatch,
             self.metrics,
@@ -362,7 +371,7 @@ class Trainer:
         row["timer/total"] = self.state.seconds
         row["throughput/train_steps_per_second"] = self.state.train_steps / row["timer/total"]
         row["throughput/learning_steps_per_second"] = self.population.learning_steps / row["timer/total"]
-        row |= self.experience.metrics()
+        row |= self.experience.metrics() | self.curriculum.after_episode(episode, self.episode)
         row["system/resident_memory_mb"] = psutil.Process().memory_info().rss / 1e6
         self.metrics.log(self.episode, row)
 

@@ -17,6 +17,7 @@ from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.saving.checkpointing import stored_form
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.tracking.metrics import MetricsWriter
+from reinforcement_learning.training.curriculum import Curriculum
 from reinforcement_learning.training.training_metrics import Smoothed
 from utils.observation.feature_sets import FeatureSet
 from utils.system.stopwatch import Stopwatch
@@ -42,7 +43,7 @@ class TrainingState:
         config: the whole configuration.
         run_name: name of the run.
         feature_set: what observations hold.
-        population, experience, smoothed, stopwatch, metrics: the other parts that remember something.
+        population, experience, curriculum, smoothed, stopwatch, metrics: the other parts that remember something.
 
     Attributes:
         episode: finished episodes.
@@ -59,13 +60,14 @@ class TrainingState:
         feature_set: FeatureSet,
         population: Population,
         experience: Experience,
+        curriculum: Curriculum,
         smoothed: Mapping[str, Smoothed],
         stopwatch: Stopwatch,
         metrics: MetricsWriter,
     ) -> None:
         self._config, self._run_name, self._feature_set = config, run_name, feature_set
         self._population, self._experience = population, experience
-        self._smoothed, self._stopwatch, self._metrics = smoothed, stopwatch, metrics
+        self._curriculum, self._smoothed, self._stopwatch, self._metrics = curriculum, smoothed, stopwatch, metrics
         self._wandb_run_id: str | None = None  # of the checkpoint
         self.episode = 0
         self.train_steps = 0
@@ -91,6 +93,7 @@ class TrainingState:
             "feature_set": stored_form(self._feature_set),
             **self._population.state_dict(),
             "counters": {"train_steps": self.train_steps, "evaluated_episode": self.evaluated_episode},
+            "curriculum": self._curriculum.state_dict(),
             "smoothed": {name: value.state_dict() for name, value in self._smoothed.items()},
             "best": asdict(self.best),
             "last_evaluation": self.last_evaluation,
@@ -106,8 +109,11 @@ class TrainingState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from the content of a checkpoint."""
         self.episode = state["episode"]
-        # on another environment the levels of the same numbers are others: they begin again
-        same_levels = state["config"].get("training_env_config") == self._config.training_env_config
+        # on other environments the levels of the same numbers are others: they begin again, and so does a curriculum
+        then = {"rewards": TrainingConfig.rewards, "curriculum": True} | state["config"]  # of earlier versions
+        same_levels = self._is_as_then(then, "training_env_config", "curriculum")
+        if same_levels and "curriculum" in state:
+            self._curriculum.load_state_dict(state["curriculum"], state["next_level"])
         # of trains that drive on with settings of an earlier version, which did not name it
         team_reward = torch.tensor(self._config.team_reward, dtype=torch.float64)
         unfinished = [_unfinished(episode, team_reward, go_on=same_levels) for episode in state["unfinished"]]
@@ -120,14 +126,15 @@ class TrainingState:
         for name, smoothed in self._smoothed.items():
             smoothed.load_state_dict(state["smoothed"][name])
         # scores on other levels, or under other rewards, cannot be compared
-        measured_by = ("evaluation_env_config", "n_evaluation_episodes", "rewards")
-        then = {"rewards": TrainingConfig.rewards, **state["config"]}  # earlier versions had no others
-        if all(then.get(name) == getattr(self._config, name) for name in measured_by):
+        if self._is_as_then(then, "evaluation_env_config", "n_evaluation_episodes", "rewards"):
             self.best = BestEvaluation(**state["best"])
         self.last_evaluation = state["last_evaluation"]
         self._wandb_run_id = state["wandb_run_id"]
         self._seconds_before = state["seconds"]
         self._stopwatch.seconds.update(state["seconds_by_part"])
+
+    def _is_as_then(self, then: Mapping[str, Any], *names: str) -> bool:
+        return all(then.get(name) == getattr(self._config, name) for name in names)
 
 
 def _stored(episode: UnfinishedEpisode) -> dict[str, Any]:

@@ -131,7 +131,8 @@ class RolloutWorkers(Experience):
         # enough for a round, which is the longer the more policies there are
         levels = self._queue.take(n_envs + n_policies * (n_envs // 2 + 1) - len(worker.levels))
         worker.levels += levels
-        worker.ask([(level_number, self._levels.packed(level_number)) for level_number in levels])
+        packed = [(level_number, self._levels.packed(level_number)) for level_number in levels]
+        worker.ask(packed, self._levels.opened)
 
     def _round_of(self, worker: "_Worker") -> Round | None:
         """The round that a process was asked for; None where it has not come soon, or where a process has ended."""
@@ -193,7 +194,7 @@ class _Worker:
         # what users put in place is found there where this process has found it
         self.process.send(pickle.dumps((sys.path, task)))
 
-    def ask(self, levels: Sequence[tuple[int, bytes | None]]) -> None:
+    def ask(self, levels: Sequence[tuple[int, bytes | None]], opened: tuple[int, ...]) -> None:
         """Asks for a round, with more levels and what is new to it; never waits."""
         self.asked = time.monotonic()
-        self.process.send(pickle.dumps(RoundRequest(levels, self._listener.news()), protocol=5))
+        self.process.send(pickle.dumps(RoundRequest(levels, self._listener.news(), opened), protocol=5))

@@ -43,6 +43,7 @@ class RoundRequest:
 
     levels: Sequence[tuple[int, bytes | None]]  # more levels to play, packed; None: the process makes the level
     news: News
+    opened: tuple[int, ...] | None = None  # of ``TrainingLevels``, for levels that it makes; None: as before
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,7 @@ class RoundPlayer:
         self._assignment = Assignment(config)
         self._hyperparameters: Sequence[Hyperparameters] = [Hyperparameters.of(config)] * config.num_policies
         self._said: list[str] = []
-        environment = config.training_env
-        self._pool = LevelPool(environment, config.seed, task.level_workers, warn=self._said.append)
+        self._pool = LevelPool(config.training_env, config.seed, task.level_workers, warn=self._said.append)
         self._levels = PlayableLevels(self._pool, config.simulator, warn=self._said.append)
         self._stopwatch = Stopwatch()
         self._rollout = Rollout(
@@ -105,6 +105,8 @@ class RoundPlayer:
         """Plays a round: until there are enough transitions, or no more levels."""
         self._take_over(request.news)
         self._waiting.extend(request.levels)
+        if request.opened is not None:
+            self._pool.levels.opened = request.opened
         if request.levels:
             self._pool.expect([level_number for level_number, packed in self._waiting if packed is None])
         finished: list[FinishedEpisode] = []

@@ -16,6 +16,7 @@ from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.settings.devices import available_gpus
 from reinforcement_learning.tracking.tensorboard_sink import layout
 from reinforcement_learning.training.trainer import Trainer
+from tests.helpers.mixtures import SEVERAL, check_rule, noted
 from tests.helpers.processes import pids_of
 from tests.helpers.tiny_training import UNGUIDED, MemorySink, make_trainer, stop_after
 
@@ -290,6 +291,15 @@ class TestRatio:
         names = {name for row in sink.rows for name in row} | set(trainer.experience.metrics())
         shown = [tags[1][0] for title, tags in layout(trainer.config.as_dict())["speed"].items() if "per" not in title]
         assert {"lag/learning_steps", "lag/rounds_ahead", "system/rollout_actors"} <= names & set(shown)
+
+
+class TestSeveralEnvironments:
+    def test_levels_follow_the_rule(self, tmp_path: Path) -> None:
+        trainer, _ = make_trainer(tmp_path, async_rl=True, num_workers=2, **SEVERAL | {"n_episodes": 60})
+        found = noted(trainer)
+        assert trainer.run()
+        assert len(trainer.level_pool.levels.opened) == 3
+        check_rule(trainer, found)
 
 
 class TestPlacement:

@@ -13,7 +13,7 @@ import pytest
 import run
 from reinforcement_learning import evaluate_agent, multi_agent_training
 from reinforcement_learning.saving.checkpointing import export_checkpoint, read_checkpoint, write_checkpoint
-from reinforcement_learning.settings.config import make_config
+from reinforcement_learning.settings.config import make_config, options_to_repeat
 from tests.helpers.tiny_training import SMALL, make_trainer
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
@@ -63,6 +63,7 @@ def checkpoint_that_names(folder: Path, **names: str) -> str:
         ("training_env_config", "level.pkl"),
         ("evaluation_env_config", " level.pkl "),
         ("training_env_config", "levels.json"),
+        ("training_env_config", "Tiny,level.pkl"),
         ("training_env_config", "."),
         ("evaluation_env_config", "*.pkl"),
     ],
@@ -105,6 +106,9 @@ def test_another_spelling_of_a_path_is_the_same_path(tmp_path: Path, monkeypatch
     assert stored["training_env_config"] == str(tmp_path / "level.pkl")
     for spelling in ("level.pkl", "./level.pkl", stored["training_env_config"]):
         assert make_config({"training_env_config": spelling}, stored).as_dict() == stored
+    several = make_config({**SMALL, "training_env_config": "Test_0, level.pkl"})
+    assert several.training_env_config == f"Test_0,{tmp_path / 'level.pkl'}"
+    assert options_to_repeat(several) == ["--training_env_config", several.training_env_config]
     for given in (".", "*.pkl"):
         config = make_config({**SMALL, "training_env_config": given})
         assert config.training_env_config == os.path.abspath(given)

@@ -38,7 +38,7 @@ def test_shipped_file_is_read_as_it_stands() -> None:
 
 def test_values_keep_their_types_and_one_value_is_fixed(tmp_path: Path) -> None:
     parameters = {
-        "training_env_config": {"values": ["Tiny", 2, 2]},
+        "training_env_config": {"values": ["Tiny", 2, 2, "Tiny,2"]},
         "action_mask": {"values": [True, False], "distribution": "categorical"},
         "seed": {"min": 1, "max": 3},
         "gamma": {"min": 0.5, "max": 1},
@@ -47,7 +47,7 @@ def test_values_keep_their_types_and_one_value_is_fixed(tmp_path: Path) -> None:
     }
     sweep = read_sweep(write_sweep(tmp_path / "sweep.yaml", parameters, method="random", name="n", project="p"))
     drawn = draw(sweep, 100)
-    assert {options["training_env_config"] for options in drawn} == {"Tiny", 2}
+    assert {options["training_env_config"] for options in drawn} == {"Tiny", 2, "Tiny,2"}
     assert {options["action_mask"] for options in drawn} == {True, False}
     assert {options["seed"] for options in drawn} == {1, 2, 3}
     assert len({options["gamma"] for options in drawn}) == 100
@@ -137,6 +137,8 @@ def test_hyperband_stops_the_worse_at_its_bands_only(tmp_path: Path, rule: dict[
         ({"parameters": {"gamma": 0.5}}, "gamma: it is 0.5"),
         ({"parameters": {"learning_rate": {"min": "1e-4", "max": 1}}}, "in YAML 1e-4 is text"),
         ({"parameters": {"training_env_config": {"values": [0, 17]}}}, "unknown environment 17"),
+        ({"parameters": {"training_env_config": {"values": [0, "0,0"]}}}, "'Test_0' is given twice"),
+        ({"parameters": {"evaluation_env_config": {"values": [0, "0,1"]}}}, "unknown environment '0,1'"),
         ({"parameters": {"learning_rate": {"min": 0.1, "max": 0.2}}}, "method grid takes values"),
         ({"parameters": {"seed": {"min": 0, "max": 100_000}}}, "10000 values at most"),
     ],

@@ -42,6 +42,10 @@ def test_documented_defaults_and_short_forms(flag: str, name: str, default: obje
     assert given_options([flag, other]) == given_options([f"--{name}", other]) != {}
 
 
+def test_environments_given_one_by_one_are_a_list() -> None:
+    assert given_options(["-t", "2", "-t", "Tiny"]) == given_options(["-t", "2,Tiny"]) != {}
+
+
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [
@@ -70,9 +74,10 @@ def test_values_arrive_with_their_type(name: str, text: str, value: object) -> N
 @pytest.mark.parametrize("name", BOOLEANS)
 def test_booleans_in_all_forms(name: str) -> None:
     default = getattr(TrainingConfig(), name)
+    needed = ("-t0,1",) if name == "curriculum" else ()
     forms = {(): default, (f"--{name}",): True, (f"--{name}=True",): True, (f"--{name}", "False"): False}
     forms |= {(f"--{name}=0",): False, (f"--{name}", "no"): False, (f"--{name}=1", "-n", "3"): True}
-    assert {form: getattr(parse(*form), name) for form in forms} == forms
+    assert {form: getattr(parse(*needed, *form), name) for form in forms} == forms
 
 
 def test_boolean_without_value_leaves_the_next_option_alone() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig, make_config
 from reinforcement_learning.settings.features import feature_set_of
+from utils.levels.mixtures import environments_of
 from utils.system.files import PROJECT_ROOT
 
 
@@ -21,6 +22,8 @@ from utils.system.files import PROJECT_ROOT
         ("training_env_config", "3"),
         ("evaluation_env_config", "Test_7"),
         ("training_env_config", "missing.pkl"),
+        ("training_env_config", "Tiny,Tiny"),
+        ("evaluation_env_config", "Tiny,Test_0"),
         ("n_evaluation_episodes", 0),
         ("checkpoint_interval", 0),
         ("seed", -1),
@@ -106,6 +109,18 @@ class TestMakeConfig:
     def test_feature_set_cannot_change_and_both_are_named(self) -> None:
         with pytest.raises(ConfigError, match=r"'tree_timetable'.*'tree'"):
             make_config({"feature_set": "tree_timetable"}, {"feature_set": "tree"})
+
+    def test_several_environments_have_the_rewards_that_were_asked_for(self) -> None:
+        config = make_config({"training_env_config": "Tiny,Test_0", "rewards": "ecml2026"})
+        assert [environment.name for environment in environments_of(config.training_env)] == ["Tiny", "Test_0"]
+        assert {environment.rewards for environment in environments_of(config.training_env)} == {
+            config.evaluation_env.rewards
+        }
+
+    def test_a_curriculum_of_one_environment_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="--curriculum has no effect with one environment"):
+            make_config({"curriculum": False})
+        assert not make_config({"curriculum": False, "training_env_config": "Tiny,Test_0"}).curriculum
 
     def test_stored_bad_value_is_a_sentence_too(self) -> None:
         with pytest.raises(ConfigError, match="--gamma is 7"):

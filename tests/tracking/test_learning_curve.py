@@ -149,6 +149,16 @@ def test_sparse_files_are_drawn(tmp_path, rows):
     assert (tmp_path / "c.png").stat().st_size > 1000
 
 
+def test_environments_that_were_added_are_marked(panels):
+    added = training_row(2, -0.4) | {"curriculum/Test_$0$": 5.0}
+    score, completion, epsilon = panels([ROWS[0], added, *ROWS[2:]])
+    for axes in (score, completion, epsilon):
+        assert [line.get_xdata() for line in axes.get_lines() if line.get_linestyle() == ":"] == [[2, 2]]
+    assert [text.get_text() for text in score.texts] == ["Test_$0$"]
+    draw = [axes for axes in panels(ROWS) if axes.texts]
+    assert draw == []
+
+
 def test_torn_and_foreign_lines_are_skipped(panels):
     torn = panels(ROWS, tail='[1]\n"text"\n\x00\n{"training/score": 7}\n{"episode": 4, "training/sco')
     for found, wanted in zip(torn, panels(ROWS), strict=True):

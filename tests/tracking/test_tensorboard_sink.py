@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+from tensorboard.summary.writer import event_file_writer
 from tensorboard.util.tensor_util import make_ndarray
 
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
@@ -15,6 +16,7 @@ from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.tracking.tensorboard_sink import HYPERPARAMETERS, TensorBoardSink, layout
 from tests.helpers.tiny_training import SMALL, make_trainer
 
+MIXTURE = {"training_env_config": "Tiny,Test_0", "curriculum": False}
 SEVERAL = {"num_policies": 2, "with_pbt": True, "pbt_start_episodes": 0, "pbt_period_episodes": 3}
 
 
@@ -49,12 +51,16 @@ def charts(accumulator: EventAccumulator, *of_policies: EventAccumulator) -> dic
     }
 
 
-@pytest.mark.parametrize("options", [{}, SEVERAL], ids=["one policy", "several policies"])
-def test_every_chart_has_its_metrics(tmp_path, options):
+@pytest.mark.parametrize(
+    ("options", "groups"),
+    [({}, []), (MIXTURE, ["environments"]), (SEVERAL, ["policies", "hyper-parameters"])],
+    ids=["one policy", "several environments", "several policies"],
+)
+def test_every_chart_has_its_metrics(tmp_path, options, groups):
     total = train(tmp_path, **options)
     of_policies = [read(folder) for folder in sorted((tmp_path / "events").glob("policy_*"))]
     page = charts(total, *of_policies)
-    assert list(page) == ["learning", *(["policies", "hyper-parameters"] if options else []), "speed"]
+    assert list(page) == ["learning", *groups, "speed"]
     empty = [(group, chart) for group, titles in page.items() for chart, names in titles.items() if not names]
     assert empty == []
     assert page["learning"]["score"] == [
@@ -78,7 +84,9 @@ def test_every_hyper_parameter_has_an_axis_of_its_own() -> None:
     assert page == {name: ["Multiline", [f"policy/pbt/{name}$"]] for name in HYPERPARAMETERS}
 
 
-def test_resume_hides_later_rows_of_every_policy(tmp_path):
+def test_resume_hides_later_rows_of_every_policy(tmp_path, monkeypatch):
+    # of files made in one second the order of their numbers counts, as text: 10 would come before 9
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     for resume, values in ((None, (1.0, 2.0, 3.0)), (2, (30.0, 40.0))):
         sink = TensorBoardSink(tmp_path, resume_episode=resume)
         for episode, value in enumerate(values, start=1 + (resume or 0)):

@@ -1,11 +1,11 @@
 """Training levels, made ahead by other processes."""
 
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from utils.levels.env_configs import Environment
-from utils.levels.level_process import Answer, Kind, LevelProcess
+from utils.levels.level_process import Answer, Kind, Level, LevelProcess
 from utils.levels.level_streams import TrainingLevels
+from utils.levels.mixtures import TrainingEnvironment
 from utils.levels.packed_level import pack_level, unpack_level
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.simulator import UnsupportedLevel
@@ -22,6 +22,8 @@ class LevelPool:
     Each is the same, to the bit, whoever made it. While the processes start, which takes seconds, and whenever they
     cannot deliver, levels are made here, in the process that asks; nothing ever depends on them but time.
 
+    Where ``levels.opened`` is set anew, levels that were made ahead of another environment are forgotten.
+
     The processes start when a level is first asked for. ``close`` ends them; a pool that is asked again afterwards
     starts new ones.
 
@@ -36,7 +38,7 @@ class LevelPool:
 
     def __init__(
         self,
-        config: Environment,
+        config: TrainingEnvironment,
         seed: int,
         n_workers: int,
         *,
@@ -48,7 +50,7 @@ class LevelPool:
         self._workers = _Workers(config, seed, n_workers, warn)
         self._end = end
         self._n_ahead = n_ahead
-        self._ready: dict[int, bytes | UnsupportedLevel | None] = {}  # None: it must be made here
+        self._ready: dict[Level, bytes | UnsupportedLevel | None] = {}  # None: it must be made here
         self._expected: list[int] | None = None  # None: those that follow
 
     def __enter__(self) -> "LevelPool":
@@ -82,13 +84,13 @@ class LevelPool:
 
     @property
     def ahead(self) -> set[int]:
-        """The levels that are ready or being made."""
-        return self._ready.keys() | self._workers.in_the_making()
+        """The numbers of the levels that are ready or being made."""
+        return {number for number, _ in self._ready.keys() | self._workers.in_the_making()}
 
     def expect(self, levels: Sequence[int]) -> None:
         """Makes these ahead from now on, for one who plays some levels and not others."""
         self._expected = list(levels)
-        self._make_ahead(0)
+        self._make_ahead(self._expected)
 
     def close(self) -> None:
         """Ends all processes; what they have made but not handed out is forgotten."""
@@ -101,38 +103,39 @@ class LevelPool:
             self._take(answer)
         if self._expected is not None and k in self._expected:
             self._expected.remove(k)
-        self._make_ahead(k + 1)
-        while k not in self._ready and k in self._workers.in_the_making():
+        level = (k, self.levels.stage(k))
+        self._make_ahead(self._following(k + 1) if self._expected is None else self._expected, keep=level)
+        while level not in self._ready and level in self._workers.in_the_making():
             answer = self._workers.next_answer(SECONDS_FOR_A_LEVEL)
             if answer is None:
                 self._workers.give_up("do not answer")
             else:
                 self._take(answer)
-        return self._ready.pop(k, None)
+        return self._ready.pop(level, None)
 
-    def _make_ahead(self, first: int) -> None:
-        """Asks for the levels from ``first`` on, or those expected, that are neither here nor asked for."""
-        if self._expected is None:
-            end = first + self._n_ahead if self._end is None else min(first + self._n_ahead, self._end)
-            wanted: Sequence[int] = range(first, end)
-        else:
-            wanted = self._expected
-        for k in [k for k in self._ready if k != first - 1 and k not in wanted]:
-            del self._ready[k]
-        for k in wanted:
-            if k not in self._ready:
-                self._workers.ask(k)
+    def _following(self, first: int) -> Iterable[int]:
+        end = first + self._n_ahead
+        return range(first, end if self._end is None else min(end, self._end))
+
+    def _make_ahead(self, numbers: Iterable[int], keep: Level | None = None) -> None:
+        """Asks for those levels that are neither here nor asked for; forgets all others but the one to keep."""
+        wanted = [(k, self.levels.stage(k)) for k in numbers]
+        for level in self._ready.keys() - {*wanted, keep}:
+            del self._ready[level]
+        for level in wanted:
+            if level not in self._ready:
+                self._workers.ask(level)
 
     def _take(self, answer: Answer | None) -> None:
         """Keeps the level that a process has delivered."""
         if answer is None:
             return
         if answer.kind is Kind.LEVEL:
-            self._ready[answer.number] = answer.content
+            self._ready[answer.level] = answer.content
         elif answer.kind is Kind.UNSUPPORTED:
-            self._ready[answer.number] = UnsupportedLevel(answer.content.decode())
+            self._ready[answer.level] = UnsupportedLevel(answer.content.decode())
         elif answer.kind is Kind.FAILED:
-            self._ready[answer.number] = None
+            self._ready[answer.level] = None
 
     def _make_here(self, k: int) -> CompiledSimulator:
         return CompiledSimulator.from_env(self.levels.make(k))
@@ -141,7 +144,7 @@ class LevelPool:
 class _Workers:
     """The background processes of a pool: started when needed, replaced when they end, shared out evenly."""
 
-    def __init__(self, config: Environment, seed: int, n_workers: int, warn: Callable[[str], None]) -> None:
+    def __init__(self, config: TrainingEnvironment, seed: int, n_workers: int, warn: Callable[[str], None]) -> None:
         self._config = config
         self._seed = seed
         self._n_workers = n_workers
@@ -151,16 +154,16 @@ class _Workers:
         self._ended = 0  # in a row
         self._told_of_failure = False
 
-    def ask(self, k: int) -> None:
-        """Has level ``k`` made, unless it is being made; while no process is ready nothing is asked for."""
+    def ask(self, level: Level) -> None:
+        """Has a level made, unless it is being made; while no process is ready nothing is asked for."""
         self._start()
         ready = [process for process in self._processes if process.is_ready]
-        if ready and k not in self.in_the_making():
-            min(ready, key=lambda process: len(process.asked)).ask(k)
+        if ready and level not in self.in_the_making():
+            min(ready, key=lambda process: len(process.asked)).ask(level)
 
-    def in_the_making(self) -> set[int]:
+    def in_the_making(self) -> set[Level]:
         """The levels that some process has been asked for and has not delivered."""
-        return {k for process in self._processes for k in process.asked}
+        return {level for process in self._processes for level in process.asked}
 
     def next_answer(self, seconds: float) -> Answer | None:
         """The next answer, after all that it says about the processes has been done; None if none comes in time."""
@@ -176,7 +179,7 @@ class _Workers:
         elif answer.kind is Kind.READY:
             process.is_ready = True
         else:
-            process.asked.remove(answer.number)
+            process.asked.remove(answer.level)
             self._ended = 0
             if answer.kind is Kind.FAILED and not self._told_of_failure:
                 self._told_of_failure = True

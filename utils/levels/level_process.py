@@ -7,12 +7,17 @@ from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
 
-from utils.levels.env_configs import Environment
+from utils.levels.mixtures import TrainingEnvironment
 from utils.system.child_process import ChildProcess
 
-# The worker is told with what configuration and seed first; then each request is the number of a level.
-REQUEST = struct.Struct("<q")
-ANSWER = struct.Struct("<bq")  # what it is and the number of the level; its content follows
+# The worker is told with what configuration and seed first; then each request is a level.
+REQUEST = struct.Struct("<qq")
+ANSWER = struct.Struct("<bqq")  # what it is and the level; its content follows
+
+Level = tuple[int, int]
+"""A level by its number and the stage of the environment that it is made of, see ``Mixture``."""
+
+NO_LEVEL: Level = (-1, -1)
 
 
 class Kind(IntEnum):
@@ -31,7 +36,7 @@ class Answer:
 
     process: "LevelProcess"
     kind: Kind
-    number: int = -1
+    level: Level = NO_LEVEL
     content: bytes = b""
 
 
@@ -45,23 +50,23 @@ class LevelProcess:
 
     Attributes:
         is_ready: whether it has said so; until then it is better not to ask.
-        asked: numbers of the levels it has been asked for and has not answered, oldest first.
+        asked: the levels it has been asked for and has not answered, oldest first.
 
     Raises:
         OSError: the process cannot be started.
     """
 
-    def __init__(self, config: Environment, seed: int, answers: "queue.SimpleQueue[Answer]") -> None:
+    def __init__(self, config: TrainingEnvironment, seed: int, answers: "queue.SimpleQueue[Answer]") -> None:
         self.is_ready = False
-        self.asked: deque[int] = deque()
+        self.asked: deque[Level] = deque()
         self._answers = answers
         self._child = ChildProcess("utils.levels.level_worker", self._received)
         self._child.send(pickle.dumps((config, seed)))
 
-    def ask(self, number: int) -> None:
+    def ask(self, level: Level) -> None:
         """Asks for a level; never waits."""
-        self.asked.append(number)
-        self._child.send(REQUEST.pack(number))
+        self.asked.append(level)
+        self._child.send(REQUEST.pack(*level))
 
     def end(self, patience: float = 0) -> int:
         """Ends the process and returns its exit code; see ``ChildProcess.end``."""
@@ -71,5 +76,5 @@ class LevelProcess:
         if message is None:
             self._answers.put(Answer(self, Kind.ENDED))
             return
-        kind, number = ANSWER.unpack_from(message)
-        self._answers.put(Answer(self, Kind(kind), number, message[ANSWER.size :]))
+        kind, *level = ANSWER.unpack_from(message)
+        self._answers.put(Answer(self, Kind(kind), (level[0], level[1]), message[ANSWER.size :]))

@@ -1,4 +1,4 @@
-"""What runs inside a level process: it reads numbers of levels and writes the levels. See ``level_process``.
+"""What runs inside a level process: it reads which levels to make and writes them. See ``level_process``.
 
 What takes seconds to import is imported late: until then the process already ends with its parent.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from utils.system.child_main import Messages, serve
 
 if TYPE_CHECKING:
-    from utils.levels.level_process import Kind
+    from utils.levels.level_process import Kind, Level
     from utils.levels.level_streams import TrainingLevels
 
 
@@ -24,22 +24,22 @@ def main() -> None:
 def _make_levels(messages: Messages, send: Callable[[bytes], None]) -> None:
     gc.disable()  # imports leave no garbage that is worth the time
     from utils.levels.env_configs import ENV_CONFIGS
-    from utils.levels.level_process import ANSWER, REQUEST, Kind
+    from utils.levels.level_process import ANSWER, NO_LEVEL, REQUEST, Kind
     from utils.levels.level_streams import TrainingLevels
 
     warnings.simplefilter("ignore")  # the parent warns of everything itself
-    _make(TrainingLevels(ENV_CONFIGS["Tiny"], 0), 0)  # compiles what is to be compiled
+    _make(TrainingLevels(ENV_CONFIGS["Tiny"], 0), (0, 0))  # compiles what is to be compiled
     levels = TrainingLevels(*pickle.loads(messages.get()))
     gc.freeze()  # what is there now stays for good and need not be searched again and again
     gc.enable()
-    send(ANSWER.pack(Kind.READY, -1))
+    send(ANSWER.pack(Kind.READY, *NO_LEVEL))
     while True:
-        (number,) = REQUEST.unpack(messages.get())
-        kind, content = _make(levels, number)
-        send(ANSWER.pack(kind, number) + content)
+        level = REQUEST.unpack(messages.get())
+        kind, content = _make(levels, level)
+        send(ANSWER.pack(kind, *level) + content)
 
 
-def _make(levels: "TrainingLevels", number: int) -> tuple["Kind", bytes]:
+def _make(levels: "TrainingLevels", level: "Level") -> tuple["Kind", bytes]:
     """A level, or why there is none."""
     from utils.levels.level_process import Kind
     from utils.levels.packed_level import pack_level
@@ -47,7 +47,7 @@ def _make(levels: "TrainingLevels", number: int) -> tuple["Kind", bytes]:
     from utils.simulator.simulator import UnsupportedLevel
 
     try:
-        return Kind.LEVEL, pack_level(CompiledSimulator.from_env(levels.make(number)))
+        return Kind.LEVEL, pack_level(CompiledSimulator.from_env(levels.make(*level)))
     except UnsupportedLevel as error:
         return Kind.UNSUPPORTED, str(error).encode()
     except Exception as error:  # the parent makes the level itself and meets the same

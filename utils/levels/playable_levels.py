@@ -52,8 +52,13 @@ class PlayableLevels:
 
     @property
     def n_trains(self) -> int:
-        """The number of trains in a level."""
+        """The most trains in a level."""
         return self.pool.levels.config.n_agents
+
+    @property
+    def opened(self) -> tuple[int, ...]:
+        """The level from which on each environment of a mixture is open, see ``TrainingLevels``."""
+        return self.pool.levels.opened
 
     def _say_fallback(self, error: UnsupportedLevel) -> None:
         if not self._fell_back:

@@ -29,6 +29,7 @@ class Stream(IntEnum):
     EXCHANGE = 8  # population-based training
     PLANNING = 9  # what a planner tries
     DEMONSTRATIONS = 10  # which training episodes a plan plays
+    STAGES = 11  # which environment of a mixture a training level is made of
 
 
 def seed_sequence(seed: int, stream: Stream, index: int = 0) -> np.random.SeedSequence:
