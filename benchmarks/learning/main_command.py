@@ -8,6 +8,7 @@ Trainings that are finished in --work_dir are scored, not repeated.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
@@ -16,7 +17,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -24,7 +24,15 @@ from benchmarks.learning.programs import ROOT, Training, machine, mean_and_error
 
 HERE = Path(__file__).resolve().parent
 FIRST_SEED = 500_000
-PEERS = ("random", "do_nothing", "shortest_path", "least_detour", "dla")
+PEERS = {
+    "random": "random",
+    "the guide of exploration alone": "benchmarks.learning.peers:Guide",
+    "shortest_path": "shortest_path",
+    "dla": "dla",
+    "least_detour": "least_detour",
+    "the plan among the features": "benchmarks.learning.peers:Plan",
+}
+_AGAINST = ("dla", "least_detour")
 
 
 def main() -> None:
@@ -44,21 +52,21 @@ def main() -> None:
         train(options.work_dir, "default", environment, seed, options.n_episodes, extra) for seed in options.seeds
     ]
     paths = [training.last for training in trainings] + [training.best for training in trainings]
-    rows = score(options.work_dir, environment, [*paths, *PEERS], options.levels, FIRST_SEED, rewards)
+    rows = score(options.work_dir, environment, [*paths, *PEERS.values()], options.levels, FIRST_SEED, rewards)
     last, best, peer_rows = rows[: len(trainings)], rows[len(trainings) : len(paths)], rows[len(paths) :]
-    peers = {row["policy"]: _short(row) for row in peer_rows}
+    peers = {name: _short(row) for name, row in zip(PEERS, peer_rows, strict=True)}
     runs = [
         {"seed": training.seed, "seconds": training.seconds, "timer": _timer(training)}
         | {"last": _short(last_row), "best_by_evaluation": _short(best_row)}
         for training, last_row, best_row in zip(trainings, last, best, strict=True)
     ]
-    dla = next(row for row in peer_rows if row["policy"] == "dla")
+    differences = [_against(last, row) for row in peer_rows if row["policy"] in _AGAINST]
     record: dict[str, Any] = {
         "command": f"multi_agent_training.py -n {options.n_episodes} -t {environment} "
         f"-e {environment} --seed SEED " + " ".join(extra),
         "levels": {"count": options.levels, "first_seed": FIRST_SEED},
         "machine": machine(),
-        "summary": _summary(runs) | _against(last, dla),
+        "summary": _summary(runs) | differences[0] | differences[1],
         "peers": peers,
         "runs": runs,
     }
@@ -107,28 +115,53 @@ def _draw(
     path: Path,
     title: str,
 ) -> None:
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(9, 7), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    colors = matplotlib.colormaps["tab10"]
-    for i, (training, run) in enumerate(zip(trainings, runs, strict=True)):
-        rows = [row for row in training.metrics if "evaluation/completions_mean" in row]
-        episodes = [row["episode"] for row in rows]
-        axes.plot(
-            episodes,
-            [row["evaluation/completions_mean"] for row in rows],
-            color=colors(i),
-            label=f"seed {run['seed']}, evaluation ({run['last']['completion_mean']:.2f} on unseen levels)",
+    figure.suptitle(title, fontsize=9)
+    panels = figure.subplots(2, 1, sharex=True)
+    for axes, measure, label in zip(panels, ("score", "completion"), ("score", "trains that arrive"), strict=True):
+        curves = [_curve(training, f"evaluation/{measure}s_mean") for training in trainings]
+        for i, (curve, run) in enumerate(zip(curves, runs, strict=True)):
+            end = run["last"][f"{measure}_mean"]
+            text = f"seed {run['seed']}: evaluations, and {end:.2f} in the end on unseen levels"
+            axes.plot(*zip(*curve, strict=True), color=f"C{i}", linewidth=1.0, alpha=0.7, label=text)
+        common = sorted(set.intersection(*(set(dict(curve)) for curve in curves)))
+        means = [statistics.fmean(dict(curve)[episode] for curve in curves) for episode in common]
+        axes.plot(common, means, color="black", linewidth=2.0, label="mean of the seeds")
+        values = {name: row[f"{measure}_mean"] for name, row in peers.items()}
+        heights = _apart(
+            list(values.values()), 0.045 * (max([*values.values(), *means]) - min(*values.values(), *means))
         )
-    for style, (name, row) in zip((":", (0, (1, 5)), "-.", "--", "-"), peers.items(), strict=True):
-        axes.axhline(row["completion_mean"], color="grey", linestyle=style, label=name)
-    axes.set_xlabel("episode")
-    axes.set_ylabel("share of trains that arrive")
-    axes.set_ylim(bottom=0)
-    axes.set_title(title, fontsize=9)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+        for (name, value), height in zip(values.items(), heights, strict=True):
+            axes.axhline(value, color="grey", linewidth=0.8, linestyle="--")
+            axes.annotate(
+                f"{name} {value:.2f}",
+                (1.0, value),
+                xytext=(1.02, height),
+                xycoords=axes.get_yaxis_transform(),
+                textcoords=axes.get_yaxis_transform(),
+                fontsize=8,
+                verticalalignment="center",
+            )
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+    panels[0].legend(fontsize=8, loc="lower right")
+    panels[1].set_xlabel("episode")
     figure.savefig(path, dpi=110)
+
+
+def _curve(training: Training, name: str) -> list[tuple[int, float]]:
+    """Episodes and values of a metric."""
+    return [(row["episode"], row[name]) for row in training.metrics if name in row]
+
+
+def _apart(values: list[float], least: float) -> list[float]:
+    """Heights for labels of ``values``: near them, and at least ``least`` apart."""
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    heights = list(values)
+    for lower, upper in itertools.pairwise(order):
+        heights[upper] = max(heights[upper], heights[lower] + least)
+    return heights
 
 
 if __name__ == "__main__":

@@ -218,7 +218,8 @@ class Trainer:
             if self._evaluation_is_due():
                 if not self.evaluate():
                     break
-                self.save_checkpoint()
+                if self.episode > 0:
+                    self.save_checkpoint()
             if self.episode >= self.config.n_episodes:
                 return True
             if self.stop_requested():
@@ -256,9 +257,10 @@ class Trainer:
         # several episodes may end in one step, so the count of them may pass a multiple without being one
         interval = self.config.checkpoint_interval
         evaluated = self.state.evaluated_episode
+        at_start = self.episode == 0 and not self.state.last_evaluation  # where the learning curve begins
         at_interval = self.episode // interval > evaluated // interval
         at_end = self.episode >= self.config.n_episodes and self.episode > evaluated
-        return at_interval or at_end or self._exchange_is_due()
+        return at_start or at_interval or at_end or self._exchange_is_due()
 
     def _exchange_is_due(self) -> bool:
         """Whether it is time for a step of population-based training; after the last episode it is not."""
@@ -290,7 +292,7 @@ class Trainer:
         self.state.last_evaluation = metrics
         self.state.evaluated_episode = self.episode
         reached, best = found.reached[found.best], self.state.best
-        if reached >= Reached(best.score, best.completion):
+        if self.episode > 0 and reached >= Reached(best.score, best.completion):
             self._save_best(reached, found.best)
         if self._exchange_is_due():
             self.population.exchange(self.episode, reached_by(found.alone, self.config.pbt_objective))
