@@ -1,17 +1,19 @@
 """Helpers of the tests: one level from its start to its end, simple policies, and transitions to compare."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 from flatland.envs.rail_env import RailEnv
 
-from reinforcement_learning.dddqn_policy import random_possible_actions
+from reinforcement_learning.dddqn_policy import Batch, random_possible_actions
+from reinforcement_learning.learning.replay_buffer import ReplayBuffer
 from reinforcement_learning.playing.episode_result import EpisodeResult
+from reinforcement_learning.playing.episode_rows import EpisodeRows, joined
 from reinforcement_learning.playing.policy import Policy
-from reinforcement_learning.playing.reward_shaping import StepOfTrains
+from reinforcement_learning.playing.reward_shaping import RewardWeights, StepOfTrains
 from reinforcement_learning.playing.rollout import Learning, Rollout
-from reinforcement_learning.playing.transitions import Transitions
-from utils.observation.feature_sets import get_feature_set
+from utils.observation.feature_sets import FeatureSet, get_feature_set
 from utils.observation.observer import Observer
 from utils.simulator.rail_grid import MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT
 from utils.simulator.simulator import FlatlandSimulator
@@ -67,21 +69,42 @@ class GreedyDistancePolicy:
 
 
 class ListSink:
-    """Keeps transitions as they come."""
+    """Keeps what episodes leave as it comes."""
 
     def __init__(self) -> None:
-        self.received: list[Transitions] = []
+        self.received: list[EpisodeRows] = []
 
-    def add(self, transitions: Transitions) -> None:
-        self.received.append(transitions)
+    def add(self, rows: EpisodeRows) -> None:
+        self.received.append(rows)
 
     def all(self, field: str) -> np.ndarray:
-        return np.concatenate([getattr(transitions, field) for transitions in self.received])
+        return np.concatenate([getattr(rows, field) for rows in self.received])
+
+    def transitions(self, weights: RewardWeights, n_step: int = 1) -> Batch:
+        """Those that a learner makes of it."""
+        return all_transitions(joined(self.received), weights, n_step)
 
     def counted(self) -> Counter[tuple[bytes, ...]]:
-        """How often each transition was received, all its fields to the bit."""
-        fields = [self.all(field) for field in Transitions.__dataclass_fields__]
+        """How often each row was received, all its fields to the bit."""
+        fields = [self.all(field) for field in EpisodeRows.__dataclass_fields__]
         return Counter(tuple(value.tobytes() for value in row) for row in zip(*fields, strict=True))
+
+
+class OneAfterTheOther(np.random.Generator):
+    """Draws all numbers in turn."""
+
+    def integers(self, n: int, size: int) -> np.ndarray:  # type: ignore[override]
+        return np.arange(size) % n
+
+
+def all_transitions(rows: EpisodeRows, weights: RewardWeights, n_step: int = 1) -> Batch:
+    """Each transition once, in the order of the rows at which they begin, all of which must be whole."""
+    features = FeatureSet("test", 1, max_depth=1)
+    layout = replace(rows, observations=np.zeros((len(rows), features.n_features), np.float32))
+    buffer = ReplayBuffer(len(rows), features, OneAfterTheOther(np.random.PCG64()))
+    buffer.add(layout)
+    buffer._arrays["observations"] = rows.observations  # of whatever size
+    return buffer.sample(len(rows), weights, n_step)
 
 
 def begun(
