@@ -92,14 +92,24 @@ def _read(path: Path, archive: zipfile.ZipFile, feature_set: FeatureSet) -> Save
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise ReplayBufferError(f"{path} is compressed, but must be as it was saved.")
     names = {entry.filename.removesuffix(".npy") for entry in entries}
-    layout = row_layout(feature_set.n_features)
-    if missing := {*_NUMBERS, "feature_set", *layout} - names:
-        raise ReplayBufferError(f"{path} is not a saved replay buffer: it lacks {', '.join(sorted(missing))}.")
     header = {name: _entry(archive, name) for name in (*_NUMBERS, *_TEXTS) if name in names}
     for name, value in header.items():
         if value.ndim != 0 or value.dtype.kind not in ("iu" if name in _NUMBERS else "U"):
             raise ReplayBufferError(f"{path} is not a saved replay buffer: {name} is of another type.")
-    _check_header(path, header, feature_set)
+    if header.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:  # other formats have other fields
+        raise ReplayBufferError(
+            f"{path} has replay buffer format {header['format_version']}, but this version reads {FORMAT_VERSION}."
+        )
+    layout = row_layout(feature_set.n_features)
+    if missing := {*_NUMBERS, "feature_set", *layout} - names:
+        raise ReplayBufferError(f"{path} is not a saved replay buffer: it lacks {', '.join(sorted(missing))}.")
+    _check_feature_set(path, header, feature_set)
+    return _read_rows(path, archive, header, layout)
+
+
+def _read_rows(
+    path: Path, archive: zipfile.ZipFile, header: Rows, layout: Mapping[str, tuple[tuple[int, ...], Any]]
+) -> SavedReplayBuffer:
     capacity, n_added, n_rows_added = (int(header[name]) for name in ("capacity", "n_added", "n_rows_added"))
     size, rows = min(capacity, n_rows_added), {}
     if capacity < 1 or not 0 <= n_added <= n_rows_added:
@@ -129,11 +139,7 @@ def _entry(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
         return array
 
 
-def _check_header(path: Path, header: Rows, feature_set: FeatureSet) -> None:
-    if header["format_version"] != FORMAT_VERSION:
-        raise ReplayBufferError(
-            f"{path} has replay buffer format {header['format_version']}, but this version reads {FORMAT_VERSION}."
-        )
+def _check_feature_set(path: Path, header: Rows, feature_set: FeatureSet) -> None:
     found = f"{header['feature_set']} version {header['feature_set_version']}"
     found += f" with {header['more_features']}" if "more_features" in header else ""
     if found != feature_set.label:

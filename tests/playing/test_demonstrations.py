@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from reinforcement_learning.playing.transitions import Transitions
 
 from reinforcement_learning.playing.reward_shaping import RewardWeights
 from reinforcement_learning.playing.rollout import Learning, Rollout
 from reinforcement_learning.playing.train_settings import TrainSettings
-from reinforcement_learning.playing.transitions import Transitions
 from tests.helpers.playing import ListSink, RandomPolicy, play_out
 from tests.helpers.rail_envs import sparse_env
 from utils.observation.feature_sets import get_feature_set

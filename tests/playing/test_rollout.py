@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from flatland.envs.rail_env import RailEnv
 from flatland.envs.step_utils.states import TrainState
+from reinforcement_learning.playing.transitions import Transitions
 
 from reinforcement_learning.playing.episode_result import EpisodeResult
 from reinforcement_learning.playing.reward_shaping import RewardWeights
 from reinforcement_learning.playing.rollout import Learning, Rollout
 from reinforcement_learning.playing.train_settings import TrainSettings
-from reinforcement_learning.playing.transitions import Transitions
 from tests.helpers.playing import (
     TIMETABLE,
     ForwardPolicy,

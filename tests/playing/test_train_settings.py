@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reinforcement_learning.playing.transitions import TransitionCollector
 
 from reinforcement_learning.playing.policy import act_with_each
 from reinforcement_learning.playing.reward_shaping import LearningRewards, RewardWeights
 from reinforcement_learning.playing.rollout import Learning, Rollout
 from reinforcement_learning.playing.train_settings import TrainSettings
-from reinforcement_learning.playing.transitions import TransitionCollector
 from tests.helpers.playing import ListSink, RandomPolicy, play_out, step_of_trains
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
