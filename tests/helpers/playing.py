@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from flatland.envs.rail_env import RailEnv
@@ -12,7 +13,8 @@ from reinforcement_learning.playing.episode_result import EpisodeResult
 from reinforcement_learning.playing.episode_rows import EpisodeRows, joined
 from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.reward_shaping import RewardWeights, StepOfTrains
-from reinforcement_learning.playing.rollout import Learning, Rollout
+from reinforcement_learning.playing.rollout import ALONE, Learning, Rollout
+from reinforcement_learning.playing.train_settings import TrainSettings
 from utils.observation.feature_sets import FeatureSet, get_feature_set
 from utils.observation.observer import Observer
 from utils.simulator.rail_grid import MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT
@@ -108,7 +110,12 @@ def all_transitions(rows: EpisodeRows, weights: RewardWeights, n_step: int = 1) 
 
 
 def begun(
-    env: RailEnv, policy: Policy, *, observer: Observer | None = None, learning: Learning | None = None
+    env: RailEnv,
+    policy: Policy,
+    *,
+    observer: Observer | None = None,
+    learning: Learning | None = None,
+    train_settings: TrainSettings = ALONE,
 ) -> Rollout:
     """A rollout at the beginning of its only level."""
     rollout = Rollout(
@@ -117,7 +124,7 @@ def begun(
         env.get_num_agents(),
         learning=learning,
     )
-    rollout.start(0, FlatlandSimulator(env))
+    rollout.start(0, FlatlandSimulator(env), train_settings)
     return rollout
 
 
@@ -129,8 +136,6 @@ def play_out(rollout: Rollout) -> dict[int, EpisodeResult]:
     return results
 
 
-def play(
-    env: RailEnv, policy: Policy, *, observer: Observer | None = None, learning: Learning | None = None
-) -> EpisodeResult:
-    """Plays one level."""
-    return play_out(begun(env, policy, observer=observer, learning=learning))[0]
+def play(env: RailEnv, policy: Policy, **options: Any) -> EpisodeResult:
+    """Plays one level, with the options of ``begun``."""
+    return play_out(begun(env, policy, **options))[0]

@@ -238,17 +238,17 @@ class TestRefusal:
         np.savez(path, **arrays | {"format_version": 2, "rewards": np.zeros(10, np.float32)})
         self.refused(path, "has replay buffer format 2, but this version reads 3")
 
-    @pytest.mark.parametrize(("place", "ahead"), [(3, 1), (2, 2), (9, 5), (4, 9)])
+    @pytest.mark.parametrize(("place", "ahead"), [(3, 0), (2, 1), (9, 4), (4, 9)])
     def test_next_row_past_the_newest(self, path: Path, place: int, ahead: int) -> None:
         """The newest of the ten rows is in place 3, the oldest in place 4."""
         arrays = saved_arrays(path)
         arrays["next_row"][place] = ahead
-        if (place, ahead) == (4, 9):  # from the oldest to the newest, as an episode may
-            np.savez(path, **arrays)
-            make_buffer(10).restore(path)
-            return
         np.savez(path, **arrays)
-        self.refused(path, "is damaged: next_row leads past the newest row")
+        make_buffer(10).restore(path)
+        if ahead < 9:
+            arrays["next_row"][place] = ahead + 1
+            np.savez(path, **arrays)
+            self.refused(path, "is damaged: next_row leads past the newest row")
 
     @pytest.mark.parametrize(
         "name", ["reward_parts", "next_row", "n_added", "n_rows_added", "feature_set", "format_version"]
