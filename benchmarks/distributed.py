@@ -24,16 +24,16 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from benchmarks.machine import processor  # noqa: E402
+from benchmarks.random_rows import random_rows  # noqa: E402
 from reinforcement_learning.distributed.session import RaySession  # noqa: E402
-from reinforcement_learning.playing.transitions import Transitions  # noqa: E402
+from reinforcement_learning.playing.episode_rows import EpisodeRows  # noqa: E402
 from reinforcement_learning.saving.run_folders import RunFolders  # noqa: E402
 from reinforcement_learning.settings.config import TrainingConfig  # noqa: E402
 from reinforcement_learning.training.trainer import Trainer  # noqa: E402
-from reinforcement_learning.workers.round_player import TRANSITIONS_IN_ROUND  # noqa: E402
+from reinforcement_learning.workers.round_player import DECISIONS_IN_ROUND  # noqa: E402
 
 COLLECTING = ("step", "observation", "inference", "reset")
 OPTIONS: dict[str, Any] = {
@@ -126,11 +126,11 @@ class Sender:
     """An actor that leaves a round of transitions, or weights, in the object store."""
 
     def __init__(self, n_features: int) -> None:
-        self._transitions = some_transitions(n_features)
+        self._rows = random_rows(DECISIONS_IN_ROUND, n_features)
 
-    def send(self, weights: Any = None) -> Transitions:
+    def send(self, weights: Any = None) -> EpisodeRows:
         """A round; ``weights`` are what it takes to get some."""
-        return self._transitions
+        return self._rows
 
 
 def messages(config: TrainingConfig) -> dict[str, Any]:
@@ -149,8 +149,8 @@ def messages(config: TrainingConfig) -> dict[str, Any]:
     ray.wait(references, num_returns=len(references))
     weights = learner.weights.options(num_returns=2).remote()[1]
     result = {
-        "transitions_in_round": TRANSITIONS_IN_ROUND,
-        "round_bytes": len(pickle.dumps(some_transitions(n_features), protocol=5)),
+        "transitions_in_round": DECISIONS_IN_ROUND,
+        "round_bytes": len(pickle.dumps(random_rows(DECISIONS_IN_ROUND, n_features), protocol=5)),
         "weights_bytes": ray.get(weights).nbytes,
         "send_round": each(lambda: [sender.send.remote() for _ in range(20)]),
         "learner_takes_round": each(lambda: [learner.learn.remote(reference, 0.0) for reference in references]),
@@ -173,23 +173,6 @@ def each(calls: Callable[[], list[Any]]) -> float:
         ray.wait(answers, num_returns=len(answers), fetch_local=False)
         seconds.append((time.perf_counter() - started) / len(answers))
     return statistics.median(seconds)
-
-
-def some_transitions(n_features: int) -> Transitions:
-    """A round's worth."""
-    n = TRANSITIONS_IN_ROUND
-    random = np.random.default_rng(0)
-    return Transitions(
-        observations=random.random((n, n_features), dtype=np.float32),
-        action_masks=np.ones((n, 5), dtype=bool),
-        actions=np.zeros(n, dtype=np.int64),
-        rewards=np.zeros(n, dtype=np.float32),
-        discounts=np.ones(n, dtype=np.float32),
-        next_observations=random.random((n, n_features), dtype=np.float32),
-        next_action_masks=np.ones((n, 5), dtype=bool),
-        policy_of_train=np.zeros(n, dtype=np.int64),
-        demonstrated=np.zeros(n, dtype=bool),
-    )
 
 
 # --- growth, by calculation --------------------------------------------------------------------------------------

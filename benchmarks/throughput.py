@@ -33,13 +33,13 @@ from benchmarks.limits import (  # noqa: E402
     update_bytes,
 )
 from benchmarks.machine import processor  # noqa: E402
+from benchmarks.random_rows import random_rows  # noqa: E402
 from reinforcement_learning.dddqn_policy import DDDQNPolicy  # noqa: E402
 from reinforcement_learning.learning.learner import make_policy  # noqa: E402
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer, bytes_needed  # noqa: E402
 from reinforcement_learning.playing.reward_shaping import RewardWeights  # noqa: E402
 from reinforcement_learning.playing.rollout import Learning, Rollout  # noqa: E402
 from reinforcement_learning.playing.train_settings import TrainSettings  # noqa: E402
-from reinforcement_learning.playing.transitions import Transitions  # noqa: E402
 from reinforcement_learning.settings.config import TrainingConfig  # noqa: E402
 from utils.levels.env_configs import resolve_env_config  # noqa: E402
 from utils.levels.flatland_workarounds import clear_flatland_caches  # noqa: E402
@@ -54,6 +54,7 @@ CONFIG = resolve_env_config("Test_1")
 FEATURES = get_feature_set("tree")
 N_TRAINS, N_ENVS = 10, 8
 UPDATE_EVERY, EPSILON = 8, 0.1
+WEIGHTS, N_STEP = RewardWeights(0.99, 1.0, 1.0, 0.5), 1
 
 
 def main() -> None:
@@ -180,7 +181,7 @@ def _play(policy: DDDQNPolicy, buffer: ReplayBuffer, epsilon: float, update_ever
     """Microseconds per step of one environment, with eight of them side by side until all are through; and steps."""
     simulators = [CompiledSimulator.from_env(make_rail_env(CONFIG, 10 + i)) for i in range(N_ENVS)]
     n_steps, due = 0, 0
-    learning = Learning(buffer, RewardWeights(0.99, 1.0, 1.0, 0.5))
+    learning = Learning(buffer)
     started = time.process_time()
     rollout = Rollout(Observer(FEATURES, safe_moves=False), [policy], N_TRAINS, n_slots=N_ENVS, learning=learning)
     for env, simulator in enumerate(simulators):
@@ -192,7 +193,7 @@ def _play(policy: DDDQNPolicy, buffer: ReplayBuffer, epsilon: float, update_ever
         due += buffer.n_added - added
         while update_every is not None and due >= update_every:
             due -= update_every
-            policy.learn(buffer.sample(128))
+            policy.learn(buffer.sample(128, WEIGHTS, N_STEP))
     return 1e6 * (time.process_time() - started) / n_steps, n_steps
 
 
@@ -206,11 +207,11 @@ def _learning_step(name: str, policy: DDDQNPolicy, batch_size: int, limits: dict
     """One learning step, sampling included, and the least time that its arithmetic and its memory traffic take."""
     buffer = ReplayBuffer(100_000, FEATURES, np.random.default_rng(0))
     while len(buffer) < buffer.capacity:
-        buffer.add(_random_transitions(10_000))
-    times = [_timed(lambda: policy.learn(buffer.sample(batch_size)), 50) for _ in range(7)]
-    batch = buffer.sample(batch_size)
+        buffer.add(random_rows(10_000, FEATURES.n_features))
+    times = [_timed(lambda: policy.learn(buffer.sample(batch_size, WEIGHTS, N_STEP)), 50) for _ in range(7)]
+    batch = buffer.sample(batch_size, WEIGHTS, N_STEP)
     flops = operations(lambda: policy.learn(batch))
-    sampled = 2 * batch_size * bytes_needed(1, FEATURES.n_features)  # read and written
+    sampled = 2 * batch_size * 2 * bytes_needed(1, FEATURES.n_features)  # two rows each, read and written
     updated = update_bytes(policy)
     limit = {
         "arithmetic_us": 1e6 * flops / limits["matmul_flops"],
@@ -226,15 +227,6 @@ def _learning_step(name: str, policy: DDDQNPolicy, batch_size: int, limits: dict
         **{part: round(us, 1) for part, us in limit.items()},
         "limit_us": round(sum(limit.values()), 1),
     }
-
-
-def _random_transitions(n: int) -> Transitions:
-    random = np.random.default_rng(0)
-    wide, mask = random.random((n, FEATURES.n_features), dtype=np.float32), np.ones((n, 5), dtype=bool)
-    narrow = random.random(n, dtype=np.float32)
-    policy_of_train, demonstrated = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
-    actions = random.integers(5, size=n)
-    return Transitions(wide, mask, actions, narrow, narrow, wide, mask, policy_of_train, demonstrated)
 
 
 def _limits() -> dict[str, float]:

@@ -42,7 +42,7 @@ class Batch:
     discounts: Tensor  # float32 [batch], gamma**steps, 0 where nothing follows
     next_observations: Tensor  # float32 [batch, features]
     next_action_masks: Tensor  # bool [batch, 5]
-    demonstrated: Tensor  # bool [batch], whether a plan has shown the action
+    shown: Tensor  # int64 [batch], the action that a plan has shown there, -1 for none
 
 
 class GreedyPolicy:
@@ -76,7 +76,7 @@ class DDDQNPolicy:
         averaging_steps: learning steps over which the weights that are evaluated are averaged; 1 is off.
         max_grad_norm: bound of the gradient's norm.
         guide: share of exploring trains that take the way with the least detour instead of a random action.
-        margin: by how much a demonstrated action is to be better than the others; 0 makes nothing of demonstrations.
+        margin: by how much a shown action is to be better than the others; 0 makes nothing of what is shown.
         route_features: where the features that the guide needs stand in an observation; None leaves it out.
         seed: exploration derives from it,
         index: and from the number of the policy, so that no two of a training are equal.
@@ -167,7 +167,7 @@ class DDDQNPolicy:
         # Huber loss: a train that fails far from its target must not tear the network about
         loss = smooth_l1_loss(q_taken, td_target)
         if self.margin > 0.0:
-            loss = loss + self._margin_loss(batch, q_values, q_taken)
+            loss = loss + self._margin_loss(batch, q_values)
         self.optimizer.zero_grad(set_to_none=True)
         with network_errors(self.q_network, batch.observations):
             loss.backward()
@@ -179,15 +179,17 @@ class DDDQNPolicy:
         polyak_update(self._parameters, self._of_average, 1.0 / min(self.learning_steps, self.averaging_steps))
         return loss.detach()
 
-    def _margin_loss(self, batch: Batch, q_values: Tensor, q_taken: Tensor) -> Tensor:
-        """By how much demonstrated actions lack ``margin`` to the best other one that is possible.
+    def _margin_loss(self, batch: Batch, q_values: Tensor) -> Tensor:
+        """By how much shown actions lack ``margin`` to the best other one that is possible, whichever was taken.
 
         What was never tried has any value, so demonstrations alone do not tell that their actions are the best ones
         (deep Q-learning from demonstrations, Hester et al. 2018, https://arxiv.org/abs/1704.03732, equation 3).
         """
-        others = (q_values + self.margin).scatter(1, batch.actions.unsqueeze(1), q_taken.unsqueeze(1))
+        shown = batch.shown.clamp(min=0).unsqueeze(1)
+        q_shown = q_values.gather(1, shown)
+        others = (q_values + self.margin).scatter(1, shown, q_shown)
         best = others.masked_fill(~batch.action_masks, -torch.inf).amax(dim=1)
-        lacking = torch.where(batch.demonstrated, best - q_taken, 0.0)
+        lacking = torch.where(batch.shown >= 0, best - q_shown.squeeze(1), 0.0)
         return lacking.mean()
 
     @torch.no_grad()

@@ -12,7 +12,7 @@ import torch
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.learner import LocalLearner
 from reinforcement_learning.learning.saved_replay_buffer import SavedReplayBuffer
-from reinforcement_learning.playing.transitions import Transitions
+from reinforcement_learning.playing.episode_rows import EpisodeRows
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.settings.features import feature_set_of
 
@@ -42,14 +42,14 @@ class LearnerActor:
         torch.set_num_threads(config.num_threads)
         self._learner = LocalLearner(config, feature_set_of(config), index, device)
 
-    def learn(self, transitions: Transitions, progress: float) -> LearnerReport:
-        """Takes over transitions and takes the learning steps that are due for them.
+    def learn(self, rows: EpisodeRows, progress: float) -> LearnerReport:
+        """Takes over rows and takes the learning steps that are due for them.
 
         ``progress`` is the share of the training's episodes that are over.
         """
         started = time.perf_counter()
         self._learner.progress = progress
-        self._learner.add(transitions)
+        self._learner.add(rows)
         self._learner.learn()
         return self.report(started)
 

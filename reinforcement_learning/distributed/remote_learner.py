@@ -15,7 +15,7 @@ from reinforcement_learning.distributed.learner_actor import LearnerActor, Learn
 from reinforcement_learning.distributed.placement import Place
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.learner import Learner, LocalLearner
-from reinforcement_learning.playing.transitions import Transitions
+from reinforcement_learning.playing.episode_rows import EpisodeRows
 from reinforcement_learning.settings.config import TrainingConfig
 from utils.observation.feature_sets import FeatureSet
 
@@ -93,8 +93,8 @@ class RemoteLearner(Learner):
 
     # --- learning ------------------------------------------------------------------------------------------------
 
-    def take(self, transitions: "ray.ObjectRef", played_with: int) -> None:
-        """Has the actor learn from transitions, wherever they are; ``played_with`` is the age of the weights."""
+    def take(self, rows: "ray.ObjectRef", played_with: int) -> None:
+        """Has the actor learn from rows, wherever they are; ``played_with`` is the age of the weights."""
         self.waiting += 1
         actor = self.actor
 
@@ -102,7 +102,7 @@ class RemoteLearner(Learner):
             if actor is self.actor:
                 self._learned(report, played_with)
 
-        answer = self.actor.learn.remote(transitions, self.progress)
+        answer = self.actor.learn.remote(rows, self.progress)
         self._answers.expect(answer, done, lambda error: self._failed(actor, error))
 
     def _learned(self, report: LearnerReport, played_with: int) -> None:
@@ -180,8 +180,8 @@ class RemoteLearner(Learner):
         self._hyperparameters = values
         self._call(self.actor.tune.remote(values))
 
-    def add(self, transitions: Transitions) -> None:
-        self.take(ray.put(transitions), self.learning_steps)
+    def add(self, rows: EpisodeRows) -> None:
+        self.take(ray.put(rows), self.learning_steps)
 
     def learn(self) -> None:
         """Does nothing: the actor learns from whatever it gets."""

@@ -1,4 +1,4 @@
-"""The actor that plays: a ``RoundPlayer`` that makes its own levels and sorts its transitions by policy."""
+"""The actor that plays: a ``RoundPlayer`` that makes its own levels and sorts its rows by policy."""
 
 import warnings
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
+from reinforcement_learning.playing.episode_rows import EpisodeRows
 from reinforcement_learning.playing.experience import FinishedEpisode
-from reinforcement_learning.playing.transitions import Transitions
 from reinforcement_learning.workers.broadcast import News, Weights
 from reinforcement_learning.workers.round_player import RoundPlayer, RoundRequest, Task
 
@@ -27,9 +27,9 @@ class Play:
 
 @dataclass(frozen=True)
 class RoundReport:
-    """The result of a round; the transitions go to the learners, by reference."""
+    """The result of a round; the rows go to the learners, by reference."""
 
-    n_transitions: Sequence[int]  # for each policy
+    n_transitions: Sequence[int]  # for each policy, of the episodes that have ended
     finished: Sequence[FinishedEpisode]
     seconds: dict[str, float]  # spent, by part of the work
     said: Sequence[str]
@@ -47,7 +47,7 @@ class RolloutActor:
     def ready(self) -> None:
         """Answers when the actor can play."""
 
-    def play(self, request: Play, *weights: Weights) -> tuple[RoundReport | Transitions | None, ...]:
+    def play(self, request: Play, *weights: Weights) -> tuple[RoundReport | EpisodeRows | None, ...]:
         """Plays a round.
 
         Args:
@@ -55,7 +55,7 @@ class RolloutActor:
             weights: of ``request.policies``, then of older copies.
 
         Returns:
-            The report, and for each policy the transitions of the trains that it has driven; None where there are none.
+            The report, and for each policy the rows of the trains that it has driven; None where there are none.
         """
         n_new = len(request.policies)
         news = News(
@@ -65,10 +65,10 @@ class RolloutActor:
         )
         levels = [(level_number, None) for level_number in request.levels]
         done = self._player.play(RoundRequest(levels, news, request.opened))
-        parts: list[Transitions | None] = [None] * self._n_policies
-        if done.transitions is not None:
-            policy_of_train = np.unique(done.transitions.policy_of_train).tolist()
-            for p in (p for p in policy_of_train if p < self._n_policies):
-                parts[p] = done.transitions if len(policy_of_train) == 1 else done.transitions.of_policy(p)
-        counts = [0 if part is None else len(part) for part in parts]
+        parts: list[EpisodeRows | None] = [None] * self._n_policies
+        if done.rows is not None:
+            for p in np.unique(done.rows.policy_of_train).tolist():
+                if p < self._n_policies:
+                    parts[p] = done.rows.of_policy(p)
+        counts = [0 if part is None else part.n_transitions for part in parts]
         return RoundReport(counts, done.finished, done.seconds, done.said), *parts

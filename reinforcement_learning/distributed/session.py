@@ -13,7 +13,7 @@ from reinforcement_learning.learning.replay_buffer import bytes_needed
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from reinforcement_learning.settings.devices import available_gpus
 from reinforcement_learning.settings.features import feature_set_of
-from reinforcement_learning.workers.round_player import TRANSITIONS_IN_ROUND
+from reinforcement_learning.workers.round_player import DECISIONS_IN_ROUND
 from utils.system.files import PROJECT_ROOT
 
 _LEAST_OBJECT_STORE_BYTES = 128 * 1024**2
@@ -94,7 +94,8 @@ class RaySession:
 def _object_store_bytes(config: TrainingConfig) -> int:
     """Twice what may be on its way at a time; Ray itself would claim a third of the memory."""
     feature_set = feature_set_of(config)
-    in_round = bytes_needed(config.num_policies * TRANSITIONS_IN_ROUND, feature_set.n_features)
+    # episodes come whole, those of several environments maybe together: twice what is played in a round
+    in_round = bytes_needed(2 * config.num_policies * DECISIONS_IN_ROUND, feature_set.n_features)
     networks = [make_network(config, feature_set, index) for index in range(config.num_policies)]
     weights = sum(4 * tensor.numel() for network in networks for tensor in parameters_and_buffers(network))
     on_the_way = (n_rollout_actors(config) + 4) * in_round + 16 * weights  # of now, and a few old ones

@@ -1,4 +1,8 @@
-"""Hyper-parameters: what may differ between policies that are trained together."""
+"""Hyper-parameters: what may differ between policies that are trained together, and change while they train.
+
+A replay buffer holds rewards in parts. Weights, ``gamma`` and ``n_step`` put them together whenever a batch is drawn,
+so new values hold at once for everything that is stored.
+"""
 
 from dataclasses import dataclass
 

@@ -14,7 +14,7 @@ from reinforcement_learning.dddqn_policy import DEMONSTRATION_MARGIN, DDDQNPolic
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.networks import make_network
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer
-from reinforcement_learning.playing.transitions import Transitions
+from reinforcement_learning.playing.episode_rows import EpisodeRows
 from reinforcement_learning.settings.config import TrainingConfig
 from utils.observation.feature_sets import FeatureSet
 from utils.system.seeds import Stream, generator
@@ -78,8 +78,8 @@ class Learner(ABC):
         """
 
     @abstractmethod
-    def add(self, transitions: Transitions) -> None:
-        """Takes over transitions; learning from them waits for :meth:`learn`."""
+    def add(self, rows: EpisodeRows) -> None:
+        """Takes over what episodes have left; learning from them waits for :meth:`learn`."""
 
     @abstractmethod
     def learn(self) -> None:
@@ -179,26 +179,27 @@ class LocalLearner(Learner):
         factor = 1.0 + (self._end_factor - 1.0) * min(value, 1.0)
         self.policy.learning_rate = self._hyperparameters.learning_rate * factor
 
-    def add(self, transitions: Transitions) -> None:
-        self.buffer.add(transitions)
-        self.transitions_to_learn_from += len(transitions)
-        self._n_to_learn_from += len(transitions)
+    def add(self, rows: EpisodeRows) -> None:
+        self.buffer.add(rows)
+        self.transitions_to_learn_from += rows.n_transitions
+        self._n_to_learn_from += rows.n_transitions
 
     def learn(self) -> None:
         if len(self.buffer) < self._size_to_learn:
             self.transitions_to_learn_from = 0
             self._n_to_learn_from = 0
-        batch_size, update_every = self._hyperparameters.batch_size, self._hyperparameters.update_every
+        now = self._hyperparameters
+        batch_size, update_every = now.batch_size, now.update_every
         while self.transitions_to_learn_from >= update_every:
             self.transitions_to_learn_from -= update_every
-            batch = self.buffer.sample(batch_size, self.policy.device)
+            batch = self.buffer.sample(batch_size, now.reward_weights, now.n_step, self.policy.device)
             self.losses.append(self.policy.learn(batch))
             self._n_learned_from += batch_size
 
     def take_over(self, other: Learner) -> None:
         assert isinstance(other, LocalLearner)
         self.policy.take_over(other.policy)
-        # its own fits what it has learned no better, and its rewards were made with more distant hyper-parameters
+        # its own fits what it has learned no better
         self.buffer.take_over(other.buffer.content())
         self._newest_weights = None  # others, maybe after as many steps
 

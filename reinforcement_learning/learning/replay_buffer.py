@@ -1,6 +1,12 @@
-"""Replay buffer: a ring of preallocated arrays. No Python object is touched when it is filled or sampled."""
+"""Replay buffer: a ring of preallocated arrays. No Python object is touched when it is filled or sampled.
+
+A row is a decision of a train. A transition is put together when it is drawn, from up to ``n_step`` rows of that train:
+their rewards in parts, and the observation of the row behind them. So each observation is stored once, and changed
+hyper-parameters hold for everything that is stored.
+"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +21,19 @@ from reinforcement_learning.learning.saved_replay_buffer import (
     ReplayBufferError,
     SavedReplayBuffer,
     read_saved,
-    row_layout,
     write_saved,
 )
-from reinforcement_learning.playing.transitions import Transitions
+from reinforcement_learning.playing.episode_rows import LOST, NOTHING_FOLLOWS, EpisodeRows, row_layout
+from reinforcement_learning.playing.reward_parts import rewards_of_intervals
+from reinforcement_learning.playing.reward_shaping import RewardWeights
 from utils.observation.feature_sets import FeatureSet
+
+_MIRRORED = ("observations", "action_masks")  # the rest of a batch is a few numbers
+_MOST_DRAWS = 30  # of rows, before those at which a transition can be drawn are counted
 
 
 class DeviceMirror:
-    """A copy of a replay buffer's arrays on the learner's device, so that a GPU need not wait for its batches.
+    """A copy of a replay buffer's wide arrays on the learner's device, so that a GPU need not wait for its batches.
 
     A batch is then a list of row numbers that goes to the device. Rows that were added since the last batch go there
     first: once, not each time that they are drawn. With pinned memory the device computes meanwhile.
@@ -42,35 +52,48 @@ class DeviceMirror:
         self._copies = {name: torch.empty_like(array, device=device) for name, array in self._arrays.items()}
         self._n_copied = 0  # of all rows that were ever added
 
-    def rows(self, numbers: npt.NDArray[Any], n_added: int) -> dict[str, Tensor]:
-        """The rows of those numbers, on the device, when ``n_added`` rows were ever added to the ring."""
-        self._catch_up(n_added)
-        index = self._sent(torch.from_numpy(numbers))
-        return {name: copy.index_select(0, index) for name, copy in self._copies.items()}
-
-    def _catch_up(self, n_added: int) -> None:
+    def catch_up(self, n_added: int) -> None:
+        """Copies what is new when ``n_added`` rows were ever added to the ring."""
         for name, array in self._arrays.items():
             capacity = len(array)
             first = max(self._n_copied, n_added - capacity)
             while first < n_added:
                 start = first % capacity
                 end = min(capacity, start + n_added - first)
-                self._copies[name][start:end] = self._sent(array[start:end])
+                self._copies[name][start:end] = self.sent(array[start:end])
                 first += end - start
         self._n_copied = n_added
 
-    def _sent(self, tensor: Tensor) -> Tensor:
+    def rows(self, numbers: Tensor) -> dict[str, Tensor]:
+        """The rows of those numbers, which are on the device."""
+        return {name: copy.index_select(0, numbers) for name, copy in self._copies.items()}
+
+    def sent(self, tensor: Tensor) -> Tensor:
         """A tensor on the device; nobody waits for it, except on a device that has no queue of its own."""
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """Where transitions are in the ring, ``[batch]``, and the rows on their way ``[up to n_step, batch]``."""
+
+    rows: npt.NDArray[np.int64]  # where they begin
+    on_the_way: npt.NDArray[np.int64]  # rows whose intervals a transition is made of
+    counts: npt.NDArray[np.bool_]  # which of those it has; the rest is to be passed over
+    ends: npt.NDArray[np.int64]  # the row at which it ends, or its last one where nothing follows
+    follows: npt.NDArray[np.bool_]
+    can_be_drawn: npt.NDArray[np.bool_]
+
+
 class ReplayBuffer:
-    """The newest ``capacity`` transitions, sampled uniformly with replacement.
+    """The newest ``capacity`` rows, at which transitions are sampled uniformly with replacement.
+
+    Rows of an episode lie one behind the other, so those that follow a row are always overwritten later than it.
 
     Args:
-        capacity: bound on the number of transitions.
+        capacity: bound on the number of rows, and so of transitions.
         feature_set: what the observations hold; a saved buffer of another one is refused.
         random: draws the samples; its state belongs to the checkpoint.
 
@@ -82,8 +105,9 @@ class ReplayBuffer:
         self.capacity = capacity
         self.feature_set = feature_set
         self.random = random
-        self.size = 0
-        self.n_added = 0  # over the whole life of the buffer; the place of the next one is n_added % capacity
+        self.n_added = 0  # transitions, over the whole life of the buffer
+        self.n_rows_added = 0  # the same of rows; the place of the next one is n_rows_added % capacity
+        self._n_transitions = 0  # in it now
         self._mirror: DeviceMirror | None = None
         needed = bytes_needed(capacity, feature_set.n_features)
         try:
@@ -102,40 +126,125 @@ class ReplayBuffer:
                 array.fill(0)
 
     def __len__(self) -> int:
-        return self.size
+        """How many transitions are in it."""
+        return self._n_transitions
 
-    def add(self, transitions: Transitions) -> None:
-        """Appends transitions; the oldest ones give way."""
-        n = len(transitions.actions)
+    @property
+    def n_rows(self) -> int:
+        """How many rows are in it."""
+        return min(self.n_rows_added, self.capacity)
+
+    def add(self, rows: EpisodeRows) -> None:
+        """Appends rows; the oldest ones give way."""
+        n = len(rows)
         kept = min(n, self.capacity)  # of more than a bufferful only the newest can stay
-        places = (self.n_added + np.arange(n - kept, n)) % self.capacity
+        places = (self.n_rows_added + np.arange(n - kept, n)) % self.capacity
+        decided = self._arrays["decided"]
+        self._n_transitions -= np.count_nonzero(decided[places])
         for name, array in self._arrays.items():
-            array[places] = getattr(transitions, name)[n - kept :]
-        self.n_added += n
-        self.size = min(self.size + n, self.capacity)
+            array[places] = getattr(rows, name)[n - kept :]
+        self._n_transitions += np.count_nonzero(decided[places])
+        self.n_rows_added += n
+        self.n_added += rows.n_transitions
 
     def rows(self) -> dict[str, npt.NDArray[Any]]:
-        """The transitions, field by field, in the order of their places; they change when others are added."""
-        return {name: array[: self.size] for name, array in self._arrays.items()}
+        """The rows, field by field, in the order of their places; they change when others are added."""
+        return {name: array[: self.n_rows] for name, array in self._arrays.items()}
 
-    def sample(self, batch_size: int, device: torch.device | str = "cpu") -> Batch:
+    def sample(self, batch_size: int, weights: RewardWeights, n_step: int, device: torch.device | str = "cpu") -> Batch:
         """A batch drawn uniformly with replacement. On another device than the CPU a copy of the buffer is kept.
+
+        Where nothing follows a transition the discount is 0, and the next observation is any.
+
+        Args:
+            batch_size: how many transitions.
+            weights: what their rewards are made of.
+            n_step: decisions between an observation and the next one, at most.
+            device: where the batch is to be.
 
         Raises:
             ReplayBufferError: the buffer is empty, or does not fit onto the device.
         """
-        if self.size == 0:
-            raise ReplayBufferError("The replay buffer is empty: add transitions before sampling.")
-        rows = self.random.integers(self.size, size=batch_size)
+        drawn = self._draw(batch_size, n_step)
+        rewards, discounts = self._returns(drawn, weights)
+        actions, shown = (self._arrays[name][drawn.rows].astype(np.int64) for name in ("actions", "shown"))
+        whole = torch.from_numpy(np.stack([actions, shown, drawn.rows, drawn.ends]))
+        floats = torch.from_numpy(np.stack([rewards, discounts]).astype(np.float32))
         device = torch.device(device)
-        if device.type != "cpu":
-            return Batch(**self._mirror_on(device).rows(rows, self.n_added))
-        return Batch(**{name: torch.from_numpy(array[rows]) for name, array in self._arrays.items()})
+        if device.type == "cpu":
+            first, last = (
+                {name: torch.from_numpy(self._arrays[name][rows]) for name in _MIRRORED}
+                for rows in (drawn.rows, drawn.ends)
+            )
+        else:
+            first, last, whole, floats = self._on_device(whole, floats, device)
+        return Batch(
+            **first,
+            actions=whole[0],
+            rewards=floats[0],
+            discounts=floats[1],
+            next_observations=last["observations"],
+            next_action_masks=last["action_masks"],
+            shown=whole[1],
+        )
+
+    def _on_device(
+        self, whole: Tensor, floats: Tensor, device: torch.device
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor, Tensor]:
+        mirror = self._mirror_on(device)
+        mirror.catch_up(self.n_rows_added)
+        whole, floats = mirror.sent(whole), mirror.sent(floats)
+        return mirror.rows(whole[2]), mirror.rows(whole[3]), whole, floats
+
+    def _draw(self, batch_size: int, n_step: int) -> _Drawn:
+        """Transitions, each as likely as any other that can be drawn."""
+        rows = np.zeros(batch_size, dtype=np.int64)
+        missing = np.arange(batch_size)
+        for _ in range(_MOST_DRAWS if self._n_transitions else 0):
+            rows[missing] = self.random.integers(self.n_rows, size=len(missing))
+            drawn = self._follow(rows, n_step)
+            missing = np.flatnonzero(~drawn.can_be_drawn)
+            if not len(missing):
+                return drawn
+        able = np.flatnonzero(self._follow(np.arange(self.n_rows), n_step).can_be_drawn)
+        if not len(able):
+            raise ReplayBufferError("The replay buffer is empty: add transitions before sampling.")
+        rows[missing] = able[self.random.integers(len(able), size=len(missing))]
+        return self._follow(rows, n_step)
+
+    def _follow(self, rows: npt.NDArray[np.int64], n_step: int) -> _Drawn:
+        """The ways of transitions that begin at ``rows``, decision by decision."""
+        next_row = self._arrays["next_row"]
+        current, follows = rows, np.ones(len(rows), dtype=bool)
+        can_be_drawn = self._arrays["decided"][rows]
+        on_the_way: list[npt.NDArray[np.int64]] = []
+        counts: list[npt.NDArray[np.bool_]] = []
+        while len(on_the_way) < n_step and follows.any():
+            on_the_way.append(current)
+            counts.append(follows)
+            ahead = next_row[current]
+            can_be_drawn = can_be_drawn & ~(follows & (ahead == LOST))
+            follows = follows & (ahead > NOTHING_FOLLOWS)
+            current = np.where(follows, current + ahead, current) % self.capacity
+        return _Drawn(rows, np.array(on_the_way), np.array(counts), current, follows, can_be_drawn)
+
+    def _returns(
+        self, drawn: _Drawn, weights: RewardWeights
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Rewards and discounts of transitions, ``[batch]`` each."""
+        n_steps, *parts = (
+            self._arrays[name][drawn.on_the_way] for name in ("n_steps", "reward_parts", "part_steps", "potentials")
+        )
+        rewards = rewards_of_intervals(weights, n_steps, *parts)
+        n_steps = np.where(drawn.counts, n_steps, 0)
+        until = np.cumsum(n_steps, axis=0)
+        rewards *= np.where(drawn.counts, weights.gamma ** (until - n_steps), 0.0)
+        return rewards.sum(axis=0), np.where(drawn.follows, weights.gamma ** until[-1], 0.0)
 
     def _mirror_on(self, device: torch.device) -> DeviceMirror:
         if self._mirror is None or self._mirror.device != device:
             try:
-                self._mirror = DeviceMirror(self._arrays, device)
+                self._mirror = DeviceMirror({name: self._arrays[name] for name in _MIRRORED}, device)
             except torch.OutOfMemoryError as error:
                 needed = bytes_needed(self.capacity, self.feature_set.n_features)
                 raise ReplayBufferError(
@@ -154,10 +263,10 @@ class ReplayBuffer:
 
     def content(self) -> SavedReplayBuffer:
         """All that is in it; it changes when others are added."""
-        return SavedReplayBuffer(self.capacity, self.n_added, self.rows())
+        return SavedReplayBuffer(self.capacity, self.n_added, self.n_rows_added, self.rows())
 
     def restore(self, path: str | Path) -> None:
-        """Takes over a saved buffer; of more than ``capacity`` transitions the newest stay.
+        """Takes over a saved buffer; of more than ``capacity`` rows the newest stay.
 
         Raises:
             ReplayBufferError: the file is missing, damaged, or holds other observations; nothing was changed.
@@ -165,18 +274,20 @@ class ReplayBuffer:
         self.take_over(read_saved(Path(path), self.feature_set))
 
     def take_over(self, saved: SavedReplayBuffer) -> None:
-        """Holds a copy of another buffer's content from now on; of more than ``capacity`` transitions the newest."""
+        """Holds a copy of another buffer's content from now on; of more than ``capacity`` rows the newest."""
         self._mirror = None
         size = len(saved.rows["actions"])
+        self._arrays["decided"].fill(False)  # nothing begins at a row that is not there any more
+        self.n_added = self.n_rows_added = self._n_transitions = 0
         if saved.capacity == self.capacity:
             for name, array in self._arrays.items():
                 array[:size] = saved.rows[name]
-            self.size, self.n_added = size, saved.n_added
+            self.n_added, self.n_rows_added = saved.n_added, saved.n_rows_added
+            self._n_transitions = np.count_nonzero(self._arrays["decided"])
             return
-        self.size = self.n_added = 0
-        oldest_first = (saved.n_added + np.arange(size)) % size if size == saved.capacity else np.arange(size)
+        oldest_first = (saved.oldest + np.arange(size)) % max(size, 1)
         rows = {name: saved.rows[name][oldest_first] for name in self._arrays}
-        self.add(Transitions(**rows, policy_of_train=np.zeros(size, dtype=np.int64)))
+        self.add(EpisodeRows(**rows, policy_of_train=np.zeros(size, dtype=np.int64)))
 
 
 def bytes_needed(capacity: int, n_features: int) -> int:

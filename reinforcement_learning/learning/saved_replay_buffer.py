@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from reinforcement_learning.playing.episode_rows import LOST, NOT_SHOWN, row_layout
 from utils.observation.feature_sets import FeatureSet
 from utils.simulator.rail_grid import N_ACTIONS
 from utils.system.files import atomic_write, why_unreadable
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 Rows = Mapping[str, npt.NDArray[Any]]
-_NUMBERS = ("format_version", "feature_set_version", "capacity", "n_added")
+_NUMBERS = ("format_version", "feature_set_version", "capacity", "n_added", "n_rows_added")
 _TEXTS = ("feature_set", "more_features")
 
 
@@ -29,22 +30,19 @@ class SavedReplayBuffer:
     """What is in a file, checked."""
 
     capacity: int  # of the buffer that was saved
-    n_added: int  # over the whole life of that buffer; the place of the next one was n_added % capacity
+    n_added: int  # transitions, over the whole life of that buffer
+    n_rows_added: int  # the same of rows; the place of the next one was n_rows_added % capacity
     rows: Rows  # field by field, in the order of their places
 
+    @property
+    def oldest(self) -> int:
+        """The place of the oldest row."""
+        return oldest_place(self.capacity, self.n_rows_added)
 
-def row_layout(n_features: int) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """Shape and type of each field of a transition."""
-    return {
-        "observations": ((n_features,), np.float32),
-        "action_masks": ((N_ACTIONS,), np.bool_),
-        "actions": ((), np.int64),
-        "rewards": ((), np.float32),
-        "discounts": ((), np.float32),
-        "next_observations": ((n_features,), np.float32),
-        "next_action_masks": ((N_ACTIONS,), np.bool_),
-        "demonstrated": ((), np.bool_),
-    }
+
+def oldest_place(capacity: int, n_rows_added: int) -> int:
+    """Where the oldest row of a ring is."""
+    return n_rows_added % capacity if n_rows_added > capacity else 0
 
 
 def write_saved(path: str | Path, feature_set: FeatureSet, saved: SavedReplayBuffer) -> None:
@@ -59,6 +57,7 @@ def write_saved(path: str | Path, feature_set: FeatureSet, saved: SavedReplayBuf
         "feature_set_version": feature_set.version,
         "capacity": saved.capacity,
         "n_added": saved.n_added,
+        "n_rows_added": saved.n_rows_added,
     }
     if more := feature_set.more:
         header["more_features"] = f"{more.name} version {more.version}"
@@ -93,30 +92,45 @@ def _read(path: Path, archive: zipfile.ZipFile, feature_set: FeatureSet) -> Save
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise ReplayBufferError(f"{path} is compressed, but must be as it was saved.")
     names = {entry.filename.removesuffix(".npy") for entry in entries}
-    layout = row_layout(feature_set.n_features)
-    if missing := {*_NUMBERS, "feature_set", *layout} - names:
-        raise ReplayBufferError(f"{path} is not a saved replay buffer: it lacks {', '.join(sorted(missing))}.")
     header = {name: _entry(archive, name) for name in (*_NUMBERS, *_TEXTS) if name in names}
     for name, value in header.items():
         if value.ndim != 0 or value.dtype.kind not in ("iu" if name in _NUMBERS else "U"):
             raise ReplayBufferError(f"{path} is not a saved replay buffer: {name} is of another type.")
-    _check_header(path, header, feature_set)
-    capacity, n_added = int(header["capacity"]), int(header["n_added"])
-    size, rows = min(capacity, n_added), {}
-    if capacity < 1 or n_added < 0:
-        raise ReplayBufferError(f"{path} is damaged: it counts {n_added} transitions of at most {capacity}.")
+    if header.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:  # other formats have other fields
+        raise ReplayBufferError(
+            f"{path} has replay buffer format {header['format_version']}, but this version reads {FORMAT_VERSION}."
+        )
+    layout = row_layout(feature_set.n_features)
+    if missing := {*_NUMBERS, "feature_set", *layout} - names:
+        raise ReplayBufferError(f"{path} is not a saved replay buffer: it lacks {', '.join(sorted(missing))}.")
+    _check_feature_set(path, header, feature_set)
+    return _read_rows(path, archive, header, layout)
+
+
+def _read_rows(
+    path: Path, archive: zipfile.ZipFile, header: Rows, layout: Mapping[str, tuple[tuple[int, ...], Any]]
+) -> SavedReplayBuffer:
+    capacity, n_added, n_rows_added = (int(header[name]) for name in ("capacity", "n_added", "n_rows_added"))
+    size, rows = min(capacity, n_rows_added), {}
+    if capacity < 1 or not 0 <= n_added <= n_rows_added:
+        raise ReplayBufferError(
+            f"{path} is damaged: it counts {n_added} transitions in {n_rows_added} rows, {capacity} at a time."
+        )
     for name, (shape, dtype) in layout.items():
         rows[name] = _entry(archive, name)
         if rows[name].shape[:1] != (size,):
-            raise ReplayBufferError(f"{path} is damaged: it holds other transitions than it counts.")
+            raise ReplayBufferError(f"{path} is damaged: it holds other rows than it counts.")
         if (rows[name].shape[1:], rows[name].dtype) != (shape, np.dtype(dtype)):
             raise ReplayBufferError(
                 f"{path} holds {name} of shape {rows[name].shape} and type {rows[name].dtype}, but this run needs "
                 f"{(size, *shape)} and {np.dtype(dtype)}."
             )
-    if wrong := what_is_wrong(rows):
+    saved = SavedReplayBuffer(capacity, n_added, n_rows_added, rows)
+    if wrong := what_is_wrong(rows, saved.oldest):
         raise ReplayBufferError(f"{path} is damaged: {wrong}.")
-    return SavedReplayBuffer(capacity, n_added, rows)
+    if np.count_nonzero(rows["decided"]) > n_added:
+        raise ReplayBufferError(f"{path} is damaged: it holds more transitions than it counts.")
+    return saved
 
 
 def _entry(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
@@ -125,11 +139,7 @@ def _entry(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
         return array
 
 
-def _check_header(path: Path, header: Rows, feature_set: FeatureSet) -> None:
-    if header["format_version"] != FORMAT_VERSION:
-        raise ReplayBufferError(
-            f"{path} has replay buffer format {header['format_version']}, but this version reads {FORMAT_VERSION}."
-        )
+def _check_feature_set(path: Path, header: Rows, feature_set: FeatureSet) -> None:
     found = f"{header['feature_set']} version {header['feature_set_version']}"
     found += f" with {header['more_features']}" if "more_features" in header else ""
     if found != feature_set.label:
@@ -138,18 +148,32 @@ def _check_header(path: Path, header: Rows, feature_set: FeatureSet) -> None:
         )
 
 
-def what_is_wrong(rows: Rows) -> str | None:
-    """What no learner can use among the numbers, as a part of a sentence; None where all is well."""
-    between: dict[str, tuple[float, float]] = {"actions": (0, N_ACTIONS - 1), "discounts": (0.0, 1.0)}
+def what_is_wrong(rows: Rows, oldest: int = 0) -> str | None:
+    """What no learner can use among the numbers, as a part of a sentence; None where all is well.
+
+    Args:
+        rows: field by field, in the order of their places in a ring.
+        oldest: the place of the oldest row.
+    """
+    n = len(rows["actions"])
+    between: dict[str, tuple[float, float]] = {
+        "actions": (0, N_ACTIONS - 1),
+        "shown": (NOT_SHOWN, N_ACTIONS - 1),
+        "next_row": (LOST, max(n - 1, 0)),
+        "n_steps": (1, np.iinfo(np.int32).max),
+        "part_steps": (0, np.iinfo(np.int32).max),
+    }
     for name, array in rows.items():
         if array.dtype.kind == "b":
             if array.ndim == 2 and not array.any(axis=1).all():
                 return f"{name} leave some train no action"
             continue
         # no array of truth values: a buffer may fill most of the memory. Of numbers with a NaN both are NaN.
-        smallest, largest = array.min(initial=0), array.max(initial=0)
+        smallest, largest = (array.min(), array.max()) if n else (0, 0)
         if not (np.isfinite(smallest) and np.isfinite(largest)):
             return f"{name} are not all finite"
-        if name in between and not between[name][0] <= smallest <= largest <= between[name][1]:
+        if n and name in between and not between[name][0] <= smallest <= largest <= between[name][1]:
             return f"{name} are not all from {between[name][0]:g} to {between[name][1]:g}"
+    if np.any((np.arange(n) - oldest) % max(n, 1) + rows["next_row"] >= max(n, 1)):
+        return "next_row leads past the newest row"
     return None

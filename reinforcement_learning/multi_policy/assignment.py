@@ -6,14 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
-from reinforcement_learning.multi_policy.exchange import MOST_N_STEP
 from reinforcement_learning.multi_policy.modes import make_mapping
 from reinforcement_learning.multi_policy.past_selves import PastSelves
+from reinforcement_learning.playing.episode_rows import RowSink
 from reinforcement_learning.playing.own_reward import find_own_reward
-from reinforcement_learning.playing.reward_shaping import RewardWeights
 from reinforcement_learning.playing.rollout import Learning
 from reinforcement_learning.playing.train_settings import TrainSettings
-from reinforcement_learning.playing.transitions import TransitionSink
 from reinforcement_learning.settings.config import TrainingConfig
 from utils.simulator.rail_state import RailState
 from utils.system.seeds import Stream, generator
@@ -68,12 +66,13 @@ class Assignment:
         n_policies = self.mapping.n_policies
         policy_of_train = self.mapping.policy_of_train(episode, state)
         epsilons = [self.epsilon(own, episode, state.n_trains) for own in hyperparameters]
-        n_steps = [own.n_step for own in hyperparameters]
+        gammas = [own.gamma for own in hyperparameters]
+        in_teams = [own.team_reward > 0.0 for own in hyperparameters]
         return TrainSettings(
             epsilon=np.array(epsilons, dtype=np.float64)[policy_of_train],
             policy_of_train=self.past_selves.replace_some(episode, policy_of_train, n_policies),
-            reward_weights=RewardWeights.of_trains([own.reward_weights for own in hyperparameters], policy_of_train),
-            n_step=np.array(n_steps, dtype=np.int64)[policy_of_train],
+            gamma=np.array(gammas, dtype=np.float64)[policy_of_train],
+            in_a_team=np.array(in_teams)[policy_of_train],
             demonstration=self.is_demonstration(episode),
         )
 
@@ -95,12 +94,10 @@ class Assignment:
         return min(1.0, hyperparameters.epsilon_scale * self._epsilon(own_episode))
 
 
-def learning_of(config: TrainingConfig, sink: TransitionSink) -> Learning:
-    """What a rollout that is learned from needs; no train will ever have a larger ``n_step``.
+def learning_of(config: TrainingConfig, sink: RowSink) -> Learning:
+    """What a rollout that is learned from needs.
 
     Raises:
         ExtensionError: the user's reward cannot be found.
     """
-    n_step = max(config.n_step, MOST_N_STEP if config.with_pbt else 1)
-    own_reward = find_own_reward(config.learning_reward) if config.learning_reward else None
-    return Learning(sink, Hyperparameters.of(config).reward_weights, n_step, own_reward)
+    return Learning(sink, find_own_reward(config.learning_reward) if config.learning_reward else None)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from reinforcement_learning.learning.saved_replay_buffer import row_layout, what_is_wrong
-from reinforcement_learning.playing.transitions import Transitions
+from reinforcement_learning.learning.saved_replay_buffer import what_is_wrong
+from reinforcement_learning.playing.episode_rows import EpisodeRows, joined, row_layout
 
 MOST_WAITING = 2048
 """Transitions of a policy that wait for those of others. Policies of one skill collect as many in the long run."""
@@ -23,31 +23,43 @@ class EvenShares:
 
     Args:
         n_policies: how many share.
+        n_step: decisions from where a transition begins to where it ends, at most.
     """
 
-    def __init__(self, n_policies: int) -> None:
-        self._waiting: list[deque[Transitions]] = [deque() for _ in range(n_policies)]
+    def __init__(self, n_policies: int, n_step: int) -> None:
+        self._n_step = n_step
+        self._waiting: list[deque[EpisodeRows]] = [deque() for _ in range(n_policies)]
 
-    def add(self, policy: int, transitions: Transitions) -> None:
-        """Takes over transitions of a policy."""
-        self._waiting[policy].append(transitions)
+    def add(self, policy: int, rows: EpisodeRows) -> None:
+        """Takes over rows of a policy."""
+        self._waiting[policy].append(rows)
 
-    def take(self) -> list[list[Transitions]]:
+    def take(self) -> list[list[EpisodeRows]]:
         """What each policy may learn from now, the oldest first: of every policy the same number."""
         n_each = min(map(_count, self._waiting))
-        shares = [_first(waiting, n_each) for waiting in self._waiting]
+        shares = [self._first(waiting, n_each) for waiting in self._waiting]
         for waiting in self._waiting:
-            _first(waiting, _count(waiting) - MOST_WAITING)
+            self._first(waiting, _count(waiting) - MOST_WAITING)
         return shares
+
+    def _first(self, waiting: deque[EpisodeRows], n: int) -> list[EpisodeRows]:
+        """Takes the first ``n`` transitions away."""
+        taken = []
+        while n > 0:
+            part = waiting.popleft()
+            if part.n_transitions > n:
+                part, rest = part.cut(n, self._n_step)
+                waiting.appendleft(rest)
+            taken.append(part)
+            n -= part.n_transitions
+        return taken
 
     def state_dict(self) -> list[dict[str, torch.Tensor]]:
         """What waits, in tensors: policy by policy, field by field."""
-        fields = row_layout(0)
         return [
-            {
-                name: torch.from_numpy(np.concatenate([getattr(part, name) for part in waiting]))
-                for name in (fields if waiting else ())
-            }
+            {name: torch.from_numpy(array) for name, array in vars(joined(waiting)).items() if name in row_layout(0)}
+            if waiting
+            else {}
             for waiting in self._waiting
         ]
 
@@ -60,7 +72,7 @@ class EvenShares:
         layout = row_layout(n_features)
         for policy, (waiting, of_policy) in enumerate(zip(self._waiting, state, strict=True)):
             waiting.clear()
-            if not of_policy:
+            if not of_policy or "demonstrated" in of_policy:  # of a version whose replay buffers cannot be read, too
                 continue
             rows = {name: of_policy[name].numpy() for name in layout}
             n = len(rows["actions"])
@@ -68,21 +80,8 @@ class EvenShares:
             wanted = {name: ((n, *shape), np.dtype(dtype)) for name, (shape, dtype) in layout.items()}
             if found != wanted or what_is_wrong(rows):
                 raise ValueError(f"what waits of policy {policy} is damaged")
-            waiting.append(Transitions(**rows, policy_of_train=np.full(n, policy)))
+            waiting.append(EpisodeRows(**rows, policy_of_train=np.full(n, policy)))
 
 
-def _count(waiting: deque[Transitions]) -> int:
-    return sum(map(len, waiting))
-
-
-def _first(waiting: deque[Transitions], n: int) -> list[Transitions]:
-    """Takes the first ``n`` transitions away."""
-    taken = []
-    while n > 0:
-        part = waiting.popleft()
-        if len(part) > n:
-            waiting.appendleft(part[n:])
-            part = part[:n]
-        taken.append(part)
-        n -= len(part)
-    return taken
+def _count(waiting: deque[EpisodeRows]) -> int:
+    return sum(part.n_transitions for part in waiting)

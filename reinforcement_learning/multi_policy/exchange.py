@@ -128,6 +128,11 @@ def searched(config: TrainingConfig) -> Bounds:
     return bounds
 
 
+def most_n_step(config: TrainingConfig) -> int:
+    """The largest ``n_step`` that a policy of a training can ever have."""
+    return max(config.n_step, MOST_N_STEP if config.with_pbt else 1)
+
+
 def first_hyperparameters(config: TrainingConfig, random: np.random.Generator) -> list[Hyperparameters]:
     """What each policy begins with: the control with what the command line says, the others with all of it changed."""
     given = Hyperparameters.of(config)

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,14 @@ from reinforcement_learning.multi_policy.exchange import (
     REPLACED,
     choose_fates,
     first_hyperparameters,
+    most_n_step,
     perturbed,
     searched,
     within,
 )
+from reinforcement_learning.playing.episode_rows import EpisodeRows
 from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.train_settings import TrainSettings
-from reinforcement_learning.playing.transitions import Transitions
 from reinforcement_learning.settings.config import TrainingConfig
 from utils.observation.feature_sets import FeatureSet
 from utils.simulator.rail_state import RailState
@@ -61,7 +63,9 @@ class Population:
         # all that may drive trains, by their numbers; it grows as older copies are taken
         self.policies: list[Policy] = [learner.policy for learner in self.learners]
         # in the synchronous mode all learn from equally many transitions
-        self.even_shares = EvenShares(len(self.learners)) if config.policy_mode == "synchronous" else None
+        self.even_shares = (
+            EvenShares(len(self.learners), most_n_step(config)) if config.policy_mode == "synchronous" else None
+        )
         self.trains_driven = np.zeros(len(self.learners), dtype=np.int64)  # in finished episodes
         self.first_hyperparameters = first_hyperparameters(config, generator(config.seed, Stream.EXCHANGE))
         if config.with_pbt:
@@ -92,14 +96,12 @@ class Population:
 
     # --- learning ------------------------------------------------------------------------------------------------
 
-    def add(self, transitions: Transitions) -> None:
-        """Hands every transition to the learner whose policy has acted. Nobody learns from those of older copies."""
-        present = np.unique(transitions.policy_of_train).tolist()
+    def add(self, rows: EpisodeRows) -> None:
+        """Hands every row to the learner whose policy has acted. Nobody learns from those of older copies."""
+        present = np.unique(rows.policy_of_train).tolist()
         for p in (p for p in present if p < len(self)):
-            if self.even_shares is not None:
-                self.even_shares.add(p, transitions.of_policy(p))  # copies, which may wait
-            else:
-                self.learners[p].add(transitions if len(present) == 1 else transitions.of_policy(p))
+            taker = self.learners[p].add if self.even_shares is None else partial(self.even_shares.add, p)
+            taker(rows.of_policy(p))
 
     def after_episode(self, episode: int, policy_of_train: npt.NDArray[np.int64]) -> None:
         """Counts the trains that each policy has driven in an episode, the ``episode``-th that is finished."""
@@ -119,8 +121,8 @@ class Population:
         """Takes the learning steps that are due."""
         shares = [] if self.even_shares is None else self.even_shares.take()
         for p, share in enumerate(shares):
-            for transitions in share:
-                self.learners[p].add(transitions)
+            for rows in share:
+                self.learners[p].add(rows)
         for learner in self.learners:
             learner.learn()
 

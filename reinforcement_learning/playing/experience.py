@@ -1,4 +1,4 @@
-"""Experience: plays training levels and hands out their transitions.
+"""Experience: plays training levels and hands out what is learned from.
 
 For the trainer it is the same where that happens: :class:`LocalExperience` plays in this process,
 ``rollout_workers.RolloutWorkers`` in other processes, and ``ray_experience.RayExperience`` on Ray.
@@ -50,7 +50,7 @@ class ExperienceError(RuntimeError):
 
 
 class Experience(ABC):
-    """Plays training levels, each once. Transitions go straight to the learners; results of episodes come from here."""
+    """Plays training levels, each once. Rows go straight to the learners; results of episodes come from here."""
 
     @property
     @abstractmethod
@@ -169,15 +169,11 @@ class LocalExperience(Experience):
         return rollout
 
     def _can_go_on(self, episode: UnfinishedEpisode, state: RailState) -> bool:
-        """Whether an episode fits its level and what is learned; after a change of options it may not."""
+        """Whether an episode fits its level; after a change of options it may not."""
         settings = episode.train_settings
         assert settings is not None
-        weights = settings.reward_weights or self._learning.reward_weights
-        n_step = 1 if settings.n_step is None else settings.n_step
-        of_trains = [settings.epsilon, settings.policy_of_train, n_step, *vars(weights).values(), *episode.actions]
-        shapes = {np.shape(value) for value in of_trains}
-        fits = shapes <= {(), (state.n_trains,)} and np.max(n_step) <= self._learning.n_step
-        return bool(fits and len(episode.actions) < state.max_episode_steps)
+        shapes = {np.shape(value) for value in (*vars(settings).values(), *episode.actions)}
+        return shapes <= {(), (state.n_trains,)} and len(episode.actions) < state.max_episode_steps
 
     def _start_level(self, rollout: Rollout, slot: int, level_number: int) -> None:
         self._stopwatch.start()

@@ -1,8 +1,7 @@
 """Rewards to learn from. The environment's own are sparse: nothing happens until a train arrives or time is up."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +10,9 @@ from utils.simulator.rail_state import RailState
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-Weight = float | Floats
+
+REWARD, ARRIVAL, DEADLOCK, POTENTIAL = range(4)
+"""What a step brings a train, see :func:`parts_of_step`."""
 
 
 @dataclass(frozen=True)
@@ -20,27 +21,13 @@ class RewardWeights:
 
     Potential-based shaping (Ng, Harada, Russell 1999) adds ``gamma * potential(next) - potential(now)`` at each step.
     It speeds learning up without changing which policy is best, as long as the potential after the end is 0.
-    A number holds for all trains; an array ``[trains]`` has a weight for each.
     """
 
-    gamma: Weight
-    shaping: Weight
-    arrival_reward: Weight
-    deadlock_penalty: Weight
-    team_reward: Weight = 0.0  # of each other train's rewards, so that it pays to let others pass
-
-    @classmethod
-    def of_trains(
-        cls, weights_of_policies: Sequence["RewardWeights"], policy_of_train: npt.NDArray[np.int64]
-    ) -> "RewardWeights":
-        """For each train those of its policy."""
-        columns = zip(*(vars(weights).values() for weights in weights_of_policies), strict=True)
-        return cls(*(np.array(column, dtype=np.float64)[policy_of_train] for column in columns))
-
-
-def for_each(change: Callable[[Any], Any], weights: RewardWeights) -> RewardWeights:
-    """The weights with each of them changed."""
-    return RewardWeights(**{name: change(value) for name, value in vars(weights).items()})
+    gamma: float
+    shaping: float
+    arrival_reward: float
+    deadlock_penalty: float
+    team_reward: float = 0.0  # of each other train's rewards, so that it pays to let others pass
 
 
 @dataclass(frozen=True)
@@ -78,66 +65,41 @@ def shaped_reward(step: StepOfTrains, weights: RewardWeights) -> Floats:
     The environment's reward is divided by ``max_episode_steps``, as the official score does, so that levels of all
     lengths weigh the same: what a train can lose in an episode is about 1.
     """
-    scale = 1.0 / step.max_episode_steps
-    potential_before = _potential(step.remaining_before, scale, weights)
-    potential = np.where(step.episode_over, 0.0, _potential(step.remaining, scale, weights))
-    reward: Floats = step.rewards * scale + weights.gamma * potential - potential_before
+    shaping = weights.gamma * _potential_after(step) - potential(step.remaining_before, step.max_episode_steps)
+    reward: Floats = step.rewards / step.max_episode_steps + weights.shaping * shaping
     reward += weights.arrival_reward * step.newly_arrived - weights.deadlock_penalty * step.newly_deadlocked
     return reward
 
 
-def _potential(remaining: Floats, scale: float | Floats, weights: RewardWeights) -> Floats:
-    """Minus the remaining travel time, as a share of the episode; unreachable counts as all of it."""
-    potential: Floats = -weights.shaping * np.minimum(remaining * scale, 1.0)
-    return potential
+def parts_of_step(
+    step: StepOfTrains, states: Mapping[int, RailState], own_reward: LearningReward | None = None
+) -> Floats:
+    """What :func:`shaped_reward` adds up, before any weights: ``[slots, 4, trains]``.
 
-
-class LearningRewards:
-    """The rewards that are learned from, for episodes played side by side.
+    ``REWARD`` is a share of the episode, ``ARRIVAL`` and ``DEADLOCK`` are 1 where there is one, ``POTENTIAL`` is that
+    after the step.
 
     Args:
-        weights: the weights, unless an episode brings its own.
-        n_slots, n_trains: shape of all arrays.
-        own_reward: a user's, in place of :func:`shaped_reward`; ``team_reward`` still shares it out.
+        step: of all slots.
+        states: of the levels in play, by slot.
+        own_reward: a user's, in place of the environment's.
     """
+    rewards = step.rewards / step.max_episode_steps
+    if own_reward is not None:
+        rewards = np.zeros(step.rewards.shape)
+        for slot, state in states.items():
+            rewards[slot, : state.n_trains] = own_reward(_of_slot(step, slot, state))
+    return np.stack([rewards, step.newly_arrived, step.newly_deadlocked, _potential_after(step)], axis=1)
 
-    def __init__(
-        self,
-        weights: RewardWeights,
-        n_slots: int,
-        n_trains: int,
-        own_reward: LearningReward | None = None,
-    ) -> None:
-        self._default = weights
-        self._own_reward = own_reward
-        self._weights = for_each(lambda _: np.zeros((n_slots, n_trains)), weights)
 
-    def start(self, slot: int, weights: RewardWeights | None = None) -> None:
-        """Begins an episode."""
-        for name, value in vars(weights or self._default).items():
-            getattr(self._weights, name)[slot] = value
+def potential(remaining: Floats, max_episode_steps: int | npt.NDArray[np.int64]) -> Floats:
+    """Minus the remaining travel time, as a share of the episode; unreachable counts as all of it."""
+    found: Floats = -np.minimum(remaining / max_episode_steps, 1.0)
+    return found
 
-    @property
-    def in_a_team(self) -> Bools:
-        """Which trains have a share in the rewards of others, ``[slots, trains]``: their task ends with the episode."""
-        return np.asarray(self._weights.team_reward) > 0.0
 
-    def step(self, step: StepOfTrains, states: Mapping[int, RailState]) -> Floats:
-        """The rewards of one step, ``[slots, trains]``.
-
-        Args:
-            step: of all slots.
-            states: of the levels in play, by slot.
-        """
-        if self._own_reward is None:
-            rewards = shaped_reward(step, self._weights)
-        else:
-            rewards = np.zeros(step.rewards.shape)
-            for slot, state in states.items():
-                rewards[slot, : state.n_trains] = self._own_reward(_of_slot(step, slot, state))
-        if self.in_a_team.any():
-            rewards += self._weights.team_reward * (rewards.sum(axis=1, keepdims=True) - rewards)
-        return rewards
+def _potential_after(step: StepOfTrains) -> Floats:
+    return np.where(step.episode_over, 0.0, potential(step.remaining, step.max_episode_steps))
 
 
 def _of_slot(step: StepOfTrains, slot: int, state: RailState) -> TrainStep:

@@ -1,6 +1,5 @@
-"""Plays levels side by side, step by step. Evaluation is the same rollout without a collector."""
+"""Plays levels side by side, step by step. Evaluation is the same rollout without a recorder."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -8,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from reinforcement_learning.playing.episode_result import EpisodeResult
+from reinforcement_learning.playing.episode_rows import NOT_SHOWN, RowSink
 from reinforcement_learning.playing.policy import Policy, act_with_each, choose_actions
-from reinforcement_learning.playing.reward_shaping import LearningReward, LearningRewards, RewardWeights, StepOfTrains
+from reinforcement_learning.playing.recorder import Decisions, Recorder
+from reinforcement_learning.playing.reward_shaping import LearningReward, StepOfTrains, parts_of_step, potential
 from reinforcement_learning.playing.train_settings import TrainSettings
-from reinforcement_learning.playing.transitions import TransitionCollector, Transitions, TransitionSink
 from utils.observation.observer import Observer
 from utils.simulator.action_mask import NOTHING_TO_DECIDE
 from utils.simulator.deadlock_check import deadlocked
@@ -22,22 +22,13 @@ from utils.system.stopwatch import Stopwatch
 
 ALONE = TrainSettings()  # all trains driven by the only policy, greedily
 
-_NOT_SHOWN = -1
-
 
 @dataclass(frozen=True)
 class Learning:
-    """What a rollout needs beyond playing: where transitions go and what rewards they carry."""
+    """What a rollout needs beyond playing: where the rows of finished episodes go, and a user's reward."""
 
-    sink: TransitionSink
-    reward_weights: RewardWeights  # unless an episode's settings bring their own
-    n_step: int = 1  # the same; theirs are no larger
-    own_reward: LearningReward | None = None  # see LearningRewards
-
-
-class _Discard:
-    def add(self, transitions: Transitions) -> None:
-        pass
+    sink: RowSink
+    own_reward: LearningReward | None = None  # in place of the environment's
 
 
 @dataclass
@@ -61,8 +52,11 @@ class Rollout:
         policies: choose the actions of trains that have a choice; train settings name them by their numbers.
         n_trains: most trains in a level.
         n_slots: most episodes at a time.
-        learning: where transitions go; None, as in an evaluation, leaves no way to write any.
+        learning: where the rows of episodes go; None, as in an evaluation, leaves no way to write any.
         stopwatch: books the seconds of the parts.
+
+    Attributes:
+        n_decisions: so far, in all episodes.
     """
 
     def __init__(
@@ -86,7 +80,7 @@ class Rollout:
         self._epsilon = np.zeros(shape)
         self._policy_of_train = np.zeros(shape, dtype=np.int64)
         self._is_demonstration = np.zeros(n_slots, dtype=bool)
-        self._shown = np.full(shape, _NOT_SHOWN)  # actions of the plan in demonstrations
+        self._shown = np.full(shape, NOT_SHOWN)  # actions of the plan in demonstrations
         self._train_rewards = np.zeros(shape)  # since the episode's beginning
         self._rewards = np.zeros(shape)
         self._remaining = np.zeros(shape)  # travel time in steps
@@ -95,12 +89,9 @@ class Rollout:
         self.departed = np.zeros(shape, dtype=bool)
         self.deadlocked = np.zeros(shape, dtype=bool)
         self._action_counts = np.zeros((n_slots, N_ACTIONS), dtype=np.int64)
+        self.n_decisions = 0
         self._learning = learning
-        if learning is not None:
-            self._collector = TransitionCollector(
-                n_slots * n_trains, n_features, learning.reward_weights.gamma, learning.n_step
-            )
-            self._learning_rewards = LearningRewards(learning.reward_weights, n_slots, n_trains, learning.own_reward)
+        self._recorder = Recorder(n_slots, n_trains)
 
     @property
     def playing(self) -> list[int]:
@@ -140,11 +131,7 @@ class Rollout:
         if self._learning is not None:
             self._remaining[slot, : state.n_trains] = remaining_travel_time(state)
             self._max_episode_steps[slot] = state.max_episode_steps
-            self._learning_rewards.start(slot, train_settings.reward_weights)
-            trains = np.arange(slot * self.n_trains, (slot + 1) * self.n_trains)
-            weights = train_settings.reward_weights
-            gamma = None if weights is None else weights.gamma
-            self._collector.begin(trains, train_settings.policy_of_train, gamma, train_settings.n_step)
+            self._recorder.begin(slot, train_settings, potential(self._remaining[slot], state.max_episode_steps))
         self._observe(slot)
 
     def step(self) -> list[tuple[int, EpisodeResult]]:
@@ -156,12 +143,8 @@ class Rollout:
     ) -> None:
         """Comes back to the middle of interrupted episodes: by slot the level, settings and all actions so far.
 
-        Each is begun as many steps before the end as it has played, so they run side by side as they did. Their
-        transitions, stored then, are dropped now.
+        Each is begun as many steps before the end as it has played, so they run side by side as they did.
         """
-        learning = self._learning
-        if learning is not None:
-            self._learning = dataclasses.replace(learning, sink=_Discard())
         for left in range(max((len(history) for *_, history in interrupted.values()), default=0), -1, -1):
             for slot, (simulator, train_settings, history) in interrupted.items():
                 if len(history) == left:
@@ -170,7 +153,6 @@ class Rollout:
                 self._step(
                     {slot: history[-left] for slot, (*_, history) in interrupted.items() if len(history) >= left}
                 )
-        self._learning = learning
 
     def _episode(self, slot: int) -> _Episode:
         episode = self._episodes[slot]
@@ -216,16 +198,16 @@ class Rollout:
 
         def choose(deciding: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
             seen, possible, shown = observations[deciding], mask[deciding], self._shown.flat[deciding]
-            demonstrated = shown != _NOT_SHOWN
             if recorded is None:
                 policy_of_train, epsilon = self._policy_of_train.flat[deciding], self._epsilon.flat[deciding]
                 chosen = act_with_each(self.policies, policy_of_train, seen, possible, epsilon)
-                chosen = np.where(demonstrated, shown, chosen)
+                chosen = np.where(shown == NOT_SHOWN, chosen, shown)
             else:
                 chosen = done_then.flat[deciding]
             np.add.at(self._action_counts, (deciding // self.n_trains, chosen), 1)
+            self.n_decisions += len(deciding)
             if self._learning is not None:
-                self._learning.sink.add(self._collector.decide(deciding, seen, possible, chosen, demonstrated))
+                self._recorder.decide(Decisions(deciding, seen, possible, chosen, shown))
             return chosen
 
         actions = choose_actions(mask, choose).reshape(self._policy_of_train.shape)
@@ -262,16 +244,17 @@ class Rollout:
         self.departed, self.arrived, self.deadlocked = departed, arrived, stuck
         self._train_rewards += self._rewards
         if self._learning is not None:
-            self._learn_from(step, {slot: self._episode(slot).simulator.state for slot in playing}, self._learning)
+            self._record(step, {slot: self._episode(slot).simulator.state for slot in playing}, self._learning)
 
-    def _learn_from(self, step: StepOfTrains, states: Mapping[int, RailState], learning: Learning) -> None:
-        """Books the rewards to learn from; hands on the transitions of trains whose task has ended."""
-        self._collector.reward(self._learning_rewards.step(step, states).ravel())
-        # with a share in the others' rewards a train's task goes on when it has arrived
-        arrival_ends = step.newly_arrived & ~self._learning_rewards.in_a_team
-        ended = np.flatnonzero(arrival_ends | step.episode_over)
-        if len(ended):
-            learning.sink.add(self._collector.finish(ended))
+    def _record(self, step: StepOfTrains, states: Mapping[int, RailState], learning: Learning) -> None:
+        """Takes down the rewards to learn from; hands on the rows of episodes that are over."""
+        parts = parts_of_step(step, states, learning.own_reward)
+        for slot in states:
+            self._recorder.reward(slot, parts[slot])
+        for slot in np.flatnonzero(step.episode_over).tolist():
+            rows = self._recorder.finish(slot)
+            if rows is not None:
+                learning.sink.add(rows)
 
     def _observe(self, slot: int) -> None:
         state = self._episode(slot).simulator.state
@@ -283,7 +266,7 @@ class Rollout:
         shows = bool(self._is_demonstration[slot])
         self.observer.observe(state, self._observations[slot, :n_trains], mask, deciding_only=True, keep_plan=shows)
         planned = self.observer.planned_actions(state, mask) if shows else None
-        self._shown[slot, :n_trains] = _NOT_SHOWN if planned is None else planned
+        self._shown[slot, :n_trains] = NOT_SHOWN if planned is None else planned
         # nothing that a deadlocked train does matters any more; its last decision stays open until the episode ends
         mask[self.deadlocked[slot, :n_trains]] = NOTHING_TO_DECIDE
 
@@ -292,7 +275,7 @@ class Rollout:
         self._episodes[slot] = None
         self._action_mask[slot] = NOTHING_TO_DECIDE
         self._rewards[slot] = 0.0
-        self._shown[slot] = _NOT_SHOWN
+        self._shown[slot] = NOT_SHOWN
 
     def _result(self, slot: int) -> EpisodeResult:
         """What has come of an episode."""

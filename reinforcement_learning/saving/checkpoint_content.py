@@ -12,7 +12,6 @@ from torch import Tensor
 
 from reinforcement_learning.dddqn_policy import DDDQNPolicy
 from reinforcement_learning.learning.learner import make_policy
-from reinforcement_learning.playing.reward_shaping import RewardWeights
 from reinforcement_learning.settings.config import TrainingConfig
 from utils.observation.feature_sets import FeatureSet
 from utils.simulator.rail_grid import N_ACTIONS
@@ -92,9 +91,11 @@ _POLICY: dict[str, Spec] = {
 # earlier versions told less of an episode under way, which then begins again
 _BEGUN_EARLIER = {"env": WHOLE, "level": WHOLE}
 _BEGUN = {"slot": WHOLE, "level_number": WHOLE, "train_settings": ANY, "actions": ACTIONS}
+# earlier versions had the weights of the rewards in place of "in_a_team"
+_EARLIER_SETTINGS = ("n_step", "shaping", "arrival_reward", "deadlock_penalty", "team_reward")
 _SETTINGS: dict[str, Spec] = {
-    "team_reward?" if name == "team_reward" else name: FINITE  # which earlier versions did not have
-    for name in ("epsilon", "policy_of_train", "n_step", *RewardWeights.__dataclass_fields__)
+    **dict.fromkeys(("epsilon", "policy_of_train", "gamma", "in_a_team?"), FINITE),
+    **{f"{name}?": FINITE for name in _EARLIER_SETTINGS},
 }
 _DEMONSTRATION = "demonstration"  # one for all trains; earlier versions had none
 _MOST_SLOTS = 4096  # of one process that plays
@@ -215,11 +216,11 @@ def _check_settings(episode: Mapping[str, Any], n_policies: int, where: str) -> 
     settings = {name: settings[name] for name in settings.keys() - {_DEMONSTRATION}}
     shapes = {tensor.shape for tensor in settings.values() if tensor.ndim}
     shapes |= {actions.shape[1:]} if actions.numel() else set()
-    policies, n_step = settings["policy_of_train"], settings["n_step"]
+    policies = settings["policy_of_train"]
     known = {name.removesuffix("?") for name in _SETTINGS}
     fits = settings.keys() <= known and len(shapes) <= 1 and all(len(shape) == 1 for shape in shapes)
     fits = fits and is_shown.ndim == 0
-    if not fits or ((policies < 0) | (policies >= n_policies)).any() or (n_step < 1).any():
+    if not fits or ((policies < 0) | (policies >= n_policies)).any():
         raise MalformedError(f"{where}/train_settings does not fit the episode")
 
 

@@ -1,6 +1,6 @@
-"""Experience from processes on this machine, which play beside the learners and send them their transitions.
+"""Experience from processes on this machine, which play beside the learners and send them whole episodes.
 
-Each process plays a round of some hundred transitions with the weights it was sent last, sends what it has collected
+Each process plays a round of some hundred decisions with the weights it was sent last, sends what it has collected
 in one message, and waits for the next request. Rounds are taken in a fixed order, whichever is ready first, so a
 training with workers gives the same results each time; and no worker is ever more than a round ahead of the learners.
 All policies play in every process: which of them drives which train follows from the number of the episode.
@@ -42,7 +42,7 @@ class RolloutWorkers(Experience):
     Args:
         config: of the whole training.
         levels: what is played.
-        population: the policies that the processes play with; each gets the transitions of the trains it has driven.
+        population: the policies that the processes play with; each gets the rows of the trains it has driven.
         stopwatch: gets the seconds that the processes spend, added up.
         warn: gets a sentence about a process that has ended.
     """
@@ -92,8 +92,8 @@ class RolloutWorkers(Experience):
             self._turns.append(worker)
         else:
             worker.process.end()
-        if done.transitions is not None:
-            self._population.add(done.transitions)
+        if done.rows is not None:
+            self._population.add(done.rows)
         for part, seconds in done.seconds.items():
             self._stopwatch.seconds[part] += seconds
         return list(done.finished)

@@ -2,18 +2,16 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-
-import numpy as np
+from dataclasses import dataclass
 
 from reinforcement_learning.dddqn_policy import DDDQNPolicy, GreedyPolicy
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.learner import make_policy
 from reinforcement_learning.multi_policy.assignment import Assignment, learning_of
+from reinforcement_learning.playing.episode_rows import EpisodeRows, joined
 from reinforcement_learning.playing.experience import FinishedEpisode
 from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.rollout import Rollout
-from reinforcement_learning.playing.transitions import Transitions
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.settings.features import feature_set_of
 from reinforcement_learning.workers.broadcast import News
@@ -23,7 +21,7 @@ from utils.observation.observer import Observer
 from utils.system.seeds import Stream, generator
 from utils.system.stopwatch import Stopwatch
 
-TRANSITIONS_IN_ROUND = 256  # of each policy. Some milliseconds of play: large messages, weights that are hardly old
+DECISIONS_IN_ROUND = 256  # of each policy. Some milliseconds of play: large messages, weights that are hardly old
 MAX_STEPS_IN_ROUND = 32  # of all environments, for each policy; where trains seldom decide
 
 
@@ -50,7 +48,7 @@ class RoundRequest:
 class Round:
     """The result of a round."""
 
-    transitions: Transitions | None  # None where no train had anything to decide
+    rows: EpisodeRows | None  # of the episodes that have ended; None where there are none
     finished: Sequence[FinishedEpisode]
     seconds: dict[str, float]  # spent, by part of the work
     said: Sequence[str] = ()  # what the user should know of the levels
@@ -92,17 +90,17 @@ class RoundPlayer:
         )
         self._waiting: deque[tuple[int, bytes | None]] = deque()
         self._in_play: dict[int, int] = {}  # level numbers by slot
-        self._collected: list[Transitions] = []
+        self._collected: list[EpisodeRows] = []
 
     def _new_policy(self, index: int) -> DDDQNPolicy:
         return make_policy(self._config, self._feature_set, index, "cpu")
 
-    def add(self, transitions: Transitions) -> None:
-        """Keeps transitions for the end of the round: it is the sink of its own rollout."""
-        self._collected.append(transitions)
+    def add(self, rows: EpisodeRows) -> None:
+        """Keeps what is learned from for the end of the round: it is the sink of its own rollout."""
+        self._collected.append(rows)
 
     def play(self, request: RoundRequest) -> Round:
-        """Plays a round: until there are enough transitions, or no more levels."""
+        """Plays a round: until there were enough decisions, or no more levels."""
         self._take_over(request.news)
         self._waiting.extend(request.levels)
         if request.opened is not None:
@@ -111,12 +109,14 @@ class RoundPlayer:
             self._pool.expect([level_number for level_number, packed in self._waiting if packed is None])
         finished: list[FinishedEpisode] = []
         n_policies = len(self._learning)
+        enough = self._rollout.n_decisions + DECISIONS_IN_ROUND * n_policies
         for _ in range(MAX_STEPS_IN_ROUND * n_policies):
             self._begin_levels()
-            if not self._in_play or sum(map(len, self._collected)) >= TRANSITIONS_IN_ROUND * n_policies:
+            if not self._in_play or self._rollout.n_decisions >= enough:
                 break
             finished += [FinishedEpisode(self._in_play.pop(slot), result) for slot, result in self._rollout.step()]
-        done = Round(_joined(self._collected), finished, dict(self._stopwatch.seconds), tuple(self._said))
+        rows = joined(self._collected) if self._collected else None
+        done = Round(rows, finished, dict(self._stopwatch.seconds), tuple(self._said))
         self._collected.clear()
         self._stopwatch.seconds.clear()
         self._said.clear()
@@ -144,10 +144,3 @@ class RoundPlayer:
             self._rollout.start(
                 slot, simulator, self._assignment.train_settings(level_number, simulator.state, self._hyperparameters)
             )
-
-
-def _joined(parts: Sequence[Transitions]) -> Transitions | None:
-    if not parts:
-        return None
-    names = [row.name for row in fields(Transitions)]
-    return Transitions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})

@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
+from reinforcement_learning.playing.episode_rows import row_layout
 from reinforcement_learning.saving.checkpointing import load_policies, numbered_checkpoint, read_checkpoint
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.settings.devices import available_gpus
@@ -73,12 +74,12 @@ def warnings_in(sink: MemorySink) -> list[str]:
 
 
 def saved_transitions(trainer: Trainer) -> list[list[bytes]]:
-    """Of each policy's newest replay buffer the transitions, each as its bytes, sorted."""
+    """Of each policy's newest replay buffer the rows, each as its bytes, sorted."""
     content = read_checkpoint(numbered_checkpoint(trainer.folders.checkpoints, trainer.episode))
     buffers = []
     for path in content["replay_buffers"]:
         with np.load(path) as saved:
-            arrays = [saved[name] for name in ("observations", "actions", "rewards", "discounts", "next_observations")]
+            arrays = [saved[name] for name in row_layout(0)]
         buffers.append(sorted(b"".join(row.tobytes() for row in rows) for rows in zip(*arrays, strict=True)))
     return buffers
 

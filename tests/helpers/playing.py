@@ -1,17 +1,21 @@
 """Helpers of the tests: one level from its start to its end, simple policies, and transitions to compare."""
 
 from collections import Counter
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from flatland.envs.rail_env import RailEnv
 
-from reinforcement_learning.dddqn_policy import random_possible_actions
+from reinforcement_learning.dddqn_policy import Batch, random_possible_actions
+from reinforcement_learning.learning.replay_buffer import ReplayBuffer
 from reinforcement_learning.playing.episode_result import EpisodeResult
+from reinforcement_learning.playing.episode_rows import EpisodeRows, joined
 from reinforcement_learning.playing.policy import Policy
-from reinforcement_learning.playing.reward_shaping import StepOfTrains
-from reinforcement_learning.playing.rollout import Learning, Rollout
-from reinforcement_learning.playing.transitions import Transitions
-from utils.observation.feature_sets import get_feature_set
+from reinforcement_learning.playing.reward_shaping import RewardWeights, StepOfTrains
+from reinforcement_learning.playing.rollout import ALONE, Learning, Rollout
+from reinforcement_learning.playing.train_settings import TrainSettings
+from utils.observation.feature_sets import FeatureSet, get_feature_set
 from utils.observation.observer import Observer
 from utils.simulator.rail_grid import MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT
 from utils.simulator.simulator import FlatlandSimulator
@@ -67,25 +71,51 @@ class GreedyDistancePolicy:
 
 
 class ListSink:
-    """Keeps transitions as they come."""
+    """Keeps what episodes leave as it comes."""
 
     def __init__(self) -> None:
-        self.received: list[Transitions] = []
+        self.received: list[EpisodeRows] = []
 
-    def add(self, transitions: Transitions) -> None:
-        self.received.append(transitions)
+    def add(self, rows: EpisodeRows) -> None:
+        self.received.append(rows)
 
     def all(self, field: str) -> np.ndarray:
-        return np.concatenate([getattr(transitions, field) for transitions in self.received])
+        return np.concatenate([getattr(rows, field) for rows in self.received])
+
+    def transitions(self, weights: RewardWeights, n_step: int = 1) -> Batch:
+        """Those that a learner makes of it."""
+        return all_transitions(joined(self.received), weights, n_step)
 
     def counted(self) -> Counter[tuple[bytes, ...]]:
-        """How often each transition was received, all its fields to the bit."""
-        fields = [self.all(field) for field in Transitions.__dataclass_fields__]
+        """How often each row was received, all its fields to the bit."""
+        fields = [self.all(field) for field in EpisodeRows.__dataclass_fields__]
         return Counter(tuple(value.tobytes() for value in row) for row in zip(*fields, strict=True))
 
 
+class OneAfterTheOther(np.random.Generator):
+    """Draws all numbers in turn."""
+
+    def integers(self, n: int, size: int) -> np.ndarray:  # type: ignore[override]
+        return np.arange(size) % n
+
+
+def all_transitions(rows: EpisodeRows, weights: RewardWeights, n_step: int = 1) -> Batch:
+    """Each transition once, in the order of the rows at which they begin, all of which must be whole."""
+    features = FeatureSet("test", 1, max_depth=1)
+    layout = replace(rows, observations=np.zeros((len(rows), features.n_features), np.float32))
+    buffer = ReplayBuffer(len(rows), features, OneAfterTheOther(np.random.PCG64()))
+    buffer.add(layout)
+    buffer._arrays["observations"] = rows.observations  # of whatever size
+    return buffer.sample(len(rows), weights, n_step)
+
+
 def begun(
-    env: RailEnv, policy: Policy, *, observer: Observer | None = None, learning: Learning | None = None
+    env: RailEnv,
+    policy: Policy,
+    *,
+    observer: Observer | None = None,
+    learning: Learning | None = None,
+    train_settings: TrainSettings = ALONE,
 ) -> Rollout:
     """A rollout at the beginning of its only level."""
     rollout = Rollout(
@@ -94,7 +124,7 @@ def begun(
         env.get_num_agents(),
         learning=learning,
     )
-    rollout.start(0, FlatlandSimulator(env))
+    rollout.start(0, FlatlandSimulator(env), train_settings)
     return rollout
 
 
@@ -106,8 +136,6 @@ def play_out(rollout: Rollout) -> dict[int, EpisodeResult]:
     return results
 
 
-def play(
-    env: RailEnv, policy: Policy, *, observer: Observer | None = None, learning: Learning | None = None
-) -> EpisodeResult:
-    """Plays one level."""
-    return play_out(begun(env, policy, observer=observer, learning=learning))[0]
+def play(env: RailEnv, policy: Policy, **options: Any) -> EpisodeResult:
+    """Plays one level, with the options of ``begun``."""
+    return play_out(begun(env, policy, **options))[0]

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer, ReplayBufferError
+from tests.helpers.rows import PLAIN
+from tests.helpers.trainings import assert_same
 from tests.learning.test_replay_buffer import make_buffer, numbered
 
 CPU = torch.device("cpu")
@@ -16,13 +18,16 @@ CPU = torch.device("cpu")
 
 def rows_on_cpu(buffer: ReplayBuffer, numbers: np.ndarray) -> dict[str, torch.Tensor]:
     """By the way of other devices, which ``sample`` does not take for the CPU."""
-    return buffer._mirror_on(CPU).rows(numbers, buffer.n_added)
+    mirror = buffer._mirror_on(CPU)
+    mirror.catch_up(buffer.n_rows_added)
+    return mirror.rows(torch.from_numpy(numbers))
 
 
 def assert_mirrored(buffer: ReplayBuffer) -> None:
-    mirrored = rows_on_cpu(buffer, np.arange(len(buffer)))
-    for name, array in buffer.rows().items():
-        assert torch.equal(mirrored[name], torch.from_numpy(array)), name
+    mirrored = rows_on_cpu(buffer, np.arange(buffer.n_rows))
+    assert mirrored.keys() == {"observations", "action_masks"}
+    for name, copy in mirrored.items():
+        assert torch.equal(copy, torch.from_numpy(buffer.rows()[name])), name
 
 
 @given(capacity=st.integers(1, 12), sizes=st.lists(st.integers(0, 30), max_size=12), asked=st.sets(st.integers(0, 11)))
@@ -42,7 +47,19 @@ def test_rows_are_in_the_order_that_was_asked_for() -> None:
     buffer = make_buffer(6)
     buffer.add(numbered(0, 8))
     rows = rows_on_cpu(buffer, np.array([3, 0, 3]))
-    assert rows["rewards"].tolist() == [-i for i in [3, 6, 3]]
+    assert rows["observations"][:, 0].tolist() == [3, 6, 3]
+
+
+def test_batches_are_those_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device of another kind, which lies on the CPU."""
+    first, second, added = make_buffer(50), make_buffer(50), 0
+    mirror_on = ReplayBuffer._mirror_on
+    monkeypatch.setattr(ReplayBuffer, "_mirror_on", lambda buffer, device: mirror_on(buffer, CPU))
+    for size in (20, 1, 0, 45, 200, 7):
+        for buffer in (first, second):
+            buffer.add(numbered(added, size))
+        added += size
+        assert_same(vars(second.sample(40, PLAIN, 3, "meta")), vars(first.sample(40, PLAIN, 3)))
 
 
 @pytest.mark.parametrize("capacity", [6, 4])
@@ -65,7 +82,7 @@ def test_device_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     buffer.add(numbered(0, 3))
     monkeypatch.setattr(torch, "empty_like", refuse)
     with pytest.raises(ReplayBufferError, match=r"6 transitions takes .* choose a smaller --buffer_size"):
-        buffer.sample(2, "cuda")
+        buffer.sample(2, PLAIN, 1, "cuda")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -75,7 +92,7 @@ def test_gpu_gets_the_batches_of_the_cpu() -> None:
         for buffer in (first, second):
             buffer.add(numbered(added, size))
         added += size
-        here, there = first.sample(40), second.sample(40, "cuda")
-        for name in first.rows():
-            assert getattr(there, name).device.type == "cuda"
-            assert torch.equal(getattr(here, name), getattr(there, name).cpu()), name
+        here, there = first.sample(40, PLAIN, 3), second.sample(40, PLAIN, 3, "cuda")
+        for name, value in vars(there).items():
+            assert value.device.type == "cuda"
+            assert torch.equal(getattr(here, name), value.cpu()), name

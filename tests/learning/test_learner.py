@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reinforcement_learning.learning.learner import LocalLearner
-from reinforcement_learning.playing.transitions import Transitions
+from reinforcement_learning.playing.episode_rows import EpisodeRows
 from reinforcement_learning.settings.config import TrainingConfig
+from tests.helpers.rows import PLAIN, made_up_rows
 from tests.helpers.tiny_training import SMALL
 from tests.helpers.trainings import assert_same
 from utils.observation.feature_sets import get_feature_set
@@ -26,13 +27,16 @@ def make_learner(index: int = 0, **options: Any) -> LocalLearner:
     return LocalLearner(config, FEATURES, index, "cpu")
 
 
-def transitions(n: int, seed: int = 0) -> Transitions:
+def transitions(n: int, seed: int = 0) -> EpisodeRows:
     random = np.random.default_rng(seed)
-    observations = random.random((2, n, FEATURES.n_features), dtype=np.float32)
-    masks = np.ones((n, 5), dtype=bool)
-    actions, zeros = random.integers(5, size=n), np.zeros(n, dtype=np.int64)
-    rewards = random.random(n, dtype=np.float32)
-    return Transitions(observations[0], masks, actions, rewards, rewards / 2, observations[1], masks, zeros, zeros == 1)
+    return made_up_rows(
+        n,
+        FEATURES.n_features,
+        rewards=random.random(n),
+        observations=random.random((n, FEATURES.n_features)),
+        actions=random.integers(5, size=n),
+        next_row=np.arange(n) < n - 1,
+    )
 
 
 @given(sizes=st.lists(st.integers(0, 30), max_size=6), update_every=st.integers(1, 9), enough=st.integers(0, 30))
@@ -92,7 +96,7 @@ def test_policies_of_one_seed_differ_in_weights_and_in_what_they_sample():
     weights = [next(learner.policy.q_network.parameters()).detach() for learner in learners]
     for learner in learners:
         learner.add(transitions(200))
-    drawn = [learner.buffer.sample(16).rewards for learner in learners]
+    drawn = [learner.buffer.sample(16, PLAIN, 1).rewards for learner in learners]
     assert torch.equal(weights[0], weights[1])
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(weights[0], weights[2])
@@ -104,6 +108,26 @@ def test_new_hyperparameters_reach_the_optimizer_at_once():
     learner.hyperparameters = dataclasses.replace(learner.hyperparameters, learning_rate=0.5, tau=0.25)
     assert [group["lr"] for group in learner.policy.optimizer.param_groups] == [0.5]
     assert learner.policy.tau == 0.25
+
+
+def test_new_hyperparameters_change_what_is_learned_from_what_is_stored(monkeypatch: pytest.MonkeyPatch):
+    """Also where another one has collected it."""
+    source, learner = make_learner(gamma=0.5, n_step=1), make_learner(1, gamma=0.5, n_step=1, buffer_min_size=0)
+    rows = transitions(20)
+    rows.reward_parts[:, 0] = [1.0, 10.0, 100.0]  # the environment's, an arrival, a deadlock
+    source.add(rows)
+    learner.take_over(source)
+    batches = []
+    monkeypatch.setattr(learner.policy, "learn", lambda batch: batches.append(batch) or torch.zeros(()))
+    changes = [{"arrival_reward": 2.0, "deadlock_penalty": 0.0}, {"deadlock_penalty": 0.5}, {"gamma": 1.0, "n_step": 3}]
+    for change in changes:
+        learner.hyperparameters = dataclasses.replace(learner.hyperparameters, **change)
+        learner.transitions_to_learn_from = learner.hyperparameters.update_every
+        learner.learn()
+    found = [
+        (batch.rewards.max().item(), batch.rewards.min().item(), batch.discounts.max().item()) for batch in batches
+    ]
+    assert found == [(21.0, 21.0, 0.5), (-29.0, -29.0, 0.5), (-87.0, -29.0, 1.0)]
 
 
 def test_learning_rate_falls_with_progress_from_whatever_it_is():

@@ -19,29 +19,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer, ReplayBufferError, bytes_needed
-from reinforcement_learning.playing.transitions import Transitions
+from reinforcement_learning.playing.episode_rows import EpisodeRows
+from tests.helpers.rows import PLAIN, made_up_rows
 from utils.observation.feature_sets import FeatureSet
 
 FEATURES = FeatureSet("test", 1, max_depth=1)
 N = FEATURES.n_features
-FLOATS = ("observations", "next_observations", "rewards", "discounts")
+FLOATS = ("observations", "reward_parts", "part_steps", "potentials")
 
 
-def numbered(first: int, count: int) -> Transitions:
-    """Transitions whose every field tells which one it is, as far as it can."""
+def numbered(first: int, count: int) -> EpisodeRows:
+    """Decisions of one train; every field tells which one it is, as far as it can."""
     ids = np.arange(first, first + count)
-    wide = np.repeat(ids[:, None], N, axis=1).astype(np.float32)
-    floats = ids.astype(np.float32)
-    return Transitions(
-        wide,
-        masks_of(ids),
-        ids % 5,
-        -floats,
-        floats % 8 / 8,
-        wide + 0.5,
-        masks_of(ids + 1),
-        np.zeros_like(ids),
-        ids % 3 == 0,
+    return made_up_rows(
+        count,
+        N,
+        rewards=-ids,
+        observations=np.repeat(ids[:, None], N, axis=1),
+        action_masks=masks_of(ids),
+        actions=ids % 5,
+        shown=ids % 6 - 1,
+        next_row=ids < first + count - 1,
+        n_steps=ids % 7 + 1,
     )
 
 
@@ -55,20 +54,21 @@ def make_buffer(capacity: int, seed: int = 0, feature_set: FeatureSet = FEATURES
 
 
 def ids_by_place(buffer: ReplayBuffer) -> list[int]:
-    return (-buffer.rows()["rewards"]).astype(int).tolist()
+    return (-buffer.rows()["reward_parts"][:, 0, 0]).astype(int).tolist()
 
 
 def ids_in(buffer: ReplayBuffer) -> set[int]:
     """Which transitions a buffer can give, by asking it; every field must belong to the same one."""
-    batch = buffer.sample(40 * len(buffer) + 40)
+    batch = buffer.sample(40 * len(buffer) + 40, PLAIN, 1)
     ids = (-batch.rewards).long()
-    wide = ids.float().unsqueeze(1).expand(-1, N)
-    assert batch.observations.equal(wide)
-    assert batch.next_observations.equal(wide + 0.5)
+    follows = batch.discounts > 0
+    assert batch.observations.equal(ids.float().unsqueeze(1).expand(-1, N))
+    assert batch.next_observations[follows].equal((ids[follows] + 1.0).unsqueeze(1).expand(-1, N))
     assert batch.actions.equal(ids % 5)
-    assert batch.discounts.equal(ids.float() % 8 / 8)
+    assert batch.shown.equal(ids % 6 - 1)
+    assert batch.discounts[follows].equal(0.5 ** (ids[follows] % 7 + 1.0))
     assert batch.action_masks.numpy().tolist() == masks_of(ids.numpy()).tolist()
-    assert batch.next_action_masks.numpy().tolist() == masks_of(ids.numpy() + 1).tolist()
+    assert batch.next_action_masks[follows].numpy().tolist() == masks_of(ids[follows].numpy() + 1).tolist()
     return set(ids.tolist())
 
 
@@ -99,8 +99,8 @@ def test_samples_follow_the_random_state() -> None:
     first, second = make_buffer(50, seed=1), make_buffer(50, seed=1)
     for buffer in (first, second):
         buffer.add(numbered(0, 50))
-    assert first.sample(20).actions.equal(second.sample(20).actions)
-    assert not first.sample(20).actions.equal(make_filled(seed=2).sample(20).actions)
+    assert first.sample(20, PLAIN, 3).actions.equal(second.sample(20, PLAIN, 3).actions)
+    assert not first.sample(20, PLAIN, 3).actions.equal(make_filled(seed=2).sample(20, PLAIN, 3).actions)
 
 
 def make_filled(seed: int) -> ReplayBuffer:
@@ -112,13 +112,13 @@ def make_filled(seed: int) -> ReplayBuffer:
 def test_sample_is_a_copy() -> None:
     buffer = make_buffer(4)
     buffer.add(numbered(0, 4))
-    buffer.sample(8).observations.fill_(99)
+    buffer.sample(8, PLAIN, 1).observations.fill_(99)
     assert ids_in(buffer) == {0, 1, 2, 3}
 
 
 def test_empty_buffer_cannot_be_sampled() -> None:
     with pytest.raises(ReplayBufferError, match="empty"):
-        make_buffer(4).sample(1)
+        make_buffer(4).sample(1, PLAIN, 1)
 
 
 def test_impossible_size_is_a_sentence() -> None:
@@ -221,7 +221,7 @@ class TestRefusal:
         saved_arrays(path)
         self.refused(path, "observations of shape", FeatureSet("test", 1, max_depth=2))
 
-    @pytest.mark.parametrize("name", ["observations", "actions", "rewards", "next_action_masks"])
+    @pytest.mark.parametrize("name", ["observations", "actions", "next_row", "action_masks"])
     def test_another_dtype(self, path: Path, name: str) -> None:
         arrays = saved_arrays(path)
         np.savez(path, **{**arrays, name: arrays[name].astype(np.float16)})
@@ -231,14 +231,45 @@ class TestRefusal:
         np.savez(path, **{**saved_arrays(path), "format_version": 99})
         self.refused(path, "format 99")
 
-    @pytest.mark.parametrize("name", ["rewards", "next_observations", "n_added", "feature_set", "format_version"])
+    def test_the_format_of_before_which_had_transitions(self, path: Path) -> None:
+        arrays = saved_arrays(path)
+        for name in ("reward_parts", "part_steps", "potentials", "next_row", "n_steps", "shown", "n_rows_added"):
+            del arrays[name]
+        np.savez(path, **arrays | {"format_version": 2, "rewards": np.zeros(10, np.float32)})
+        self.refused(path, "has replay buffer format 2, but this version reads 3")
+
+    @pytest.mark.parametrize(("place", "ahead"), [(3, 0), (2, 1), (9, 4), (4, 9)])
+    def test_next_row_past_the_newest(self, path: Path, place: int, ahead: int) -> None:
+        """The newest of the ten rows is in place 3, the oldest in place 4."""
+        arrays = saved_arrays(path)
+        arrays["next_row"][place] = ahead
+        np.savez(path, **arrays)
+        make_buffer(10).restore(path)
+        if ahead < 9:
+            arrays["next_row"][place] = ahead + 1
+            np.savez(path, **arrays)
+            self.refused(path, "is damaged: next_row leads past the newest row")
+
+    @pytest.mark.parametrize(
+        "name", ["reward_parts", "next_row", "n_added", "n_rows_added", "feature_set", "format_version"]
+    )
     def test_missing_field(self, path: Path, name: str) -> None:
         arrays = saved_arrays(path)
         del arrays[name]
         np.savez(path, **arrays)
         self.refused(path, f"lacks {name}")
 
-    @pytest.mark.parametrize("counts", [{"capacity": 5}, {"n_added": 3}, {"n_added": -1}, {"capacity": [10, 10]}])
+    @pytest.mark.parametrize(
+        "counts",
+        [
+            {"capacity": 5},
+            {"n_added": 9},
+            {"n_added": -1},
+            {"n_added": 15},
+            {"n_rows_added": 3},
+            {"capacity": [10, 10]},
+        ],
+    )
     def test_counts_that_do_not_fit(self, path: Path, counts: dict[str, Any]) -> None:
         np.savez(path, **{**saved_arrays(path), **counts})
         self.refused(path, "damaged|not a saved")
@@ -286,9 +317,13 @@ class TestRefusal:
             *((name, math.inf, "are not all finite") for name in FLOATS),
             ("actions", 77, "are not all from 0 to 4"),
             ("actions", -9, "are not all from 0 to 4"),
-            ("discounts", 1.5, "are not all from 0 to 1"),
+            ("shown", 5, "are not all from -1 to 4"),
+            ("shown", -2, "are not all from -1 to 4"),
+            ("next_row", -2, "are not all from -1 to 9"),
+            ("next_row", 10, "are not all from -1 to 9"),
+            ("n_steps", 0, "are not all from 1 to"),
+            ("part_steps", -1, "are not all from 0 to"),
             ("action_masks", False, "leave some train no action"),
-            ("next_action_masks", False, "leave some train no action"),
         ],
     )
     def test_numbers_that_nobody_can_learn_from(self, path: Path, name: str, number: float, words: str) -> None:
@@ -298,7 +333,7 @@ class TestRefusal:
         self.refused(path, f"is damaged: {name} {words}")
 
     @pytest.mark.parametrize("value", [np.array("many"), np.array(10 + 1j), np.array(10.0), np.array("2020", "M8[D]")])
-    @pytest.mark.parametrize("name", ["capacity", "n_added", "format_version", "feature_set_version"])
+    @pytest.mark.parametrize("name", ["capacity", "n_added", "n_rows_added", "format_version", "feature_set_version"])
     def test_header_of_another_type(self, path: Path, name: str, value: np.ndarray) -> None:
         np.savez(path, **{**saved_arrays(path), name: value})
         self.refused(path, f"{name} is of another type")

@@ -9,9 +9,10 @@ import torch
 
 from reinforcement_learning.multi_policy import even_shares
 from reinforcement_learning.multi_policy.even_shares import EvenShares
-from reinforcement_learning.playing.transitions import Transitions
+from reinforcement_learning.playing.episode_rows import LOST, NOTHING_FOLLOWS, EpisodeRows
 from reinforcement_learning.saving.checkpointing import numbered_checkpoint, read_checkpoint
 from reinforcement_learning.training.trainer import Trainer
+from tests.helpers.rows import made_up_rows
 from tests.helpers.tiny_training import MemorySink, make_trainer
 from tests.helpers.trainings import assert_equals_uninterrupted, resume, run
 
@@ -27,27 +28,18 @@ EXCHANGES = {
 }
 
 
-def transitions(rewards: list[float]) -> Transitions:
+def transitions(rewards: list[float]) -> EpisodeRows:
+    """Of one train, one after the other."""
     n = len(rewards)
-    return Transitions(
-        np.zeros((n, N_FEATURES), np.float32),
-        np.ones((n, 5), bool),
-        np.zeros(n, np.int64),
-        np.array(rewards, np.float32),
-        np.ones(n, np.float32),
-        np.zeros((n, N_FEATURES), np.float32),
-        np.ones((n, 5), bool),
-        np.zeros(n, np.int64),
-        np.zeros(n, bool),
-    )
+    return made_up_rows(n, N_FEATURES, rewards=np.array(rewards), next_row=np.arange(n) < n - 1)
 
 
-def rewards_of(shares: list[list[Transitions]]) -> list[list[float]]:
-    return [[reward for part in share for reward in part.rewards.tolist()] for share in shares]
+def rewards_of(shares: list[list[EpisodeRows]]) -> list[list[float]]:
+    return [[reward for part in share for reward in part.reward_parts[part.decided, 0, 0].tolist()] for share in shares]
 
 
 def test_what_is_more_than_others_have_waits_and_comes_first() -> None:
-    shares = EvenShares(2)
+    shares = EvenShares(2, 1)
     shares.add(0, transitions([1, 2, 3]))
     assert rewards_of(shares.take()) == [[], []]
     shares.add(1, transitions([7]))
@@ -58,9 +50,23 @@ def test_what_is_more_than_others_have_waits_and_comes_first() -> None:
     assert rewards_of(shares.take()) == [[3, 4], [9, 10]]
 
 
+def test_an_episode_in_two_parts_keeps_its_transitions_whole() -> None:
+    """The first part brings along the decisions at which its transitions end."""
+    shares = EvenShares(2, 2)
+    shares.add(0, transitions([1, 2, 3, 4, 5]))
+    shares.add(1, transitions([7]))
+    ((first,), _) = shares.take()
+    shares.add(1, transitions([8, 9, 10, 11]))
+    ((rest,), _) = shares.take()
+    assert first.reward_parts[:, 0, 0].tolist() == [1, 2, 3]
+    assert (first.decided.tolist(), first.next_row.tolist()) == ([True, False, False], [1, 1, LOST])
+    assert rest.reward_parts[:, 0, 0].tolist() == [2, 3, 4, 5]
+    assert (rest.decided.all(), rest.next_row.tolist()) == (True, [1, 1, 1, NOTHING_FOLLOWS])
+
+
 def test_of_many_that_wait_the_oldest_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(even_shares, "MOST_WAITING", 3)
-    shares = EvenShares(2)
+    shares = EvenShares(2, 1)
     shares.add(0, transitions([1, 2, 3, 4, 5]))
     shares.take()
     shares.add(1, transitions([7, 8]))
@@ -68,18 +74,29 @@ def test_of_many_that_wait_the_oldest_are_dropped(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_waits_is_saved_and_checked() -> None:
-    shares, again = EvenShares(2), EvenShares(2)
+    shares, again = EvenShares(2, 1), EvenShares(2, 1)
     shares.add(0, transitions([1, 2]))
     state = shares.state_dict()
     again.load_state_dict(state, N_FEATURES)
     for each in (shares, again):
         each.add(1, transitions([7, 8, 9]))
     assert rewards_of(again.take()) == rewards_of(shares.take()) == [[1, 2], [7, 8]]
-    for wrong in ({"rewards": torch.tensor([torch.nan, 1])}, {"actions": torch.tensor([5, 0])}):
+    for wrong in (
+        {"reward_parts": torch.full((2, 2, 3), torch.nan)},
+        {"actions": torch.tensor([5, 0], dtype=torch.int8)},
+    ):
         with pytest.raises(ValueError, match="what waits of policy 0 is damaged"):
             again.load_state_dict([state[0] | wrong, {}], N_FEATURES)
     with pytest.raises(ValueError, match="what waits of policy 0 is damaged"):
         again.load_state_dict(state, N_FEATURES + 1)
+
+
+def test_what_waits_in_checkpoints_of_earlier_versions_is_left_out() -> None:
+    """It had other fields, as the replay buffers beside it, which are refused."""
+    shares = EvenShares(2, 1)
+    shares.load_state_dict([{"rewards": torch.ones(2), "demonstrated": torch.zeros(2, dtype=torch.bool)}, {}], 3)
+    shares.add(1, transitions([7]))
+    assert rewards_of(shares.take()) == [[], []]
 
 
 class TestTraining:
@@ -106,7 +123,7 @@ class TestTraining:
         collected, add, rounds = np.zeros(4, int), trainer.population.add, []
         learn = trainer.population.learn
 
-        def counted(new: Transitions) -> None:
+        def counted(new: EpisodeRows) -> None:
             collected[:] += np.bincount(new.policy_of_train, minlength=4)[:4]
             add(new)
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
@@ -33,6 +34,7 @@ from reinforcement_learning.saving.checkpoint_content import check_content
 from reinforcement_learning.saving.checkpointing import numbered_checkpoint, read_checkpoint
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig, make_config
 from reinforcement_learning.training.trainer import Trainer
+from tests.helpers.rows import PLAIN
 from tests.helpers.tiny_training import MemorySink, make_trainer, stop_after
 from tests.helpers.trainings import assert_equals_uninterrupted, assert_same, run, state_of
 
@@ -291,7 +293,10 @@ class TestTraining:
                 for of_policy in exchange["hyperparameters"]:
                     del of_policy[name]
         for episode in content["unfinished"]:
-            del episode["train_settings"]["team_reward"]
+            settings = episode["train_settings"]
+            del settings["in_a_team"]
+            names = ("n_step", "shaping", "arrival_reward", "deadlock_penalty")
+            settings |= {name: torch.ones_like(settings["policy_of_train"]) for name in names}
         check_content(content, to_resume=True)
         resumed, _ = make_trainer(tmp_path, **self.OPTIONS)
         resumed.resume(path, content)
@@ -323,7 +328,7 @@ class TestTraining:
         assert second.exploration.bit_generator.state == exploration
         before = state_of(trainer)["policies"][1]
         buffer = trainer.population.learners[0].buffer
-        first.learn(buffer.sample(16))
+        first.learn(buffer.sample(16, PLAIN, 1))
         assert_same(trainer.population.learners[1].state_dict(), before)
 
     def test_past_selves_drive_and_nobody_learns_from_them(self, tmp_path: Path) -> None:
@@ -331,9 +336,9 @@ class TestTraining:
         trainer, _ = make_trainer(tmp_path, **self.OPTIONS | {"with_pbt": False})
         add = trainer.population.add
 
-        def watched(transitions: Any) -> None:
-            sink_rows.extend(transitions.policy_of_train.tolist())
-            add(transitions)
+        def watched(rows: Any) -> None:
+            sink_rows.extend(rows.policy_of_train.tolist())
+            add(rows)
 
         trainer.population.add = watched  # type: ignore[method-assign]
         trainer.run()

@@ -1,12 +1,11 @@
-"""Demonstrations: the plan drives, its transitions are marked, and a demonstration can be come back to."""
+"""Demonstrations: the plan drives, its decisions are marked, and a demonstration can be come back to."""
 
 import numpy as np
 import pytest
 
-from reinforcement_learning.playing.reward_shaping import RewardWeights
+from reinforcement_learning.playing.episode_rows import NOT_SHOWN, EpisodeRows
 from reinforcement_learning.playing.rollout import Learning, Rollout
 from reinforcement_learning.playing.train_settings import TrainSettings
-from reinforcement_learning.playing.transitions import Transitions
 from tests.helpers.playing import ListSink, RandomPolicy, play_out
 from tests.helpers.rail_envs import sparse_env
 from utils.observation.feature_sets import get_feature_set
@@ -14,7 +13,6 @@ from utils.observation.observer import Observer
 from utils.planning.level_plan import LevelPlan
 from utils.simulator.compiled_simulator import CompiledSimulator
 
-SHAPING = RewardWeights(0.99, 1.0, 1.0, 0.5)
 SHOWN, OWN = TrainSettings(demonstration=True), TrainSettings(epsilon=1.0)
 
 
@@ -24,7 +22,7 @@ def level(seed: int) -> CompiledSimulator:
 
 def make_rollout(sink: ListSink, feature_set: str = "tree_plan", n_slots: int = 1) -> Rollout:
     observer = Observer(get_feature_set(feature_set), safe_moves=True)
-    return Rollout(observer, [RandomPolicy(0)], 6, n_slots=n_slots, learning=Learning(sink, SHAPING, 3))
+    return Rollout(observer, [RandomPolicy(0)], 6, n_slots=n_slots, learning=Learning(sink))
 
 
 @pytest.mark.parametrize("feature_set", ["tree_plan", "tree_routes"])
@@ -44,7 +42,7 @@ def test_the_plan_drives_and_what_it_does_is_marked(feature_set: str) -> None:
         observer.settle(alone.state, actions)
         alone.step(actions)
         np.testing.assert_array_equal(alone.state.dynamic, simulator.state.dynamic)
-    assert sink.all("demonstrated").all()
+    assert sink.all("shown").tolist() == sink.all("actions").tolist()
     assert len(sink.all("actions")) > 50
 
 
@@ -60,9 +58,8 @@ def test_only_demonstrations_are_marked() -> None:
         sink_of_next = len(sink.received)
         rollout.start(0, level(2), OWN)
         play_out(rollout)
-        later = [transitions.demonstrated for transitions in sink.received[sink_of_next:]]
-        assert not np.concatenate(later).any()
-        sinks.append(sink.all("demonstrated"))
+        assert all((rows.shown == NOT_SHOWN).all() for rows in sink.received[sink_of_next:])
+        sinks.append(sink.all("shown") != NOT_SHOWN)
     assert 0.0 < sinks[0].mean() < 1.0
     assert not sinks[1].any()
 
@@ -74,7 +71,7 @@ def test_where_there_is_no_plan_the_policy_drives(monkeypatch: pytest.MonkeyPatc
     rollout.start(0, level(0), SHOWN)
     play_out(rollout)
     assert len(sink.all("actions")) > 10
-    assert not sink.all("demonstrated").any()
+    assert (sink.all("shown") == NOT_SHOWN).all()
 
 
 def test_a_demonstration_goes_on_where_it_was_interrupted() -> None:
@@ -84,12 +81,11 @@ def test_a_demonstration_goes_on_where_it_was_interrupted() -> None:
         original.start(slot, level(slot), of_slot)
     for _ in range(25):
         original.step()
-    n_before, random = len(sink.received), original.policies[0].random.bit_generator.state
+    random = original.policies[0].random.bit_generator.state
     resumed = make_rollout(later, n_slots=2)
     resumed.replay({slot: (level(slot), of, list(original.history(slot))) for slot, of in enumerate((SHOWN, OWN))})
     for rollout in (original, resumed):
         rollout.policies[0].random.bit_generator.state = random
         play_out(rollout)
-    sink.received = sink.received[n_before:]
-    for field in Transitions.__dataclass_fields__:
+    for field in EpisodeRows.__dataclass_fields__:
         np.testing.assert_array_equal(sink.all(field), later.all(field))

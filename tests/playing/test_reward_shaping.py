@@ -1,15 +1,18 @@
 """Shaped rewards: they sum up to what the theory says, and each term has its weight."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from flatland.envs.rail_env import RailEnv
 
 from reinforcement_learning.playing.reward_shaping import (
-    LearningRewards,
+    ARRIVAL,
+    DEADLOCK,
+    POTENTIAL,
+    REWARD,
     RewardWeights,
     StepOfTrains,
+    parts_of_step,
+    potential,
     shaped_reward,
 )
 from tests.helpers.playing import step_of_trains
@@ -114,20 +117,15 @@ def test_episodes_side_by_side_have_their_own_lengths_and_ends() -> None:
     )
 
 
-def test_an_episode_brings_its_own_weights() -> None:
-    rewards = LearningRewards(no_terms(gamma=0.5), 2, 2)
-    step = side_by_side(np.zeros((2, 2)), np.full((2, 2), 4.0), [False, False], [10, 10])
-    rewards.start(0)
-    rewards.start(1, no_terms(gamma=0.5, shaping=1.0))
-    assert rewards.step(step, {}) == pytest.approx(np.array([[0, 0], [0.3, 0.3]]))
-    rewards.start(1)
-    assert not rewards.step(step, {}).any()
-
-
-def test_other_trains_rewards_count_with_their_weight() -> None:
-    own = np.array([[1.0, -2.0, 0.5], [4.0, 0.0, 0.0]])
-    rewards = LearningRewards(no_terms(), 2, 3)
-    rewards.start(0, replace(no_terms(), team_reward=0.1))
-    rewards.start(1, replace(no_terms(), team_reward=np.array([0.1, 0.0, 0.5])))  # of policies of different kinds
-    shaped = rewards.step(side_by_side(own, np.zeros((2, 3)), [False, False], [1, 1]), {})
-    assert shaped == pytest.approx(np.array([[0.85, -1.85, 0.4], [4.0, 0.0, 2.0]]))
+def test_parts_add_up_to_the_reward() -> None:
+    """With any weights; what is kept is unweighted."""
+    weights, random = RewardWeights(0.9, 2.0, 3.0, 0.25), np.random.default_rng(0)
+    before = random.uniform(0, 60, 4)
+    for over in (False, True):
+        flags = random.random((2, 4)) < 0.5
+        step = step_of_trains(random.normal(size=4), before, before - 1, *flags, over=over, max_episode_steps=50)
+        parts = parts_of_step(step, {})
+        assert parts.shape == (1, 4, 4)
+        rewards = parts[:, REWARD] + weights.shaping * (weights.gamma * parts[:, POTENTIAL] - potential(before, 50))
+        rewards += weights.arrival_reward * parts[:, ARRIVAL] - weights.deadlock_penalty * parts[:, DEADLOCK]
+        assert rewards == pytest.approx(shaped_reward(step, weights))

@@ -1,4 +1,4 @@
-"""Rollouts: scores are the environment's own, every decision becomes one transition, and episodes can be replayed."""
+"""Rollouts: scores are the environment's own, every decision becomes one row, and episodes can be replayed."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from flatland.envs.rail_env import RailEnv
 from flatland.envs.step_utils.states import TrainState
 
 from reinforcement_learning.playing.episode_result import EpisodeResult
+from reinforcement_learning.playing.episode_rows import EpisodeRows
 from reinforcement_learning.playing.reward_shaping import RewardWeights
 from reinforcement_learning.playing.rollout import Learning, Rollout
 from reinforcement_learning.playing.train_settings import TrainSettings
-from reinforcement_learning.playing.transitions import Transitions
 from tests.helpers.playing import (
     TIMETABLE,
     ForwardPolicy,
@@ -83,11 +83,10 @@ def test_actions_are_counted_at_decisions_only() -> None:
     assert min(mask.sum(axis=1).min() for mask in policy.masks) > 1
 
 
-@pytest.mark.parametrize("n_step", [1, 3])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_every_decision_becomes_exactly_one_transition(seed: int, n_step: int) -> None:
+def test_every_decision_becomes_exactly_one_row(seed: int) -> None:
     sink, policy = ListSink(), Recording(seed)
-    result = play(make_env(seed), policy, learning=Learning(sink, SHAPING, n_step))
+    result = play(make_env(seed), policy, learning=Learning(sink))
     assert len(sink.all("actions")) == result.n_decisions
     decided = Counter(
         (row.tobytes(), int(action))
@@ -101,25 +100,26 @@ def test_every_decision_becomes_exactly_one_transition(seed: int, n_step: int) -
 @pytest.mark.parametrize("n_step", [1, 3])
 def test_transitions_lead_to_decisions_or_to_the_end(n_step: int) -> None:
     sink, policy = ListSink(), Recording(3)
-    result = play(make_env(3), policy, learning=Learning(sink, SHAPING, n_step))
-    discounts = sink.all("discounts")
+    result = play(make_env(3), policy, learning=Learning(sink))
+    batch = sink.transitions(SHAPING, n_step)
+    discounts = batch.discounts.numpy()
     follows = discounts > 0
     # each train with a decision ends once, with the last n_step of them
     starts = {row.tobytes() for rows in policy.observations for row in rows}
-    assert {row.tobytes() for row in sink.all("next_observations")[follows]} <= starts
+    assert {row.tobytes() for row in batch.next_observations.numpy()[follows]} <= starts
     assert 0 < np.count_nonzero(~follows) <= n_step * result.n_trains
     steps = np.log(discounts[follows]) / np.log(0.99)
     assert steps == pytest.approx(np.round(steps), abs=1e-3)
     assert steps.min() > n_step - 0.01
-    assert sink.all("next_action_masks")[follows].sum(axis=1).min() > 1
+    assert batch.next_action_masks.numpy()[follows].sum(axis=1).min() > 1
 
 
 def test_sum_of_rewards_is_the_score_where_nothing_is_shaped_or_discounted() -> None:
     """Trains that decide from their first possible moment on miss no reward."""
     sink = ListSink()
     shaping = RewardWeights(gamma=1.0, shaping=0.0, arrival_reward=0.0, deadlock_penalty=0.0)
-    result = play(make_env(2), ForwardPolicy(), learning=Learning(sink, shaping))
-    assert sink.all("rewards").sum() / result.n_trains == pytest.approx(result.score, rel=1e-5)
+    result = play(make_env(2), ForwardPolicy(), learning=Learning(sink))
+    assert sink.transitions(shaping).rewards.sum().item() / result.n_trains == pytest.approx(result.score, rel=1e-5)
 
 
 def some_arrive() -> RailEnv:
@@ -133,9 +133,9 @@ def some_arrive() -> RailEnv:
 def test_arrival_is_rewarded_once_for_each_train_that_arrives() -> None:
     sink = ListSink()
     shaping = RewardWeights(gamma=1.0, shaping=0.0, arrival_reward=1000.0, deadlock_penalty=0.0)
-    result = play(some_arrive(), ForwardPolicy(), learning=Learning(sink, shaping))
+    result = play(some_arrive(), ForwardPolicy(), learning=Learning(sink))
     assert result.train_arrived.tolist() == [True, True, False, False]
-    assert np.count_nonzero(sink.all("rewards") > 900) == 2
+    assert (sink.transitions(shaping).rewards > 900).sum() == 2
 
 
 def test_with_a_share_in_the_others_rewards_trains_learn_from_what_comes_after_their_arrival() -> None:
@@ -144,9 +144,11 @@ def test_with_a_share_in_the_others_rewards_trains_learn_from_what_comes_after_t
     for team_reward in (0.0, 0.5):
         sink = ListSink()
         shaping = RewardWeights(1.0, shaping=0.0, arrival_reward=0.0, deadlock_penalty=0.0, team_reward=team_reward)
-        play(some_arrive(), ForwardPolicy(), learning=Learning(sink, shaping))
-        assert np.count_nonzero(sink.all("discounts") == 0) == 4
-        sums.append(float(sink.all("rewards").sum()))
+        in_a_team = TrainSettings(in_a_team=team_reward > 0.0)
+        play(some_arrive(), ForwardPolicy(), learning=Learning(sink), train_settings=in_a_team)
+        batch = sink.transitions(shaping)
+        assert (batch.discounts == 0).sum() == 4
+        sums.append(batch.rewards.sum().item())
     # of each train's rewards half goes to each of the others as well
     assert sums[0] < 0
     assert sums[1] == pytest.approx(sums[0] * (1 + 0.5 * 3), rel=1e-5)
@@ -160,7 +162,7 @@ def head_on() -> RailEnv:
 def test_deadlocked_trains_do_not_decide_and_pay_once() -> None:
     sink, policy = ListSink(), Recording(0)
     shaping = RewardWeights(gamma=1.0, shaping=0.0, arrival_reward=0.0, deadlock_penalty=1000.0)
-    rollout = begun(head_on(), ForwardPolicy(), learning=Learning(sink, shaping))
+    rollout = begun(head_on(), ForwardPolicy(), learning=Learning(sink))
     while not rollout.deadlocked.all():
         rollout.step()
     rollout.policies = [policy]
@@ -169,7 +171,7 @@ def test_deadlocked_trains_do_not_decide_and_pay_once() -> None:
     assert result.deadlocked == 1.0
     assert (result.completion, result.never_departed) == (0.0, 0.0)
     assert policy.actions == []
-    paid = sink.all("rewards")
+    paid = sink.transitions(shaping).rewards.numpy()
     assert paid[paid < -900] == pytest.approx([-1000, -1000], abs=10)
 
 
@@ -206,20 +208,18 @@ class TestSideBySide:
         for name, seed in LEVELS:
             policy, observer = GreedyDistancePolicy(), Observer(TIMETABLE, safe_moves=False)
             sinks.append(ListSink())
-            learning = Learning(sinks[-1], SHAPING, 2)
+            learning = Learning(sinks[-1])
             results.append(play(make_env(seed, name), policy, observer=observer, learning=learning))
         assert len({result.n_steps for result in results}) > 4
         assert {result.n_trains for result in results} == {2, 5, 10}
         return results, sinks
 
     @pytest.mark.parametrize("n_envs", [1, 2, 3, 10])
-    def test_results_and_transitions_are_those_of_each_level_alone(
+    def test_results_and_rows_are_those_of_each_level_alone(
         self, alone: tuple[list[EpisodeResult], list[ListSink]], n_envs: int
     ) -> None:
         sink, wanted = ListSink(), Counter()
-        for result, of_level in zip(
-            play_side_by_side(n_envs, Learning(sink, SHAPING, 2)), zip(*alone, strict=True), strict=True
-        ):
+        for result, of_level in zip(play_side_by_side(n_envs, Learning(sink)), zip(*alone, strict=True), strict=True):
             assert_same_result(result, of_level[0])
             wanted += of_level[1].counted()
         assert sink.counted() == wanted
@@ -261,19 +261,19 @@ class TestSideBySide:
 
 
 class TestReplay:
-    def rollout(self, policy: RandomPolicy, sink: ListSink | None, n_step: int, n_envs: int) -> Rollout:
+    def rollout(self, policy: RandomPolicy, sink: ListSink | None, n_envs: int) -> Rollout:
         return Rollout(
             Observer(get_feature_set("tree"), safe_moves=False),
             [policy],
             5,
             n_slots=n_envs,
-            learning=sink and Learning(sink, SHAPING, n_step),
+            learning=sink and Learning(sink),
         )
 
     def test_under_another_action_mask_trains_do_what_they_did(self) -> None:
         """A train that had a choice then and has none now, too."""
         simulators = [FlatlandSimulator(make_env(6)) for _ in range(2)]
-        original = self.rollout(RandomPolicy(4), None, 1, 1)
+        original = self.rollout(RandomPolicy(4), None, 1)
         original.start(0, simulators[0])
         for _ in range(30):
             assert original.step() == []
@@ -282,14 +282,14 @@ class TestReplay:
         resumed.replay({0: (simulators[1], TrainSettings(), original.history(0))})
         np.testing.assert_array_equal(simulators[1].state.dynamic, simulators[0].state.dynamic)
 
-    def assert_goes_on(self, begins: Sequence[int | None], steps: int, n_step: int, *, learning: bool = True) -> None:
+    def assert_goes_on(self, begins: Sequence[int | None], steps: int, *, learning: bool = True) -> None:
         """Interrupts episodes after ``steps``; each was begun at its step, where there was None it is never.
 
         A replayed rollout and the interrupted one then end alike.
         """
         n_envs = len(begins)
         policy, sink, later = RandomPolicy(4), ListSink(), ListSink()
-        original = self.rollout(policy, sink if learning else None, n_step, n_envs)
+        original = self.rollout(policy, sink if learning else None, n_envs)
         for step in range(steps + 1):
             for env, begin in enumerate(begins):
                 if begin == step:
@@ -300,8 +300,7 @@ class TestReplay:
         assert {env: len(history) for env, history in histories.items()} == {
             env: steps - begin for env, begin in enumerate(begins) if begin is not None
         }
-        before = len(sink.received)
-        resumed = self.rollout(policy, later if learning else None, n_step, n_envs)
+        resumed = self.rollout(policy, later if learning else None, n_envs)
         random_state = policy.random.bit_generator.state
         resumed.replay(
             {
@@ -324,25 +323,22 @@ class TestReplay:
             assert_same_result(wanted[env], again[env])
             assert np.array_equal(whole[env], whole_again[env])
         if learning:
-            sink.received = sink.received[before:]
-            for field in Transitions.__dataclass_fields__:
+            for field in EpisodeRows.__dataclass_fields__:
                 assert np.array_equal(sink.all(field), later.all(field))
 
-    @pytest.mark.parametrize("n_step", [1, 3])
     @pytest.mark.parametrize("steps", [0, 1, 25])
-    def test_goes_on_as_if_nothing_had_happened(self, steps: int, n_step: int) -> None:
-        self.assert_goes_on([0], steps, n_step)
+    def test_goes_on_as_if_nothing_had_happened(self, steps: int) -> None:
+        self.assert_goes_on([0], steps)
 
-    @pytest.mark.parametrize("n_step", [1, 3])
     @pytest.mark.parametrize("begins", [[0, 0, 0], [0, 7, 20], [24, None, 3, 25], [None, 25, None, 0]])
-    def test_several_episodes_of_different_lengths(self, begins: Sequence[int | None], n_step: int) -> None:
-        self.assert_goes_on(begins, 25, n_step)
+    def test_several_episodes_of_different_lengths(self, begins: Sequence[int | None]) -> None:
+        self.assert_goes_on(begins, 25)
 
     def test_without_learning(self) -> None:
-        self.assert_goes_on([0, 11], 20, 1, learning=False)
+        self.assert_goes_on([0, 11], 20, learning=False)
 
     def test_of_nothing(self) -> None:
-        rollout = self.rollout(RandomPolicy(0), ListSink(), 1, 2)
+        rollout = self.rollout(RandomPolicy(0), ListSink(), 2)
         rollout.replay({})
         assert rollout.free == [0, 1]
 

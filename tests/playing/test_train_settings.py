@@ -2,22 +2,19 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+import torch
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reinforcement_learning.playing.policy import act_with_each
-from reinforcement_learning.playing.reward_shaping import LearningRewards, RewardWeights
 from reinforcement_learning.playing.rollout import Learning, Rollout
 from reinforcement_learning.playing.train_settings import TrainSettings
-from reinforcement_learning.playing.transitions import TransitionCollector
-from tests.helpers.playing import ListSink, RandomPolicy, play_out, step_of_trains
+from tests.helpers.playing import ListSink, RandomPolicy, play_out
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
 from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
 from utils.simulator.simulator import FlatlandSimulator
-
-SHAPING = RewardWeights(0.99, 1.0, 1.0, 0.5)
 
 
 class Named:
@@ -47,14 +44,14 @@ def test_each_driver_gets_one_batch_with_all_its_trains_and_no_others(policy_of_
         assert policy.epsilons == pytest.approx([i / 100 for i in own])
 
 
-def test_transitions_know_who_acted_and_results_who_drove() -> None:
+def test_rows_know_who_acted_and_results_who_drove() -> None:
     sink, policies = ListSink(), [RandomPolicy(1), RandomPolicy(2), RandomPolicy(3)]
     rollout = Rollout(
-        Observer(get_feature_set("tree"), safe_moves=False), policies, 7, n_slots=2, learning=Learning(sink, SHAPING, 3)
+        Observer(get_feature_set("tree"), safe_moves=False), policies, 7, n_slots=2, learning=Learning(sink)
     )
     mappings = [np.array([2, 0, 0, 2, 2]), np.array([0, 2, 2, 2, 2])]
     for env, policy_of_train in enumerate(mappings):
-        train_settings = TrainSettings(policy_of_train=policy_of_train, n_step=np.array([1, 2, 3, 1, 2]))
+        train_settings = TrainSettings(policy_of_train=policy_of_train)
         rollout.start(env, FlatlandSimulator(make_rail_env(ENV_CONFIGS["Test_0"], env)), train_settings)
     results = play_out(rollout)
     assert set(sink.all("policy_of_train")) == {0, 2}
@@ -65,81 +62,28 @@ def test_transitions_know_who_acted_and_results_who_drove() -> None:
         assert result.train_arrived.mean() == result.completion
 
 
-@settings(max_examples=30)
-@given(seed=st.integers(0, 10_000), n_trains=st.integers(1, 4))
-def test_terms_of_each_train_are_as_if_it_had_a_collector_of_its_own(seed: int, n_trains: int) -> None:
-    random = np.random.default_rng(seed)
-    gamma, n_step = random.uniform(0.5, 1.0, n_trains), random.integers(1, 5, n_trains)
-    together = TransitionCollector(n_trains, 1, gamma=0.0, n_step=4)
-    together.begin(np.arange(n_trains), np.arange(n_trains) + 5, gamma, n_step)
-    alone = [TransitionCollector(1, 1, gamma=gamma[train], n_step=int(n_step[train])) for train in range(n_trains)]
-    received: list[list[tuple[float, ...]]] = [[] for _ in range(2 * n_trains)]
-
-    def keep(collector: int, closed: object) -> None:
-        rows = zip(closed.observations, closed.rewards, closed.discounts, closed.next_observations, strict=True)  # type: ignore[attr-defined]
-        for (observation,), reward, discount, (following,) in rows:
-            received[collector].append((observation, reward, discount, following))
-
-    def keep_together(closed: object) -> None:
-        for train in range(n_trains):
-            keep(n_trains + train, closed.of_policy(train + 5))  # type: ignore[attr-defined]
-
-    mask = np.ones((1, 5), dtype=bool)
-    for step in range(15):
-        deciding = np.flatnonzero(random.random(n_trains) < 0.6)
-        observations = (100.0 * deciding + step).astype(np.float32)[:, np.newaxis]
-        masks = np.repeat(mask, len(deciding), axis=0)
-        keep_together(together.decide(deciding, observations, masks, np.zeros(len(deciding), np.int64)))
-        for train, observation in zip(deciding.tolist(), observations, strict=True):
-            keep(train, alone[train].decide(np.array([0]), observation[np.newaxis], mask, np.zeros(1, np.int64)))
-        rewards = random.normal(size=n_trains)
-        together.reward(rewards)
-        for train in range(n_trains):
-            alone[train].reward(rewards[train : train + 1])
-    keep_together(together.finish(np.arange(n_trains)))
-    for train in range(n_trains):
-        keep(train, alone[train].finish(np.array([0])))
-        assert sorted(received[n_trains + train]) == sorted(received[train])
-
-
-def test_shaping_of_each_train_is_as_if_all_had_it() -> None:
-    random = np.random.default_rng(0)
-    weights = [RewardWeights(0.9, 1.0, 2.0, 0.5), RewardWeights(0.99, 3.0, 0.0, 1.5)]
-    mixed = RewardWeights(*(np.array(pair) for pair in zip(*(vars(w).values() for w in weights), strict=True)))
-    together = LearningRewards(SHAPING, 1, 2)
-    alone = [LearningRewards(weight, 1, 2) for weight in weights]
-    together.start(0, mixed)
-    for rewards in alone:
-        rewards.start(0)
-    for number in range(5):
-        own, remaining, flags = random.normal(size=2), random.uniform(0, 30, (2, 2)), random.random((2, 2)) < 0.3
-        step = step_of_trains(own, *remaining, *flags, over=number == 4, max_episode_steps=40)
-        found = together.step(step, {})
-        each = [rewards.step(step, {}) for rewards in alone]
-        assert found[0].tolist() == [each[0][0, 0], each[1][0, 1]]
-
-
 def test_settings_survive_a_checkpoint() -> None:
-    policy_of_train = np.array([1, 0])
-    shaping = RewardWeights(np.array([0.9, 0.99]), np.array([1.0, 2.0]), np.array([0.0, 1.0]), np.array([0.5, 0.25]))
-    train_settings = TrainSettings(np.array([0.1, 0.2]), policy_of_train, shaping, np.array([3, 1]), demonstration=True)
+    train_settings = TrainSettings(
+        np.array([0.1, 0.2]), np.array([1, 0]), np.array([0.9, 0.99]), np.array([True, False]), demonstration=True
+    )
     again = TrainSettings.from_state(train_settings.state_dict())
-    assert again.demonstration is True
-    assert again.reward_weights is not None
-    for found, wanted in zip(
-        (again.epsilon, again.policy_of_train, again.n_step, *vars(again.reward_weights).values()),
-        (train_settings.epsilon, train_settings.policy_of_train, train_settings.n_step, *vars(shaping).values()),
-        strict=True,
-    ):
+    for name, wanted in vars(train_settings).items():
+        found = getattr(again, name)
         np.testing.assert_array_equal(found, wanted)
         assert np.asarray(found).dtype == np.asarray(wanted).dtype
 
 
-def test_settings_of_earlier_versions_are_no_demonstrations() -> None:
-    state = TrainSettings(reward_weights=SHAPING, n_step=1).state_dict()
-    del state["demonstration"]
-    assert TrainSettings.from_state(state).demonstration is False
+def test_settings_of_earlier_versions() -> None:
+    """They had the weights of all rewards, and no demonstrations."""
+    names = ("epsilon", "policy_of_train", "n_step", "gamma", "shaping", "arrival_reward", "deadlock_penalty")
+    state = {name: torch.tensor([1, 1]) for name in names} | {"team_reward": torch.tensor([0.0, 0.5])}
+    found = TrainSettings.from_state(state)
+    assert found.demonstration is False
+    assert np.asarray(found.in_a_team).tolist() == [False, True]
 
 
-def test_a_demonstration_stays_one_where_trains_are_missing() -> None:
-    assert TrainSettings(demonstration=True).padded(2, 5).demonstration
+def test_settings_of_some_trains_are_filled_up() -> None:
+    padded = TrainSettings(0.5, np.array([1, 2]), np.array([0.5, 0.75]), demonstration=True).padded(2, 4)
+    assert (padded.epsilon, padded.demonstration, padded.in_a_team) == (0.5, True, False)
+    for values, wanted in ((padded.policy_of_train, [1, 2, 2, 2]), (padded.gamma, [0.5, 0.75, 0.75, 0.75])):
+        assert np.asarray(values).tolist() == wanted
