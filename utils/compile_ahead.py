@@ -17,14 +17,14 @@ from utils.system.child_process import ChildProcess
 if TYPE_CHECKING:
     from utils.observation.feature_sets import FeatureSet
 
-_SECONDS_FOR_A_PART = 120  # for each part; what the other process has not done by then is compiled here
+_SECONDS_TO_WAIT = 240  # what the other process has not done by then is compiled here
 
 
 class CompileAhead:
     """The other process; where there is nothing to compile, or no place to keep it, nothing happens."""
 
     def __init__(self) -> None:
-        self._done = threading.Semaphore(0)  # counts the parts that the other process has compiled
+        self._done = threading.Event()  # the other process has compiled its part, or has ended
         self._child: ChildProcess | None = None
 
     def start(self) -> None:
@@ -43,19 +43,19 @@ class CompileAhead:
         if self._child is None:
             return
         say("First start: compiling simulator and observation, which takes about a quarter of a minute.")
-        _compile_observation_and_simulator(feature_set)
-        for _ in range(2 if safe_moves or feature_set.with_routes else 1):
-            self._done.acquire(timeout=_SECONDS_FOR_A_PART)
+        _compile_all_but_safe_moves(feature_set)
+        if safe_moves or feature_set.with_routes:
+            self._done.wait(_SECONDS_TO_WAIT)
         self._child.end()
         self._child = None
 
-    def _received(self, message: bytes | None) -> None:
-        self._done.release(1 if message is not None else 2)  # one that has ended does nothing more
+    def _received(self, _: bytes | None) -> None:
+        self._done.set()
 
 
 def main() -> None:
     """What the other process does."""
-    serve(_compile_levels_and_safe_moves)
+    serve(_compile_safe_moves)
 
 
 def _is_needed() -> bool:
@@ -65,37 +65,35 @@ def _is_needed() -> bool:
     return is_missing_in_cache(fill_observations)
 
 
-def _compile_levels_and_safe_moves(messages: Messages, send: Callable[[bytes], None]) -> None:
+def _compile_safe_moves(messages: Messages, send: Callable[[bytes], None]) -> None:
+    """About half of the work."""
     gc.disable()  # imports and numba leave no garbage that is worth the time
     import numpy as np
 
     from utils.levels.env_configs import ENV_CONFIGS
-    from utils.levels.level_streams import TrainingLevels
-    from utils.levels.packed_level import pack_level
+    from utils.levels.rail_envs import make_rail_env
     from utils.safe_moves.safe_moves import SafeMoves
-    from utils.simulator.compiled_simulator import CompiledSimulator
+    from utils.simulator.rail_state import RailState
 
     warnings.simplefilter("ignore")  # the training warns of everything itself
-    simulator = CompiledSimulator.from_env(TrainingLevels(ENV_CONFIGS["Tiny"], 0).make(0))
-    pack_level(simulator)
-    send(b"")
-    state, safe_moves = simulator.state, SafeMoves()
+    state, safe_moves = RailState.from_env(make_rail_env(ENV_CONFIGS["Tiny"], 0)), SafeMoves()
     safe_moves.restrict(state, np.ones((state.n_trains, 5), dtype=np.bool_))
     safe_moves.settle(state, np.zeros(state.n_trains, dtype=np.int64))
     send(b"")
 
 
-def _compile_observation_and_simulator(feature_set: "FeatureSet") -> None:
+def _compile_all_but_safe_moves(feature_set: "FeatureSet") -> None:
     import numpy as np
 
     from utils.levels.env_configs import ENV_CONFIGS
-    from utils.levels.rail_envs import make_rail_env
+    from utils.levels.level_streams import TrainingLevels
+    from utils.levels.packed_level import pack_level
     from utils.observation.observer import Observer
     from utils.simulator.compiled_simulator import CompiledSimulator
     from utils.simulator.deadlock_check import deadlocked
     from utils.simulator.rail_state import RailState, remaining_travel_time
 
-    env = make_rail_env(ENV_CONFIGS["Tiny"], 0)
+    env = TrainingLevels(ENV_CONFIGS["Tiny"], 0).make(0)
     state = RailState.from_env(env)
     # without what belongs to safe moves
     _, mask = Observer(replace(feature_set, with_routes=False, more=None), safe_moves=False).observe(state)
@@ -106,6 +104,7 @@ def _compile_observation_and_simulator(feature_set: "FeatureSet") -> None:
             state, safe, False, mask, features[:, feature_set.route_features]
         )
     simulator = CompiledSimulator.from_env(env)
+    pack_level(simulator)
     remaining_travel_time(simulator.state)
     actions = np.zeros(simulator.state.n_trains, dtype=np.int64)
     while not simulator.done:

@@ -102,6 +102,9 @@ class Observer:
         self._all_actions = not action_mask
         self._stop_everywhere = stops_everywhere(decision_points)
         self._n_features = feature_set.n_features
+        # the feature set counts them anew each time that it is asked
+        self._of_routes, self._of_stops = feature_set.route_features, feature_set.stop_features
+        self._of_plan = feature_set.plan_features
         self._nodes = np.empty((count_nodes(feature_set.max_depth), N_NODE_VALUES), dtype=np.float64)
         self._scratch: TreeScratch | None = None
         self._routes: RouteSearch | None = None
@@ -157,19 +160,19 @@ class Observer:
             mask,
             features,
         )
-        if self.feature_set.route_features:
-            self.fill_routes(state, safe, deciding_only, mask, features[:, self.feature_set.route_features])
-        if self.feature_set.stop_features:
+        if self._of_routes:
+            self.fill_routes(state, safe, deciding_only, mask, features[:, self._of_routes])
+        if self._of_stops:
             fill_stop_features(
                 state.elapsed_steps,
                 state.max_episode_steps,
                 state.arrays,
                 deciding_only,
                 mask,
-                features[:, self.feature_set.stop_features],
+                features[:, self._of_stops],
             )
-        if self.feature_set.plan_features:
-            self._fill_plan(state, plan, deciding_only, mask, features[:, self.feature_set.plan_features])
+        if self._of_plan:
+            self._fill_plan(state, plan, deciding_only, mask, features[:, self._of_plan])
         if more := self.feature_set.more:
             features[:, -more.n_features :] = checked_features(more, state)
         return features, mask
