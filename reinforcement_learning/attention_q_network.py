@@ -1,8 +1,8 @@
 """A network with which trains see each other: attention over the trains whose ways meet with a train's own.
 
-After the TreeLSTM with attention between trains of Jiang et al. 2022 (https://arxiv.org/abs/2210.12933). There all trains
-look at all others; here each looks at its neighbours, see ``utils/observation/neighbours.py``, so that the work for a
-train does not grow with the number of trains.
+After the TreeLSTM with attention between trains of https://arxiv.org/abs/2210.12933. There all trains look at all
+others; here each looks at its neighbours, see ``utils/observation/neighbours.py``, so that the work for a train does
+not grow with the number of trains.
 """
 
 import torch

@@ -10,8 +10,8 @@ A user's callable gets what the trains observe and the number of actions, and ma
         def forward(self, observations: torch.Tensor) -> torch.Tensor:
             return self.layer(observations)
 
-An attribute ``n_neighbours`` of the callable says how many neighbours of a train it looks at. ``FeatureSet`` tells where
-they stand in an observation.
+An attribute ``n_neighbours`` of the callable says how many neighbours of a train it looks at; ``FeatureSet`` tells
+where they stand in an observation.
 """
 
 import copy

@@ -139,8 +139,8 @@ class TrainingConfig:
     network: str = option(
         _LEARN,
         "dueling",
-        "what gives the values of the actions: dueling, attention, with which trains see their neighbours, or a network "
-        "of your own as package.module:callable; given several times: one for each policy",
+        "what gives the values of the actions: dueling; attention, with which trains see their neighbours; or a "
+        "network of your own as package.module:callable; given several times: one for each policy",
         NAMES,
         fixed=True,
         repeatable=True,

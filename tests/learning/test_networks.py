@@ -33,7 +33,7 @@ def config_of(network: str, **options: object) -> TrainingConfig:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("duelling", "one of dueling, or package.module:callable"),
+        ("duelling", "one of dueling, attention, or package.module:callable"),
         ("no_such_module:Net", f"ModuleNotFoundError.*; looked for in the kit, in {Path.cwd()} and in PYTHONPATH"),
         ("./mine/net.py:Net", "give package.module:callable, such as folder.file:Net for folder/file.py"),
         ("net.py:Net", "such as folder.file:Net"),
@@ -66,7 +66,7 @@ def test_what_cannot_be_trained_is_refused_in_one_sentence(name: str, words: str
     assert "\n" not in sentence
 
 
-@pytest.mark.parametrize("name", ["dueling", f"{OWN}:Linear", "examples.tree_attention:TreeAttention"])
+@pytest.mark.parametrize("name", ["dueling", "attention", f"{OWN}:Linear", "examples.tree_attention:TreeAttention"])
 def test_what_can_be_trained_is_not(name: str) -> None:
     check_networks(config_of(name), FEATURES)
 

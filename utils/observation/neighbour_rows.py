@@ -1,8 +1,8 @@
 """Observations with neighbours, as the rows that they are made of, and how they are put together. Compiled.
 
-The observation of a train is ``[its own features | for each neighbour: N_RELATIONS relations, its own features]``, with
-zeros where there is no neighbour. What a train sees of itself is seen by its neighbours too, so whoever keeps
-observations keeps the parts: each row of own features once, and for each observation the numbers of its neighbours' rows.
+The observation of a train is ``[own features | for each neighbour: N_RELATIONS relations, its own features]``, with
+zeros where there is no neighbour. What a train sees of itself is seen by others too, so whoever keeps observations
+keeps the parts: each row of own features once, and for each observation the numbers of the neighbours' rows.
 """
 
 from dataclasses import dataclass
