@@ -1,4 +1,4 @@
-"""Trainings in which trains see their neighbours: the networks that look at them, their checkpoints, and what plays them."""
+"""Trainings in which trains see their neighbours: the networks that look at them, and their checkpoints."""
 
 from pathlib import Path
 from typing import Any, ClassVar
