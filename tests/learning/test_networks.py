@@ -176,7 +176,7 @@ class TestThatBreaks:
 
     def test_errors_of_the_kits_own_network_stay_as_they_are(self) -> None:
         with pytest.raises(RuntimeError, match="shapes"):
-            action_values(DuelingQNetwork(3, 8), torch.rand(2, 4))
+            action_values(DuelingQNetwork(3, 8), torch.rand(2, 2))
 
 
 class TestTraining:

@@ -193,7 +193,7 @@ class TestFeatureSet:
         np.testing.assert_array_equal(features.tree.others, plain.tree.others)
         names = features.feature_names
         for k, (relations, own) in enumerate(zip(features.relations, features.neighbours, strict=True)):
-            assert names[relations] == tuple(f"neighbour_{k}.{relation.name.lower()}" for relation in Relation)
+            assert names[relations] == tuple(f"neighbour_{k}.relation_{name.name.lower()}" for name in Relation)
             assert names[own] == tuple(f"neighbour_{k}.{name}" for name in plain.feature_names)
 
     def test_refuses_too_many(self) -> None:

@@ -122,7 +122,7 @@ class FeatureSet:
     def feature_names(self) -> tuple[str, ...]:
         """A name for each feature; those of neighbours begin with ``neighbour_0.``, ``neighbour_1.`` and so on."""
         own = self.own_feature_names
-        of_neighbour = (*(relation.name.lower() for relation in Relation), *own)
+        of_neighbour = (*(f"relation_{relation.name.lower()}" for relation in Relation), *own)
         return own + tuple(f"neighbour_{k}.{name}" for k in range(self.n_neighbours) for name in of_neighbour)
 
     @property
