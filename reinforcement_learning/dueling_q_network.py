@@ -11,30 +11,28 @@ from utils.simulator.rail_grid import DO_NOTHING, N_ACTIONS, STOP_MOVING
 from utils.system.users_code import RAISED_BY_USERS_CODE, UsersCodeError, describe
 
 
-class DuelingQNetwork(nn.Module):
-    """Two hidden layers, then one stream for the state's value and one for the advantages of the actions.
+class DuelingHeads(nn.Module):
+    """One stream for the state's value and one for the advantages of the actions, over what a subclass makes of it."""
 
-    Args:
-        n_features: size of an observation.
-        hidden_size: width of the hidden layers.
-        reluctance_to_wait: by what a new network values waiting less than going, in units of the reward for an
-            arrival. Without it two trainings in three begin with trains that wait, which advantage learning makes
-            firm: none departs for hundreds of episodes.
-    """
+    def add_heads(self, n_inputs: int, hidden_size: int, reluctance_to_wait: float = 0.3) -> None:
+        """Makes the layers of the two streams.
 
-    def __init__(self, n_features: int, hidden_size: int, reluctance_to_wait: float = 0.3) -> None:
-        super().__init__()
-        self.trunk = nn.Sequential(
-            nn.Linear(n_features, hidden_size),
-            nn.ReLU(),
-            nn.Linear(hidden_size, hidden_size),
-            nn.ReLU(),
-        )
-        self.value = nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, 1))
-        hidden, last = nn.Linear(hidden_size, hidden_size), nn.Linear(hidden_size, N_ACTIONS)
+        Args:
+            n_inputs: size of what ``encode`` gives.
+            hidden_size: width of the hidden layers.
+            reluctance_to_wait: by what a new network values waiting less than going, in units of the reward for an
+                arrival. Without it two trainings in three begin with trains that wait, which advantage learning makes
+                firm: none departs for hundreds of episodes.
+        """
+        self.value = nn.Sequential(nn.Linear(n_inputs, hidden_size), nn.ReLU(), nn.Linear(hidden_size, 1))
+        hidden, last = nn.Linear(n_inputs, hidden_size), nn.Linear(hidden_size, N_ACTIONS)
         self.advantage = nn.Sequential(hidden, nn.ReLU(), last)
         with torch.no_grad():
             last.bias[[DO_NOTHING, STOP_MOVING]] -= reluctance_to_wait
+
+    def encode(self, observations: Tensor) -> Tensor:
+        """What the streams get, ``[batch, n_inputs]``."""
+        raise NotImplementedError
 
     def forward(self, observations: Tensor) -> Tensor:
         """Action values ``[batch, actions]`` of observations ``[batch, features]``.
@@ -42,13 +40,37 @@ class DuelingQNetwork(nn.Module):
         The mean of the advantages is taken per sample: over the whole batch, one train's value would depend on
         which other trains happen to be in it.
         """
-        hidden = self.trunk(observations)
-        advantages = self.advantage(hidden)
-        return self.value(hidden) + advantages - advantages.mean(dim=1, keepdim=True)
+        encoded = self.encode(observations)
+        advantages = self.advantage(encoded)
+        return self.value(encoded) + advantages - advantages.mean(dim=1, keepdim=True)
 
     def advantages(self, observations: Tensor) -> Tensor:
-        """Advantages ``[batch, actions]`` alone: enough to rank actions, at two thirds of the work."""
-        return self.advantage(self.trunk(observations))
+        """Advantages ``[batch, actions]`` alone: enough to rank actions, with less work."""
+        return self.advantage(self.encode(observations))
+
+
+class DuelingQNetwork(DuelingHeads):
+    """Two hidden layers, then the two streams.
+
+    Args:
+        n_features: what it looks at: so many numbers from an observation's beginning on.
+        hidden_size: width of the hidden layers.
+    """
+
+    def __init__(self, n_features: int, hidden_size: int) -> None:
+        super().__init__()
+        self.n_features = n_features
+        self.trunk = nn.Sequential(
+            nn.Linear(n_features, hidden_size),
+            nn.ReLU(),
+            nn.Linear(hidden_size, hidden_size),
+            nn.ReLU(),
+        )
+        self.add_heads(hidden_size, hidden_size)
+
+    def encode(self, observations: Tensor) -> Tensor:
+        """``[batch, hidden_size]``."""
+        return self.trunk(observations[:, : self.n_features])
 
 
 class NetworkError(UsersCodeError):
@@ -77,7 +99,7 @@ def network_errors(network: nn.Module, observations: Tensor) -> Iterator[None]:
     try:
         yield
     except RAISED_BY_USERS_CODE as error:  # whatever a user's code raises
-        if type(network) is DuelingQNetwork:
+        if type(network).__module__.split(".")[0] == __package__:
             raise
         raise _error(network, f"fails on observations {list(observations.shape)} ({describe(error)})") from error
 

@@ -139,7 +139,7 @@ def _check_networks_and_features(config: TrainingConfig, path: Path | None, chec
     """Whether they work, and are those of the checkpoint."""
     feature_set = feature_set_of(config)
     if path is not None and checkpoint is not None:
-        stored_feature_set(checkpoint, path, config.features)
+        stored_feature_set(checkpoint, path, config.features, config.network)
     check_features(config, feature_set)
     check_networks(config, feature_set)
     if path is not None and checkpoint is not None:

@@ -96,12 +96,12 @@ def _compile_all_but_safe_moves(feature_set: "FeatureSet") -> None:
     env = TrainingLevels(ENV_CONFIGS["Tiny"], 0).make(0)
     state = RailState.from_env(env)
     # without what belongs to safe moves
-    _, mask = Observer(replace(feature_set, with_routes=False, more=None), safe_moves=False).observe(state)
+    Observer(replace(feature_set, with_routes=False, more=None), safe_moves=False).observe(state)
     if feature_set.route_features:
         safe = np.zeros((state.n_trains, 3), dtype=np.int8)
-        features = np.zeros((state.n_trains, feature_set.n_features), dtype=np.float32)
+        features = np.zeros((state.n_trains, feature_set.n_own_features), dtype=np.float32)
         Observer(feature_set, safe_moves=False).fill_routes(
-            state, safe, False, mask, features[:, feature_set.route_features]
+            state, safe, np.ones(state.n_trains, dtype=np.bool_), features[:, feature_set.route_features]
         )
     simulator = CompiledSimulator.from_env(env)
     pack_level(simulator)

@@ -9,6 +9,9 @@ A user's callable gets what the trains observe and the number of actions, and ma
 
         def forward(self, observations: torch.Tensor) -> torch.Tensor:
             return self.layer(observations)
+
+An attribute ``n_neighbours`` of the callable says how many neighbours of a train it looks at; ``FeatureSet`` tells
+where they stand in an observation.
 """
 
 import copy
@@ -19,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reinforcement_learning.attention_q_network import AttentionQNetwork
 from reinforcement_learning.dueling_q_network import (
     DuelingQNetwork,
     NetworkError,
@@ -27,7 +31,7 @@ from reinforcement_learning.dueling_q_network import (
     parameters_and_buffers,
     rank_actions,
 )
-from reinforcement_learning.settings.config import DUELING, ConfigError, TrainingConfig
+from reinforcement_learning.settings.config import ATTENTION, DUELING, NETWORKS, ConfigError, TrainingConfig
 from reinforcement_learning.settings.extensions import ExtensionError, find_callable
 from utils.observation.feature_sets import FeatureSet
 from utils.simulator.rail_grid import N_ACTIONS
@@ -48,12 +52,16 @@ def make_network(config: TrainingConfig, feature_set: FeatureSet, index: int) ->
     """
 
     def dueling(features: FeatureSet, n_actions: int) -> nn.Module:
-        return DuelingQNetwork(features.n_features, config.hidden_size)
+        return DuelingQNetwork(features.n_own_features, config.hidden_size)
+
+    def attention(features: FeatureSet, n_actions: int) -> nn.Module:
+        return AttentionQNetwork(features, config.hidden_size)
 
     names = network_names(config)
     name = names[index] if len(names) > 1 else names[0]
     try:
-        make: Callable[[FeatureSet, int], nn.Module] = find_callable(name, "network", {DUELING: dueling})
+        on_board = {DUELING: dueling, ATTENTION: attention}
+        make: Callable[[FeatureSet, int], nn.Module] = find_callable(name, "network", on_board)
     except ExtensionError as error:
         raise ConfigError(f"--network: {error}") from error
     with torch.random.fork_rng(devices=[]):
@@ -72,7 +80,7 @@ def check_networks(config: TrainingConfig, feature_set: FeatureSet) -> None:
     """
     names = network_names(config)
     for name in dict.fromkeys(names):
-        if name != DUELING:
+        if name not in NETWORKS:
             network = make_network(config, feature_set, names.index(name))
             check_network(network, name, feature_set)
             another = make_network(replace(config, seed=config.seed + 1), feature_set, names.index(name))

@@ -69,7 +69,12 @@ FINITE = Kind("a tensor of finite numbers", lambda value: _is_dense(value) and b
 LOSSES = Kind("a tensor with one axis", lambda value: _is_dense(value) and value.ndim == 1)
 ACTIONS = Kind("actions of trains", _are_actions)
 
-_FEATURE_SET = {"name": TEXT, "version": WHOLE, "more?": {"name": TEXT, "version": ANY, "n_features": WHOLE}}
+_FEATURE_SET = {
+    "name": TEXT,
+    "version": WHOLE,
+    "more?": {"name": TEXT, "version": ANY, "n_features": WHOLE},
+    "n_neighbours?": WHOLE,
+}
 TO_PLAY: dict[str, Spec] = {
     "config": Named(ANY),
     "feature_set": _FEATURE_SET,

@@ -28,7 +28,7 @@ from reinforcement_learning.saving.checkpoint_content import (
 )
 from reinforcement_learning.settings.config import DUELING, PLACES, ConfigError, TrainingConfig, make_config
 from reinforcement_learning.settings.extensions import ExtensionError
-from reinforcement_learning.settings.features import NO_FEATURES, with_more_features
+from reinforcement_learning.settings.features import NO_FEATURES, with_more_features, with_neighbours
 from reinforcement_learning.settings.named_code import NOTHING_NAMED, NamedCode
 from reinforcement_learning.tracking.metrics import alone
 from utils.observation.feature_sets import FeatureSet, get_feature_set
@@ -207,19 +207,23 @@ def stored_form(feature_set: FeatureSet) -> dict[str, Any]:
     """What a checkpoint keeps of a feature set; of the user's features it is what they call themselves."""
     more = feature_set.more
     of_user = {"more": {"name": more.name, "version": more.version, "n_features": more.n_features}} if more else {}
-    return {"name": feature_set.name, "version": feature_set.version, **of_user}
+    neighbours = {"n_neighbours": feature_set.n_neighbours} if feature_set.n_neighbours else {}
+    return {"name": feature_set.name, "version": feature_set.version, **of_user, **neighbours}
 
 
-def stored_feature_set(content: dict[str, Any], path: str | Path, features: str = NO_FEATURES) -> FeatureSet:
+def stored_feature_set(
+    content: dict[str, Any], path: str | Path, features: str = NO_FEATURES, network: str = DUELING
+) -> FeatureSet:
     """The feature set that a checkpoint was trained with.
 
     Args:
         content: of the checkpoint.
         path: where it is.
         features: the user's features, as the command line names them.
+        network: the networks, likewise.
 
     Raises:
-        CheckpointError: it is not there any more, or has another version; the sentence names both.
+        CheckpointError: it is not there any more, or has another version or other neighbours; the sentence names both.
     """
     stored = content["feature_set"]
     name, version = stored["name"], stored["version"]
@@ -232,10 +236,15 @@ def stored_feature_set(content: dict[str, Any], path: str | Path, features: str 
             f"{path} was trained on feature set {name} version {version}, but this kit has version {known.version}."
         )
     try:
-        known = with_more_features(known, features)
+        known = with_neighbours(with_more_features(known, features), network)
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
     _check_more_features(stored.get("more"), stored_form(known).get("more"), path)
+    if stored.get("n_neighbours", 0) != known.n_neighbours:
+        raise CheckpointError(
+            f"{path} was trained with {stored.get('n_neighbours', 0)} neighbours, but its network {network!r} looks at "
+            f"{known.n_neighbours} now."
+        )
     return known
 
 
@@ -275,7 +284,7 @@ def load_policy(
         raise CheckpointError(f"{path} holds {held}, but --policy_index is {policy_index}.")
     named = replace(named, policy_mapping=(TrainingConfig.policy_mapping,))  # it is not mapped to trains
     config = _config_to_play(content, path, named)
-    feature_set = stored_feature_set(content, path, config.features)
+    feature_set = stored_feature_set(content, path, config.features, config.network)
     return _policy_of(content, path, config, feature_set, policy_index), _observer_of(content, config, feature_set)
 
 
@@ -300,7 +309,7 @@ def load_policies(
     """
     content = read_checkpoint(path, to_resume=False)
     config = _config_to_play(content, path, named)
-    feature_set = stored_feature_set(content, path, config.features)
+    feature_set = stored_feature_set(content, path, config.features, config.network)
     n_policies = len(content["policies"])
     policies = [_policy_of(content, path, config, feature_set, index) for index in range(n_policies)]
     return policies, _observer_of(content, config, feature_set), config

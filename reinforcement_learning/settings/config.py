@@ -155,15 +155,15 @@ class TrainingConfig:
     network: str = option(
         _LEARN,
         "dueling",
-        "what gives the values of the actions: dueling, or a network of your own as package.module:callable; given "
-        "several times: one for each policy",
+        "what gives the values of the actions: dueling; attention, with which trains see their neighbours; or a "
+        "network of your own as package.module:callable; given several times: one for each policy",
         NAMES,
         fixed=True,
         repeatable=True,
         runs_code=has_colon,
     )
     hidden_size: int = option(
-        _LEARN, 128, "width of the hidden layers of the network dueling", whole(1, 16_384), fixed=True
+        _LEARN, 128, "width of the hidden layers of the networks on board", whole(1, 16_384), fixed=True
     )
 
     shaping: float = option(
@@ -395,8 +395,9 @@ class TrainingConfig:
         }
 
 
-DUELING = TrainingConfig.network
-"""The network on board."""
+DUELING, ATTENTION = TrainingConfig.network, "attention"
+NETWORKS = {DUELING: 0, ATTENTION: 5}
+"""The networks on board, and how many neighbours of a train each looks at."""
 
 PLACES = frozenset(
     row.name
@@ -435,8 +436,8 @@ def _check_effects(config: TrainingConfig, options: dict[str, Any]) -> None:
     if config.learning_reward:
         instead = f"with --learning_reward {config.learning_reward}, which takes its place: give one of the two"
         no_effect = dict.fromkeys(("shaping", "arrival_reward", "deadlock_penalty"), instead)
-    if DUELING not in config.network.split(","):
-        no_effect["hidden_size"] = f"with --network {config.network}: it is for the network {DUELING}"
+    if not NETWORKS.keys() & set(config.network.split(",")):
+        no_effect["hidden_size"] = f"with --network {config.network}: it is for {' and '.join(NETWORKS)}"
     if config.ray_address and not config.async_rl:
         no_effect["ray_address"] = "without --async_rl: add that, or leave it out"
     if not isinstance(config.training_env, Mixture):

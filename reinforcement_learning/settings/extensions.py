@@ -17,7 +17,7 @@ class ExtensionError(UsersCodeError):
     """What a user put in place cannot be used; the message is one sentence."""
 
 
-def find_callable(name: str, what: str, on_board: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+def find_callable(name: str, what: str, on_board: Mapping[str, Any]) -> Callable[..., Any]:
     """What the kit has on board under a name, or else a user's ``package.module:callable``.
 
     Modules are looked for in the working folder too, as ``python -m`` does.

@@ -1,13 +1,14 @@
-"""What a training's policies see: a feature set of the kit, and features of the user's own behind it."""
+"""What a training's policies see: a feature set of the kit, features of the user's own behind it, and neighbours."""
 
 from dataclasses import replace
 from typing import Any
 
-from reinforcement_learning.settings.config import ConfigError, TrainingConfig
+from reinforcement_learning.settings.config import NETWORKS, ConfigError, TrainingConfig
 from reinforcement_learning.settings.extensions import ExtensionError, find_callable
 from utils.levels.level_streams import TrainingLevels
 from utils.observation.feature_sets import FeatureSet, get_feature_set
 from utils.observation.more_features import checked_features
+from utils.observation.neighbours import MOST_NEIGHBOURS
 from utils.simulator.rail_state import RailState
 from utils.system.users_code import RAISED_BY_USERS_CODE, describe
 
@@ -18,9 +19,35 @@ def feature_set_of(config: TrainingConfig) -> FeatureSet:
     """The feature set that a configuration asks for.
 
     Raises:
-        ConfigError: there are no such features of the user's own, or they are not what ``MoreFeatures`` asks for.
+        ConfigError: there are no such features or networks of the user's own, or they are not what ``MoreFeatures``
+            and ``--network`` ask for.
     """
-    return with_more_features(get_feature_set(config.feature_set), config.features)
+    return with_neighbours(with_more_features(get_feature_set(config.feature_set), config.features), config.network)
+
+
+def with_neighbours(feature_set: FeatureSet, networks: str) -> FeatureSet:
+    """A feature set with as many neighbours as any of the networks looks at that ``--network`` names.
+
+    Raises:
+        ConfigError: see :func:`feature_set_of`.
+    """
+    return replace(feature_set, n_neighbours=max(_n_neighbours(name) for name in networks.split(",")))
+
+
+def _n_neighbours(network: str) -> int:
+    if network in NETWORKS:
+        return NETWORKS[network]
+    try:
+        make = find_callable(network, "network", NETWORKS)
+    except ExtensionError as error:
+        raise ConfigError(f"--network: {error}") from error
+    number = getattr(make, "n_neighbours", 0)
+    if type(number) is not int or not 0 <= number <= MOST_NEIGHBOURS:
+        raise ConfigError(
+            f"--network: {network!r} has n_neighbours {number!r}, but it must be a whole number from 0 to "
+            f"{MOST_NEIGHBOURS}."
+        )
+    return number
 
 
 def with_more_features(feature_set: FeatureSet, name: str) -> FeatureSet:

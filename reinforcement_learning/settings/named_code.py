@@ -71,10 +71,9 @@ def _trained_with(stored: Mapping[str, Any], option: str) -> str:
 
 
 def options_to_play(config: TrainingConfig) -> list[str]:
-    """What a command line that plays one of a training's policies must say."""
+    """What a command line that plays one of a training's policies must say: what is not on board."""
     values = {name: getattr(config, name) for name in _VARIABLES}
-    named = {name: value for name, value in values.items() if value != getattr(TrainingConfig, name)}
-    return [part for name, value in named.items() for part in (f"--{name}", value)]
+    return [part for name, value in values.items() if has_colon(value) for part in (f"--{name}", value)]
 
 
 def add_code_options(parser: argparse.ArgumentParser, *, variables: bool = False) -> None:

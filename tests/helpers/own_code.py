@@ -56,6 +56,20 @@ def sequential(*layers: nn.Module) -> Any:
     return lambda feature_set, n_actions: nn.Sequential(nn.Linear(feature_set.n_features, n_actions), *layers)
 
 
+class LooksAtTwo(Linear):
+    """Looks at neighbours."""
+
+    n_neighbours = 2
+
+
+class LooksAtTooMany(Linear):
+    n_neighbours = 9
+
+
+class LooksAtHalfATrain(Linear):
+    n_neighbours = 0.5
+
+
 class Mixes(Linear):
     def forward(self, observations: Tensor) -> Tensor:
         values = super().forward(observations)

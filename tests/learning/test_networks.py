@@ -33,7 +33,7 @@ def config_of(network: str, **options: object) -> TrainingConfig:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("duelling", "one of dueling, or package.module:callable"),
+        ("duelling", "one of dueling, attention, or package.module:callable"),
         ("no_such_module:Net", f"ModuleNotFoundError.*; looked for in the kit, in {Path.cwd()} and in PYTHONPATH"),
         ("./mine/net.py:Net", "give package.module:callable, such as folder.file:Net for folder/file.py"),
         ("net.py:Net", "such as folder.file:Net"),
@@ -66,7 +66,7 @@ def test_what_cannot_be_trained_is_refused_in_one_sentence(name: str, words: str
     assert "\n" not in sentence
 
 
-@pytest.mark.parametrize("name", ["dueling", f"{OWN}:Linear", "examples.tree_attention:TreeAttention"])
+@pytest.mark.parametrize("name", ["dueling", "attention", f"{OWN}:Linear", "examples.tree_attention:TreeAttention"])
 def test_what_can_be_trained_is_not(name: str) -> None:
     check_networks(config_of(name), FEATURES)
 
@@ -176,7 +176,7 @@ class TestThatBreaks:
 
     def test_errors_of_the_kits_own_network_stay_as_they_are(self) -> None:
         with pytest.raises(RuntimeError, match="shapes"):
-            action_values(DuelingQNetwork(3, 8), torch.rand(2, 4))
+            action_values(DuelingQNetwork(3, 8), torch.rand(2, 2))
 
 
 class TestTraining:

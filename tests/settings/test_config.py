@@ -175,6 +175,7 @@ def test_option_that_others_make_meaningless_is_told(options: dict[str, Any], wo
     [
         {"hidden_size": 64},
         {"hidden_size": 64, "network": "mine:Net,dueling", "num_policies": 2},
+        {"hidden_size": 64, "network": "attention"},
         {"network": "mine:Net"},
         {"ray_address": "auto", "async_rl": True},
     ],

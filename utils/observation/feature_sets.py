@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from utils.observation.more_features import MoreFeatures
+from utils.observation.neighbours import MOST_NEIGHBOURS, N_RELATIONS, Relation
 from utils.observation.plan_features import N_PLAN_FEATURES, PLAN_FEATURE_NAMES
 from utils.observation.route_features import N_ROUTE_FEATURES, ROUTE_FEATURE_NAMES
 from utils.observation.stop_features import N_STOP_FEATURES, STOP_FEATURE_NAMES
@@ -29,6 +30,8 @@ class FeatureSet:
         with_stops: whether ``STOP_FEATURE_NAMES`` come after those.
         with_plan: whether ``PLAN_FEATURE_NAMES`` come next; moves of the plan are then safe moves, too.
         more: features of the user's own, which come last; None: there are none.
+        n_neighbours: how many neighbours a train sees, at most; what it sees of each of them comes behind all that it
+            sees of itself: ``Relation``, then what the neighbour sees of itself. Zeros where there is none.
     """
 
     name: str
@@ -40,12 +43,15 @@ class FeatureSet:
     with_stops: bool = False
     with_plan: bool = False
     more: MoreFeatures | None = None
+    n_neighbours: int = 0
 
     def __post_init__(self) -> None:
         if self.max_depth < 1:
             raise ValueError(f"the depth of the tree is {self.max_depth}; it must be at least 1")
         if self.radius < 1:
             raise ValueError(f"the observation radius is {self.radius}; it must be at least 1")
+        if not 0 <= self.n_neighbours <= MOST_NEIGHBOURS:
+            raise ValueError(f"there are {self.n_neighbours} neighbours; there must be 0 to {MOST_NEIGHBOURS}")
 
     @property
     def n_tree_features(self) -> int:
@@ -55,7 +61,23 @@ class FeatureSet:
     @property
     def n_features(self) -> int:
         """The length of an observation."""
+        return self.n_own_features + self.n_neighbours * (N_RELATIONS + self.n_own_features)
+
+    @property
+    def n_own_features(self) -> int:
+        """How many features a train sees of itself; they come first in an observation."""
         return self.n_tree_features + len(self._more_names)
+
+    @property
+    def relations(self) -> tuple[slice, ...]:
+        """Where ``Relation`` stands in an observation, for each neighbour."""
+        begins = range(self.n_own_features, self.n_features, N_RELATIONS + self.n_own_features)
+        return tuple(slice(begin, begin + N_RELATIONS) for begin in begins)
+
+    @property
+    def neighbours(self) -> tuple[slice, ...]:
+        """Where each neighbour's own features stand in an observation."""
+        return tuple(slice(of.stop, of.stop + self.n_own_features) for of in self.relations)
 
     @property
     def _more_names(self) -> tuple[str, ...]:
@@ -89,17 +111,24 @@ class FeatureSet:
     @property
     def _end_of_kits(self) -> int:
         """The number of the kit's own features."""
-        return self.n_features - (self.more.n_features if self.more else 0)
+        return self.n_own_features - (self.more.n_features if self.more else 0)
 
     @property
-    def feature_names(self) -> tuple[str, ...]:
-        """A name for each feature, such as ``left.forward.next_branch``."""
+    def own_feature_names(self) -> tuple[str, ...]:
+        """A name for each feature that a train sees of itself, such as ``left.forward.next_branch``."""
         return tree_feature_names(self.max_depth) + self._more_names
 
     @property
+    def feature_names(self) -> tuple[str, ...]:
+        """A name for each feature; those of neighbours begin with ``neighbour_0.``, ``neighbour_1.`` and so on."""
+        own = self.own_feature_names
+        of_neighbour = (*(f"relation_{relation.name.lower()}" for relation in Relation), *own)
+        return own + tuple(f"neighbour_{k}.{name}" for k in range(self.n_neighbours) for name in of_neighbour)
+
+    @property
     def tree(self) -> TreeLayout:
-        """Where the nodes of the tree stand in an observation."""
-        return tree_layout(self.feature_names, self.n_tree_features)
+        """Where the nodes of a train's own tree stand among the features that it sees of itself."""
+        return tree_layout(self.own_feature_names, self.n_tree_features)
 
     @property
     def label(self) -> str:

@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 from utils.observation.feature_sets import FeatureSet
 from utils.observation.kept_plans import KeptPlan, KeptPlans
 from utils.observation.more_features import checked_features
+from utils.observation.neighbour_rows import NeighbourRows, assemble_level
+from utils.observation.neighbours import NeighbourSearch, find_neighbours
 from utils.observation.plan_features import fill_plan_features
 from utils.observation.route_features import fill_route_features
 from utils.observation.stop_features import fill_stop_features
@@ -31,17 +33,22 @@ from utils.system.compiled import Arrays, compiled
 
 
 @compiled
+def _fill_observes(deciding_only: bool, mask: np.ndarray, observes: np.ndarray) -> None:
+    for handle in range(observes.shape[0]):
+        observes[handle] = not deciding_only or is_choice(mask[handle])
+
+
+@compiled
 def fill_observations(
     max_depth: int,
     radius: int,
     with_timetable: bool,
-    deciding_only: bool,
     elapsed_steps: int,
     max_episode_steps: int,
     state_arrays: Arrays,
     scratch_arrays: Arrays,
     nodes: np.ndarray,
-    mask: np.ndarray,
+    is_observed: np.ndarray,
     features: np.ndarray,
 ) -> None:
     arrays, scratch = StateArrays(*state_arrays), TreeScratch(*scratch_arrays)
@@ -51,7 +58,7 @@ def fill_observations(
     n_tree_features = nodes.shape[0] * FEATURES_PER_NODE
     on_map, arrived = shares_of_trains(dynamic)
     for handle in range(dynamic.shape[1]):
-        if deciding_only and not is_choice(mask[handle]):
+        if not is_observed[handle]:
             continue
         explore_tree(
             handle,
@@ -86,6 +93,9 @@ class Observer:
             Where a plan is kept its moves are left in: as long as all keep its order, all can leave the map.
         action_mask, decision_points: see ``action_mask.action_mask``.
 
+    Attributes:
+        rows: the parts of the last observation, in memory that is used again; None where no neighbours are seen.
+
     Raises:
         ValueError: ``decision_points`` is not known.
     """
@@ -110,6 +120,8 @@ class Observer:
         self._routes: RouteSearch | None = None
         self._safe_moves = SafeMoves(safe_moves)
         self._plans = KeptPlans()
+        self._neighbours: NeighbourSearch | None = None
+        self.rows: NeighbourRows | None = None
 
     def observe(
         self,
@@ -143,46 +155,80 @@ class Observer:
         fill_masks(self._all_actions, self._stop_everywhere, state.grid, state.constants, state.dynamic, mask)
         plan = self._plans.keep_up(state) if keep_plan or self.feature_set.with_plan else None
         possible = mask.copy() if plan else mask
+        safe = None
         if self._safe_moves.enabled or self.feature_set.with_routes:
             safe = self._safe_moves.restrict(state, mask)
         if plan and self._safe_moves.enabled:
             plan.allow_moves(state, possible, mask, others_are_safe=self._safe_moves.all_can_leave(state))
+        observes = np.empty(state.n_trains, dtype=np.bool_)
+        _fill_observes(deciding_only, mask, observes)
+        if self.feature_set.n_neighbours:
+            rows = self._find_neighbours(state, observes)
+            self._fill_own(state, safe, plan, rows.is_observed, rows.own)
+            assemble_level(observes, rows.own, rows.neighbours, rows.relations, features)
+        else:
+            self._fill_own(state, safe, plan, observes, features)
+        return features, mask
+
+    def _find_neighbours(self, state: RailState, observes: NDArray[np.bool_]) -> NeighbourRows:
+        """Fills ``rows``, but for what each train sees of itself."""
+        if self._neighbours is None or not self._neighbours.fits(state):
+            self._neighbours = NeighbourSearch.for_state(state)
+        rows = self.rows
+        if rows is None or len(rows.own) != state.n_trains:
+            n_own, n_neighbours = self.feature_set.n_own_features, self.feature_set.n_neighbours
+            rows = self.rows = NeighbourRows.for_state(state, n_own, n_neighbours)
+        rows.is_observed[:] = observes
+        find_neighbours(
+            state.elapsed_steps,
+            state.arrays,
+            tuple(self._neighbours),
+            observes,
+            rows.neighbours,
+            rows.relations,
+            rows.is_observed,
+        )
+        return rows
+
+    def _fill_own(
+        self,
+        state: RailState,
+        safe: NDArray[np.int8] | None,
+        plan: KeptPlan | None,
+        is_observed: NDArray[np.bool_],
+        features: NDArray[np.float32],
+    ) -> None:
+        """Fills ``features``, float32 [trains, n_own_features], with what the trains see of themselves."""
+        of = self.feature_set
+        assert self._scratch is not None
         fill_observations(
-            self.feature_set.max_depth,
-            self.feature_set.radius,
-            self.feature_set.with_timetable,
-            deciding_only,
+            of.max_depth,
+            of.radius,
+            of.with_timetable,
             state.elapsed_steps,
             state.max_episode_steps,
             state.arrays,
             tuple(self._scratch),
             self._nodes,
-            mask,
+            is_observed,
             features,
         )
-        if self._of_routes:
-            self.fill_routes(state, safe, deciding_only, mask, features[:, self._of_routes])
+        if self._of_routes and safe is not None:
+            self.fill_routes(state, safe, is_observed, features[:, self._of_routes])
         if self._of_stops:
             fill_stop_features(
-                state.elapsed_steps,
-                state.max_episode_steps,
-                state.arrays,
-                deciding_only,
-                mask,
-                features[:, self._of_stops],
+                state.elapsed_steps, state.max_episode_steps, state.arrays, is_observed, features[:, self._of_stops]
             )
         if self._of_plan:
-            self._fill_plan(state, plan, deciding_only, mask, features[:, self._of_plan])
-        if more := self.feature_set.more:
+            self._fill_plan(state, plan, is_observed, features[:, self._of_plan])
+        if more := of.more:
             features[:, -more.n_features :] = checked_features(more, state)
-        return features, mask
 
     def fill_routes(
         self,
         state: RailState,
         safe: NDArray[np.int8],
-        deciding_only: bool,
-        mask: NDArray[np.bool_],
+        is_observed: NDArray[np.bool_],
         features: NDArray[np.float32],
     ) -> None:
         """Fills ``features``, float32 [trains, N_ROUTE_FEATURES], with ``safe`` from ``SafeMoves.restrict``."""
@@ -193,8 +239,7 @@ class Observer:
             state.max_episode_steps,
             state.arrays,
             safe,
-            deciding_only,
-            mask,
+            is_observed,
             tuple(self._routes),
             features,
         )
@@ -203,8 +248,7 @@ class Observer:
         self,
         state: RailState,
         kept: KeptPlan | None,
-        deciding_only: bool,
-        mask: NDArray[np.bool_],
+        is_observed: NDArray[np.bool_],
         features: NDArray[np.float32],
     ) -> None:
         """Fills ``features``, float32 [trains, N_PLAN_FEATURES]; zeros where there is no plan."""
@@ -218,8 +262,7 @@ class Observer:
             kept.plan.cells,
             kept.plan.tables,
             kept.actions,
-            deciding_only,
-            mask,
+            is_observed,
             features,
         )
 

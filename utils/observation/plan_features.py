@@ -23,7 +23,6 @@ from utils.planning.plan_tables import (
     TRAIN,
     PlanTables,
 )
-from utils.simulator.action_mask import is_choice
 from utils.simulator.rail_grid import MOVE_LEFT, MOVE_RIGHT, clip, possible_move
 from utils.simulator.rail_state import DONE, ROW, STATE, StateArrays, configuration_of, travel_time_of
 from utils.system.compiled import Arrays, compiled, compiled_helper
@@ -108,8 +107,7 @@ def fill_plan_features(
     cells: np.ndarray,
     table_arrays: Arrays,
     actions: np.ndarray,
-    deciding_only: bool,
-    mask: np.ndarray,
+    is_observed: np.ndarray,
     features: np.ndarray,
 ) -> None:
     """Fill ``features``, float32 [trains, N_PLAN_FEATURES], in the order of ``PLAN_FEATURE_NAMES``.
@@ -120,12 +118,12 @@ def fill_plan_features(
         state_arrays, table_arrays: the fields of ``StateArrays`` and ``PlanTables``.
         cells: int32 [height, width], the numbers of the rail cells.
         actions: int64 [trains], what the plan has the trains do now.
-        deciding_only: whether the rows of trains that ``mask``, bool [trains, 5], gives no choice are left as they are.
+        is_observed: bool [trains]; the rows of other trains are left as they are.
     """
     arrays, tables = StateArrays(*state_arrays), PlanTables(*table_arrays)
     constants, dynamic, trains, visits = arrays.constants, arrays.dynamic, tables.trains, tables.visits
     for handle in range(features.shape[0]):
-        if deciding_only and not is_choice(mask[handle]):
+        if not is_observed[handle]:
             continue
         of_train = features[handle]
         of_train[:] = 0.0

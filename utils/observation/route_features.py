@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.rules.route_search import MAX_DETOUR, RouteSearch, find_detour
-from utils.simulator.action_mask import is_choice
 from utils.simulator.rail_grid import MOVE_LEFT, MOVE_RIGHT, clip, possible_move
 from utils.simulator.rail_state import (
     CELLS_AFTER,
@@ -61,8 +60,7 @@ def fill_route_features(
     max_episode_steps: int,
     state_arrays: Arrays,
     safe: np.ndarray,
-    deciding_only: bool,
-    mask: np.ndarray,
+    is_observed: np.ndarray,
     search_arrays: Arrays,
     features: np.ndarray,
 ) -> None:
@@ -75,13 +73,13 @@ def fill_route_features(
     Args:
         state_arrays, search_arrays: the fields of ``StateArrays`` and ``RouteSearch``.
         safe: int8 [trains, 3], see ``SafeMoves.restrict``.
-        deciding_only: whether the rows of trains that ``mask``, bool [trains, 5], gives no choice are left as they are.
+        is_observed: bool [trains]; the rows of other trains are left as they are.
     """
     arrays, search = StateArrays(*state_arrays), RouteSearch(*search_arrays)
     grid, maps, constants, dynamic = arrays.grid, arrays.maps, arrays.constants, arrays.dynamic
     mark_trains(arrays.occupant, arrays.level_free, dynamic)
     for handle in range(features.shape[0]):
-        if deciding_only and not is_choice(mask[handle]):
+        if not is_observed[handle]:
             continue
         of_train = features[handle]
         of_train[:] = 0.0

@@ -7,7 +7,6 @@ from enum import IntEnum
 
 import numpy as np
 
-from utils.simulator.action_mask import is_choice
 from utils.simulator.rail_grid import clip
 from utils.simulator.rail_state import (
     DENOMINATOR,
@@ -49,20 +48,19 @@ def fill_stop_features(
     elapsed_steps: int,
     max_episode_steps: int,
     state_arrays: Arrays,
-    deciding_only: bool,
-    mask: np.ndarray,
+    is_observed: np.ndarray,
     features: np.ndarray,
 ) -> None:
     """Fill ``features``, float32 [trains, N_STOP_FEATURES], in the order of ``STOP_FEATURE_NAMES``.
 
     Args:
         state_arrays: the fields of ``StateArrays``.
-        deciding_only: whether the rows of trains that ``mask``, bool [trains, 5], gives no choice are left as they are.
+        is_observed: bool [trains]; the rows of other trains are left as they are.
     """
     arrays = StateArrays(*state_arrays)
     constants, dynamic = arrays.constants, arrays.dynamic
     for handle in range(features.shape[0]):
-        if deciding_only and not is_choice(mask[handle]):
+        if not is_observed[handle]:
             continue
         of_train = features[handle]
         of_train[:] = 0.0

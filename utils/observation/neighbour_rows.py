@@ -1,0 +1,92 @@
+"""Observations with neighbours, as the rows that they are made of, and how they are put together. Compiled.
+
+The observation of a train is ``[own features | for each neighbour: N_RELATIONS relations, its own features]``, with
+zeros where there is no neighbour. What a train sees of itself is seen by others too, so whoever keeps observations
+keeps the parts: each row of own features once, and for each observation the numbers of the neighbours' rows.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.observation.neighbours import N_RELATIONS
+from utils.simulator.rail_state import RailState
+from utils.system.compiled import allocating_helper, compiled
+
+
+@dataclass(frozen=True)
+class NeighbourRows:
+    """The parts of the observations of a level.
+
+    Attributes:
+        own: float32 [trains, own features].
+        neighbours: int64 [trains, most neighbours], rows of ``own``, the soonest met first; -1 where there is none.
+        relations: float32 [trains, most neighbours, N_RELATIONS], see ``neighbours.Relation``.
+        is_observed: bool [trains], whether a row of ``own`` is of now: it is that of a train that observes, or of a
+            neighbour of one.
+    """
+
+    own: NDArray[np.float32]
+    neighbours: NDArray[np.int64]
+    relations: NDArray[np.float32]
+    is_observed: NDArray[np.bool_]
+
+    @classmethod
+    def for_state(cls, state: RailState, n_own_features: int, n_neighbours: int) -> "NeighbourRows":
+        """New memory, of the size that the level needs."""
+        return cls(
+            own=np.zeros((state.n_trains, n_own_features), dtype=np.float32),
+            neighbours=np.full((state.n_trains, n_neighbours), -1, dtype=np.int64),
+            relations=np.zeros((state.n_trains, n_neighbours, N_RELATIONS), dtype=np.float32),
+            is_observed=np.zeros(state.n_trains, dtype=np.bool_),
+        )
+
+
+@allocating_helper
+def _assemble(
+    row: int, own: np.ndarray, neighbours: np.ndarray, relations: np.ndarray, observation: np.ndarray
+) -> None:
+    n_own = own.shape[1]
+    observation[:n_own] = own[row]
+    begin = n_own
+    for k in range(neighbours.shape[1]):
+        of_neighbour = observation[begin : begin + N_RELATIONS + n_own]
+        of_neighbour[:N_RELATIONS] = relations[row, k]
+        if neighbours[row, k] >= 0:
+            of_neighbour[N_RELATIONS:] = own[neighbours[row, k]]
+        else:
+            of_neighbour[N_RELATIONS:] = 0.0
+        begin += N_RELATIONS + n_own
+
+
+@compiled
+def assemble_level(
+    observes: np.ndarray,
+    own: np.ndarray,
+    neighbours: np.ndarray,
+    relations: np.ndarray,
+    observations: np.ndarray,
+) -> None:
+    """Fill ``observations``, float32 [trains, features], from the parts of a level, see ``NeighbourRows``.
+
+    The rows of trains that do not observe, by ``observes``, bool [trains], are left as they are.
+    """
+    for handle in range(observations.shape[0]):
+        if observes[handle]:
+            _assemble(handle, own, neighbours, relations, observations[handle])
+
+
+@compiled
+def assemble(
+    rows: np.ndarray, own: np.ndarray, neighbours: np.ndarray, relations: np.ndarray, observations: np.ndarray
+) -> None:
+    """Fill ``observations``, float32 [batch, features], with those of ``rows``, int64 [batch], of kept parts.
+
+    Args:
+        own: float32 [kept, own features].
+        neighbours: int64 [kept, most neighbours], rows of ``own``; negative where there is none.
+        relations: float32 [kept, most neighbours, N_RELATIONS].
+    """
+    for index in range(rows.shape[0]):
+        _assemble(rows[index], own, neighbours, relations, observations[index])
