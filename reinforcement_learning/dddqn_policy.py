@@ -112,7 +112,7 @@ class DDDQNPolicy:
         self.average_network = copy.deepcopy(self.q_network).requires_grad_(False)
         # asking a network for its parameters takes longer than any arithmetic on them
         networks = self.q_network, self.target_network, self.average_network
-        self._parameters, self._of_target, self._of_average = (list(network.parameters()) for network in networks)
+        self._parameters, self._of_target, self._of_average = (tuple(network.parameters()) for network in networks)
         self.learning_steps = 0
         self._learning_rate = learning_rate
         self.exploration = generator(seed, Stream.EXPLORATION, index)

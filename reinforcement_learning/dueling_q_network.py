@@ -148,7 +148,7 @@ def parameters_and_buffers(network: nn.Module) -> list[Tensor]:
 
 
 @torch.no_grad()
-def polyak_update(parameters: list[Tensor], targets: list[Tensor], tau: float) -> None:
+def polyak_update(parameters: tuple[Tensor, ...], targets: tuple[Tensor, ...], tau: float) -> None:
     """``target = (1 - tau) * target + tau * parameter`` for each of them, in one fused call.
 
     Buffers stay as they are: no forward pass may change them, see ``check_network``.
