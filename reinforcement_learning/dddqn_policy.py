@@ -21,6 +21,7 @@ from reinforcement_learning.dueling_q_network import (
     clip_gradients,
     network_errors,
     parameters_and_buffers,
+    parameters_of,
     polyak_update,
     rank_actions,
 )
@@ -112,7 +113,7 @@ class DDDQNPolicy:
         self.average_network = copy.deepcopy(self.q_network).requires_grad_(False)
         # asking a network for its parameters takes longer than any arithmetic on them
         networks = self.q_network, self.target_network, self.average_network
-        self._parameters, self._of_target, self._of_average = (list(network.parameters()) for network in networks)
+        self._parameters, self._of_target, self._of_average = (parameters_of(network) for network in networks)
         self.learning_steps = 0
         self._learning_rate = learning_rate
         self.exploration = generator(seed, Stream.EXPLORATION, index)

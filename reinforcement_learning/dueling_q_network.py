@@ -1,6 +1,6 @@
 """The network: a dueling architecture (Wang et al. 2016, https://arxiv.org/abs/1511.06581)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -125,8 +125,13 @@ def parameters_and_buffers(network: nn.Module) -> list[Tensor]:
     return [*network.parameters(), *(buffer for buffer in network.buffers() if buffer.is_floating_point())]
 
 
+def parameters_of(network: nn.Module) -> list[Tensor]:
+    """What learning changes, in a list that stays good as long as the network does."""
+    return list(network.parameters())
+
+
 @torch.no_grad()
-def polyak_update(parameters: Sequence[Tensor], targets: Sequence[Tensor], tau: float) -> None:
+def polyak_update(parameters: list[Tensor], targets: list[Tensor], tau: float) -> None:
     """``target = (1 - tau) * target + tau * parameter`` for each of them, in one fused call.
 
     Buffers stay as they are: no forward pass may change them, see ``check_network``.
@@ -135,7 +140,7 @@ def polyak_update(parameters: Sequence[Tensor], targets: Sequence[Tensor], tau: 
 
 
 @torch.no_grad()
-def clip_gradients(parameters: Sequence[Tensor], max_norm: float) -> None:
+def clip_gradients(parameters: list[Tensor], max_norm: float) -> None:
     """Scales all gradients together so that their norm is ``max_norm`` at most.
 
     As ``torch.nn.utils.clip_grad_norm_``, which sorts the gradients by device and type first: most of its time here.
