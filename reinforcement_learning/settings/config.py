@@ -117,7 +117,7 @@ class TrainingConfig:
     guided_exploration: float = option(
         _EXPLORE,
         0.7,
-        "share of the random actions that are replaced by the way with the least detour (needs tree_routes or tree_plan)",
+        "share of the random actions that are replaced by the way with the least detour (needs tree_routes, tree_plan)",
         between(0, 1),
     )
 
