@@ -87,7 +87,8 @@ def main() -> None:
     parser.add_argument("--record", default="ablations", help="name of the files that are written")
     parser.add_argument("--train_only", action="store_true", help="leave scoring to another call")
     parser.add_argument("--pace_episodes", type=int, default=0, help="compare times only, of so many episodes each")
-    options, options.common = parser.parse_known_args()
+    options, common = parser.parse_known_args()
+    options.common = common
     if options.pace_episodes:
         _compare_pace(options)
         return
