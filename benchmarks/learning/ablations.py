@@ -61,7 +61,7 @@ VARIANTS: dict[str, list[str]] = {
     "batch_size-256": ["--batch_size", "256"],
     "update_every-16": ["--update_every", "16"],
     "update_every-32": ["--update_every", "32"],
-    "update_every-64": ["--update_every", "64"],  # the default by now
+    "update_every-64": ["--update_every", "64"],
     "update_every-64-batch_size-256": ["--update_every", "64", "--batch_size", "256"],
     "update_every-128-batch_size-256": ["--update_every", "128", "--batch_size", "256"],
     "async_rl": ["--async_rl", "True"],
