@@ -59,6 +59,8 @@ class _Round(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
         self.output = nn.Linear(width, width)
+        for parameter in self.output.parameters():  # in the beginning a train goes by what it sees of itself
+            nn.init.zeros_(parameter)
 
     def forward(self, trains: Tensor, is_there: Tensor, n_looking: int) -> Tensor:
         """What the first trains know then, ``[batch, n_looking, width]``.

@@ -12,8 +12,12 @@ FEATURES = FeatureSet("small", 1, max_depth=1, n_neighbours=3)
 
 
 def make_network(hidden_size: int = 16, features: FeatureSet = FEATURES) -> AttentionQNetwork:
+    """A network that has learned something: a new one makes nothing of neighbours."""
     torch.manual_seed(0)
-    return AttentionQNetwork(features, hidden_size)
+    network = AttentionQNetwork(features, hidden_size)
+    for attend in (network.first_round, network.last_round):
+        torch.nn.init.normal_(attend.output.weight, std=0.3)
+    return network
 
 
 def make_observations(are_there: list[bool]) -> Tensor:
@@ -36,6 +40,17 @@ def test_looks_at_those_that_are_there_only(are_there: list[bool]) -> None:
         other = observations.clone()
         other[:, own] += 1.0
         assert (network(other) == values).all(dim=1).tolist() == [not is_there] * 8
+
+
+def test_goes_by_what_it_sees_of_itself_in_the_beginning_and_learns_otherwise() -> None:
+    network, observations = AttentionQNetwork(FEATURES, 16), make_observations([True, True, True])
+    other = observations.clone()
+    other[:, FEATURES.n_own_features :] += 1.0
+    assert network(other).equal(network(observations))
+    network(observations).square().sum().backward()
+    for attend in (network.first_round, network.last_round):
+        assert attend.output.weight.grad is not None
+        assert attend.output.weight.grad.any()
 
 
 def test_order_of_the_neighbours_does_not_matter() -> None:

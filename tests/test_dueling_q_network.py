@@ -36,7 +36,7 @@ def test_advantages_rank_as_the_values_do() -> None:
 def test_polyak_update_is_exact_and_touches_the_target_only() -> None:
     network, target = make_network(1), make_network(2)
     before, source = copy.deepcopy(target), copy.deepcopy(network)
-    polyak_update(list(network.parameters()), list(target.parameters()), tau=0.25)
+    polyak_update(tuple(network.parameters()), tuple(target.parameters()), tau=0.25)
     parameters = zip(target.parameters(), before.parameters(), network.parameters(), source.parameters(), strict=True)
     for new, old, online, online_before in parameters:
         torch.testing.assert_close(new, 0.75 * old + 0.25 * online)
@@ -46,7 +46,7 @@ def test_polyak_update_is_exact_and_touches_the_target_only() -> None:
 
 def test_polyak_update_with_tau_1_copies() -> None:
     network, target = make_network(1), make_network(2)
-    polyak_update(list(network.parameters()), list(target.parameters()), tau=1.0)
+    polyak_update(tuple(network.parameters()), tuple(target.parameters()), tau=1.0)
     assert all(a.equal(b) for a, b in zip(network.parameters(), target.parameters(), strict=True))
 
 
@@ -56,7 +56,7 @@ def test_gradients_are_clipped_as_pytorch_does(max_norm: float) -> None:
     for network in (ours, theirs):
         network(torch.linspace(-1.0, 1.0, 70).reshape(10, 7)).square().sum().backward()
         next(network.parameters()).grad = None  # one that has had no part in it
-    clip_gradients(list(ours.parameters()), max_norm)
+    clip_gradients(tuple(ours.parameters()), max_norm)
     torch.nn.utils.clip_grad_norm_(theirs.parameters(), max_norm)
     pairs = list(zip(ours.parameters(), theirs.parameters(), strict=True))
     assert pairs[0][0].grad is None

@@ -100,4 +100,5 @@ def learning_of(config: TrainingConfig, sink: RowSink) -> Learning:
     Raises:
         ExtensionError: the user's reward cannot be found.
     """
-    return Learning(sink, find_own_reward(config.learning_reward) if config.learning_reward else None)
+    own_reward = find_own_reward(config.learning_reward) if config.learning_reward else None
+    return Learning(sink, own_reward, asks_plan=config.asks_plan)

@@ -29,6 +29,7 @@ class Learning:
 
     sink: RowSink
     own_reward: LearningReward | None = None  # in place of the environment's
+    asks_plan: bool = False  # whether rows hold the plan's actions in the policies' own episodes, too
 
 
 @dataclass
@@ -80,7 +81,7 @@ class Rollout:
         self._epsilon = np.zeros(shape)
         self._policy_of_train = np.zeros(shape, dtype=np.int64)
         self._is_demonstration = np.zeros(n_slots, dtype=bool)
-        self._shown = np.full(shape, NOT_SHOWN)  # actions of the plan in demonstrations
+        self._shown = np.full(shape, NOT_SHOWN)  # actions of the plan, where it is asked
         self._train_rewards = np.zeros(shape)  # since the episode's beginning
         self._rewards = np.zeros(shape)
         self._remaining = np.zeros(shape)  # travel time in steps
@@ -201,7 +202,8 @@ class Rollout:
             if recorded is None:
                 policy_of_train, epsilon = self._policy_of_train.flat[deciding], self._epsilon.flat[deciding]
                 chosen = act_with_each(self.policies, policy_of_train, seen, possible, epsilon)
-                chosen = np.where(shown == NOT_SHOWN, chosen, shown)
+                is_demonstrated = self._is_demonstration[deciding // self.n_trains] & (shown != NOT_SHOWN)
+                chosen = np.where(is_demonstrated, shown, chosen)
             else:
                 chosen = done_then.flat[deciding]
             np.add.at(self._action_counts, (deciding // self.n_trains, chosen), 1)
@@ -263,9 +265,9 @@ class Rollout:
         if ended[:n_trains].all():  # the rest of the episode needs no observations
             mask[:] = NOTHING_TO_DECIDE
             return
-        shows = bool(self._is_demonstration[slot])
-        self.observer.observe(state, self._observations[slot, :n_trains], mask, deciding_only=True, keep_plan=shows)
-        planned = self.observer.planned_actions(state, mask) if shows else None
+        asks = bool(self._is_demonstration[slot]) or (self._learning is not None and self._learning.asks_plan)
+        self.observer.observe(state, self._observations[slot, :n_trains], mask, deciding_only=True, keep_plan=asks)
+        planned = self.observer.planned_actions(state, mask) if asks else None
         self._shown[slot, :n_trains] = NOT_SHOWN if planned is None else planned
         # nothing that a deadlocked train does matters any more; its last decision stays open until the episode ends
         mask[self.deadlocked[slot, :n_trains]] = NOTHING_TO_DECIDE

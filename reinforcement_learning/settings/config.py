@@ -117,16 +117,22 @@ class TrainingConfig:
     guided_exploration: float = option(
         _EXPLORE,
         0.7,
-        "share of the random actions that are replaced by the way with the least detour (needs tree_routes)",
+        "share of the random actions that are replaced by the way with the least detour (needs tree_routes, tree_plan)",
         between(0, 1),
     )
 
     demonstrations: float = option(
         _EXPLORE,
-        0.0,
+        1.0,
         "share of the first episodes that a plan in space and time plays, to be learned from; it falls in a straight "
         "line to 0 in the last episode",
         between(0, 1),
+    )
+    dagger: bool = option(
+        _EXPLORE,
+        True,
+        "where the plan is among the features: learn also from what it would have done in the policy's own episodes",
+        BOOL,
     )
 
     buffer_size: int = option(_LEARN, 100_000, "transitions that the replay buffer holds", at_least(1))
@@ -134,7 +140,7 @@ class TrainingConfig:
         _LEARN, 1_000, "transitions to collect before learning starts (at least one batch)", at_least(0)
     )
     batch_size: int = option(_LEARN, 128, "transitions in a learning step", at_least(1))
-    update_every: int = option(_LEARN, 64, "transitions collected for each learning step", at_least(1))
+    update_every: int = option(_LEARN, 128, "transitions collected for each learning step", at_least(1))
     gamma: float = option(_LEARN, 0.995, "discount for each step of the environment", between(0, 1))
     n_step: int = option(_LEARN, 3, "decisions of a train between a state and its bootstrap state", whole(1, 1_000))
     learning_rate: float = option(_LEARN, 3e-4, "step size of Adam", above(0, 1))
@@ -185,7 +191,7 @@ class TrainingConfig:
         between(0.0, 1.0),
     )
 
-    feature_set: str = option(_INPUT, "tree_routes", "what a train observes", one_of(*FEATURE_SETS), fixed=True)
+    feature_set: str = option(_INPUT, "tree_plan", "what a train observes", one_of(*FEATURE_SETS), fixed=True)
     features: str = option(
         _INPUT,
         "none",
@@ -386,6 +392,11 @@ class TrainingConfig:
     def _rewarded(self, environment: Environment) -> Environment:
         return dataclasses.replace(environment, rewards=find_rewards(self.rewards))
 
+    @property
+    def asks_plan(self) -> bool:
+        """Whether the plan's actions count in episodes that it does not drive; it is known there anyway."""
+        return self.dagger and self.demonstrations > 0.0 and FEATURE_SETS[self.feature_set].with_plan
+
     def as_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: folders that are the project's own are left out, as the project may move."""
         return {
@@ -442,6 +453,8 @@ def _check_effects(config: TrainingConfig, options: dict[str, Any]) -> None:
         no_effect["ray_address"] = "without --async_rl: add that, or leave it out"
     if not isinstance(config.training_env, Mixture):
         no_effect["curriculum"] = "with one environment to train on: give --training_env_config several times"
+    if config.dagger and not config.asks_plan:
+        no_effect["dagger"] = "here: it needs --demonstrations above 0, and a plan among the features (tree_plan)"
     for name in no_effect.keys() & options.keys():
         raise ConfigError(f"--{name} has no effect {no_effect[name]}.")
 

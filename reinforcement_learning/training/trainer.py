@@ -23,7 +23,7 @@ from reinforcement_learning.saving.checkpoint_writer import CheckpointWriter
 from reinforcement_learning.saving.checkpointing import CheckpointError
 from reinforcement_learning.saving.run_folders import RunFolders
 from reinforcement_learning.settings.config import TrainingConfig
-from reinforcement_learning.settings.features import feature_set_of
+from reinforcement_learning.settings.features import feature_set_of, training_observer
 from reinforcement_learning.tracking.metrics import MetricsWriter
 from reinforcement_learning.training.curriculum import Curriculum
 from reinforcement_learning.training.population_scores import score_population
@@ -34,7 +34,6 @@ from reinforcement_learning.workers.rollout_workers import RolloutWorkers
 from utils.levels.level_pool import LEVELS_AHEAD, LevelPool
 from utils.levels.level_streams import EvaluationLevels
 from utils.levels.playable_levels import PlayableEvaluationLevels, PlayableLevels
-from utils.observation.observer import Observer
 from utils.pictures.rendering import RecordedSimulator
 from utils.simulator.simulator import Simulator
 from utils.system.device_errors import is_device_error
@@ -69,12 +68,7 @@ class Trainer:
         self.mapping_log = mapping_log
         self.stop_requested = stop_requested
         self.feature_set = feature_set_of(config)
-        self.observer = Observer(
-            self.feature_set,
-            safe_moves=config.safe_moves,
-            action_mask=config.action_mask,
-            decision_points=config.decision_points,
-        )
+        self.observer = training_observer(config, self.feature_set)
         self.stopwatch = Stopwatch()
         self.level_pool = LevelPool(
             config.training_env,

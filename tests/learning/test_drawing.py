@@ -105,6 +105,7 @@ def test_a_smaller_one_that_is_taken_over_leaves_nothing_behind() -> None:
     buffer.add(episode(0, [0] * 6))
     other.add(episode(10, [0, 0]))
     buffer.take_over(other.content())
+    assert len(buffer) == 2
     assert drawn(buffer).keys() == {10, 11}
     buffer.add(episode(12, [0] * 5))
     assert len(buffer) == 6

@@ -20,9 +20,11 @@ def level(seed: int) -> CompiledSimulator:
     return CompiledSimulator.from_env(sparse_env(seed, 6, size=25))
 
 
-def make_rollout(sink: ListSink, feature_set: str = "tree_plan", n_slots: int = 1) -> Rollout:
+def make_rollout(
+    sink: ListSink, feature_set: str = "tree_plan", n_slots: int = 1, *, asks_plan: bool = False
+) -> Rollout:
     observer = Observer(get_feature_set(feature_set), safe_moves=True)
-    return Rollout(observer, [RandomPolicy(0)], 6, n_slots=n_slots, learning=Learning(sink))
+    return Rollout(observer, [RandomPolicy(0)], 6, n_slots=n_slots, learning=Learning(sink, asks_plan=asks_plan))
 
 
 @pytest.mark.parametrize("feature_set", ["tree_plan", "tree_routes"])
@@ -62,6 +64,23 @@ def test_only_demonstrations_are_marked() -> None:
         sinks.append(sink.all("shown") != NOT_SHOWN)
     assert 0.0 < sinks[0].mean() < 1.0
     assert not sinks[1].any()
+
+
+def test_the_plan_is_asked_where_the_policy_drives() -> None:
+    """The same trains do the same; beside it stands what the plan of that moment would have done."""
+    alone, asked = ListSink(), ListSink()
+    for sink in (alone, asked):
+        rollout = make_rollout(sink, asks_plan=sink is asked)
+        rollout.start(0, level(0), OWN)
+        play_out(rollout)
+    assert alone.all("actions").tolist() == asked.all("actions").tolist()
+    shown, names = asked.all("shown"), get_feature_set("tree_plan").feature_names
+    first = names.index("plan_do_nothing")
+    planned = asked.all("observations")[:, first : first + 5]
+    possible = planned.any(axis=1) & asked.all("action_masks")[np.arange(len(shown)), planned.argmax(axis=1)]
+    assert possible.mean() > 0.5
+    assert (shown[possible] == planned.argmax(axis=1)[possible]).all()
+    assert 0.05 < (shown != asked.all("actions")).mean() < 1.0
 
 
 def test_where_there_is_no_plan_the_policy_drives(monkeypatch: pytest.MonkeyPatch) -> None:

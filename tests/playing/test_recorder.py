@@ -209,8 +209,7 @@ def episodes(draw: st.DrawFn, *, only_last: bool = False) -> Episode:
     in_a_team = False if only_last else draw(st.booleans())
     for train, arrival in enumerate(arrives_at):
         for step in range(n_steps if arrival is None else arrival + 1, n_steps):
-            potentials[step][train] = 0.0
-            rewards[step][train] = 0.0
+            potentials[step][train] = 0.0  # rewards of a user's own may go on, but are not the train's any more
     return Episode(rewards, table(st.booleans()), potentials, arrives_at, stuck_at, in_a_team)
 
 

@@ -79,7 +79,7 @@ class TestTransitions:
     def test_are_those_of_a_training_in_one_process(self, tmp_path: Path, simulator: str) -> None:
         """With weights that are not those a new policy has, of levels made by whomever."""
         options = {"n_episodes": 9, "num_envs": 2, "seed": 4, "simulator": simulator, **GREEDY, **UNGUIDED}
-        trained, _ = make_trainer(tmp_path / "trained", n_episodes=24, eps_decay=0.8, seed=4, **UNGUIDED)
+        trained, _ = make_trainer(tmp_path / "trained", n_episodes=12, eps_decay=0.8, seed=5, **UNGUIDED)
         trained.run()
         trainers = [make_trainer(tmp_path / str(n), num_workers=n, **options) for n in (0, 2)]
         for trainer, _ in trainers:
