@@ -127,7 +127,7 @@ def test_new_hyperparameters_change_what_is_learned_from_what_is_stored(monkeypa
     found = [
         (batch.rewards.max().item(), batch.rewards.min().item(), batch.discounts.max().item()) for batch in batches
     ]
-    assert found == [(21.0, 21.0, 0.5), (-29.0, -29.0, 0.5), (-87.0, -29.0, 1.0)]
+    assert found == [(21.0, 21.0, 0.5), (-29.0, -29.0, 0.5), (-29.0, -87.0, 1.0)]
 
 
 def test_learning_rate_falls_with_progress_from_whatever_it_is():
