@@ -315,7 +315,8 @@ class TrainingConfig:
     broadcast_every: int = option(
         _MACHINE,
         8,
-        "learning steps of a policy after which the rollout actors of --async_rl get its weights",
+        "learning steps of a policy after which what plays elsewhere gets its weights: rollout actors of --async_rl, "
+        "and all that play where learning is on a GPU",
         at_least(1),
     )
     simulator: str = option(

@@ -36,6 +36,7 @@ from utils.levels.level_streams import EvaluationLevels
 from utils.levels.playable_levels import PlayableEvaluationLevels, PlayableLevels
 from utils.pictures.rendering import RecordedSimulator
 from utils.simulator.simulator import Simulator
+from utils.system.device_errors import is_device_error
 from utils.system.stopwatch import Stopwatch
 from utils.system.users_code import UsersCodeError
 
@@ -153,6 +154,7 @@ class Trainer:
 
         Raises:
             ExperienceError: the processes or actors that play cannot go on; that leaves a checkpoint, too.
+                A GPU that fails is told like that, with what was last copied from it.
             UsersCodeError: a user's network, features, reward or mapping breaks; so does that.
         """
         # processes end with the training, however that ends
@@ -171,6 +173,12 @@ class Trainer:
                         fetched = True
                 error.saved = self.save_checkpoint()
                 raise
+            except RuntimeError as error:
+                if not is_device_error(error):
+                    raise
+                told = self.population.lose_devices(error)
+                told.saved = self._fetch_and_save()
+                raise told from error
 
     def _make_players(self, devices: Sequence[str | torch.device] | None) -> tuple[Population, Experience]:
         """The policies, and what plays them: this process, or others, or actors on Ray."""
@@ -230,6 +238,10 @@ class Trainer:
         self.stopwatch.start()
         try:
             self.population.learn()
+        except RuntimeError as error:
+            if is_device_error(error):
+                self.population.lose_devices(error)  # or counting what is over would wait for the losses
+            raise
         finally:  # a checkpoint counts what is over also where a user's network breaks here
             self.stopwatch.lap("learn")
             self._count(finished)
