@@ -212,9 +212,11 @@ class LocalLearner(Learner):
         self.policy.learning_rate = self._hyperparameters.learning_rate * factor
 
     def add(self, rows: EpisodeRows) -> None:
+        filling = max(0, self._size_to_learn - len(self.buffer))  # those bring no learning steps
         self.buffer.add(rows)
-        self.transitions_to_learn_from += rows.n_transitions
-        self._n_to_learn_from += rows.n_transitions
+        n = max(0, rows.n_transitions - filling)
+        self.transitions_to_learn_from += n
+        self._n_to_learn_from += n
 
     def learn(self) -> None:
         if len(self.buffer) < self._size_to_learn:

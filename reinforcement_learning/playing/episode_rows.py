@@ -44,10 +44,6 @@ class EpisodeRows:
         """How many transitions begin here."""
         return int(np.count_nonzero(self.decided))
 
-    def __getitem__(self, rows: slice) -> "EpisodeRows":
-        """The rows from one to the last; those before them are gone."""
-        return EpisodeRows(**{name: array[rows] for name, array in vars(self).items()})
-
     def where(self, chosen: npt.NDArray[np.bool_]) -> "EpisodeRows":
         """Some of them; next rows are the same decisions as before."""
         place = np.cumsum(chosen) - 1
