@@ -13,4 +13,4 @@ def random_rows(n: int, n_features: int, n_trains: int = 10) -> EpisodeRows:
     rows["actions"] = random.integers(5, size=n).astype(np.int8)
     rows["shown"][:] = NOT_SHOWN
     rows["next_row"] = np.where(np.arange(n) + n_trains < n, n_trains, NOTHING_FOLLOWS).astype(np.int32)
-    return EpisodeRows(**rows, policy_of_train=np.zeros(n, dtype=np.int64))
+    return EpisodeRows.of(rows, np.zeros(n, dtype=np.int64))

@@ -185,7 +185,7 @@ class LocalLearner(Learner):
         self._n_to_learn_from += rows.n_transitions
 
     def learn(self) -> None:
-        if len(self.buffer) < self._size_to_learn:
+        if not self._has_enough:
             self.transitions_to_learn_from = 0
             self._n_to_learn_from = 0
         now = self._hyperparameters
@@ -195,6 +195,12 @@ class LocalLearner(Learner):
             batch = self.buffer.sample(batch_size, now.reward_weights, now.n_step, self.policy.device)
             self.losses.append(self.policy.learn(batch))
             self._n_learned_from += batch_size
+
+    @property
+    def _has_enough(self) -> bool:
+        """Whether there are enough transitions; some rows are none, so a full buffer has to do with fewer."""
+        n = len(self.buffer)
+        return n >= self._size_to_learn or (n > 0 and self.buffer.is_full)
 
     def take_over(self, other: Learner) -> None:
         assert isinstance(other, LocalLearner)

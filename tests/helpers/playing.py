@@ -101,8 +101,8 @@ class OneAfterTheOther(np.random.Generator):
 
 def all_transitions(rows: EpisodeRows, weights: RewardWeights, n_step: int = 1) -> Batch:
     """Each transition once, in the order of the rows at which they begin, all of which must be whole."""
-    features = FeatureSet("test", 1, max_depth=1)
-    layout = replace(rows, observations=np.zeros((len(rows), features.n_features), np.float32))
+    features = FeatureSet("test", 1, max_depth=1, n_neighbours=rows.neighbours.shape[1])
+    layout = replace(rows, observations=np.zeros((len(rows), features.n_own_features), np.float32))
     buffer = ReplayBuffer(len(rows), features, OneAfterTheOther(np.random.PCG64()))
     buffer.add(layout)
     buffer._arrays["observations"] = rows.observations  # of whatever size

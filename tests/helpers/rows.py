@@ -18,4 +18,4 @@ def made_up_rows(n: int, n_features: int, *, rewards: np.ndarray | None = None, 
         rows["reward_parts"][:, 0, 0] = rewards
     for name, value in fields.items():
         rows[name] = value.astype(rows[name].dtype)
-    return EpisodeRows(**rows, policy_of_train=np.zeros(n, dtype=np.int64))
+    return EpisodeRows.of(rows, np.zeros(n, dtype=np.int64))

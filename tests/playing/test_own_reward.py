@@ -176,7 +176,7 @@ def transitions_in(learner: Learner) -> Batch:
     assert isinstance(learner, LocalLearner)
     rows, now = learner.buffer.rows(), learner.hyperparameters
     whose = np.zeros(len(learner.buffer), dtype=np.int64)
-    return all_transitions(EpisodeRows(**rows, policy_of_train=whose), now.reward_weights, now.n_step)
+    return all_transitions(EpisodeRows.of(rows, whose), now.reward_weights, now.n_step)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
