@@ -14,21 +14,24 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
-from torch.nn.utils import parameters_to_vector
 
 from reinforcement_learning.dueling_q_network import (
     action_values,
     clip_gradients,
     network_errors,
-    parameters_and_buffers,
+    on_cpu,
     polyak_update,
     rank_actions,
+    set_weights,
+    weights_of,
 )
 from utils.observation.route_features import least_detour_actions
 from utils.system.seeds import Stream, generator
 
 DEMONSTRATION_MARGIN = 0.8
 """As in the paper; an arrival is worth about 1."""
+_RATES = ("learning_rate", "tau", "advantage_learning", "averaging")
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ class DDDQNPolicy:
         seed: exploration derives from it,
         index: and from the number of the policy, so that no two of a training are equal.
         device: where network and learning live.
+        capturable: whether :meth:`step` can be captured in a CUDA graph. The rates that may change from step to step,
+            such as tau, are then tensors on the device, which :meth:`set_rates` fills.
     """
 
     def __init__(
@@ -98,6 +103,7 @@ class DDDQNPolicy:
         seed: int,
         index: int,
         device: str | torch.device = "cpu",
+        capturable: bool = False,
     ) -> None:
         self.device = torch.device(device)
         self.tau = tau
@@ -115,13 +121,16 @@ class DDDQNPolicy:
         self._parameters, self._of_target, self._of_average = (tuple(network.parameters()) for network in networks)
         self.learning_steps = 0
         self._learning_rate = learning_rate
+        self._rates = {name: torch.zeros((), device=self.device) for name in _RATES} if capturable else {}
+        self._rates_set: dict[str, float] = {}
+        self.n_loaded = 0  # times that a state was taken over; the optimizer's tensors are others each time
         self.exploration = generator(seed, Stream.EXPLORATION, index)
         self._greedy = GreedyPolicy(self.q_network, self.device)
 
     @cached_property
     def optimizer(self) -> torch.optim.Adam:
         """Made when it is needed: with the first one PyTorch imports its compiler, which takes more than a second."""
-        return torch.optim.Adam(self.q_network.parameters(), lr=self._learning_rate, fused=True)
+        return torch.optim.Adam(self.q_network.parameters(), lr=self._rate("learning_rate"), fused=True)
 
     @property
     def learning_rate(self) -> float:
@@ -133,7 +142,24 @@ class DDDQNPolicy:
         self._learning_rate = value
         if "optimizer" in vars(self):  # one that is not made yet begins with it
             for group in self.optimizer.param_groups:
-                group["lr"] = value
+                group["lr"] = self._rate("learning_rate")
+
+    @property
+    def averaging(self) -> float:
+        """Share of the newest weights in the average: a plain mean of all steps at first, an exponential one later."""
+        return 1.0 / min(self.learning_steps + 1, self.averaging_steps)
+
+    def _rate(self, name: str) -> float | Tensor:
+        """A rate as a learning step reads it."""
+        return self._rates[name] if self._rates else float(getattr(self, name))
+
+    def set_rates(self) -> None:
+        """Fills the tensors that a captured step reads; where rates are plain numbers there is nothing to do."""
+        for name, tensor in self._rates.items():
+            value = getattr(self, name)
+            if self._rates_set.get(name) != value:
+                tensor.fill_(value)
+                self._rates_set[name] = value
 
     def act(
         self,
@@ -160,6 +186,25 @@ class DDDQNPolicy:
 
     def learn(self, batch: Batch) -> Tensor:
         """One step of gradient descent on a batch; returns the loss, a scalar tensor that nobody waits for."""
+        self.set_rates()
+        loss = self.step(batch)
+        self.learning_steps += 1
+        return loss
+
+    def step(self, batch: Batch) -> Tensor:
+        """What :meth:`learn` does with tensors; nothing in it reads a number from the device."""
+        loss = self.loss(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        with network_errors(self.q_network, batch.observations):
+            loss.backward()
+        clip_gradients(self._parameters, self.max_grad_norm)
+        self.optimizer.step()
+        polyak_update(self._parameters, self._of_target, self._rate("tau"))
+        polyak_update(self._parameters, self._of_average, self._rate("averaging"))
+        return loss.detach()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """How far the network is from its targets."""
         td_target = self.td_target(batch)
         q_values = action_values(self.q_network, batch.observations)
         # the value of the action that was taken
@@ -168,16 +213,7 @@ class DDDQNPolicy:
         loss = smooth_l1_loss(q_taken, td_target)
         if self.margin > 0.0:
             loss = loss + self._margin_loss(batch, q_values)
-        self.optimizer.zero_grad(set_to_none=True)
-        with network_errors(self.q_network, batch.observations):
-            loss.backward()
-        clip_gradients(self._parameters, self.max_grad_norm)
-        self.optimizer.step()
-        polyak_update(self._parameters, self._of_target, self.tau)
-        self.learning_steps += 1
-        # a plain mean of all steps at first, an exponential one later on
-        polyak_update(self._parameters, self._of_average, 1.0 / min(self.learning_steps, self.averaging_steps))
-        return loss.detach()
+        return loss
 
     def _margin_loss(self, batch: Batch, q_values: Tensor) -> Tensor:
         """By how much shown actions lack ``margin`` to the best other one that is possible, whichever was taken.
@@ -203,7 +239,7 @@ class DDDQNPolicy:
         # discount is gamma**steps, and 0 where the train has arrived or the episode is over
         td_target = batch.rewards + batch.discounts * next_values
         if self.advantage_learning > 0.0:
-            td_target -= self.advantage_learning * self._action_gap(batch)
+            td_target -= self._rate("advantage_learning") * self._action_gap(batch)
         return td_target
 
     def _action_gap(self, batch: Batch) -> Tensor:
@@ -219,25 +255,26 @@ class DDDQNPolicy:
         return best - values.gather(1, batch.actions.unsqueeze(1)).squeeze(1)
 
     def evaluation_policy(self) -> GreedyPolicy:
-        """The greedy policy of the averaged weights, which keeps up with further learning.
+        """The greedy policy of the averaged weights; on the CPU it keeps up with further learning.
+
+        What has been learned on another device is copied: so few trains at a time are no work for a GPU.
 
         Q-learning's greedy policy jumps from step to step; the average of many steps is steadier and plays better
         (Polyak and Juditsky 1992; for deep learning Izmailov et al. 2018, https://arxiv.org/abs/1803.05407).
         """
-        return GreedyPolicy(self.average_network, self.device)
+        return GreedyPolicy(on_cpu(self.average_network), _CPU)
 
-    @torch.no_grad()
+    def act_with(self, network: nn.Module) -> None:
+        """Acts from now on with a network on the CPU, a copy of the one that learns, which others keep up to date."""
+        self._greedy = GreedyPolicy(network, _CPU)
+
     def acting_weights(self) -> npt.NDArray[np.float32]:
         """All that acting depends on, in one array, for a policy that plays elsewhere."""
-        return parameters_to_vector(parameters_and_buffers(self.q_network)).cpu().numpy()
+        return weights_of(self.q_network).cpu().numpy()
 
-    @torch.no_grad()
     def set_acting_weights(self, weights: npt.NDArray[np.float32]) -> None:
         """Acts from now on as the policy does whose ``acting_weights`` these are; it cannot learn on from there."""
-        tensors = parameters_and_buffers(self.q_network)
-        parts = torch.from_numpy(weights).split([tensor.numel() for tensor in tensors])
-        for tensor, part in zip(tensors, parts, strict=True):
-            tensor.copy_(part.view_as(tensor))
+        set_weights(self.q_network, torch.from_numpy(weights))
 
     def take_over(self, other: "DDDQNPolicy") -> None:
         """Becomes a copy of another policy in all that was learned; learning rate and exploration stay its own."""
@@ -246,12 +283,15 @@ class DDDQNPolicy:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed training needs, in tensors and plain values."""
+        optimizer = self.optimizer.state_dict()
+        for group in optimizer["param_groups"]:
+            group["lr"] = self._learning_rate  # a plain number wherever it was learned
         return {
             "q_network": self.q_network.state_dict(),
             "target_network": self.target_network.state_dict(),
             "average_network": self.average_network.state_dict(),
             "learning_steps": self.learning_steps,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer,
             "exploration": self.exploration.bit_generator.state,
         }
 
@@ -266,6 +306,7 @@ class DDDQNPolicy:
         self.average_network.load_state_dict(state["average_network"])
         self.learning_steps = state["learning_steps"]
         self.optimizer.load_state_dict(state["optimizer"])
+        self.n_loaded += 1
         self.learning_rate = self._learning_rate  # that of the checkpoint came with the optimizer
         self.exploration.bit_generator.state = state["exploration"]
 

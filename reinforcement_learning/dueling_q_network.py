@@ -1,13 +1,16 @@
 """The network: a dueling architecture (Wang et al. 2016, https://arxiv.org/abs/1511.06581)."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 
 from utils.simulator.rail_grid import DO_NOTHING, N_ACTIONS, STOP_MOVING
+from utils.system.device_errors import is_device_error
 from utils.system.users_code import RAISED_BY_USERS_CODE, UsersCodeError, describe
 
 
@@ -55,7 +58,12 @@ class DuelingQNetwork(DuelingHeads):
     Args:
         n_features: what it looks at: so many numbers from an observation's beginning on.
         hidden_size: width of the hidden layers.
+
+    Attributes:
+        cuda_graph: see ``learning/step_graph.py``.
     """
+
+    cuda_graph = True
 
     def __init__(self, n_features: int, hidden_size: int) -> None:
         super().__init__()
@@ -91,7 +99,7 @@ class NetworkError(UsersCodeError):
 
 @contextmanager
 def network_errors(network: nn.Module, observations: Tensor) -> Iterator[None]:
-    """Turns what the code of a user's network raises into a sentence; errors of the kit's own stay as they are.
+    """Turns what the code of a user's network raises into a sentence; the kit's own and a device's errors stay.
 
     Raises:
         NetworkError: it has raised something.
@@ -99,9 +107,9 @@ def network_errors(network: nn.Module, observations: Tensor) -> Iterator[None]:
     try:
         yield
     except RAISED_BY_USERS_CODE as error:  # whatever a user's code raises
-        if type(network).__module__.split(".")[0] == __package__:
+        if type(network).__module__.split(".")[0] == __package__ or is_device_error(error):
             raise
-        raise _error(network, f"fails on observations {list(observations.shape)} ({describe(error)})") from error
+        raise network_error(network, f"fails on observations {list(observations.shape)} ({describe(error)})") from error
 
 
 def action_values(network: nn.Module, observations: Tensor) -> Tensor:
@@ -133,11 +141,12 @@ def _of_each_action(network: nn.Module, compute: Callable[[Tensor], Any], observ
     if not isinstance(values, Tensor) or values.shape != shape or values.dtype != torch.float32:
         found = f"{values.dtype} {list(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
         of = f"of observations {list(observations.shape)}"
-        raise _error(network, f"gives {found} {of}, but must give {torch.float32} {list(shape)}")
+        raise network_error(network, f"gives {found} {of}, but must give {torch.float32} {list(shape)}")
     return values
 
 
-def _error(network: nn.Module, what: str) -> NetworkError:
+def network_error(network: nn.Module, what: str) -> NetworkError:
+    """Says what is wrong with a network, a part of a sentence."""
     made = type(network)
     return NetworkError(what, f"{made.__module__}:{made.__qualname__}")
 
@@ -148,12 +157,44 @@ def parameters_and_buffers(network: nn.Module) -> list[Tensor]:
 
 
 @torch.no_grad()
-def polyak_update(parameters: tuple[Tensor, ...], targets: tuple[Tensor, ...], tau: float) -> None:
-    """``target = (1 - tau) * target + tau * parameter`` for each of them, in one fused call.
+def weights_of(network: nn.Module) -> Tensor:
+    """A copy of all numbers that the answers of a network depend on, in one tensor on its device."""
+    return parameters_to_vector(parameters_and_buffers(network))
+
+
+@torch.no_grad()
+def set_weights(network: nn.Module, weights: Tensor) -> None:
+    """Gives a network the weights that :func:`weights_of` gave of another one."""
+    tensors = parameters_and_buffers(network)
+    parts = weights.split([tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))
+
+
+def on_cpu(network: nn.Module) -> nn.Module:
+    """The network itself where it is on the CPU, else a copy there."""
+    if all(tensor.device.type == "cpu" for tensor in (*network.parameters(), *network.buffers())):
+        return network
+    return copy.deepcopy(network).cpu()
+
+
+@torch.no_grad()
+def polyak_update(parameters: tuple[Tensor, ...], targets: tuple[Tensor, ...], tau: float | Tensor) -> None:
+    """``target = (1 - tau) * target + tau * parameter`` for each of them, in one fused call, or in three.
 
     Buffers stay as they are: no forward pass may change them, see ``check_network``.
+
+    Args:
+        parameters: what the targets come closer to.
+        targets: are changed.
+        tau: a number, or a tensor of one on their device, whose value nobody waits for.
     """
-    torch._foreach_lerp_(targets, parameters, tau)
+    if isinstance(tau, Tensor):
+        differences = torch._foreach_sub(parameters, targets)
+        torch._foreach_mul_(differences, tau)
+        torch._foreach_add_(targets, differences)
+    else:
+        torch._foreach_lerp_(targets, parameters, tau)
 
 
 @torch.no_grad()

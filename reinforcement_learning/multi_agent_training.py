@@ -46,7 +46,7 @@ from reinforcement_learning.saving.checkpointing import (
 from reinforcement_learning.saving.run_folders import RunFolders, own_run_folders, warn_about_sizes
 from reinforcement_learning.settings.command_line import given_options
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig, make_config
-from reinforcement_learning.settings.devices import DeviceError, available_gpus, describe, place_policies
+from reinforcement_learning.settings.devices import DeviceError, available_gpus, describe, names_gpus, place_policies
 from reinforcement_learning.settings.features import check_features, feature_set_of
 from reinforcement_learning.tracking.console_sink import ConsoleSink
 from reinforcement_learning.tracking.json_lines_sink import METRICS_FILE, JsonLinesSink
@@ -59,6 +59,7 @@ from utils.levels.env_configs import single_envs
 from utils.levels.mixtures import environments_of
 from utils.levels.saved_levels import warn_about_targets
 from utils.simulator.compiled_simulator import warn_if_flatland_is_unproven
+from utils.system.device_errors import describe_device_error, is_device_error
 from utils.system.interrupts import Interrupts, exit_code_of
 from utils.system.users_code import UsersCodeError
 
@@ -76,6 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         saved = " A checkpoint was saved." if error.saved else ""
         complain(f"multi_agent_training.py: error: {error}{saved}")
         return 2 if isinstance(error, UsersCodeError) else 1
+    except RuntimeError as error:
+        if not is_device_error(error):  # after the training, when it is summed up: all is saved
+            raise
+        complain(f"multi_agent_training.py: error: a GPU has failed ({describe_device_error(error)}).")
+        return 1
     except KeyboardInterrupt:  # from the training's first step on, Interrupts only notes signals
         complain("multi_agent_training.py: interrupted before the training began.")
         return 130
@@ -122,7 +128,8 @@ def _train(options: dict[str, Any]) -> int:
 def _where_it_runs(config: TrainingConfig) -> AbstractContextManager[int]:
     """This machine, or Ray; gives the number of GPUs there."""
     if not config.async_rl:
-        return nullcontext(available_gpus())
+        wanted = names_gpus(use_gpu=config.use_gpu, devices=config.devices)
+        return nullcontext(available_gpus() if wanted else 0)  # to look for them takes time and memory
     from reinforcement_learning.distributed.session import RaySession  # Ray need not be installed otherwise
 
     return RaySession(config)

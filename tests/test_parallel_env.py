@@ -90,8 +90,9 @@ def test_passes_the_tests_of_pettingzoo():
 
 def test_defaults_are_those_of_the_training():
     defaults, training = inspect.signature(FlatlandParallelEnv).parameters, TrainingConfig()
-    for name in ("feature_set", "action_mask", "decision_points", "safe_moves", "level_workers"):
+    for name in ("action_mask", "decision_points", "safe_moves", "level_workers"):
         assert defaults[name].default == getattr(training, name)
+    assert defaults["feature_set"].default == "tree_routes"  # as much as there is without a plan
 
 
 def assert_same_trains(env: FlatlandParallelEnv, rail_env: RailEnv) -> None:

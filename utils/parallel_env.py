@@ -71,7 +71,8 @@ class FlatlandParallelEnv(ParallelEnv, EzPickle):
     Args:
         environment: what ``multi_agent_training.py -t`` takes (a number, a name, or a path),
             or a configuration of your own.
-        feature_set: what a train observes: a name from ``FEATURE_SETS``.
+        feature_set: what a train observes: a name from ``FEATURE_SETS``. The default has no plan, which takes most of a
+            step's time; trainings have ``tree_plan``.
         action_mask, decision_points, safe_moves: as the options of the training with these names.
         level_workers: background processes that make levels ahead, so that ``reset`` need not wait for them.
 

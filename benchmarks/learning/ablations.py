@@ -9,7 +9,7 @@ in --work_dir are scored, not repeated; several of these may share a --work_dir 
     python benchmarks/learning/ablations.py -t 1 --pace_episodes 300 --variants defaults num_envs-4 update_every-64
 
 compares how long variants take instead: each is trained for so many episodes three times, turn by turn, on a machine
-that has nothing else to do. Writes pace.json and pace.md.
+that has nothing else to do. Writes pace.json and pace.md. Options of the training that are unknown here hold for all.
 """
 
 import argparse
@@ -35,9 +35,16 @@ VARIANTS: dict[str, list[str]] = {
     "no-safe_moves": ["--safe_moves", "False"],
     "switches": ["--decision_points", "switches"],
     # the plan in space and time as features, and as a teacher
-    "tree_plan": ["--feature_set", "tree_plan"],
-    "demonstrations": ["--demonstrations", "1"],
-    "tree_plan-demonstrations": ["--feature_set", "tree_plan", "--demonstrations", "1"],
+    "no-plan": ["--feature_set", "tree_routes", "--demonstrations", "0"],
+    "plan_as_teacher_only": ["--feature_set", "tree_routes"],
+    "no-demonstrations": ["--demonstrations", "0"],
+    "no-dagger": ["--dagger", "False"],
+    # trains that see each other
+    "attention": ["--network", "attention"],
+    "attention-no-plan": ["--network", "attention", "--feature_set", "tree_routes", "--demonstrations", "0"],
+    # easier environments first, or all along; see EASIER
+    "curriculum": [],
+    "mixture": ["--curriculum", "False"],
     # exploration and rewards
     "no-guide": ["--guided_exploration", "0"],
     "no-shaping": ["--shaping", "0"],
@@ -54,11 +61,18 @@ VARIANTS: dict[str, list[str]] = {
     "batch_size-256": ["--batch_size", "256"],
     "update_every-16": ["--update_every", "16"],
     "update_every-32": ["--update_every", "32"],
-    "update_every-64": ["--update_every", "64"],  # the default by now
+    "update_every-64": ["--update_every", "64"],
     "update_every-64-batch_size-256": ["--update_every", "64", "--batch_size", "256"],
     "update_every-128-batch_size-256": ["--update_every", "128", "--batch_size", "256"],
     "async_rl": ["--async_rl", "True"],
 }
+
+EASIER = {
+    "1": ["0"],
+    "2": ["0", "1"],
+    "Round2_Test_03": ["Round2_Test_00", "Round2_Test_01", "Round2_Test_02"],
+}
+"""What comes before an environment in a curriculum: the same with fewer trains."""
 
 
 def main() -> None:
@@ -73,7 +87,8 @@ def main() -> None:
     parser.add_argument("--record", default="ablations", help="name of the files that are written")
     parser.add_argument("--train_only", action="store_true", help="leave scoring to another call")
     parser.add_argument("--pace_episodes", type=int, default=0, help="compare times only, of so many episodes each")
-    options = parser.parse_args()
+    options, common = parser.parse_known_args()
+    options.common = common
     if options.pace_episodes:
         _compare_pace(options)
         return
@@ -82,7 +97,14 @@ def main() -> None:
     for environment in options.training_env_config:
         trainings = {
             variant: [
-                train(options.work_dir, variant, environment, seed, options.n_episodes, VARIANTS[variant])
+                train(
+                    options.work_dir,
+                    variant,
+                    environment,
+                    seed,
+                    options.n_episodes,
+                    [*_arguments(variant, environment), *options.common],
+                )
                 for seed in options.seeds
             ]
             for variant in options.variants
@@ -91,6 +113,12 @@ def main() -> None:
             tables[environment] = _compare(options, environment, trainings)
     if tables:
         _write(options, tables)
+
+
+def _arguments(variant: str, environment: str) -> list[str]:
+    """What a variant has on the command line. The environment itself is named anyway, as the hardest one."""
+    easier = EASIER[environment] if variant in ("curriculum", "mixture") else []
+    return [*(part for name in easier for part in ("-t", name)), *VARIANTS[variant]]
 
 
 def _compare(
@@ -103,7 +131,7 @@ def _compare(
     table = {}
     for variant, own in rows.items():
         table[variant] = {
-            "arguments": VARIANTS[variant],
+            "arguments": _arguments(variant, environment),
             "seconds": [training.seconds for training in trainings[variant]],
         }
         for measure in ("score", "completion"):
@@ -164,7 +192,12 @@ def _pace_markdown(environment: str, table: dict[str, dict[str, Any]]) -> str:
 
 def _write(options: argparse.Namespace, tables: dict[str, dict[str, dict[str, Any]]]) -> None:
     record = {
-        "command": f"multi_agent_training.py -n {options.n_episodes} -t CONFIG -e CONFIG --seed SEED VARIANT",
+        "command": " ".join(
+            [
+                f"multi_agent_training.py -n {options.n_episodes} -t CONFIG -e CONFIG --seed SEED VARIANT",
+                *options.common,
+            ]
+        ),
         "seeds": options.seeds,
         "levels": {"count": options.levels, "first_seed": FIRST_SEED},
         "machine": machine(),
@@ -182,8 +215,8 @@ def _write(options: argparse.Namespace, tables: dict[str, dict[str, dict[str, An
 
 def _markdown(environment: str, table: dict[str, dict[str, Any]]) -> str:
     lines = [f"Configuration {environment}:", ""]
-    lines += ["| variant | score | to the defaults | completion | to the defaults | deadlocked |"]
-    lines += ["| --- | --- | --- | --- | --- | --- |"]
+    lines += ["| variant | score | to the defaults | completion | to the defaults | deadlocked | seconds |"]
+    lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
     for variant, row in table.items():
         cells = [f"`{' '.join(row['arguments'])}`" if row["arguments"] else variant]
         for measure in ("score", "completion"):
@@ -191,7 +224,7 @@ def _markdown(environment: str, table: dict[str, dict[str, Any]]) -> str:
             difference = row.get(f"{measure}_less_defaults")
             error = row.get(f"{measure}_less_defaults_se_over_levels")
             cells.append("" if difference is None else _with_error(difference, error, "{:+.3f}"))
-        cells.append(f"{row['deadlock']:.3f}")
+        cells += [f"{row['deadlock']:.3f}", f"{statistics.median(row['seconds']):.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 

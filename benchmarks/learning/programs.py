@@ -63,9 +63,9 @@ def train(
     if not mark.exists():
         for left_over in (training.output, training.checkpoints):
             shutil.rmtree(left_over, ignore_errors=True)
-        command = [sys.executable, str(PROGRAMS / "multi_agent_training.py"), "-n", str(n_episodes), "-t", environment]
-        command += ["-e", environment, "--seed", str(seed), "--run_name", name, "--wandb", "False"]
-        command += ["--checkpoint_dir", str(work_dir / "checkpoints"), "--output_dir", str(work_dir), *arguments]
+        command = [sys.executable, str(PROGRAMS / "multi_agent_training.py"), "-n", str(n_episodes), *arguments]
+        command += ["-t", environment, "-e", environment, "--seed", str(seed), "--run_name", name, "--wandb", "False"]
+        command += ["--checkpoint_dir", str(work_dir / "checkpoints"), "--output_dir", str(work_dir)]
         subprocess.run(command, check=True)
         mark.touch()
     return training

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
-from reinforcement_learning.learning.learner import LocalLearner
+from reinforcement_learning.learning.learner import LocalLearner, copied_to_cpu
 from reinforcement_learning.learning.saved_replay_buffer import SavedReplayBuffer
 from reinforcement_learning.playing.episode_rows import EpisodeRows
 from reinforcement_learning.settings.config import TrainingConfig
@@ -73,7 +73,7 @@ class LearnerActor:
 
     def state(self) -> dict[str, Any]:
         """Its part of a checkpoint, on the CPU."""
-        state: dict[str, Any] = _on_cpu(self._learner.state_dict())
+        state: dict[str, Any] = copied_to_cpu(self._learner.state_dict())
         return state
 
     def load(self, state: dict[str, Any]) -> None:
@@ -100,13 +100,3 @@ class LearnerActor:
         """Takes over a saved replay buffer, a file on this machine."""
         self._learner.buffer.restore(path)
         return self.report()
-
-
-def _on_cpu(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.cpu()
-    if isinstance(value, dict):
-        return {key: _on_cpu(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_on_cpu(entry) for entry in value]
-    return value

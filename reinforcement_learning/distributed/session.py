@@ -11,7 +11,7 @@ from reinforcement_learning.dueling_q_network import parameters_and_buffers
 from reinforcement_learning.learning.networks import make_network
 from reinforcement_learning.learning.replay_buffer import bytes_needed
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
-from reinforcement_learning.settings.devices import available_gpus
+from reinforcement_learning.settings.devices import available_gpus, names_gpus
 from reinforcement_learning.settings.features import feature_set_of
 from reinforcement_learning.workers.round_player import DECISIONS_IN_ROUND
 from utils.system.files import PROJECT_ROOT
@@ -54,6 +54,7 @@ class RaySession:
 
     def __init__(self, config: TrainingConfig, **node: Any) -> None:
         self._address = config.ray_address
+        self._wants_gpus = names_gpus(use_gpu=config.use_gpu, devices=config.devices)
         # each actor counts for one core; where there are fewer, the system shares them out
         n_actors = n_rollout_actors(config) + config.num_policies
         cores = max(n_actors, os.cpu_count() or 1)
@@ -83,7 +84,9 @@ class RaySession:
                 f"--ray_address {self._address}: no Ray cluster answers" if self._address else "Ray cannot be started"
             )
             raise ConfigError(f"{what} ({reason}).") from error
-        return int(self._ray.cluster_resources().get("GPU", 0)) if self._address else available_gpus()
+        if self._address:
+            return int(self._ray.cluster_resources().get("GPU", 0))
+        return available_gpus() if self._wants_gpus else 0
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,8 +1,10 @@
 """One policy with all that its learning needs: a replay buffer, counters, hyper-parameters."""
 
+import copy
 import dataclasses
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,13 +13,19 @@ import numpy.typing as npt
 import torch
 
 from reinforcement_learning.dddqn_policy import DEMONSTRATION_MARGIN, DDDQNPolicy
+from reinforcement_learning.learning.acting_copy import ActingCopy
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.networks import make_network
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer
+from reinforcement_learning.learning.step_graph import GraphedStep
 from reinforcement_learning.playing.episode_rows import EpisodeRows
 from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.settings.devices import on_device
 from utils.observation.feature_sets import FeatureSet
 from utils.system.seeds import Stream, generator
+
+BACKUP_EVERY = 1_000
+"""Learning steps on a GPU after which their results are copied to the CPU, in case the GPU fails."""
 
 
 class StoredTransitions(Protocol):
@@ -88,6 +96,9 @@ class Learner(ABC):
     def fetch(self) -> None:  # noqa: B027 (what learns in this process has nothing to fetch)
         """Brings what is known here of a learner elsewhere up to date."""
 
+    def lose_device(self) -> None:  # noqa: B027 (there is nothing to lose on the CPU)
+        """Reads nothing from its GPU from now on, as that has failed; its state is the last one that was copied."""
+
     @abstractmethod
     def take_over(self, other: "Learner") -> None:
         """Goes on from what another one has learned, with a copy of its replay buffer."""
@@ -116,7 +127,13 @@ def make_policy(config: TrainingConfig, feature_set: FeatureSet, index: int, dev
         seed=config.seed,
         index=index,
         device=device,
+        capturable=learns_on_gpu(device),
     )
+
+
+def learns_on_gpu(device: str | torch.device) -> bool:
+    """Whether learning there goes on beside this process."""
+    return torch.device(device).type != "cpu"
 
 
 class LocalLearner(Learner):
@@ -126,13 +143,19 @@ class LocalLearner(Learner):
         config: the whole configuration.
         feature_set: what observations hold.
         index: number of the policy; its random streams derive from it.
-        device: where the policy lives and learns.
+        device: where the policy lives and learns. On a GPU there is a copy of the replay buffer, too; what acts is on
+            the CPU.
+
+    Raises:
+        DeviceError: the device fails, or has too little memory for networks and batches.
+        ReplayBufferError: it has too little memory for the replay buffer.
     """
 
     buffer: ReplayBuffer
 
     def __init__(self, config: TrainingConfig, feature_set: FeatureSet, index: int, device: str | torch.device) -> None:
-        self.policy = make_policy(config, feature_set, index, device)
+        with on_device(device):
+            self.policy = make_policy(config, feature_set, index, device)
         random = generator(config.seed, Stream.REPLAY_SAMPLING, index)
         self.buffer = ReplayBuffer(config.buffer_size, feature_set, random)
         self._hyperparameters = Hyperparameters.of(config)
@@ -142,6 +165,13 @@ class LocalLearner(Learner):
         self.losses: list[torch.Tensor] = []  # since the last episode's end
         self._n_to_learn_from = self._n_learned_from = 0  # transitions, in this process
         self._newest_weights: tuple[int, npt.NDArray[np.float32]] | None = None
+        self._renew_every = config.broadcast_every
+        self._gpu: _OnGpu | None = None
+        if learns_on_gpu(device):
+            with on_device(device):
+                self._gpu = _OnGpu(GraphedStep(self.policy, self.buffer), ActingCopy(self.policy))
+                self._gpu.step.rehearse(config.batch_size)
+                self._back_up()
 
     @property
     def learning_steps(self) -> int:
@@ -149,6 +179,8 @@ class LocalLearner(Learner):
 
     @property
     def newest_weights(self) -> tuple[int, npt.NDArray[np.float32]]:
+        if self._gpu is not None:
+            return self._gpu.acting.newest
         if self._newest_weights is None or self._newest_weights[0] != self.learning_steps:
             self._newest_weights = self.learning_steps, self.policy.acting_weights()
         return self._newest_weights
@@ -180,21 +212,37 @@ class LocalLearner(Learner):
         self.policy.learning_rate = self._hyperparameters.learning_rate * factor
 
     def add(self, rows: EpisodeRows) -> None:
+        # those bring no learning steps
+        filling = 0 if self._has_enough else max(0, self._size_to_learn - len(self.buffer))
         self.buffer.add(rows)
-        self.transitions_to_learn_from += rows.n_transitions
-        self._n_to_learn_from += rows.n_transitions
+        n = max(0, rows.n_transitions - filling)
+        self.transitions_to_learn_from += n
+        self._n_to_learn_from += n
 
     def learn(self) -> None:
         if not self._has_enough:
             self.transitions_to_learn_from = 0
             self._n_to_learn_from = 0
         now = self._hyperparameters
-        batch_size, update_every = now.batch_size, now.update_every
-        while self.transitions_to_learn_from >= update_every:
-            self.transitions_to_learn_from -= update_every
-            batch = self.buffer.sample(batch_size, now.reward_weights, now.n_step, self.policy.device)
-            self.losses.append(self.policy.learn(batch))
-            self._n_learned_from += batch_size
+        while self.transitions_to_learn_from >= now.update_every:
+            self.transitions_to_learn_from -= now.update_every
+            drawn = now.batch_size, now.reward_weights, now.n_step
+            if self._gpu is None:
+                self.losses.append(self.policy.learn(self.buffer.sample(*drawn)))
+            else:
+                self.losses.append(self._gpu.step.learn(*drawn))
+                self._after_step_on_gpu(self._gpu)
+            self._n_learned_from += now.batch_size
+
+    def _after_step_on_gpu(self, gpu: "_OnGpu") -> None:
+        if self.learning_steps % self._renew_every == 0:
+            gpu.acting.renew()
+        if self.learning_steps % BACKUP_EVERY == 0:
+            self._back_up()
+
+    def _back_up(self) -> None:
+        assert self._gpu is not None
+        self._gpu.backup = copied_to_cpu(self._state())
 
     @property
     def _has_enough(self) -> bool:
@@ -208,10 +256,27 @@ class LocalLearner(Learner):
         # its own fits what it has learned no better
         self.buffer.take_over(other.buffer.content())
         self._newest_weights = None  # others, maybe after as many steps
+        if self._gpu is not None:
+            self._gpu.acting.begin_again()
+            self._back_up()
+
+    def lose_device(self) -> None:
+        if self._gpu is not None:
+            self._gpu.is_lost = True
+            self.losses.clear()
 
     def state_dict(self) -> dict[str, Any]:
+        if self._gpu is None:
+            return self._state()
+        if not self._gpu.is_lost:
+            self._back_up()
+        return self._gpu.backup
+
+    def _state(self) -> dict[str, Any]:
+        acting = {} if self._gpu is None else {"acting": self._gpu.acting.state_dict()}
         return {
             **self.policy.state_dict(),
+            **acting,
             "sampling": self.buffer.random.bit_generator.state,
             "transitions_to_learn_from": self.transitions_to_learn_from,
             "n_added": self.buffer.n_added,
@@ -225,3 +290,27 @@ class LocalLearner(Learner):
         self.buffer.random.bit_generator.state = state["sampling"]
         self.transitions_to_learn_from = state["transitions_to_learn_from"]
         self.losses = list(state["losses"].to(self.policy.device))
+        if self._gpu is not None:
+            self._gpu.acting.load_state_dict(state.get("acting", []))
+            self._back_up()
+
+
+@dataclass
+class _OnGpu:
+    """What a learner has beside its policy and its replay buffer where it learns on a GPU."""
+
+    step: GraphedStep
+    acting: ActingCopy
+    backup: dict[str, Any] = field(default_factory=dict)  # the learner's state on the CPU, of some time ago
+    is_lost: bool = False  # the GPU has failed, and nothing on it can be read
+
+
+def copied_to_cpu(value: Any) -> Any:
+    """Values of a state, with a copy on the CPU of each tensor."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: copied_to_cpu(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [copied_to_cpu(entry) for entry in value]
+    return copy.deepcopy(value)

@@ -6,7 +6,6 @@ hyper-parameters hold for everything that is stored. Where trains see neighbours
 then: from its own row and from those that it looks at, some of which are stored for that only.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 import torch
-from torch import Tensor
 
 from reinforcement_learning.dddqn_policy import Batch
-from reinforcement_learning.learning.neighbour_batches import SEEN, seen_at, seen_on_device
+from reinforcement_learning.learning.device_mirror import DeviceMirror, Draw, draw_of
+from reinforcement_learning.learning.neighbour_batches import SEEN, seen_at
 from reinforcement_learning.learning.saved_replay_buffer import (
     ReplayBufferError,
     SavedReplayBuffer,
@@ -31,49 +30,6 @@ from reinforcement_learning.playing.reward_shaping import RewardWeights
 from utils.observation.feature_sets import FeatureSet
 
 _MOST_DRAWS = 30  # of rows, before those at which a transition can be drawn are counted
-
-
-class DeviceMirror:
-    """A copy of a replay buffer's wide arrays on the learner's device, so that a GPU need not wait for its batches.
-
-    A batch is then a list of row numbers that goes to the device. Rows that were added since the last batch go there
-    first: once, not each time that they are drawn. With pinned memory the device computes meanwhile.
-
-    Args:
-        arrays: all of the same length, on the CPU; they are not copied before they are asked for.
-        device: where the copy lives; it takes as much memory as the arrays.
-
-    Raises:
-        torch.OutOfMemoryError: the device has too little memory.
-    """
-
-    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]], device: torch.device) -> None:
-        self.device = device
-        self._arrays = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        self._copies = {name: torch.empty_like(array, device=device) for name, array in self._arrays.items()}
-        self._n_copied = 0  # of all rows that were ever added
-
-    def catch_up(self, n_added: int) -> None:
-        """Copies what is new when ``n_added`` rows were ever added to the ring."""
-        for name, array in self._arrays.items():
-            capacity = len(array)
-            first = max(self._n_copied, n_added - capacity)
-            while first < n_added:
-                start = first % capacity
-                end = min(capacity, start + n_added - first)
-                self._copies[name][start:end] = self.sent(array[start:end])
-                first += end - start
-        self._n_copied = n_added
-
-    def rows(self, numbers: Tensor) -> dict[str, Tensor]:
-        """Observations and action masks of the rows of those numbers, which are on the device."""
-        return seen_on_device(numbers, self._copies)
-
-    def sent(self, tensor: Tensor) -> Tensor:
-        """A tensor on the device; nobody waits for it, except on a device that has no queue of its own."""
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -170,8 +126,8 @@ class ReplayBuffer:
         """The rows, field by field, in the order of their places; they change when others are added."""
         return {name: array[: self.n_rows] for name, array in self._arrays.items()}
 
-    def sample(self, batch_size: int, weights: RewardWeights, n_step: int, device: torch.device | str = "cpu") -> Batch:
-        """A batch drawn uniformly with replacement. On another device than the CPU a copy of the buffer is kept.
+    def sample(self, batch_size: int, weights: RewardWeights, n_step: int) -> Batch:
+        """A batch on the CPU, drawn uniformly with replacement.
 
         Where nothing follows a transition the discount is 0, and the next observation is any.
 
@@ -179,38 +135,20 @@ class ReplayBuffer:
             batch_size: how many transitions.
             weights: what their rewards are made of.
             n_step: decisions between an observation and the next one, at most.
-            device: where the batch is to be.
 
         Raises:
-            ReplayBufferError: the buffer is empty, or does not fit onto the device.
+            ReplayBufferError: the buffer is empty.
         """
+        draw = self.draw(batch_size, weights, n_step)
+        first, last = (seen_at(rows, self._arrays) for rows in draw.whole[2:].numpy())
+        return draw.batch(first, last)
+
+    def draw(self, batch_size: int, weights: RewardWeights, n_step: int) -> Draw:
+        """The same without observations and action masks, which are told by their rows."""
         drawn = self._draw(batch_size, n_step)
         rewards, discounts = self._returns(drawn, weights)
         actions, shown = (self._arrays[name][drawn.rows].astype(np.int64) for name in ("actions", "shown"))
-        whole = torch.from_numpy(np.stack([actions, shown, drawn.rows, drawn.ends]))
-        floats = torch.from_numpy(np.stack([rewards, discounts]).astype(np.float32))
-        device = torch.device(device)
-        if device.type == "cpu":
-            first, last = (seen_at(rows, self._arrays) for rows in (drawn.rows, drawn.ends))
-        else:
-            first, last, whole, floats = self._on_device(whole, floats, device)
-        return Batch(
-            **first,
-            actions=whole[0],
-            rewards=floats[0],
-            discounts=floats[1],
-            next_observations=last["observations"],
-            next_action_masks=last["action_masks"],
-            shown=whole[1],
-        )
-
-    def _on_device(
-        self, whole: Tensor, floats: Tensor, device: torch.device
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor, Tensor]:
-        mirror = self._mirror_on(device)
-        mirror.catch_up(self.n_rows_added)
-        whole, floats = mirror.sent(whole), mirror.sent(floats)
-        return mirror.rows(whole[2]), mirror.rows(whole[3]), whole, floats
+        return draw_of([actions, shown, drawn.rows, drawn.ends], [rewards, discounts])
 
     def _draw(self, batch_size: int, n_step: int) -> _Drawn:
         """Transitions, each as likely as any other that can be drawn."""
@@ -257,16 +195,21 @@ class ReplayBuffer:
         rewards *= np.where(drawn.counts, weights.gamma ** (until - n_steps), 0.0)
         return rewards.sum(axis=0), np.where(drawn.follows, weights.gamma ** until[-1], 0.0)
 
-    def _mirror_on(self, device: torch.device) -> DeviceMirror:
+    def mirror_on(self, device: torch.device) -> DeviceMirror:
+        """Its copy on a device, the only one that there is.
+
+        Raises:
+            ReplayBufferError: it does not fit there.
+        """
         if self._mirror is None or self._mirror.device != device:
+            arrays = {name: self._arrays[name] for name in SEEN if name in self._arrays}
             try:
-                seen = {name: self._arrays[name] for name in SEEN if name in self._arrays}
-                self._mirror = DeviceMirror(seen, device)
+                self._mirror = DeviceMirror(arrays, device)
             except torch.OutOfMemoryError as error:
-                needed = bytes_needed(self.capacity, self.feature_set)
+                needed = sum(array.nbytes for array in arrays.values())
                 raise ReplayBufferError(
-                    f"A replay buffer of {self.capacity} transitions takes {needed / 1e9:.1f} GB, which {device} does "
-                    "not have: choose a smaller --buffer_size."
+                    f"A replay buffer of {self.capacity} transitions takes {needed / 1e9:.1f} GB on {device}, which it "
+                    "does not have: choose a smaller --buffer_size."
                 ) from error
         return self._mirror
 
@@ -292,7 +235,8 @@ class ReplayBuffer:
 
     def take_over(self, saved: SavedReplayBuffer) -> None:
         """Holds a copy of another buffer's content from now on; of more than ``capacity`` rows the newest."""
-        self._mirror = None
+        if self._mirror is not None:
+            self._mirror.forget()
         size = len(saved.rows["actions"])
         self._arrays["decided"].fill(False)  # nothing begins at a row that is not there any more
         self.n_added = self.n_rows_added = self._n_transitions = self._reach = 0

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.utils import parameters_to_vector
+from torch import nn
 
 from reinforcement_learning.dddqn_policy import DDDQNPolicy, GreedyPolicy
-from reinforcement_learning.dueling_q_network import parameters_and_buffers
+from reinforcement_learning.dueling_q_network import weights_of
 from reinforcement_learning.multi_policy.mapping import PolicyOfTrain
 from utils.system.seeds import Stream, generator
 
@@ -56,26 +56,29 @@ class PastSelves:
 
     def take(self, policies: list[DDDQNPolicy]) -> None:
         """Copies what the policies would play in an evaluation."""
-        copies = [GreedyPolicy(copy.deepcopy(policy.average_network), policy.device) for policy in policies]
+        copies = [_frozen(policy.average_network) for policy in policies]
         first = self.n_taken % COPIES_KEPT * len(policies)
         self.policies[first : first + len(policies)] = copies
         self.n_taken += 1
 
-    @torch.no_grad()
     def weights(self) -> list[npt.NDArray[np.float32]]:
         """The weights of each copy in one array, for processes that play."""
-        return [parameters_to_vector(parameters_and_buffers(policy.network)).cpu().numpy() for policy in self.policies]
+        return [weights_of(policy.network).numpy() for policy in self.policies]
 
     def state_dict(self) -> dict[str, Any]:
         """The state for a checkpoint."""
         return {"n_taken": self.n_taken, "networks": [policy.network.state_dict() for policy in self.policies]}
 
     def load_state_dict(self, state: dict[str, Any], policies: list[DDDQNPolicy]) -> None:
-        """Takes over a state; the copies live where their policies do."""
+        """Takes over a state."""
         self.n_taken = state["n_taken"]
         self.policies.clear()
         for i, weights in enumerate(state["networks"]):
-            policy = policies[i % len(policies)]
-            network = copy.deepcopy(policy.average_network)
-            network.load_state_dict(weights)
-            self.policies.append(GreedyPolicy(network, policy.device))
+            past_self = _frozen(policies[i % len(policies)].average_network)
+            past_self.network.load_state_dict(weights)
+            self.policies.append(past_self)
+
+
+def _frozen(network: nn.Module) -> GreedyPolicy:
+    """Plays with a copy of a network, on the CPU as all that play in this process."""
+    return GreedyPolicy(copy.deepcopy(network).cpu(), torch.device("cpu"))

@@ -13,7 +13,7 @@ import torch
 
 from reinforcement_learning.dddqn_policy import GreedyPolicy
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
-from reinforcement_learning.learning.learner import Learner, LocalLearner
+from reinforcement_learning.learning.learner import BACKUP_EVERY, Learner, LocalLearner
 from reinforcement_learning.multi_policy.assignment import Assignment
 from reinforcement_learning.multi_policy.even_shares import EvenShares
 from reinforcement_learning.multi_policy.exchange import (
@@ -28,11 +28,13 @@ from reinforcement_learning.multi_policy.exchange import (
     within,
 )
 from reinforcement_learning.playing.episode_rows import EpisodeRows
+from reinforcement_learning.playing.experience import ExperienceError
 from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.settings.config import TrainingConfig
 from utils.observation.feature_sets import FeatureSet
 from utils.simulator.rail_state import RailState
+from utils.system.device_errors import describe_device_error
 from utils.system.seeds import Stream, generator
 
 
@@ -130,6 +132,15 @@ class Population:
         """Brings the copies of policies that learn elsewhere up to date."""
         for learner in self.learners:
             learner.fetch()
+
+    def lose_devices(self, error: RuntimeError) -> ExperienceError:
+        """Takes note that a GPU has failed: nothing is read from any of them. Returns what to say of it."""
+        for learner in self.learners:
+            learner.lose_device()
+        return ExperienceError(
+            f"a GPU has failed in mid-training ({describe_device_error(error)}); what was learned on GPUs since it was "
+            f"last copied from there, {BACKUP_EVERY} learning steps at most, is lost."
+        )
 
     def forget_losses(self) -> None:
         """Clears the losses: those that follow belong to the next episode."""

@@ -40,7 +40,7 @@ class UnfinishedEpisode:
 
 
 class ExperienceError(RuntimeError):
-    """Processes that play or learn elsewhere cannot go on; the message is one sentence.
+    """Processes or devices that play or learn elsewhere cannot go on; the message is one sentence.
 
     Attributes:
         saved: whether a checkpoint was saved then.

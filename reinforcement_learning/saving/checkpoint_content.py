@@ -91,6 +91,7 @@ _POLICY: dict[str, Spec] = {
     "sampling": DICTIONARY,
     "transitions_to_learn_from": WHOLE,
     "losses": LOSSES,
+    "acting?": [{"learning_steps": WHOLE, "weights": FINITE}],  # where learning was on a GPU
     "hyperparameters?": Named(NUMBER),
 }
 # earlier versions told less of an episode under way, which then begins again

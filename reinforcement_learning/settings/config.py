@@ -140,7 +140,7 @@ class TrainingConfig:
         _LEARN, 1_000, "transitions to collect before learning starts (at least one batch)", at_least(0)
     )
     batch_size: int = option(_LEARN, 128, "transitions in a learning step", at_least(1))
-    update_every: int = option(_LEARN, 64, "transitions collected for each learning step", at_least(1))
+    update_every: int = option(_LEARN, 128, "transitions collected for each learning step", at_least(1))
     gamma: float = option(_LEARN, 0.995, "discount for each step of the environment", between(0, 1))
     n_step: int = option(_LEARN, 3, "decisions of a train between a state and its bootstrap state", whole(1, 1_000))
     learning_rate: float = option(_LEARN, 3e-4, "step size of Adam", above(0, 1))
@@ -315,7 +315,8 @@ class TrainingConfig:
     broadcast_every: int = option(
         _MACHINE,
         8,
-        "learning steps of a policy after which the rollout actors of --async_rl get its weights",
+        "learning steps of a policy after which what plays elsewhere gets its weights: rollout actors of --async_rl, "
+        "and all that play where learning is on a GPU",
         at_least(1),
     )
     simulator: str = option(

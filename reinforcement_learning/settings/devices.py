@@ -1,8 +1,12 @@
 """On which device each policy is."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+
+from utils.system.device_errors import describe_device_error, is_device_error
 
 
 class DeviceError(ValueError):
@@ -39,6 +43,26 @@ def place_policies(n_policies: int, *, use_gpu: bool, devices: str, n_gpus: int)
             ["cpu"] * n_policies, f"--use_gpu was given, but PyTorch finds no CUDA GPU; {whom} on the CPU."
         )
     return _spread([f"cuda:{i}" for i in range(n_gpus)], n_policies)
+
+
+def names_gpus(*, use_gpu: bool, devices: str) -> bool:
+    """Whether the command line asks for GPUs; else nobody should look for any."""
+    return use_gpu or "cuda" in devices
+
+
+@contextmanager
+def on_device(name: str | torch.device) -> Iterator[None]:
+    """Turns what a device raises into a sentence.
+
+    Raises:
+        DeviceError: the device has failed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_device_error(error):
+            raise
+        raise DeviceError(f"{name} cannot be used ({describe_device_error(error)}).") from error
 
 
 def available_gpus() -> int:

@@ -7,8 +7,10 @@ from reinforcement_learning.settings.config import NETWORKS, ConfigError, Traini
 from reinforcement_learning.settings.extensions import ExtensionError, find_callable
 from utils.levels.level_streams import TrainingLevels
 from utils.observation.feature_sets import FeatureSet, get_feature_set
+from utils.observation.kept_plans import QUICK
 from utils.observation.more_features import checked_features
 from utils.observation.neighbours import MOST_NEIGHBOURS
+from utils.observation.observer import Observer
 from utils.simulator.rail_state import RailState
 from utils.system.users_code import RAISED_BY_USERS_CODE, describe
 
@@ -23,6 +25,17 @@ def feature_set_of(config: TrainingConfig) -> FeatureSet:
             and ``--network`` ask for.
     """
     return with_neighbours(with_more_features(get_feature_set(config.feature_set), config.features), config.network)
+
+
+def training_observer(config: TrainingConfig, feature_set: FeatureSet) -> Observer:
+    """What trains see in a training, its evaluations included."""
+    return Observer(
+        feature_set,
+        safe_moves=config.safe_moves,
+        action_mask=config.action_mask,
+        decision_points=config.decision_points,
+        plan_rounds=QUICK,
+    )
 
 
 def with_neighbours(feature_set: FeatureSet, networks: str) -> FeatureSet:

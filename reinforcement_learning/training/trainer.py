@@ -23,7 +23,7 @@ from reinforcement_learning.saving.checkpoint_writer import CheckpointWriter
 from reinforcement_learning.saving.checkpointing import CheckpointError
 from reinforcement_learning.saving.run_folders import RunFolders
 from reinforcement_learning.settings.config import TrainingConfig
-from reinforcement_learning.settings.features import feature_set_of
+from reinforcement_learning.settings.features import feature_set_of, training_observer
 from reinforcement_learning.tracking.metrics import MetricsWriter
 from reinforcement_learning.training.curriculum import Curriculum
 from reinforcement_learning.training.population_scores import score_population
@@ -34,9 +34,9 @@ from reinforcement_learning.workers.rollout_workers import RolloutWorkers
 from utils.levels.level_pool import LEVELS_AHEAD, LevelPool
 from utils.levels.level_streams import EvaluationLevels
 from utils.levels.playable_levels import PlayableEvaluationLevels, PlayableLevels
-from utils.observation.observer import Observer
 from utils.pictures.rendering import RecordedSimulator
 from utils.simulator.simulator import Simulator
+from utils.system.device_errors import is_device_error
 from utils.system.stopwatch import Stopwatch
 from utils.system.users_code import UsersCodeError
 
@@ -68,12 +68,7 @@ class Trainer:
         self.mapping_log = mapping_log
         self.stop_requested = stop_requested
         self.feature_set = feature_set_of(config)
-        self.observer = Observer(
-            self.feature_set,
-            safe_moves=config.safe_moves,
-            action_mask=config.action_mask,
-            decision_points=config.decision_points,
-        )
+        self.observer = training_observer(config, self.feature_set)
         self.stopwatch = Stopwatch()
         self.level_pool = LevelPool(
             config.training_env,
@@ -159,6 +154,7 @@ class Trainer:
 
         Raises:
             ExperienceError: the processes or actors that play cannot go on; that leaves a checkpoint, too.
+                A GPU that fails is told like that, with what was last copied from it.
             UsersCodeError: a user's network, features, reward or mapping breaks; so does that.
         """
         # processes end with the training, however that ends
@@ -177,6 +173,12 @@ class Trainer:
                         fetched = True
                 error.saved = self.save_checkpoint()
                 raise
+            except RuntimeError as error:
+                if not is_device_error(error):
+                    raise
+                told = self.population.lose_devices(error)
+                told.saved = self._fetch_and_save()
+                raise told from error
 
     def _make_players(self, devices: Sequence[str | torch.device] | None) -> tuple[Population, Experience]:
         """The policies, and what plays them: this process, or others, or actors on Ray."""
@@ -236,6 +238,10 @@ class Trainer:
         self.stopwatch.start()
         try:
             self.population.learn()
+        except RuntimeError as error:
+            if is_device_error(error):
+                self.population.lose_devices(error)  # or counting what is over would wait for the losses
+            raise
         finally:  # a checkpoint counts what is over also where a user's network breaks here
             self.stopwatch.lap("learn")
             self._count(finished)

@@ -13,11 +13,10 @@ from reinforcement_learning.playing.experience import FinishedEpisode
 from reinforcement_learning.playing.policy import Policy
 from reinforcement_learning.playing.rollout import Rollout
 from reinforcement_learning.settings.config import TrainingConfig
-from reinforcement_learning.settings.features import feature_set_of
+from reinforcement_learning.settings.features import feature_set_of, training_observer
 from reinforcement_learning.workers.broadcast import News
 from utils.levels.level_pool import LevelPool
 from utils.levels.playable_levels import PlayableLevels
-from utils.observation.observer import Observer
 from utils.system.seeds import Stream, generator
 from utils.system.stopwatch import Stopwatch
 
@@ -76,12 +75,7 @@ class RoundPlayer:
         self._levels = PlayableLevels(self._pool, config.simulator, warn=self._said.append)
         self._stopwatch = Stopwatch()
         self._rollout = Rollout(
-            Observer(
-                feature_set,
-                safe_moves=config.safe_moves,
-                action_mask=config.action_mask,
-                decision_points=config.decision_points,
-            ),
+            training_observer(config, feature_set),
             self._policies,
             task.n_trains,
             n_slots=config.num_envs,

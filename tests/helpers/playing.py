@@ -8,6 +8,7 @@ import numpy as np
 from flatland.envs.rail_env import RailEnv
 
 from reinforcement_learning.dddqn_policy import Batch, random_possible_actions
+from reinforcement_learning.learning.learner import Learner, LocalLearner
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer
 from reinforcement_learning.playing.episode_result import EpisodeResult
 from reinforcement_learning.playing.episode_rows import EpisodeRows, joined
@@ -107,6 +108,14 @@ def all_transitions(rows: EpisodeRows, weights: RewardWeights, n_step: int = 1) 
     buffer.add(layout)
     buffer._arrays["observations"] = rows.observations  # of whatever size
     return buffer.sample(len(rows), weights, n_step)
+
+
+def transitions_in(learner: Learner) -> Batch:
+    """As the learner makes them of what it has stored."""
+    assert isinstance(learner, LocalLearner)
+    rows, now = learner.buffer.rows(), learner.hyperparameters
+    whose = np.zeros(learner.buffer.n_rows, dtype=np.int64)
+    return all_transitions(EpisodeRows.of(rows, whose), now.reward_weights, now.n_step)
 
 
 def begun(

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reinforcement_learning.learning.device_mirror import empty_draw
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer, ReplayBufferError
 from tests.helpers.rows import PLAIN
 from tests.helpers.trainings import assert_same
@@ -17,15 +18,18 @@ CPU = torch.device("cpu")
 
 
 def rows_on_cpu(buffer: ReplayBuffer, numbers: np.ndarray) -> dict[str, torch.Tensor]:
-    """By the way of other devices, which ``sample`` does not take for the CPU."""
-    mirror = buffer._mirror_on(CPU)
+    """By the way of other devices, which ``sample`` does not take."""
+    mirror = buffer.mirror_on(CPU)
     mirror.catch_up(buffer.n_rows_added)
-    return mirror.rows(torch.from_numpy(numbers))
+    draw = empty_draw(len(numbers), CPU)
+    draw.whole[2:] = torch.from_numpy(numbers)
+    batch = mirror.batch(draw)
+    assert torch.equal(batch.observations, batch.next_observations)
+    return {"observations": batch.observations, "action_masks": batch.action_masks}
 
 
 def assert_mirrored(buffer: ReplayBuffer) -> None:
     mirrored = rows_on_cpu(buffer, np.arange(buffer.n_rows))
-    assert mirrored.keys() == {"observations", "action_masks"}
     for name, copy in mirrored.items():
         assert torch.equal(copy, torch.from_numpy(buffer.rows()[name])), name
 
@@ -50,16 +54,15 @@ def test_rows_are_in_the_order_that_was_asked_for() -> None:
     assert rows["observations"][:, 0].tolist() == [3, 6, 3]
 
 
-def test_batches_are_those_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A device of another kind, which lies on the CPU."""
+def test_batches_are_those_of_the_cpu() -> None:
     first, second, added = make_buffer(50), make_buffer(50), 0
-    mirror_on = ReplayBuffer._mirror_on
-    monkeypatch.setattr(ReplayBuffer, "_mirror_on", lambda buffer, device: mirror_on(buffer, CPU))
     for size in (20, 1, 0, 45, 200, 7):
         for buffer in (first, second):
             buffer.add(numbered(added, size))
         added += size
-        assert_same(vars(second.sample(40, PLAIN, 3, "meta")), vars(first.sample(40, PLAIN, 3)))
+        mirror = second.mirror_on(CPU)
+        mirror.catch_up(second.n_rows_added)
+        assert_same(vars(mirror.batch(second.draw(40, PLAIN, 3))), vars(first.sample(40, PLAIN, 3)))
 
 
 @pytest.mark.parametrize("capacity", [6, 4])
@@ -80,19 +83,6 @@ def test_device_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
     buffer = make_buffer(6)
     buffer.add(numbered(0, 3))
-    monkeypatch.setattr(torch, "empty_like", refuse)
+    monkeypatch.setattr(torch, "zeros_like", refuse)
     with pytest.raises(ReplayBufferError, match=r"6 transitions takes .* choose a smaller --buffer_size"):
-        buffer.sample(2, PLAIN, 1, "cuda")
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_gpu_gets_the_batches_of_the_cpu() -> None:
-    first, second, added = make_buffer(50), make_buffer(50), 0
-    for size in (20, 1, 0, 45, 200, 7):
-        for buffer in (first, second):
-            buffer.add(numbered(added, size))
-        added += size
-        here, there = first.sample(40, PLAIN, 3), second.sample(40, PLAIN, 3, "cuda")
-        for name, value in vars(there).items():
-            assert value.device.type == "cuda"
-            assert torch.equal(getattr(here, name), value.cpu()), name
+        buffer.mirror_on(torch.device("cuda"))

@@ -209,14 +209,14 @@ class TestReplayBuffer:
         smaller, larger = sorted([original, other], key=lambda buffer: buffer.capacity)
         assert drawn(smaller, 2).items() <= drawn(larger, 2).items()
 
-    def test_batches_on_a_device_are_those_of_the_cpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A device of another kind, which lies on the CPU."""
+    def test_batches_on_a_device_are_those_of_the_cpu(self) -> None:
+        """By the way of other devices."""
         here, there = make_buffer(30), make_buffer(30)
-        mirror_on = ReplayBuffer._mirror_on
-        monkeypatch.setattr(ReplayBuffer, "_mirror_on", lambda buffer, device: mirror_on(buffer, torch.device("cpu")))
+        mirror = there.mirror_on(torch.device("cpu"))
         for seeds in ([2, 3], [4], [5, 6, 7]):
             add_episodes([here, there], seeds)
-            assert_same(vars(there.sample(40, PLAIN, 2, "meta")), vars(here.sample(40, PLAIN, 2)))
+            mirror.catch_up(there.n_rows_added)
+            assert_same(vars(mirror.batch(there.draw(40, PLAIN, 2))), vars(here.sample(40, PLAIN, 2)))
 
     def test_memory_is_counted(self) -> None:
         buffer = make_buffer(20)

@@ -12,9 +12,7 @@ from torch.testing import assert_close
 
 from reinforcement_learning.dddqn_policy import Batch
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
-from reinforcement_learning.learning.learner import Learner, LocalLearner
 from reinforcement_learning.multi_agent_training import main
-from reinforcement_learning.playing.episode_rows import EpisodeRows
 from reinforcement_learning.playing.own_reward import find_own_reward
 from reinforcement_learning.playing.reward_shaping import LearningReward, RewardWeights, TrainStep, shaped_reward
 from reinforcement_learning.playing.rollout import Learning, Rollout
@@ -22,7 +20,7 @@ from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.saving.checkpointing import numbered_checkpoint, read_checkpoint
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig, make_config
 from reinforcement_learning.settings.extensions import ExtensionError
-from tests.helpers.playing import ListSink, RandomPolicy, all_transitions, play, play_out
+from tests.helpers.playing import ListSink, RandomPolicy, play, play_out, transitions_in
 from tests.helpers.tiny_training import UNGUIDED, make_trainer
 from tests.helpers.trainings import assert_same, run
 from utils.levels.env_configs import ENV_CONFIGS
@@ -169,14 +167,6 @@ def test_trains_several_policies_in_processes_as_the_kits_own_reward_does(tmp_pa
         assert len(found.rewards) > 20
         for name, value in vars(wanted).items():
             assert_close(getattr(found, name), value, rtol=1e-5, atol=1e-5)
-
-
-def transitions_in(learner: Learner) -> Batch:
-    """As the learner makes them of what it has stored."""
-    assert isinstance(learner, LocalLearner)
-    rows, now = learner.buffer.rows(), learner.hyperparameters
-    whose = np.zeros(len(learner.buffer), dtype=np.int64)
-    return all_transitions(EpisodeRows.of(rows, whose), now.reward_weights, now.n_step)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -30,7 +30,7 @@ GONE = object()
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Of a training that was stopped in the middle of two episodes, when it had learned."""
     base = tmp_path_factory.mktemp("stopped")
-    trainer, _ = make_trainer(base, num_envs=2, n_episodes=30, stop_requested=stop_after(60))
+    trainer, _ = make_trainer(base, num_envs=2, n_episodes=30, stop_requested=stop_after(100))
     trainer.run()
     content = read_checkpoint(numbered_checkpoint(trainer.folders.checkpoints, trainer.episode))
     assert content["unfinished"]
@@ -64,6 +64,7 @@ MALFORMED: list[tuple[tuple[Any, ...], Any]] = [
     (("policies", 0), None),
     (("policies", 0, "q_network"), GONE),
     (("policies", 0, "optimizer"), []),
+    (("policies", 0, "acting"), [{"learning_steps": 1}]),
     (("policies", 0, "learning_steps"), -1),
     (("policies", 0, "losses"), torch.zeros(1).expand(10**12)),
     (("policies", 0, "sampling"), None),

@@ -7,6 +7,7 @@ planned way all is planned anew. Nothing here looks at a clock, so the same step
 
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 from weakref import WeakKeyDictionary, proxy
 
 import numpy as np
@@ -16,8 +17,18 @@ from utils.planning.level_plan import LevelPlan
 from utils.simulator.rail_grid import DO_NOTHING, MOVE_LEFT, MOVE_RIGHT, STOP_MOVING
 from utils.simulator.rail_state import DONE, READY_TO_DEPART, RailState
 
-FIRST_ROUNDS, ROUNDS = 100, 20
-"""Rounds of search for each train, when a level is seen first and when a train is late."""
+
+class Rounds(NamedTuple):
+    """Rounds of search for each train: how good plans are, and what they cost."""
+
+    first: int  # when a level is seen first
+    later: int  # when a train is late
+
+
+THOROUGH = Rounds(100, 20)
+QUICK = Rounds(5, 5)
+"""For trainings: a fifth of the time for plans that are nearly as good."""
+
 _MOST_TRAINS = 50  # that count for it: larger levels, whose rounds take longer, do not get more
 _PAUSE, _LONGEST_PAUSE = 3, 48  # steps from one new plan to the next
 
@@ -69,10 +80,12 @@ class _Keeper:
 
     Args:
         state: the level; a weak reference to it is kept.
+        rounds: of search.
     """
 
-    def __init__(self, state: RailState) -> None:
+    def __init__(self, state: RailState, rounds: Rounds) -> None:
         self._state: RailState = proxy(state)
+        self._rounds = rounds
         self._step = -1  # that was seen last
         self._next_try = 0  # step
         self._pause = _PAUSE
@@ -102,7 +115,7 @@ class _Keeper:
         if plan.is_late:
             if not plan.keep_order():
                 return False
-            self._search(plan, ROUNDS)
+            self._search(plan, self._rounds.later)
         return True
 
     def _new_plan(self, now: int) -> LevelPlan | None:
@@ -117,7 +130,7 @@ class _Keeper:
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
             return None
         self._pause = _PAUSE
-        self._search(plan, FIRST_ROUNDS if is_first else ROUNDS)
+        self._search(plan, self._rounds.first if is_first else self._rounds.later)
         return plan
 
     def _search(self, plan: LevelPlan, rounds: int) -> None:
@@ -127,14 +140,15 @@ class _Keeper:
 class KeptPlans:
     """The plans of the levels in play; each is kept until its ``RailState`` is gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, rounds: Rounds = THOROUGH) -> None:
+        self._rounds = rounds
         self._keepers: WeakKeyDictionary[RailState, _Keeper] = WeakKeyDictionary()
 
     def keep_up(self, state: RailState) -> KeptPlan | None:
         """The plan from the present state on, to be asked for in each step; None if there is none."""
         keeper = self._keepers.get(state)
         if keeper is None or keeper.is_of_past:
-            keeper = self._keepers[state] = _Keeper(state)
+            keeper = self._keepers[state] = _Keeper(state, self._rounds)
         keeper.keep_up()
         return keeper.kept
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.observation.feature_sets import FeatureSet
-from utils.observation.kept_plans import KeptPlan, KeptPlans
+from utils.observation.kept_plans import THOROUGH, KeptPlan, KeptPlans, Rounds
 from utils.observation.more_features import checked_features
 from utils.observation.neighbour_rows import NeighbourRows, assemble_level
 from utils.observation.neighbours import NeighbourSearch, find_neighbours
@@ -92,6 +92,7 @@ class Observer:
         safe_moves: whether moves that could end in a deadlock are taken out of the action mask, see ``safe_moves``.
             Where a plan is kept its moves are left in: as long as all keep its order, all can leave the map.
         action_mask, decision_points: see ``action_mask.action_mask``.
+        plan_rounds: how long plans are searched for, where there are any.
 
     Attributes:
         rows: the parts of the last observation, in memory that is used again; None where no neighbours are seen.
@@ -107,6 +108,7 @@ class Observer:
         safe_moves: bool,
         action_mask: bool = True,
         decision_points: str = DEFAULT_DECISION_POINTS,
+        plan_rounds: Rounds = THOROUGH,
     ) -> None:
         self.feature_set = feature_set
         self._all_actions = not action_mask
@@ -119,7 +121,7 @@ class Observer:
         self._scratch: TreeScratch | None = None
         self._routes: RouteSearch | None = None
         self._safe_moves = SafeMoves(safe_moves)
-        self._plans = KeptPlans()
+        self._plans = KeptPlans(plan_rounds)
         self._neighbours: NeighbourSearch | None = None
         self.rows: NeighbourRows | None = None
 
