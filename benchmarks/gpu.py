@@ -131,9 +131,11 @@ def _config(network: str, width: int = 128) -> TrainingConfig:
 
 
 def _filled_buffer(network: str, size: int) -> ReplayBuffer:
-    buffer = ReplayBuffer(size, feature_set_of(_config(network)), np.random.default_rng(0))
-    while len(buffer) < buffer.capacity:
-        buffer.add(random_rows(min(size, 10_000), buffer.feature_set.n_features))
+    feature_set = feature_set_of(_config(network))
+    buffer = ReplayBuffer(size, feature_set, np.random.default_rng(0))
+    while not buffer.is_full:
+        n_neighbours = feature_set.n_neighbours
+        buffer.add(random_rows(min(size, 10_000), feature_set.n_own_features, n_neighbours=n_neighbours))
     return buffer
 
 

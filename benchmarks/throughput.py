@@ -211,7 +211,7 @@ def _learning_step(name: str, policy: DDDQNPolicy, batch_size: int, limits: dict
     times = [_timed(lambda: policy.learn(buffer.sample(batch_size, WEIGHTS, N_STEP)), 50) for _ in range(7)]
     batch = buffer.sample(batch_size, WEIGHTS, N_STEP)
     flops = operations(lambda: policy.learn(batch))
-    sampled = 2 * batch_size * 2 * bytes_needed(1, FEATURES.n_features)  # two rows each, read and written
+    sampled = 2 * batch_size * 2 * bytes_needed(1, FEATURES)  # two rows each, read and written
     updated = update_bytes(policy)
     limit = {
         "arithmetic_us": 1e6 * flops / limits["matmul_flops"],

@@ -127,6 +127,8 @@ def _compile_the_rest(feature_set: "FeatureSet") -> None:
     from utils.levels.env_configs import ENV_CONFIGS
     from utils.levels.level_streams import TrainingLevels
     from utils.levels.packed_level import pack_level
+    from utils.observation.neighbour_rows import assemble
+    from utils.observation.neighbours import N_RELATIONS
     from utils.observation.observer import Observer
     from utils.simulator.compiled_simulator import CompiledSimulator
     from utils.simulator.deadlock_check import deadlocked
@@ -142,6 +144,12 @@ def _compile_the_rest(feature_set: "FeatureSet") -> None:
         Observer(feature_set, safe_moves=False).fill_routes(
             state, safe, np.ones(state.n_trains, dtype=np.bool_), features[:, feature_set.route_features]
         )
+    if feature_set.n_neighbours:
+        own = np.zeros((1, feature_set.n_own_features), dtype=np.float32)
+        neighbours = np.zeros((1, feature_set.n_neighbours), dtype=np.int32)
+        relations = np.zeros((*neighbours.shape, N_RELATIONS), dtype=np.float32)
+        observations = np.zeros((1, feature_set.n_features), dtype=np.float32)
+        assemble(np.zeros(1, dtype=np.int64), own, neighbours, relations, observations)
     simulator = CompiledSimulator.from_env(env)
     pack_level(simulator)
     remaining_travel_time(simulator.state)

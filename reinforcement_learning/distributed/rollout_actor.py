@@ -67,7 +67,7 @@ class RolloutActor:
         done = self._player.play(RoundRequest(levels, news, request.opened))
         parts: list[EpisodeRows | None] = [None] * self._n_policies
         if done.rows is not None:
-            for p in np.unique(done.rows.policy_of_train).tolist():
+            for p in np.unique(done.rows.policy_of_train[done.rows.decided]).tolist():
                 if p < self._n_policies:
                     parts[p] = done.rows.of_policy(p)
         counts = [0 if part is None else part.n_transitions for part in parts]

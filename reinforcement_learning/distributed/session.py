@@ -98,7 +98,8 @@ def _object_store_bytes(config: TrainingConfig) -> int:
     """Twice what may be on its way at a time; Ray itself would claim a third of the memory."""
     feature_set = feature_set_of(config)
     # episodes come whole, those of several environments maybe together: twice what is played in a round
-    in_round = bytes_needed(2 * config.num_policies * DECISIONS_IN_ROUND, feature_set.n_features)
+    n_rows = 2 * config.num_policies * DECISIONS_IN_ROUND * (1 + feature_set.n_neighbours)
+    in_round = bytes_needed(n_rows, feature_set)
     networks = [make_network(config, feature_set, index) for index in range(config.num_policies)]
     weights = sum(4 * tensor.numel() for network in networks for tensor in parameters_and_buffers(network))
     on_the_way = (n_rollout_actors(config) + 4) * in_round + 16 * weights  # of now, and a few old ones

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from reinforcement_learning.dddqn_policy import Batch
-
-MIRRORED = ("observations", "action_masks")  # the rest of a batch is a few numbers
+from reinforcement_learning.learning.neighbour_batches import seen_on_device
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Draw:
 
 
 class DeviceMirror:
-    """A copy of a replay buffer's wide arrays on the learner's device.
+    """A copy of a replay buffer's wide arrays on the learner's device: those that ``neighbour_batches.SEEN`` names.
 
     A batch is then a list of row numbers that goes to the device. Rows that were added since the last batch go there
     first: once, not each time that they are drawn. With pinned memory the device computes meanwhile.
@@ -73,9 +72,7 @@ class DeviceMirror:
 
     def batch(self, draw: Draw) -> Batch:
         """The batch of a draw that is on the device."""
-        first, last = (
-            {name: copy.index_select(0, rows) for name, copy in self._copies.items()} for rows in draw.whole[2:]
-        )
+        first, last = (seen_on_device(rows, self._copies) for rows in draw.whole[2:])
         return draw.batch(first, last)
 
 

@@ -212,14 +212,15 @@ class LocalLearner(Learner):
         self.policy.learning_rate = self._hyperparameters.learning_rate * factor
 
     def add(self, rows: EpisodeRows) -> None:
-        filling = max(0, self._size_to_learn - len(self.buffer))  # those bring no learning steps
+        # those bring no learning steps
+        filling = 0 if self._has_enough else max(0, self._size_to_learn - len(self.buffer))
         self.buffer.add(rows)
         n = max(0, rows.n_transitions - filling)
         self.transitions_to_learn_from += n
         self._n_to_learn_from += n
 
     def learn(self) -> None:
-        if len(self.buffer) < self._size_to_learn:
+        if not self._has_enough:
             self.transitions_to_learn_from = 0
             self._n_to_learn_from = 0
         now = self._hyperparameters
@@ -242,6 +243,12 @@ class LocalLearner(Learner):
     def _back_up(self) -> None:
         assert self._gpu is not None
         self._gpu.backup = copied_to_cpu(self._state())
+
+    @property
+    def _has_enough(self) -> bool:
+        """Whether there are enough transitions; some rows are none, so a full buffer has to do with fewer."""
+        n = len(self.buffer)
+        return n >= self._size_to_learn or (n > 0 and self.buffer.is_full)
 
     def take_over(self, other: Learner) -> None:
         assert isinstance(other, LocalLearner)

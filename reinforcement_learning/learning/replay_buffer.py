@@ -2,7 +2,8 @@
 
 A row is a decision of a train. A transition is put together when it is drawn, from up to ``n_step`` rows of that train:
 their rewards in parts, and the observation of the row behind them. So each observation is stored once, and changed
-hyper-parameters hold for everything that is stored.
+hyper-parameters hold for everything that is stored. Where trains see neighbours an observation, too, is put together
+then: from its own row and from those that it looks at, some of which are stored for that only.
 """
 
 from dataclasses import dataclass
@@ -15,14 +16,15 @@ import psutil
 import torch
 
 from reinforcement_learning.dddqn_policy import Batch
-from reinforcement_learning.learning.device_mirror import MIRRORED, DeviceMirror, Draw, draw_of
+from reinforcement_learning.learning.device_mirror import DeviceMirror, Draw, draw_of
+from reinforcement_learning.learning.neighbour_batches import SEEN, seen_at
 from reinforcement_learning.learning.saved_replay_buffer import (
     ReplayBufferError,
     SavedReplayBuffer,
     read_saved,
     write_saved,
 )
-from reinforcement_learning.playing.episode_rows import LOST, NOTHING_FOLLOWS, EpisodeRows, row_layout
+from reinforcement_learning.playing.episode_rows import LOST, NOTHING_FOLLOWS, EpisodeRows, layout_of
 from reinforcement_learning.playing.reward_parts import rewards_of_intervals
 from reinforcement_learning.playing.reward_shaping import RewardWeights
 from utils.observation.feature_sets import FeatureSet
@@ -45,7 +47,8 @@ class _Drawn:
 class ReplayBuffer:
     """The newest ``capacity`` rows, at which transitions are sampled uniformly with replacement.
 
-    Rows of an episode lie one behind the other, so those that follow a row are always overwritten later than it.
+    Rows of an episode lie one behind the other, so those that follow a row are always overwritten later than it. Of the
+    oldest step that is left some neighbours may be gone: no transition begins any more at rows that look at those.
 
     Args:
         capacity: bound on the number of rows, and so of transitions.
@@ -63,12 +66,12 @@ class ReplayBuffer:
         self.n_added = 0  # transitions, over the whole life of the buffer
         self.n_rows_added = 0  # the same of rows; the place of the next one is n_rows_added % capacity
         self._n_transitions = 0  # in it now
+        self._reach = 0  # by how many rows a neighbour lies before the row that looks at it, at most
         self._mirror: DeviceMirror | None = None
-        needed = bytes_needed(capacity, feature_set.n_features)
+        needed = bytes_needed(capacity, feature_set)
         try:
             self._arrays: dict[str, npt.NDArray[Any]] = {
-                name: np.zeros((capacity, *shape), dtype)
-                for name, (shape, dtype) in row_layout(feature_set.n_features).items()
+                name: np.zeros((capacity, *shape), dtype) for name, (shape, dtype) in layout_of(feature_set).items()
             }
         except (MemoryError, ValueError) as error:  # numpy raises ValueError for sizes beyond any memory
             raise ReplayBufferError(
@@ -89,6 +92,11 @@ class ReplayBuffer:
         """How many rows are in it."""
         return min(self.n_rows_added, self.capacity)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether rows that are added take the place of others."""
+        return self.n_rows_added >= self.capacity
+
     def add(self, rows: EpisodeRows) -> None:
         """Appends rows; the oldest ones give way."""
         n = len(rows)
@@ -101,6 +109,18 @@ class ReplayBuffer:
         self._n_transitions += np.count_nonzero(decided[places])
         self.n_rows_added += n
         self.n_added += rows.n_transitions
+        self._reach = max(self._reach, -int(rows.neighbours.min(initial=0)))
+        self._leave_out_torn()
+
+    def _leave_out_torn(self) -> None:
+        """No transition begins at the oldest rows whose neighbours are overwritten; none ends there either."""
+        if not self._reach or self.n_rows_added <= self.capacity:
+            return
+        age = np.arange(min(self._reach, self.capacity))
+        places = (self.n_rows_added + age) % self.capacity
+        torn = places[age + self._arrays["neighbours"][places].min(axis=1) < 0]
+        self._n_transitions -= np.count_nonzero(self._arrays["decided"][torn])
+        self._arrays["decided"][torn] = False
 
     def rows(self) -> dict[str, npt.NDArray[Any]]:
         """The rows, field by field, in the order of their places; they change when others are added."""
@@ -120,9 +140,7 @@ class ReplayBuffer:
             ReplayBufferError: the buffer is empty.
         """
         draw = self.draw(batch_size, weights, n_step)
-        first, last = (
-            {name: torch.from_numpy(self._arrays[name][rows]) for name in MIRRORED} for rows in draw.whole[2:].numpy()
-        )
+        first, last = (seen_at(rows, self._arrays) for rows in draw.whole[2:].numpy())
         return draw.batch(first, last)
 
     def draw(self, batch_size: int, weights: RewardWeights, n_step: int) -> Draw:
@@ -184,7 +202,7 @@ class ReplayBuffer:
             ReplayBufferError: it does not fit there.
         """
         if self._mirror is None or self._mirror.device != device:
-            arrays = {name: self._arrays[name] for name in MIRRORED}
+            arrays = {name: self._arrays[name] for name in SEEN if name in self._arrays}
             try:
                 self._mirror = DeviceMirror(arrays, device)
             except torch.OutOfMemoryError as error:
@@ -221,21 +239,23 @@ class ReplayBuffer:
             self._mirror.forget()
         size = len(saved.rows["actions"])
         self._arrays["decided"].fill(False)  # nothing begins at a row that is not there any more
-        self.n_added = self.n_rows_added = self._n_transitions = 0
+        self.n_added = self.n_rows_added = self._n_transitions = self._reach = 0
         if saved.capacity == self.capacity:
             for name, array in self._arrays.items():
                 array[:size] = saved.rows[name]
             self.n_added, self.n_rows_added = saved.n_added, saved.n_rows_added
             self._n_transitions = np.count_nonzero(self._arrays["decided"])
+            if "neighbours" in saved.rows:
+                self._reach = -int(saved.rows["neighbours"].min(initial=0))
             return
         oldest_first = (saved.oldest + np.arange(size)) % max(size, 1)
         rows = {name: saved.rows[name][oldest_first] for name in self._arrays}
-        self.add(EpisodeRows(**rows, policy_of_train=np.zeros(size, dtype=np.int64)))
+        self.add(EpisodeRows.of(rows, np.zeros(size, dtype=np.int64)))
 
 
-def bytes_needed(capacity: int, n_features: int) -> int:
+def bytes_needed(capacity: int, feature_set: FeatureSet) -> int:
     """Memory of a full buffer, and about its size on the disk, in bytes."""
     return capacity * sum(
         int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        for shape, dtype in row_layout(n_features).values()
+        for shape, dtype in layout_of(feature_set).values()
     )

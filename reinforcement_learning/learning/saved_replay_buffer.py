@@ -2,14 +2,14 @@
 
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from reinforcement_learning.playing.episode_rows import LOST, NOT_SHOWN, row_layout
+from reinforcement_learning.playing.episode_rows import LOST, NOT_SHOWN, layout_of
 from utils.observation.feature_sets import FeatureSet
 from utils.simulator.rail_grid import N_ACTIONS
 from utils.system.files import atomic_write, why_unreadable
@@ -18,6 +18,7 @@ FORMAT_VERSION = 3
 
 Rows = Mapping[str, npt.NDArray[Any]]
 _NUMBERS = ("format_version", "feature_set_version", "capacity", "n_added", "n_rows_added")
+_NEIGHBOURS = "n_neighbours"  # where there are any
 _TEXTS = ("feature_set", "more_features")
 
 
@@ -59,6 +60,8 @@ def write_saved(path: str | Path, feature_set: FeatureSet, saved: SavedReplayBuf
         "n_added": saved.n_added,
         "n_rows_added": saved.n_rows_added,
     }
+    if feature_set.n_neighbours:
+        header[_NEIGHBOURS] = feature_set.n_neighbours
     if more := feature_set.more:
         header["more_features"] = f"{more.name} version {more.version}"
     # what np.savez does, which on a full disk would leave its archive open to complain later
@@ -92,19 +95,24 @@ def _read(path: Path, archive: zipfile.ZipFile, feature_set: FeatureSet) -> Save
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise ReplayBufferError(f"{path} is compressed, but must be as it was saved.")
     names = {entry.filename.removesuffix(".npy") for entry in entries}
-    header = {name: _entry(archive, name) for name in (*_NUMBERS, *_TEXTS) if name in names}
+    header = {name: _entry(archive, name) for name in (*_NUMBERS, _NEIGHBOURS, *_TEXTS) if name in names}
     for name, value in header.items():
-        if value.ndim != 0 or value.dtype.kind not in ("iu" if name in _NUMBERS else "U"):
+        if value.ndim != 0 or value.dtype.kind not in ("U" if name in _TEXTS else "iu"):
             raise ReplayBufferError(f"{path} is not a saved replay buffer: {name} is of another type.")
     if header.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:  # other formats have other fields
         raise ReplayBufferError(
             f"{path} has replay buffer format {header['format_version']}, but this version reads {FORMAT_VERSION}."
         )
-    layout = row_layout(feature_set.n_features)
-    if missing := {*_NUMBERS, "feature_set", *layout} - names:
-        raise ReplayBufferError(f"{path} is not a saved replay buffer: it lacks {', '.join(sorted(missing))}.")
+    _check_fields(path, {*_NUMBERS, "feature_set", *layout_of(replace(feature_set, n_neighbours=0))}, names)
     _check_feature_set(path, header, feature_set)
+    layout = layout_of(feature_set)
+    _check_fields(path, set(layout), names)
     return _read_rows(path, archive, header, layout)
+
+
+def _check_fields(path: Path, wanted: set[str], found: set[str]) -> None:
+    if missing := wanted - found:
+        raise ReplayBufferError(f"{path} is not a saved replay buffer: it lacks {', '.join(sorted(missing))}.")
 
 
 def _read_rows(
@@ -142,9 +150,14 @@ def _entry(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
 def _check_feature_set(path: Path, header: Rows, feature_set: FeatureSet) -> None:
     found = f"{header['feature_set']} version {header['feature_set_version']}"
     found += f" with {header['more_features']}" if "more_features" in header else ""
+    n_found, n_neighbours = int(header.get(_NEIGHBOURS, 0)), feature_set.n_neighbours
     if found != feature_set.label:
         raise ReplayBufferError(
             f"{path} holds observations of feature set {found}, but this run uses {feature_set.label}."
+        )
+    if n_found != n_neighbours:
+        raise ReplayBufferError(
+            f"{path} holds observations with {n_found} neighbours, but the networks of this run look at {n_neighbours}."
         )
 
 
@@ -162,6 +175,7 @@ def what_is_wrong(rows: Rows, oldest: int = 0) -> str | None:
         "next_row": (LOST, max(n - 1, 0)),
         "n_steps": (1, np.iinfo(np.int32).max),
         "part_steps": (0, np.iinfo(np.int32).max),
+        "neighbours": (1 - n, n - 1),
     }
     for name, array in rows.items():
         if array.dtype.kind == "b":
@@ -174,6 +188,19 @@ def what_is_wrong(rows: Rows, oldest: int = 0) -> str | None:
             return f"{name} are not all finite"
         if n and name in between and not between[name][0] <= smallest <= largest <= between[name][1]:
             return f"{name} are not all from {between[name][0]:g} to {between[name][1]:g}"
-    if np.any((np.arange(n) - oldest) % max(n, 1) + rows["next_row"] >= max(n, 1)):
+    age = (np.arange(n) - oldest) % max(n, 1)
+    if np.any(age + rows["next_row"] >= max(n, 1)):
         return "next_row leads past the newest row"
+    if n and "neighbours" in rows and not _can_be_looked_at(rows, age):
+        return "neighbours are not among the rows"
     return None
+
+
+def _can_be_looked_at(rows: Rows, age: npt.NDArray[np.int64]) -> bool:
+    """Whether all neighbours are there of rows at which transitions begin or end."""
+    n = len(age)
+    observes = rows["decided"].copy()
+    follows = rows["next_row"] > 0
+    observes[(np.flatnonzero(follows) + rows["next_row"][follows]) % n] = True
+    neighbours, age = rows["neighbours"][observes], age[observes, np.newaxis]
+    return not np.any((age + neighbours < 0) | (age + neighbours >= n))

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from reinforcement_learning.learning.saved_replay_buffer import what_is_wrong
-from reinforcement_learning.playing.episode_rows import EpisodeRows, joined, row_layout
+from reinforcement_learning.playing.episode_rows import EpisodeRows, joined, layout_of
+from utils.observation.feature_sets import FeatureSet
 
 MOST_WAITING = 2048
 """Transitions of a policy that wait for those of others. Policies of one skill collect as many in the long run."""
@@ -57,19 +58,23 @@ class EvenShares:
     def state_dict(self) -> list[dict[str, torch.Tensor]]:
         """What waits, in tensors: policy by policy, field by field."""
         return [
-            {name: torch.from_numpy(array) for name, array in vars(joined(waiting)).items() if name in row_layout(0)}
+            {
+                name: torch.from_numpy(array)
+                for name, array in vars(joined(waiting)).items()
+                if name != "policy_of_train" and 0 not in array.shape[1:]
+            }
             if waiting
             else {}
             for waiting in self._waiting
         ]
 
-    def load_state_dict(self, state: Sequence[Mapping[str, Any]], n_features: int) -> None:
+    def load_state_dict(self, state: Sequence[Mapping[str, Any]], feature_set: FeatureSet) -> None:
         """Takes over a state.
 
         Raises:
             ValueError: it is of other policies, or holds what no learner can use.
         """
-        layout = row_layout(n_features)
+        layout = layout_of(feature_set)
         for policy, (waiting, of_policy) in enumerate(zip(self._waiting, state, strict=True)):
             waiting.clear()
             if not of_policy or "demonstrated" in of_policy:  # of a version whose replay buffers cannot be read, too
@@ -80,7 +85,7 @@ class EvenShares:
             wanted = {name: ((n, *shape), np.dtype(dtype)) for name, (shape, dtype) in layout.items()}
             if found != wanted or what_is_wrong(rows):
                 raise ValueError(f"what waits of policy {policy} is damaged")
-            waiting.append(EpisodeRows(**rows, policy_of_train=np.full(n, policy)))
+            waiting.append(EpisodeRows.of(rows, np.full(n, policy)))
 
 
 def _count(waiting: deque[EpisodeRows]) -> int:

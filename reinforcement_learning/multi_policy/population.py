@@ -100,7 +100,7 @@ class Population:
 
     def add(self, rows: EpisodeRows) -> None:
         """Hands every row to the learner whose policy has acted. Nobody learns from those of older copies."""
-        present = np.unique(rows.policy_of_train).tolist()
+        present = np.unique(rows.policy_of_train[rows.decided]).tolist()
         for p in (p for p in present if p < len(self)):
             taker = self.learners[p].add if self.even_shares is None else partial(self.even_shares.add, p)
             taker(rows.of_policy(p))
@@ -223,7 +223,7 @@ class Population:
         self.past_selves.load_state_dict(state["past_selves"], [learner.policy for learner in self.learners])
         self.policies[len(self) :] = self.past_selves.policies
         if self.even_shares and state.get("waiting"):
-            self.even_shares.load_state_dict(state["waiting"], self.feature_set.n_features)
+            self.even_shares.load_state_dict(state["waiting"], self.feature_set)
         self.exchanges = copy.deepcopy(state["exchanges"])
         self._resume_search(state)
 

@@ -1,17 +1,20 @@
-"""What an episode leaves for learning: one row for each decision of a train."""
+"""What an episode leaves for learning: one row for each decision of a train, and for what neighbours saw then."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from utils.observation.feature_sets import FeatureSet
+from utils.observation.neighbours import N_RELATIONS
 from utils.simulator.rail_grid import N_ACTIONS
 
 NOTHING_FOLLOWS = 0
 LOST = -1
 NOT_SHOWN = -1
+NOBODY = 0
 
 
 @dataclass(frozen=True)
@@ -20,9 +23,12 @@ class EpisodeRows:
 
     A row's next observation is that of another row, so each is here once. What the interval up to there has brought
     is kept in parts (see ``reward_parts``): whoever learns puts them together.
+
+    Where trains see neighbours, what a neighbour sees of itself is in a row, too: that of its own decision in that
+    step, or else one that is only looked at. The rows of a step lie together.
     """
 
-    observations: npt.NDArray[np.float32]  # [k, features]
+    observations: npt.NDArray[np.float32]  # [k, own features], what a train sees of itself
     action_masks: npt.NDArray[np.bool_]  # [k, 5]
     actions: npt.NDArray[np.int8]  # [k], taken
     shown: npt.NDArray[np.int8]  # [k], what a plan would have done there; NOT_SHOWN where nobody has asked it
@@ -35,6 +41,17 @@ class EpisodeRows:
     part_steps: npt.NDArray[np.float32]  # [k, 2, 3], steps from the decision to the reward
     potentials: npt.NDArray[np.float32]  # [k, 2, 2], of the train itself and of all others; at the decision, after all
     policy_of_train: npt.NDArray[np.int64]  # [k], the number of the policy that drives the train
+    # [k, most neighbours], by how many rows each neighbour's row lies behind this one, negative before it; NOBODY where
+    # there is none, and in rows that are only looked at
+    neighbours: npt.NDArray[np.int32]
+    relations: npt.NDArray[np.float32]  # [k, most neighbours, N_RELATIONS], see ``neighbours.Relation``
+
+    @classmethod
+    def of(cls, fields: Mapping[str, npt.NDArray[Any]], policy_of_train: npt.NDArray[np.int64]) -> "EpisodeRows":
+        """Rows with the fields of a ``row_layout``."""
+        k = len(policy_of_train)
+        nobody = {"neighbours": np.zeros((k, 0), np.int32), "relations": np.zeros((k, 0, N_RELATIONS), np.float32)}
+        return cls(**nobody | dict(fields), policy_of_train=policy_of_train)
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -44,21 +61,40 @@ class EpisodeRows:
         """How many transitions begin here."""
         return int(np.count_nonzero(self.decided))
 
+    @property
+    def observes(self) -> npt.NDArray[np.bool_]:
+        """At which rows a transition begins or ends, ``[k]``; others are only looked at."""
+        observes = self.decided.copy()
+        before = np.flatnonzero(self.next_row > 0)
+        observes[before + self.next_row[before]] = True
+        return observes
+
     def where(self, chosen: npt.NDArray[np.bool_]) -> "EpisodeRows":
-        """Some of them; next rows are the same decisions as before."""
-        place = np.cumsum(chosen) - 1
-        here = np.flatnonzero(chosen)
+        """Some of them; next rows are the same decisions as before.
+
+        The rows that those look at come with them, to be looked at only.
+        """
+        index = np.arange(len(self))[:, np.newaxis]
+        needed = chosen.copy()
+        needed[(index + self.neighbours)[chosen]] = True  # NOBODY is the row itself
+        place = np.cumsum(needed) - 1
+        here = np.flatnonzero(needed)
         ahead = self.next_row[here]
         there = here + np.maximum(ahead, 0)
         kept = np.where(chosen[there], place[there] - place[here], LOST)
         rows = {name: array[here] for name, array in vars(self).items()}
         rows["next_row"] = np.where(ahead > 0, kept, ahead).astype(np.int32)
+        rows["decided"] &= chosen[here]
+        looked_at = place[index[here] + rows["neighbours"]] - place[here][:, np.newaxis]
+        rows["neighbours"] = np.where(chosen[here][:, np.newaxis], looked_at, NOBODY).astype(np.int32)
+        rows["relations"][~chosen[here]] = 0.0
         return EpisodeRows(**rows)
 
     def of_policy(self, policy: int) -> "EpisodeRows":
-        """Those of the trains that one policy has driven."""
+        """Those of the trains that one policy has driven, with what they look at."""
         own = self.policy_of_train == policy
-        return self if own.all() else self.where(own)
+        observes = self.observes
+        return self if own[observes].all() else self.where(own & observes)
 
     def cut(self, n_transitions: int, n_step: int) -> "tuple[EpisodeRows, EpisodeRows]":
         """The first transitions, and the others.
@@ -86,9 +122,9 @@ def joined(parts: Sequence[EpisodeRows]) -> EpisodeRows:
     )
 
 
-def row_layout(n_features: int) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """Shape and type of each field of a row, but for the number of the policy."""
-    return {
+def row_layout(n_features: int, n_neighbours: int = 0) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Shape and type of each field of a row, but for the number of the policy; ``n_features`` are a train's own."""
+    layout: dict[str, tuple[tuple[int, ...], Any]] = {
         "observations": ((n_features,), np.float32),
         "action_masks": ((N_ACTIONS,), np.bool_),
         "actions": ((), np.int8),
@@ -100,6 +136,15 @@ def row_layout(n_features: int) -> dict[str, tuple[tuple[int, ...], Any]]:
         "part_steps": ((2, 3), np.float32),
         "potentials": ((2, 2), np.float32),
     }
+    if n_neighbours:
+        layout["neighbours"] = (n_neighbours,), np.int32
+        layout["relations"] = (n_neighbours, N_RELATIONS), np.float32
+    return layout
+
+
+def layout_of(feature_set: FeatureSet) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """The ``row_layout`` of observations of a feature set."""
+    return row_layout(feature_set.n_own_features, feature_set.n_neighbours)
 
 
 class RowSink(Protocol):

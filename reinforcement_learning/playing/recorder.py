@@ -14,17 +14,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from reinforcement_learning.playing.episode_rows import NOTHING_FOLLOWS, EpisodeRows
+from reinforcement_learning.playing.episode_rows import NOT_SHOWN, NOTHING_FOLLOWS, EpisodeRows
 from reinforcement_learning.playing.reward_parts import parts_of_intervals
 from reinforcement_learning.playing.reward_shaping import ARRIVAL, POTENTIAL, Floats
+from reinforcement_learning.playing.seen import Seen, seen_by_deciding, spread
 from reinforcement_learning.playing.train_settings import TrainSettings
+from utils.observation.neighbour_rows import NeighbourRows
+from utils.simulator.action_mask import NOTHING_TO_DECIDE
+from utils.simulator.rail_grid import DO_NOTHING
+
+_IN_SEEN = np.zeros((0, 0), dtype=np.float32)  # in the place of observations
 
 
 class Decisions(NamedTuple):
     """Trains that decide at one step; the leading axis is theirs."""
 
     trains: npt.NDArray[np.intp]  # [k], in rising order
-    observations: npt.NDArray[np.float32]  # [k, features]
+    observations: npt.NDArray[np.float32]  # [k, features]; not kept where neighbours are seen
     action_masks: npt.NDArray[np.bool_]  # [k, 5]
     actions: npt.NDArray[np.int64]  # [k], taken
     shown: npt.NDArray[np.int64]  # [k], a plan's; NOT_SHOWN for none
@@ -37,13 +43,15 @@ class _Episode:
     parts: list[Floats] = field(default_factory=list)  # of each step so far, [4, trains]
     decided_at: list[int] = field(default_factory=list)  # steps with decisions
     decisions: list[Decisions] = field(default_factory=list)  # in them
+    seen: list[Seen] = field(default_factory=list)  # in them
+    view: Seen | None = None  # what was seen last, where trains see neighbours
 
 
 class Recorder:
     """The episodes under way in the slots of a rollout.
 
-    Call :meth:`begin` for each episode, in each step :meth:`decide` for the trains that choose an action and
-    :meth:`reward` afterwards, and :meth:`finish` at the end.
+    Call :meth:`begin` for each episode, in each step :meth:`see` where trains see neighbours, :meth:`decide` for the
+    trains that choose an action and :meth:`reward` afterwards, and :meth:`finish` at the end.
 
     Args:
         n_slots: of the rollout.
@@ -58,6 +66,12 @@ class Recorder:
         """Begins an episode; ``settings`` and ``potential`` are for all places of the slot."""
         self._episodes[slot] = _Episode(settings, potential.copy())
 
+    def see(self, slot: int, rows: NeighbourRows) -> None:
+        """Takes down what trains see before they decide, with neighbours; the arrays are copied."""
+        episode = self._episodes[slot]
+        assert episode is not None
+        episode.view = Seen.copied(rows)
+
     def decide(self, decisions: Decisions) -> None:
         """Takes down the decisions of a step; trains are counted through all slots. The arrays are kept."""
         n_slots = len(self._episodes)
@@ -66,8 +80,11 @@ class Recorder:
         for slot, (first, end) in enumerate(pairwise(bounds)):
             episode = self._episodes[slot]
             if first < end and episode is not None:
+                now = Decisions(*(array[first:end] for array in arrays))
+                trains = now.trains - slot * self._n_trains
                 episode.decided_at.append(len(episode.parts))
-                episode.decisions.append(Decisions(*(array[first:end] for array in arrays)))
+                episode.seen.append(episode.view or Seen.alone(trains, now.observations))
+                episode.decisions.append(now._replace(trains=trains, observations=_IN_SEEN))
 
     def reward(self, slot: int, parts: Floats) -> None:
         """Takes down what a step has brought, ``[4, trains]``; see ``parts_of_step``. The array is kept."""
@@ -83,33 +100,37 @@ class Recorder:
         if not episode.decisions:
             return None
         together = Decisions(*(np.concatenate(arrays) for arrays in zip(*episode.decisions, strict=True)))
-        train = together.trains - slot * self._n_trains
+        train, settings = together.trains, episode.settings
         start = np.repeat(episode.decided_at, [len(decisions.trains) for decisions in episode.decisions])
         parts = np.array(episode.parts)  # [steps, 4, trains]
-        settings, k = episode.settings, len(train)
-        next_row = _next_of_same_train(train)
-        follows = next_row != NOTHING_FOLLOWS
-        end = np.where(follows, start[np.arange(k) + next_row], self._task_ends(parts, settings)[train])
+        following = _next_of_same_train(train)
+        end = np.where(following >= 0, start[following], self._task_ends(parts, settings)[train])
         policy_of_train, gamma = (
-            np.broadcast_to(value, self._n_trains)[train] for value in (settings.policy_of_train, settings.gamma)
+            np.broadcast_to(value, self._n_trains) for value in (settings.policy_of_train, settings.gamma)
         )
+        of_intervals = parts_of_intervals(
+            parts[:, :POTENTIAL],
+            np.concatenate([episode.potential[np.newaxis], parts[:, POTENTIAL]]),
+            train,
+            start,
+            end,
+            gamma[train],
+        )
+        seen = seen_by_deciding(episode.seen, [decisions.trains for decisions in episode.decisions])
+        at, n = seen.at, len(seen.trains)
+        next_row = np.where(following >= 0, at[following] - at, NOTHING_FOLLOWS)
         return EpisodeRows(
-            together.observations,
-            together.action_masks,
-            together.actions.astype(np.int8),
-            together.shown.astype(np.int8),
-            np.ones(k, dtype=bool),
-            next_row,
-            (end - start).astype(np.int32),
-            **parts_of_intervals(
-                parts[:, :POTENTIAL],
-                np.concatenate([episode.potential[np.newaxis], parts[:, POTENTIAL]]),
-                train,
-                start,
-                end,
-                gamma,
-            ),
-            policy_of_train=policy_of_train,
+            seen.own,
+            spread(together.action_masks, at, n, NOTHING_TO_DECIDE),
+            spread(together.actions.astype(np.int8), at, n, DO_NOTHING),
+            spread(together.shown.astype(np.int8), at, n, NOT_SHOWN),
+            spread(np.ones(len(at), dtype=bool), at, n),
+            spread(next_row.astype(np.int32), at, n, NOTHING_FOLLOWS),
+            spread((end - start).astype(np.int32), at, n, 1),
+            **{name: spread(array, at, n) for name, array in of_intervals.items()},
+            policy_of_train=policy_of_train[seen.trains],
+            neighbours=seen.neighbours,
+            relations=seen.relations,
         )
 
     @staticmethod
@@ -121,10 +142,10 @@ class Recorder:
         return np.where(settings.in_a_team, len(parts), at_arrival)
 
 
-def _next_of_same_train(train: npt.NDArray[np.intp]) -> npt.NDArray[np.int32]:
-    """By how many rows each train's next decision lies behind."""
+def _next_of_same_train(train: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Which is the next decision of the same train, ``[decisions]``; -1 for none."""
     by_train = np.argsort(train, kind="stable")
     same = train[by_train[:-1]] == train[by_train[1:]]
-    next_row = np.full(len(train), NOTHING_FOLLOWS, dtype=np.int32)
-    next_row[by_train[:-1][same]] = (by_train[1:] - by_train[:-1])[same]
-    return next_row
+    following = np.full(len(train), -1)
+    following[by_train[:-1][same]] = by_train[1:][same]
+    return following

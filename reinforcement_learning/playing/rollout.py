@@ -267,6 +267,8 @@ class Rollout:
             return
         asks = bool(self._is_demonstration[slot]) or (self._learning is not None and self._learning.asks_plan)
         self.observer.observe(state, self._observations[slot, :n_trains], mask, deciding_only=True, keep_plan=asks)
+        if self._learning is not None and self.observer.rows is not None:
+            self._recorder.see(slot, self.observer.rows)
         planned = self.observer.planned_actions(state, mask) if asks else None
         self._shown[slot, :n_trains] = NOT_SHOWN if planned is None else planned
         # nothing that a deadlocked train does matters any more; its last decision stays open until the episode ends

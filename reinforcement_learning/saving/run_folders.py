@@ -127,7 +127,7 @@ def _free_name(config: TrainingConfig, parents: list[Path]) -> str:
 
 def warn_about_sizes(config: TrainingConfig, warn: Callable[[str], None]) -> None:
     """Warns of a replay buffer that will not fit into memory or, where it is saved, onto the disk."""
-    needed = config.num_policies * bytes_needed(config.buffer_size, feature_set_of(config).n_features)
+    needed = config.num_policies * bytes_needed(config.buffer_size, feature_set_of(config))
     what = "the replay buffer takes" if config.num_policies == 1 else f"{config.num_policies} replay buffers take"
     available = psutil.virtual_memory().available
     if needed > available:

@@ -102,8 +102,8 @@ class OneAfterTheOther(np.random.Generator):
 
 def all_transitions(rows: EpisodeRows, weights: RewardWeights, n_step: int = 1) -> Batch:
     """Each transition once, in the order of the rows at which they begin, all of which must be whole."""
-    features = FeatureSet("test", 1, max_depth=1)
-    layout = replace(rows, observations=np.zeros((len(rows), features.n_features), np.float32))
+    features = FeatureSet("test", 1, max_depth=1, n_neighbours=rows.neighbours.shape[1])
+    layout = replace(rows, observations=np.zeros((len(rows), features.n_own_features), np.float32))
     buffer = ReplayBuffer(len(rows), features, OneAfterTheOther(np.random.PCG64()))
     buffer.add(layout)
     buffer._arrays["observations"] = rows.observations  # of whatever size
@@ -114,8 +114,8 @@ def transitions_in(learner: Learner) -> Batch:
     """As the learner makes them of what it has stored."""
     assert isinstance(learner, LocalLearner)
     rows, now = learner.buffer.rows(), learner.hyperparameters
-    whose = np.zeros(len(learner.buffer), dtype=np.int64)
-    return all_transitions(EpisodeRows(**rows, policy_of_train=whose), now.reward_weights, now.n_step)
+    whose = np.zeros(learner.buffer.n_rows, dtype=np.int64)
+    return all_transitions(EpisodeRows.of(rows, whose), now.reward_weights, now.n_step)
 
 
 def begun(

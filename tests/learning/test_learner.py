@@ -54,6 +54,14 @@ def test_one_step_for_each_update_every_transitions_once_there_are_enough(sizes,
         assert learner.transitions_to_learn_from == waiting
 
 
+def test_a_full_buffer_is_enough_even_if_transitions_begin_at_few_of_its_rows():
+    learner = make_learner(buffer_size=20, buffer_min_size=20, batch_size=4, update_every=2)
+    for n_decided, steps in ((0, 0), (8, 4)):
+        learner.add(dataclasses.replace(transitions(20), decided=np.arange(20) < n_decided))
+        learner.learn()
+        assert (len(learner.buffer), learner.learning_steps) == (n_decided, steps)
+
+
 def test_takes_over_what_another_has_learned_from_too():
     better, worse = make_learner(buffer_size=40), make_learner(1, buffer_size=40)
     better.add(transitions(60))

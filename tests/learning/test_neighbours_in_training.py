@@ -26,7 +26,6 @@ from reinforcement_learning.settings.features import feature_set_of
 from reinforcement_learning.settings.named_code import NamedCode, options_to_play
 from tests.helpers.tiny_training import SMALL
 from tests.helpers.trainings import assert_equals_uninterrupted, run
-from utils.observation.feature_sets import get_feature_set
 
 OWN = "tests.helpers.own_code"
 N_ATTENTION = NETWORKS["attention"]
@@ -63,7 +62,7 @@ class TestFeatureSet:
         config = config_of("dueling,attention", num_policies=2)
         networks = [make_network(config, feature_set_of(config), index) for index in range(2)]
         assert [type(network) for network in networks] == [DuelingQNetwork, AttentionQNetwork]
-        alone = make_network(config_of("dueling"), get_feature_set("tree_routes"), 0)
+        alone = make_network(config_of("dueling"), feature_set_of(config_of("dueling")), 0)
         assert [p.shape for p in networks[0].parameters()] == [p.shape for p in alone.parameters()]
 
 
@@ -86,10 +85,12 @@ class TestTraining:
         "save_replay_buffer": True,
     }
 
-    def test_resumed_is_as_uninterrupted(self, tmp_path: Path) -> None:
-        whole = run(tmp_path / "whole", **self.OPTIONS)
+    @pytest.mark.parametrize("more", [{}, {"num_policies": 2, "policy_mode": "synchronous"}])
+    def test_resumed_is_as_uninterrupted(self, tmp_path: Path, more: dict[str, Any]) -> None:
+        options = self.OPTIONS | more
+        whole = run(tmp_path / "whole", **options)
         assert whole[0].population.learning_steps > 0
-        assert_equals_uninterrupted(tmp_path / "parts", whole, 40, self.OPTIONS)
+        assert_equals_uninterrupted(tmp_path / "parts", whole, 40, options)
 
     def test_beside_dueling_with_a_worker_plays_from_its_checkpoint(self, tmp_path: Path) -> None:
         options = self.OPTIONS | {"num_policies": 2, "network": "dueling,attention", "num_workers": 1}

@@ -129,7 +129,7 @@ def test_impossible_size_is_a_sentence() -> None:
 def test_bytes_needed_is_what_the_arrays_take() -> None:
     buffer = make_buffer(100)
     buffer.add(numbered(0, 100))
-    assert bytes_needed(100, N) == sum(array.nbytes for array in buffer.rows().values())
+    assert bytes_needed(100, FEATURES) == sum(array.nbytes for array in buffer.rows().values())
 
 
 class TestSaveAndRestore:

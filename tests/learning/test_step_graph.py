@@ -262,7 +262,7 @@ def test_nothing_in_a_step_reads_from_its_device_or_brings_something_there(which
     policy.optimizer = torch.optim.SGD(policy.q_network.parameters())  # Adam knows no such device
     buffer = ReplayBuffer(20, features, np.random.default_rng(0))
     step = GraphedStep(policy, buffer, FakeGraph())
-    buffer.add(made_up_rows(20, features.n_features))
+    buffer.add(made_up_rows(20, features.n_own_features, n_neighbours=features.n_neighbours))
     assert step.learn(8, RewardWeights(0.9, 0.0, 0.0, 0.0), 2).device.type == "meta"
     assert network.cuda_graph
     assert empty_draw(3, torch.device("meta")).whole.device.type == "meta"

@@ -1,5 +1,6 @@
 """The synchronous mode: all policies learn from equally many transitions, in equally many steps."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,8 +16,9 @@ from reinforcement_learning.training.trainer import Trainer
 from tests.helpers.rows import made_up_rows
 from tests.helpers.tiny_training import MemorySink, make_trainer
 from tests.helpers.trainings import assert_equals_uninterrupted, resume, run
+from utils.observation.feature_sets import FeatureSet
 
-N_FEATURES = 3
+FEATURES = FeatureSet("test", 1, max_depth=1)
 EXCHANGES = {
     "with_pbt": True,
     "pbt_start_episodes": 0,
@@ -31,7 +33,7 @@ EXCHANGES = {
 def transitions(rewards: list[float]) -> EpisodeRows:
     """Of one train, one after the other."""
     n = len(rewards)
-    return made_up_rows(n, N_FEATURES, rewards=np.array(rewards), next_row=np.arange(n) < n - 1)
+    return made_up_rows(n, FEATURES.n_features, rewards=np.array(rewards), next_row=np.arange(n) < n - 1)
 
 
 def rewards_of(shares: list[list[EpisodeRows]]) -> list[list[float]]:
@@ -77,7 +79,7 @@ def test_what_waits_is_saved_and_checked() -> None:
     shares, again = EvenShares(2, 1), EvenShares(2, 1)
     shares.add(0, transitions([1, 2]))
     state = shares.state_dict()
-    again.load_state_dict(state, N_FEATURES)
+    again.load_state_dict(state, FEATURES)
     for each in (shares, again):
         each.add(1, transitions([7, 8, 9]))
     assert rewards_of(again.take()) == rewards_of(shares.take()) == [[1, 2], [7, 8]]
@@ -86,15 +88,15 @@ def test_what_waits_is_saved_and_checked() -> None:
         {"actions": torch.tensor([5, 0], dtype=torch.int8)},
     ):
         with pytest.raises(ValueError, match="what waits of policy 0 is damaged"):
-            again.load_state_dict([state[0] | wrong, {}], N_FEATURES)
+            again.load_state_dict([state[0] | wrong, {}], FEATURES)
     with pytest.raises(ValueError, match="what waits of policy 0 is damaged"):
-        again.load_state_dict(state, N_FEATURES + 1)
+        again.load_state_dict(state, replace(FEATURES, max_depth=2))
 
 
 def test_what_waits_in_checkpoints_of_earlier_versions_is_left_out() -> None:
     """It had other fields, as the replay buffers beside it, which are refused."""
     shares = EvenShares(2, 1)
-    shares.load_state_dict([{"rewards": torch.ones(2), "demonstrated": torch.zeros(2, dtype=torch.bool)}, {}], 3)
+    shares.load_state_dict([{"rewards": torch.ones(2), "demonstrated": torch.zeros(2, dtype=torch.bool)}, {}], FEATURES)
     shares.add(1, transitions([7]))
     assert rewards_of(shares.take()) == [[], []]
 

@@ -163,15 +163,17 @@ def test_observations_are_put_together_from_rows(seed: int, name: str, deciding_
 def test_kept_parts_are_put_together_alike_in_numpy_and_in_torch() -> None:
     random = np.random.default_rng(0)
     own = random.random((20, 6), dtype=np.float32)
-    neighbours, relations = random.integers(-1, 20, (20, 3)), random.random((20, 3, N_RELATIONS), dtype=np.float32)
+    relations = random.random((20, 3, N_RELATIONS), dtype=np.float32)
+    ahead = random.integers(-19, 20, (20, 3), dtype=np.int32)  # in a ring
+    ahead[::2, 1] = 0
     rows = random.integers(0, 20, 50)
     observations = np.full((50, 6 + 3 * (N_RELATIONS + 6)), np.nan, dtype=np.float32)
-    assemble(rows, own, neighbours, relations, observations)
+    assemble(rows, own, ahead, relations, observations)
     for row, observation in zip(rows, observations, strict=True):
-        of_neighbours = np.where(neighbours[row, :, np.newaxis] >= 0, own[neighbours[row]], 0)
+        of_neighbours = np.where(ahead[row, :, np.newaxis] != 0, own[(row + ahead[row]) % 20], 0)
         wanted = np.concatenate([own[row], np.concatenate([relations[row], of_neighbours], axis=1).ravel()])
         np.testing.assert_array_equal(observation, wanted)
-    batch = assemble_batch(*(torch.from_numpy(array) for array in (rows, own, neighbours, relations)))
+    batch = assemble_batch(*(torch.from_numpy(array) for array in (rows, own, ahead, relations)))
     np.testing.assert_array_equal(batch.numpy(), observations)
 
 

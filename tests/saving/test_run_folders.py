@@ -167,7 +167,7 @@ class TestFiles:
 class TestSizes:
     def warnings(self, monkeypatch: pytest.MonkeyPatch, config: TrainingConfig, memory: float, disk: float) -> list:
         """What is said with so many buffers' worth of memory and disk free."""
-        size = bytes_needed(config.buffer_size, get_feature_set(config.feature_set).n_features)
+        size = bytes_needed(config.buffer_size, get_feature_set(config.feature_set))
         monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=memory * size))
         monkeypatch.setattr(psutil, "disk_usage", lambda path: SimpleNamespace(free=disk * size))
         said: list[str] = []

@@ -44,17 +44,15 @@ class NeighbourRows:
 
 
 @allocating_helper
-def _assemble(
-    row: int, own: np.ndarray, neighbours: np.ndarray, relations: np.ndarray, observation: np.ndarray
-) -> None:
+def _assemble(row: int, own: np.ndarray, looked_at: np.ndarray, relations: np.ndarray, observation: np.ndarray) -> None:
     n_own = own.shape[1]
     observation[:n_own] = own[row]
     begin = n_own
-    for k in range(neighbours.shape[1]):
+    for k in range(looked_at.shape[0]):
         of_neighbour = observation[begin : begin + N_RELATIONS + n_own]
         of_neighbour[:N_RELATIONS] = relations[row, k]
-        if neighbours[row, k] >= 0:
-            of_neighbour[N_RELATIONS:] = own[neighbours[row, k]]
+        if looked_at[k] >= 0:
+            of_neighbour[N_RELATIONS:] = own[looked_at[k]]
         else:
             of_neighbour[N_RELATIONS:] = 0.0
         begin += N_RELATIONS + n_own
@@ -74,19 +72,24 @@ def assemble_level(
     """
     for handle in range(observations.shape[0]):
         if observes[handle]:
-            _assemble(handle, own, neighbours, relations, observations[handle])
+            _assemble(handle, own, neighbours[handle], relations, observations[handle])
 
 
 @compiled
 def assemble(
     rows: np.ndarray, own: np.ndarray, neighbours: np.ndarray, relations: np.ndarray, observations: np.ndarray
 ) -> None:
-    """Fill ``observations``, float32 [batch, features], with those of ``rows``, int64 [batch], of kept parts.
+    """Fill ``observations``, float32 [batch, features], with those of ``rows``, int64 [batch], of parts in a ring.
 
     Args:
         own: float32 [kept, own features].
-        neighbours: int64 [kept, most neighbours], rows of ``own``; negative where there is none.
+        neighbours: int32 [kept, most neighbours], by how many rows of the ring each neighbour's row lies behind the
+            row itself; negative before it, 0 where there is none.
         relations: float32 [kept, most neighbours, N_RELATIONS].
     """
+    looked_at = np.empty(neighbours.shape[1], dtype=np.int64)
     for index in range(rows.shape[0]):
-        _assemble(rows[index], own, neighbours, relations, observations[index])
+        row = rows[index]
+        for k in range(looked_at.shape[0]):
+            looked_at[k] = (row + neighbours[row, k]) % own.shape[0] if neighbours[row, k] != 0 else -1
+        _assemble(row, own, looked_at, relations, observations[index])
