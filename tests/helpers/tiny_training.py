@@ -20,6 +20,8 @@ SMALL: dict[str, Any] = {
     "buffer_min_size": 32,
     "batch_size": 16,
     "update_every": 16,
+    "feature_set": "tree_routes",
+    "demonstrations": 0.0,
     "num_envs": 1,
     "wandb": False,
     "level_workers": 0,
@@ -58,9 +60,13 @@ def make_trainer(
     stop_requested: Callable[[], bool] = lambda: False,
     sinks: Sequence[Sink] = (),
     log_mapping: bool = False,
+    evaluates_at_start: bool = False,
     **options: Any,
 ) -> tuple[Trainer, MemorySink]:
-    """A trainer of a small training below ``base``, and the sink that its rows go to, besides ``sinks``."""
+    """A trainer of a small training below ``base``, and the sink that its rows go to, besides ``sinks``.
+
+    Without ``evaluates_at_start`` the policies count as evaluated before the first episode.
+    """
     sink, folders = MemorySink(), run_folders(base)
     trainer = Trainer(
         TrainingConfig(**{**SMALL, **options}),
@@ -69,6 +75,8 @@ def make_trainer(
         mapping_log=MappingLog(folders.output, None) if log_mapping else None,
         stop_requested=stop_requested,
     )
+    if not evaluates_at_start:
+        trainer.state.last_evaluation = {"evaluation/nb_episodes": 0.0}
     return trainer, sink
 
 

@@ -167,8 +167,8 @@ def test_values_of_a_checkpoint_move_into_what_is_searched_now() -> None:
     assert within({}, DEFAULTS, EVERYTHING) == DEFAULTS
     stored = dataclasses.asdict(perturbed(DEFAULTS, DEFAULTS, EVERYTHING, random(0), 1.0))
     assert dataclasses.asdict(within(stored, DEFAULTS, EVERYTHING)) == stored
-    found = within({"batch_size": 0, "n_step": 10**9, "tau": 3.0, "update_every": 17.5}, DEFAULTS, EVERYTHING)
-    assert (found.batch_size, found.n_step, found.tau, found.update_every) == (64, 10, 0.1, 17)
+    found = within({"batch_size": 0, "n_step": 10**9, "tau": 3.0, "update_every": 100.5}, DEFAULTS, EVERYTHING)
+    assert (found.batch_size, found.n_step, found.tau, found.update_every) == (64, 10, 0.1, 100)
     assert within({"shaping": 0.0}, dataclasses.replace(DEFAULTS, shaping=0.0), EVERYTHING).shaping == 0.0
 
 
