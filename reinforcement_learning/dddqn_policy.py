@@ -7,7 +7,7 @@ https://arxiv.org/abs/1509.06461), dueling networks (Wang et al. 2016).
 import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,14 @@ class Batch:
     next_observations: Tensor  # float32 [batch, features]
     next_action_masks: Tensor  # bool [batch, 5]
     shown: Tensor  # int64 [batch], the action that a plan has shown there, -1 for none
+
+
+class Greedy(Protocol):
+    """Plays what is best by some network."""
+
+    def act(self, observations: npt.NDArray[np.float32], action_mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """The best possible actions ``[batch]``."""
+        ...
 
 
 class GreedyPolicy:
@@ -125,7 +133,7 @@ class DDDQNPolicy:
         self._rates_set: dict[str, float] = {}
         self.n_loaded = 0  # times that a state was taken over; the optimizer's tensors are others each time
         self.exploration = generator(seed, Stream.EXPLORATION, index)
-        self._greedy = GreedyPolicy(self.q_network, self.device)
+        self._greedy: Greedy = GreedyPolicy(self.q_network, self.device)
 
     @cached_property
     def optimizer(self) -> torch.optim.Adam:
@@ -264,9 +272,9 @@ class DDDQNPolicy:
         """
         return GreedyPolicy(on_cpu(self.average_network), _CPU)
 
-    def act_with(self, network: nn.Module) -> None:
-        """Acts from now on with a network on the CPU, a copy of the one that learns, which others keep up to date."""
-        self._greedy = GreedyPolicy(network, _CPU)
+    def act_by(self, greedy: Greedy) -> None:
+        """Acts greedily from now on as another one does, which has a copy of the network that learns."""
+        self._greedy = greedy
 
     def acting_weights(self) -> npt.NDArray[np.float32]:
         """All that acting depends on, in one array, for a policy that plays elsewhere."""

@@ -114,7 +114,8 @@ def _train(options: dict[str, Any]) -> int:
             notes = trainer.resume(checkpoint_path, checkpoint)
             metrics.add(_make_sinks(config, folders, checkpoint))  # when nothing can be refused any more
             announce(trainer, describe(devices) + _on_ray(config), notes)
-            compile_ahead.finish(trainer.feature_set, config.safe_moves, metrics.message)
+            plans = trainer.feature_set.with_plan or config.demonstrations > 0.0
+            compile_ahead.finish(trainer.feature_set, safe_moves=config.safe_moves, plans=plans, say=metrics.message)
             _collect_garbage_from_now_on()
             interrupts.wait_from_now_on()
             finished = trainer.run()

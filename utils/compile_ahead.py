@@ -1,7 +1,7 @@
-"""Where nothing is compiled yet, a second process compiles half of what a training needs, by way of numba's disk cache.
+"""Where nothing is compiled yet, two more processes compile most of what a training needs: numba keeps it on the disk.
 
 Compiling takes longer than everything else before the first episode, and numba compiles on one core only. This module
-imports nothing that takes long, so that the process can be started before the training imports PyTorch.
+imports nothing that takes long, so that the processes can be started before the training imports PyTorch.
 """
 
 import gc
@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from utils.system.child_main import Messages, serve
@@ -17,45 +18,56 @@ from utils.system.child_process import ChildProcess
 if TYPE_CHECKING:
     from utils.observation.feature_sets import FeatureSet
 
-_SECONDS_TO_WAIT = 240  # what the other process has not done by then is compiled here
+_SECONDS_TO_WAIT = 240  # what the other processes have not done by then is compiled here
 
 
 class CompileAhead:
-    """The other process; where there is nothing to compile, or no place to keep it, nothing happens."""
+    """The other processes; where there is nothing to compile, or no place to keep it, nothing happens."""
 
     def __init__(self) -> None:
-        self._done = threading.Event()  # the other process has compiled its part, or has ended
-        self._child: ChildProcess | None = None
+        self._done = {part: threading.Event() for part in _PARTS}  # compiled, or the process has ended
+        self._children: list[ChildProcess] = []
 
     def start(self) -> None:
-        """Starts the other process; it ends by itself, and with this one."""
-        if _is_needed():
-            self._child = ChildProcess("utils.compile_ahead", self._received)
+        """Starts the other processes; they end by themselves, and with this one."""
+        if not _is_needed():
+            return
+        for part, done in self._done.items():
+            child = ChildProcess("utils.compile_ahead", partial(_note, done))
+            child.send(part.encode())
+            self._children.append(child)
 
-    def finish(self, feature_set: "FeatureSet", safe_moves: bool, say: Callable[[str], None] = print) -> None:
+    def finish(
+        self, feature_set: "FeatureSet", *, safe_moves: bool, plans: bool, say: Callable[[str], None] = print
+    ) -> None:
         """Compiles the rest and waits; to be called before anything is played with these observations.
 
         Args:
             feature_set: what is observed.
             safe_moves: whether unsafe moves are ruled out.
+            plans: whether trains are planned, for features or as demonstrations.
             say: gets a line that tells the user what takes so long.
         """
-        if self._child is None:
+        if not self._children:
             return
-        say("First start: compiling simulator and observation, which takes about a quarter of a minute.")
-        _compile_all_but_safe_moves(feature_set)
-        if safe_moves or feature_set.with_routes:
-            self._done.wait(_SECONDS_TO_WAIT)
-        self._child.end()
-        self._child = None
+        say("First start: compiling simulator, observation and planner, which takes about half a minute.")
+        _compile_the_rest(feature_set)
+        is_needed = {_SAFE_MOVES: safe_moves or feature_set.with_routes, _PLANNER: plans}
+        for part, done in self._done.items():
+            if is_needed[part]:
+                done.wait(_SECONDS_TO_WAIT)
+        for child in self._children:
+            child.end()
+        self._children = []
 
-    def _received(self, _: bytes | None) -> None:
-        self._done.set()
+
+def _note(done: threading.Event, _: bytes | None) -> None:
+    done.set()
 
 
 def main() -> None:
-    """What the other process does."""
-    serve(_compile_safe_moves)
+    """What the other processes do."""
+    serve(_compile_part)
 
 
 def _is_needed() -> bool:
@@ -65,9 +77,14 @@ def _is_needed() -> bool:
     return is_missing_in_cache(fill_observations)
 
 
-def _compile_safe_moves(messages: Messages, send: Callable[[bytes], None]) -> None:
-    """About half of the work."""
+def _compile_part(messages: Messages, send: Callable[[bytes], None]) -> None:
     gc.disable()  # imports and numba leave no garbage that is worth the time
+    warnings.simplefilter("ignore")  # the training warns of everything itself
+    _PARTS[messages.get().decode()]()
+    send(b"")
+
+
+def _compile_safe_moves() -> None:
     import numpy as np
 
     from utils.levels.env_configs import ENV_CONFIGS
@@ -75,14 +92,36 @@ def _compile_safe_moves(messages: Messages, send: Callable[[bytes], None]) -> No
     from utils.safe_moves.safe_moves import SafeMoves
     from utils.simulator.rail_state import RailState
 
-    warnings.simplefilter("ignore")  # the training warns of everything itself
     state, safe_moves = RailState.from_env(make_rail_env(ENV_CONFIGS["Tiny"], 0)), SafeMoves()
     safe_moves.restrict(state, np.ones((state.n_trains, 5), dtype=np.bool_))
     safe_moves.settle(state, np.zeros(state.n_trains, dtype=np.int64))
-    send(b"")
 
 
-def _compile_all_but_safe_moves(feature_set: "FeatureSet") -> None:
+def _compile_planner() -> None:
+    import numpy as np
+
+    from utils.levels.env_configs import ENV_CONFIGS
+    from utils.levels.rail_envs import make_rail_env
+    from utils.observation.feature_sets import get_feature_set
+    from utils.observation.kept_plans import KeptPlans, Rounds
+    from utils.observation.observer import Observer
+    from utils.simulator.rail_state import RailState
+
+    state = RailState.from_env(make_rail_env(ENV_CONFIGS["Tiny"], 0))
+    if (kept := KeptPlans(Rounds(1, 1)).keep_up(state)) is None:
+        return
+    kept.plan.follow()
+    kept.plan.keep_order()
+    feature_set, all_trains = get_feature_set("tree_plan"), np.ones(state.n_trains, dtype=np.bool_)
+    features = np.zeros((state.n_trains, feature_set.n_features), dtype=np.float32)
+    Observer(feature_set, safe_moves=False).fill_plan(state, kept, all_trains, features[:, feature_set.plan_features])
+
+
+_SAFE_MOVES, _PLANNER = "safe moves", "planner"
+_PARTS = {_SAFE_MOVES: _compile_safe_moves, _PLANNER: _compile_planner}
+
+
+def _compile_the_rest(feature_set: "FeatureSet") -> None:
     import numpy as np
 
     from utils.levels.env_configs import ENV_CONFIGS
@@ -97,8 +136,8 @@ def _compile_all_but_safe_moves(feature_set: "FeatureSet") -> None:
 
     env = TrainingLevels(ENV_CONFIGS["Tiny"], 0).make(0)
     state = RailState.from_env(env)
-    # without what belongs to safe moves
-    Observer(replace(feature_set, with_routes=False, more=None), safe_moves=False).observe(state)
+    # without what belongs to safe moves and plans
+    Observer(replace(feature_set, with_routes=False, with_plan=False, more=None), safe_moves=False).observe(state)
     if feature_set.route_features:
         safe = np.zeros((state.n_trains, 3), dtype=np.int8)
         features = np.zeros((state.n_trains, feature_set.n_own_features), dtype=np.float32)

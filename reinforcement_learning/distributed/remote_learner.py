@@ -211,6 +211,7 @@ class RemoteLearner(Learner):
         assert isinstance(other, RemoteLearner)
         self.policy.take_over(other.policy)
         self._state = self._state | self.policy.state_dict()
+        self._state.pop("acting", None)  # of what it had learned itself
         self._load()
         self._call(self.actor.take_over_buffer.remote(other.actor.buffer_content.remote()))
 

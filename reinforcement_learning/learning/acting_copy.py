@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from reinforcement_learning.dddqn_policy import DDDQNPolicy
+from reinforcement_learning.dddqn_policy import DDDQNPolicy, GreedyPolicy
 from reinforcement_learning.dueling_q_network import set_weights, weights_of
 
 
@@ -36,41 +36,57 @@ class _Copy:
 
 
 class ActingCopy:
-    """The weights that a policy acts with.
+    """Plays greedily with the copy.
 
-    At each :meth:`renew` those of the call before are taken, which have arrived meanwhile, and those of now are sent.
-    So learning and playing go on side by side, and which weights are played with does not depend on who is faster.
+    At each :meth:`renew` the weights of now are sent, and those of the call before become due, which have arrived
+    meanwhile. So learning and playing go on side by side, and which weights are played with does not depend on who is
+    faster. Only playing waits, and only for weights that are due.
 
     Args:
         policy: acts with the copy from now on.
     """
 
+    _in_use: _Copy
+    _due: _Copy | None
+    _on_the_way: _Copy | None
+
     def __init__(self, policy: DDDQNPolicy) -> None:
         self._policy = policy
         self._network = copy.deepcopy(policy.q_network).cpu().requires_grad_(False)
+        self._greedy = GreedyPolicy(self._network, torch.device("cpu"))
         self._stream = torch.cuda.Stream(policy.device) if policy.device.type == "cuda" else None
-        self._on_the_way: _Copy | None = None
-        policy.act_with(self._network)
         self.begin_again()
+        policy.act_by(self)
+
+    def act(
+        self,
+        observations: npt.NDArray[np.float32],
+        action_mask: npt.NDArray[np.bool_],
+        epsilon: float | npt.NDArray[np.float64] = 0.0,
+    ) -> npt.NDArray[np.int64]:
+        """The best possible actions ``[batch]``, see :class:`~.dddqn_policy.GreedyPolicy`."""
+        self._take_what_is_due()
+        return self._greedy.act(observations, action_mask, epsilon)
 
     @property
     def newest(self) -> tuple[int, npt.NDArray[np.float32]]:
         """Learning steps, and the weights of that moment that are acted with; the same object until the next ones."""
+        self._take_what_is_due()
         return self._newest
 
     def begin_again(self) -> None:
-        """Takes the weights of now, and waits for them."""
+        """Acts with the weights of now."""
+        self._due = self._send()
         self._on_the_way = None
-        self._use(self._send())
 
     def renew(self) -> None:
-        """Takes the weights that were sent at the last call, and sends those of now."""
-        if self._on_the_way is not None:
-            self._use(self._on_the_way)
+        """Acts from now on with the weights that were sent at the last call, and sends those of now; never waits."""
+        self._due = self._on_the_way or self._due
         self._on_the_way = self._send()
 
     def state_dict(self) -> list[dict[str, Any]]:
         """The weights that are acted with, and those that come next."""
+        self._take_what_is_due()
         return [each.state_dict() for each in (self._in_use, self._on_the_way) if each is not None]
 
     def load_state_dict(self, state: Sequence[dict[str, Any]]) -> None:
@@ -81,16 +97,18 @@ class ActingCopy:
         """
         self.begin_again()
         copies = [_Copy(each["learning_steps"], each["weights"]) for each in state]
-        if any(each.weights.shape != self._in_use.weights.shape for each in copies):
+        if any(each.weights.shape != self.newest[1].shape for each in copies):
             raise ValueError("The weights to act with are of another network.")
         if copies:
-            self._use(copies[0])
+            self._due = copies[0]
             self._on_the_way = copies[1] if len(copies) > 1 else None
 
-    def _use(self, sent: _Copy) -> None:
-        set_weights(self._network, sent.wait())
-        self._in_use = sent
-        self._newest = sent.learning_steps, sent.weights.numpy()
+    def _take_what_is_due(self) -> None:
+        if self._due is not None:
+            set_weights(self._network, self._due.wait())
+            self._in_use = self._due
+            self._newest = self._due.learning_steps, self._due.weights.numpy()
+            self._due = None
 
     def _send(self) -> _Copy:
         """Nobody waits: the weights of now are put together between two learning steps, and go while the next is on."""

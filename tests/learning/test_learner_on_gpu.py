@@ -88,12 +88,13 @@ def test_acting_waits_for_the_weights_of_the_last_renewal_alone() -> None:
         return type(sent)(sent.learning_steps, sent.weights, Arrives(n))
 
     acting._send = send_slowly  # type: ignore[method-assign]
-    acting.renew()
-    assert waited == []
-    acting.renew()
-    assert waited == [1]
-    acting.renew()
-    assert waited == [1, 2]
+    acting.begin_again()
+    for _ in range(3):
+        acting.renew()
+    assert waited == []  # learning never does
+    acting.act(np.zeros((2, 6), np.float32), np.ones((2, 5), dtype=bool))
+    acting.act(np.zeros((2, 6), np.float32), np.ones((2, 5), dtype=bool))
+    assert waited == [3]  # the fourth is on its way
 
 
 def test_goes_on_from_its_state_to_the_bit(on_gpu: None) -> None:

@@ -222,7 +222,7 @@ class Observer:
                 state.elapsed_steps, state.max_episode_steps, state.arrays, is_observed, features[:, self._of_stops]
             )
         if self._of_plan:
-            self._fill_plan(state, plan, is_observed, features[:, self._of_plan])
+            self.fill_plan(state, plan, is_observed, features[:, self._of_plan])
         if more := of.more:
             features[:, -more.n_features :] = checked_features(more, state)
 
@@ -246,7 +246,7 @@ class Observer:
             features,
         )
 
-    def _fill_plan(
+    def fill_plan(
         self,
         state: RailState,
         kept: KeptPlan | None,
