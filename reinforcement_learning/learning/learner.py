@@ -213,7 +213,7 @@ class LocalLearner(Learner):
 
     def add(self, rows: EpisodeRows) -> None:
         # those bring no learning steps
-        filling = 0 if self._has_enough else max(0, self._size_to_learn - len(self.buffer))
+        filling = 0 if self.buffer.is_full else max(0, self._size_to_learn - len(self.buffer))
         self.buffer.add(rows)
         n = max(0, rows.n_transitions - filling)
         self.transitions_to_learn_from += n
