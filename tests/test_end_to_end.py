@@ -87,7 +87,7 @@ class TestTraining:
         place, _, err = trained
         assert "Traceback" not in err
         assert place.episodes() == [1, 2, 3, 4]
-        assert [row["episode"] for row in place.rows() if "evaluation/scores_mean" in row] == [2, 4]
+        assert [row["episode"] for row in place.rows() if "evaluation/scores_mean" in row] == [0, 2, 4]
         assert [path.name for path in place.checkpoints()] == ["episode_0000002.pt", "episode_0000004.pt"]
         assert torch.load(place.checkpoints()[-1], weights_only=True)["episode"] == 4
         (run,) = place.base.glob("output_dir/*")

@@ -33,7 +33,3 @@ def test_the_share_of_demonstrations_falls_to_nothing() -> None:
     assert np.mean(shown[950:]) < 0.2
     again = Assignment(config)
     assert [again.train_settings(k, state, [Hyperparameters.of(config)]).demonstration for k in range(50)] == shown[:50]
-
-
-def test_there_are_no_demonstrations_unless_asked_for() -> None:
-    assert not TrainingConfig().demonstrations

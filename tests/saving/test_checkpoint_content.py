@@ -19,8 +19,7 @@ from reinforcement_learning.saving.checkpointing import (
     read_checkpoint,
     write_checkpoint,
 )
-from reinforcement_learning.settings.config import TrainingConfig
-from tests.helpers.tiny_training import make_trainer, stop_after
+from tests.helpers.tiny_training import SMALL, make_trainer, stop_after
 from utils.observation.feature_sets import FEATURE_SETS
 
 WEIGHT = ("policies", 0, "average_network", "trunk.0.bias")
@@ -161,11 +160,11 @@ class TestOnTrial:
         write_checkpoint(path, changed(whole, where, value))
         content = read_checkpoint(path)
         with pytest.raises(CheckpointError, match="is damaged"):
-            check_resumable(content, path, trainer.config, FEATURE_SETS[TrainingConfig.feature_set])
+            check_resumable(content, path, trainer.config, FEATURE_SETS[SMALL["feature_set"]])
 
     def test_what_is_tried_out_stays_as_it_is(self, tmp_path: Path, whole: dict[str, Any]) -> None:
         before = copy.deepcopy(whole)
-        check_resumable(whole, "x.pt", make_trainer(tmp_path)[0].config, FEATURE_SETS[TrainingConfig.feature_set])
+        check_resumable(whole, "x.pt", make_trainer(tmp_path)[0].config, FEATURE_SETS[SMALL["feature_set"]])
         for network, weights in before["policies"][0]["q_network"].items():
             assert weights.equal(whole["policies"][0]["q_network"][network])
         assert before["policies"][0]["exploration"] == whole["policies"][0]["exploration"]

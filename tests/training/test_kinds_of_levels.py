@@ -33,7 +33,7 @@ def map_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_new_levels_on_a_map(map_folder: Path) -> None:
     describe(map_folder, departure_delays={"interval": 5, "duration": [2, 5]})
     levels = ["-t", "levels.json", "-e", "levels.json", "--rewards", "ecml2026"]
-    (evaluation,) = train(map_folder, "-n", "3", *levels)
+    _, evaluation = train(map_folder, "-n", "3", *levels)
     assert evaluation["evaluation/nb_episodes"] == 1
 
 
@@ -42,5 +42,5 @@ def test_folder_of_levels_each_is_evaluated(map_folder: Path) -> None:
     folder.mkdir()
     for name in ("Tiny", "Test_0", "Tiny"):
         RailEnvPersister.save(make_rail_env(ENV_CONFIGS[name], 1), folder / f"{len(list(folder.iterdir()))}.pkl")
-    (evaluation,) = train(map_folder, "-n", "4", "-t", "levels", "-e", "levels/*.pkl")
+    _, evaluation = train(map_folder, "-n", "4", "-t", "levels", "-e", "levels/*.pkl")
     assert evaluation["evaluation/nb_episodes"] == 3

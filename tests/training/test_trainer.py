@@ -25,7 +25,7 @@ from reinforcement_learning.saving.checkpointing import (
 from reinforcement_learning.training import trainer as trainer_module
 from reinforcement_learning.training.population_scores import PopulationScores, score_population
 from tests.helpers.playing import RandomPolicy, transitions_in
-from tests.helpers.tiny_training import MemorySink, make_trainer
+from tests.helpers.tiny_training import MemorySink, make_trainer, stop_after
 from tests.helpers.trainings import assert_same, resume, run
 from utils.pictures.rendering import EpisodeRecorder
 from utils.system.users_code import UsersCodeError
@@ -142,6 +142,22 @@ class TestEvaluation:
             trainer.population.learners[0].buffer.n_added,
             trainer.population.learners[0].policy.exploration.bit_generator.state,
         ) == before
+
+    def test_comes_before_the_first_episode_once(self, tmp_path: Path) -> None:
+        """It is where the learning curve begins: nothing that could be a checkpoint or the best."""
+        stopped, first = make_trainer(tmp_path, evaluates_at_start=True, n_episodes=6, stop_requested=stop_after(60))
+        assert not stopped.run()
+        assert 0 < stopped.episode < 6
+        assert first.rows[0]["episode"] == 0
+        assert "evaluation/scores_mean" in first.rows[0]
+        assert not numbered_checkpoint(stopped.folders.checkpoints, 0).exists()
+        path = numbered_checkpoint(stopped.folders.checkpoints, stopped.episode)
+        trainer, later = make_trainer(tmp_path, evaluates_at_start=True, n_episodes=6)
+        trainer.resume(path, read_checkpoint(path))
+        assert trainer.run()
+        evaluated = [row["episode"] for row in first.rows + later.rows if "evaluation/scores_mean" in row]
+        assert evaluated == [0, 3, 6]
+        assert trainer.state.best.episode in (3, 6)
 
     def test_changes_nothing_in_training(self, tmp_path: Path) -> None:
         often, _ = run(tmp_path / "often", n_episodes=4, checkpoint_interval=1)
