@@ -103,15 +103,12 @@ def _compile_planner() -> None:
     from utils.levels.env_configs import ENV_CONFIGS
     from utils.levels.rail_envs import make_rail_env
     from utils.observation.feature_sets import get_feature_set
-    from utils.observation.kept_plans import KeptPlans, Rounds
+    from utils.observation.kept_plans import warm_up_plans
     from utils.observation.observer import Observer
     from utils.simulator.rail_state import RailState
 
     state = RailState.from_env(make_rail_env(ENV_CONFIGS["Tiny"], 0))
-    if (kept := KeptPlans(Rounds(1, 1)).keep_up(state)) is None:
-        return
-    kept.plan.follow()
-    kept.plan.keep_order()
+    kept = warm_up_plans(state)
     feature_set, all_trains = get_feature_set("tree_plan"), np.ones(state.n_trains, dtype=np.bool_)
     features = np.zeros((state.n_trains, feature_set.n_features), dtype=np.float32)
     Observer(feature_set, safe_moves=False).fill_plan(state, kept, all_trains, features[:, feature_set.plan_features])

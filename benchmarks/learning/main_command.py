@@ -130,7 +130,7 @@ def _draw(
         axes.plot(common, means, color="black", linewidth=2.0, label="mean of the seeds")
         values = {name: row[f"{measure}_mean"] for name, row in peers.items()}
         heights = _apart(
-            list(values.values()), 0.045 * (max([*values.values(), *means]) - min(*values.values(), *means))
+            list(values.values()), 0.06 * (max([*values.values(), *means]) - min(*values.values(), *means))
         )
         for (name, value), height in zip(values.items(), heights, strict=True):
             axes.axhline(value, color="grey", linewidth=0.8, linestyle="--")

@@ -11,6 +11,7 @@ from reinforcement_learning.playing.rollout import Rollout
 from reinforcement_learning.playing.train_settings import TrainSettings
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
+from utils.observation.kept_plans import warm_up_plans
 from utils.observation.observer import Observer
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_state import RailState
@@ -29,6 +30,8 @@ def warm_up(policy: Policy, observer: Observer) -> None:
     observer.settle(state, actions)
     observer.settle(RailState.from_env(env), actions)  # of a state without a plan moves are judged
     deadlocked(state)
+    if observer.feature_set.with_plan:
+        warm_up_plans(state)
 
 
 def play_levels(

@@ -158,6 +158,15 @@ class KeptPlans:
         return keeper.kept if keeper else None
 
 
+def warm_up_plans(state: RailState) -> KeptPlan | None:
+    """A plan of a level, after all was done once that keeping it takes: what is compiled for that, is."""
+    kept = KeptPlans(Rounds(1, 1)).keep_up(state)
+    if kept is not None:
+        kept.plan.follow()
+        kept.plan.keep_order()
+    return kept
+
+
 @cache
 def _weights() -> NDArray[np.float64]:
     """States do not tell the rewards of their levels, so plans go by flatland's usual ones."""
