@@ -26,6 +26,7 @@ HERE = Path(__file__).resolve().parent
 FIRST_SEED = 500_000
 PEERS = {
     "random": "random",
+    "do_nothing": "do_nothing",
     "the guide of exploration alone": "benchmarks.learning.peers:Guide",
     "shortest_path": "shortest_path",
     "dla": "dla",
