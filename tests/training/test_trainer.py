@@ -145,7 +145,7 @@ class TestEvaluation:
 
     def test_comes_before_the_first_episode_once(self, tmp_path: Path) -> None:
         """It is where the learning curve begins: nothing that could be a checkpoint or the best."""
-        stopped, first = make_trainer(tmp_path, evaluates_at_start=True, n_episodes=6, stop_requested=stop_after(60))
+        stopped, first = make_trainer(tmp_path, evaluates_at_start=True, n_episodes=6, stop_requested=stop_after(130))
         assert not stopped.run()
         assert 0 < stopped.episode < 6
         assert first.rows[0]["episode"] == 0
