@@ -223,9 +223,12 @@ class TestFaults:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         steps: list[int] = []
+        stopping = False
 
         def stop_requested() -> bool:
-            if trainer.episode >= 8 and not steps:
+            nonlocal stopping
+            if trainer.episode >= 8 and not stopping:
+                stopping = True  # whoever waits for the learner asks again meanwhile
                 trainer.population.fetch()
                 steps.append(trainer.population.learners[0].policy.learning_steps)
                 monkeypatch.setattr(watch, "SECONDS_WITHOUT_PROGRESS", 0.1)

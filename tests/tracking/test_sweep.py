@@ -124,7 +124,7 @@ def test_runs_have_names_and_tags(searched: Searched) -> None:
 @pytest.mark.parametrize("run_id", ["run0", "run1"])
 def test_metric_arrives_against_its_episode_and_as_a_plain_number(searched: Searched, run_id: str) -> None:
     rows = [row for row in searched.server.history[run_id] if METRIC in row]
-    assert [row["episode"] for row in rows] == [1, 2]
+    assert [row["episode"] for row in rows] == [0, 1, 2]
     summary = searched.server.summary[run_id]
     assert summary[METRIC] == rows[-1][METRIC]
     assert summary[f"{METRIC}_best"] == max(row[METRIC] for row in rows)
