@@ -1,11 +1,14 @@
 """The schedule of epsilon."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
-from reinforcement_learning.multi_policy.assignment import Assignment, EpsilonSchedule
+from reinforcement_learning.multi_policy.assignment import Assignment, EpsilonSchedule, learning_of
 from reinforcement_learning.settings.config import TrainingConfig
+from tests.helpers.playing import ListSink
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
 from utils.simulator.rail_state import RailState
@@ -33,3 +36,11 @@ def test_the_share_of_demonstrations_falls_to_nothing() -> None:
     assert np.mean(shown[950:]) < 0.2
     again = Assignment(config)
     assert [again.train_settings(k, state, [Hyperparameters.of(config)]).demonstration for k in range(50)] == shown[:50]
+
+
+@pytest.mark.parametrize(
+    ("options", "asks"),
+    [({}, True), ({"dagger": False}, False), ({"demonstrations": 0.0}, False), ({"feature_set": "tree_routes"}, False)],
+)
+def test_the_plan_is_asked_where_it_is_a_teacher_and_known_anyway(options: dict[str, Any], asks: bool) -> None:
+    assert learning_of(TrainingConfig(**options), ListSink()).asks_plan == asks

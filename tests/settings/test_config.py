@@ -163,6 +163,8 @@ def test_what_is_found_by_name_goes_with_the_configuration() -> None:
         ({"hidden_size": 64, "network": "mine:Net"}, "--hidden_size has no effect with --network mine:Net"),
         ({"hidden_size": 64, "network": "mine:Net,mine:Other", "num_policies": 2}, "--hidden_size has no effect"),
         ({"ray_address": "auto"}, "--ray_address has no effect without --async_rl"),
+        ({"dagger": True, "demonstrations": 0.0}, "--dagger has no effect here"),
+        ({"dagger": True, "feature_set": "tree_routes"}, "--dagger has no effect here"),
     ],
 )
 def test_option_that_others_make_meaningless_is_told(options: dict[str, Any], words: str) -> None:
