@@ -207,7 +207,9 @@ class FlatlandParallelEnv(ParallelEnv, EzPickle):
         if seed < 0:
             raise ValueError(f"seed is {seed}; it must be a whole number of at least 0")
         self.close()
-        self._levels = LevelPool(self.config, seed, self._level_workers, warn=warnings.warn)
+        self._levels = LevelPool(
+            self.config, seed, self._level_workers, plan=self._observer.plan_ahead, warn=warnings.warn
+        )
         self._next_level = 0
 
     def _make_next_level(self) -> CompiledSimulator:

@@ -76,10 +76,13 @@ class Trainer:
             config.level_workers,
             end=config.n_episodes,
             n_ahead=max(LEVELS_AHEAD, 2 * config.num_envs),
+            plan=self.observer.plan_ahead,
             warn=self._warn,
         )
         self.evaluation_levels = PlayableEvaluationLevels(
-            EvaluationLevels(config.evaluation_env, config.seed, config.n_evaluation_episodes), config.simulator
+            EvaluationLevels(config.evaluation_env, config.seed, config.n_evaluation_episodes),
+            config.simulator,
+            self.observer.plan_ahead,
         )
         self.population, self.experience = self._make_players(devices)
         self.training_metrics = TrainingMetrics(self.population)

@@ -71,11 +71,18 @@ class RoundPlayer:
         self._assignment = Assignment(config)
         self._hyperparameters: Sequence[Hyperparameters] = [Hyperparameters.of(config)] * config.num_policies
         self._said: list[str] = []
-        self._pool = LevelPool(config.training_env, config.seed, task.level_workers, warn=self._said.append)
+        observer = training_observer(config, feature_set)
+        self._pool = LevelPool(
+            config.training_env,
+            config.seed,
+            task.level_workers,
+            plan=observer.plan_ahead,
+            warn=self._said.append,
+        )
         self._levels = PlayableLevels(self._pool, config.simulator, warn=self._said.append)
         self._stopwatch = Stopwatch()
         self._rollout = Rollout(
-            training_observer(config, feature_set),
+            observer,
             self._policies,
             task.n_trains,
             n_slots=config.num_envs,

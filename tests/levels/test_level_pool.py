@@ -25,6 +25,7 @@ from utils.levels.env_configs import ENV_CONFIGS, Environment
 from utils.levels.level_pool import LEVELS_AHEAD, MAX_ENDED_WORKERS, LevelPool
 from utils.levels.level_streams import TrainingLevels
 from utils.levels.saved_levels import SavedEnv
+from utils.observation.kept_plans import QUICK, PlanAhead
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.simulator import UnsupportedLevel
 from utils.system import child_process
@@ -167,6 +168,17 @@ class TestLevelPool:
             pool.check(17, 20)
             assert pool.made_here == [0]
             assert not pool.pool.ahead
+
+    def test_levels_are_planned_where_they_are_made(self) -> None:
+        plan = PlanAhead(QUICK)
+        with Pool(TEST_0, plan=plan) as pool:
+            pool.start()
+            pool.check(1)
+            for k in (2, 3):
+                state = CompiledSimulator.from_env(TrainingLevels(TEST_0, 3).make(k)).state
+                plan(state)
+                assert pool.pool.simulator(k).state.plan_ahead == state.plan_ahead != b""
+            assert not {2, 3} & set(pool.made_here)
 
     def test_saved_environment_with_stops(self, tmp_path: Path) -> None:
         RailEnvPersister.save(sparse_env(0, n_agents=4, line_length=3), tmp_path / "level.pkl")

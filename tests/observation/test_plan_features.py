@@ -6,17 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.rail_envs import EAST, ONE_SPEED, drawn_env, sparse_env
 from tests.planning.plan_checks import resource
+from utils.levels.packed_level import pack_level, unpack_level
 from utils.observation import kept_plans
 from utils.observation.feature_sets import get_feature_set
-from utils.observation.kept_plans import KeptPlan, KeptPlans
+from utils.observation.kept_plans import QUICK, THOROUGH, KeptPlan, KeptPlans, PlanAhead
 from utils.observation.observer import Observer
 from utils.observation.plan_features import PLAN_FEATURE_NAMES
 from utils.planning.level_plan import LevelPlan
+from utils.planning.plan_tables import N_ROUNDS, PlanTables
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_grid import MOVE_FORWARD, STOP_MOVING
@@ -198,12 +200,70 @@ def test_a_plan_goes_with_its_level() -> None:
         gc.enable()
 
 
+@settings(max_examples=6, deadline=None)
+@given(seed=SEEDS, n_trains=st.integers(1, 12), with_stops=st.booleans())
+def test_a_plan_made_ahead_is_the_one_that_would_be_made(seed: int, n_trains: int, with_stops: bool) -> None:
+    """To the last number: what is observed and planned is the same in the whole episode."""
+    stops = {"n_cities": 3, "line_length": 3} if with_stops else {}
+    try:
+        env = sparse_env(seed, n_trains, size=25, malfunction_rate=1 / 20, **stops)
+    except IndexError:  # the map has come to hold fewer stations than lines have
+        assume(False)
+    told, planned_here = [], []
+    for ahead in (False, True):
+        simulator, observer = CompiledSimulator.from_env(env), Observer(FEATURES, safe_moves=True, plan_rounds=QUICK)
+        assert observer.plan_ahead == PlanAhead(QUICK)
+        if ahead:
+            observer.plan_ahead(simulator.state)
+            simulator = unpack_level(pack_level(simulator))
+            assert simulator.state.plan_ahead
+        seen, random = [], np.random.default_rng(seed)
+        with pytest.MonkeyPatch.context() as patch:
+            made = noting(patch, LevelPlan, "make")
+            while not simulator.done:
+                observations, mask = observer.observe(simulator.state)
+                seen.append(observations.tobytes() + mask.tobytes())
+                actions = np.where(mask, random.random(mask.shape), -1.0).argmax(axis=1)
+                if simulator.state.elapsed_steps % 4:
+                    planned = observer.planned_actions(simulator.state, mask)
+                    actions = actions if planned is None else planned
+                observer.settle(simulator.state, actions)
+                simulator.step(actions)
+        told.append(seen)
+        planned_here.append(len(made))
+    assert told[0] == told[1]
+    assert planned_here[0] == planned_here[1] + 1
+
+
+def noting(patch: pytest.MonkeyPatch, of: type, name: str) -> list[object]:
+    """The results of a method, of all calls from now on."""
+    results: list[object] = []
+    method = getattr(of, name)
+
+    def noted(*arguments: object) -> object:
+        results.append(method(*arguments))
+        return results[-1]
+
+    patch.setattr(of, name, noted)
+    return results
+
+
+def test_a_plan_made_ahead_with_other_rounds_is_not_taken() -> None:
+    simulator = level(3)
+    PlanAhead(QUICK)(simulator.state)
+    plan = KeptPlans(THOROUGH).keep_up(simulator.state)
+    assert plan is not None
+    assert PlanTables(*plan.plan.tables).counts[N_ROUNDS] == THOROUGH.first * 8
+
+
 def test_levels_that_cannot_be_planned_have_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
     def too_large(*_: Any) -> LevelPlan:
         raise ValueError("the level is too large to be planned")
 
     monkeypatch.setattr(kept_plans, "LevelPlan", too_large)
     simulator, observer = level(0), make_observer()
+    PlanAhead(THOROUGH)(simulator.state)
+    assert simulator.state.plan_ahead == b""
     for _ in range(5):
         observations, mask = observer.observe(simulator.state)
         assert not observations[:, FEATURES.plan_features].any()

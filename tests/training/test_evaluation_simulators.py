@@ -11,6 +11,7 @@ from reinforcement_learning.learning.learner import make_policy
 from reinforcement_learning.playing.episode_result import EpisodeResult, evaluation_metrics
 from reinforcement_learning.playing.play_levels import play_levels
 from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.settings.features import training_observer
 from reinforcement_learning.training import trainer as trainer_module
 from tests.helpers.tiny_training import make_trainer
 from utils.levels.env_configs import ENV_CONFIGS, Environment, level_of, resolve_env_config
@@ -18,7 +19,7 @@ from utils.levels.level_streams import EvaluationLevels
 from utils.levels.playable_levels import PlayableEvaluationLevels
 from utils.levels.rail_envs import make_rail_env
 from utils.observation.feature_sets import get_feature_set
-from utils.observation.observer import Observer
+from utils.observation.kept_plans import QUICK, PlanAhead
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.simulator import FlatlandSimulator
 
@@ -32,12 +33,14 @@ def environment(name: str, folder: Path) -> Environment:
     return resolve_env_config(str(folder / "Test_0.pkl" if name == "saved" else folder))
 
 
-def played(levels: PlayableEvaluationLevels, *, on_flatland: bool) -> list[EpisodeResult]:
+def played(
+    levels: PlayableEvaluationLevels, *, on_flatland: bool, features: str = "tree_routes"
+) -> list[EpisodeResult]:
     """What a new network does on them."""
-    features = get_feature_set("tree_routes")
-    policy = make_policy(TrainingConfig(hidden_size=16), features, 0, "cpu").evaluation_policy()
+    observer = training_observer(TrainingConfig(), get_feature_set(features))
+    policy = make_policy(TrainingConfig(hidden_size=16), observer.feature_set, 0, "cpu").evaluation_policy()
     simulators = levels.on_flatland() if on_flatland else levels.simulators()
-    return play_levels(simulators, Observer(features, safe_moves=True), policy)
+    return play_levels(simulators, observer, policy)
 
 
 def as_compared(result: EpisodeResult) -> dict[str, object]:
@@ -74,6 +77,14 @@ def test_results_are_the_same_to_the_last_bit(name: str, rewards: type[Rewards] 
     for ours in (first, second):
         assert [as_compared(result) for result in ours] == [as_compared(result) for result in flatlands]
         assert evaluation_metrics(ours) == evaluation_metrics(flatlands)
+
+
+def test_plans_that_are_kept_with_the_levels_change_nothing() -> None:
+    levels = PlayableEvaluationLevels(EvaluationLevels(ENV_CONFIGS["Test_0"], 3, 4), "compiled", PlanAhead(QUICK))
+    wanted = [as_compared(result) for result in played(levels, on_flatland=True, features="tree_plan")]
+    for _ in range(2):
+        assert [as_compared(result) for result in played(levels, on_flatland=False, features="tree_plan")] == wanted
+    assert all(simulator.state.plan_ahead for simulator in levels.simulators())
 
 
 def test_flatland_plays_what_the_compiled_simulator_cannot() -> None:

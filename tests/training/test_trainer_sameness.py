@@ -40,10 +40,12 @@ class TestReproducibility:
 class TestLevelsMadeAhead:
     OPTIONS: ClassVar[dict[str, Any]] = {"n_episodes": 9, "seed": 3, "num_envs": 2, "save_replay_buffer": True}
 
-    def test_training_is_the_same_to_the_bit(self, tmp_path: Path) -> None:
-        """And no process stays."""
-        wanted, wanted_sink = run(tmp_path / "0", **self.OPTIONS)
-        trainer, sink = make_trainer(tmp_path / "1", level_workers=1, **self.OPTIONS)
+    @pytest.mark.parametrize("feature_set", ["tree_routes", "tree_plan"])
+    def test_training_is_the_same_to_the_bit(self, feature_set: str, tmp_path: Path) -> None:
+        """And no process stays. Levels are planned ahead, too, where the features hold a plan."""
+        options = {**self.OPTIONS, "feature_set": feature_set}
+        wanted, wanted_sink = run(tmp_path / "0", **options)
+        trainer, sink = make_trainer(tmp_path / "1", level_workers=1, **options)
         trainer.level_pool.simulator(0)
         wait_until_ready(trainer.level_pool)
         assert trainer.run()

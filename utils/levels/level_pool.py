@@ -3,7 +3,7 @@
 import queue
 from collections.abc import Callable, Iterable, Sequence
 
-from utils.levels.level_process import Answer, Kind, Level, LevelProcess
+from utils.levels.level_process import Answer, Kind, Level, LevelProcess, Planning
 from utils.levels.level_streams import TrainingLevels
 from utils.levels.mixtures import TrainingEnvironment
 from utils.levels.packed_level import pack_level, unpack_level
@@ -33,6 +33,8 @@ class LevelPool:
         n_workers: how many processes; with 0 all levels are made here.
         end: levels from this number on are not made ahead.
         n_ahead: how many levels to keep ready, at least 1. They are small.
+        plan: plans the levels that processes make, where they are to be planned; a level that is made here is planned
+            by who plays it.
         warn: gets a sentence about what goes wrong but does not matter in the end.
     """
 
@@ -44,10 +46,11 @@ class LevelPool:
         *,
         end: int | None = None,
         n_ahead: int = LEVELS_AHEAD,
+        plan: Planning | None = None,
         warn: Callable[[str], None],
     ) -> None:
         self.levels = TrainingLevels(config, seed)
-        self._workers = _Workers(config, seed, n_workers, warn)
+        self._workers = _Workers(config, seed, plan, n_workers, warn)
         self._end = end
         self._n_ahead = n_ahead
         self._ready: dict[Level, bytes | UnsupportedLevel | None] = {}  # None: it must be made here
@@ -144,9 +147,15 @@ class LevelPool:
 class _Workers:
     """The background processes of a pool: started when needed, replaced when they end, shared out evenly."""
 
-    def __init__(self, config: TrainingEnvironment, seed: int, n_workers: int, warn: Callable[[str], None]) -> None:
-        self._config = config
-        self._seed = seed
+    def __init__(
+        self,
+        config: TrainingEnvironment,
+        seed: int,
+        plan: Planning | None,
+        n_workers: int,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._levels = config, seed, plan
         self._n_workers = n_workers
         self._warn = warn
         self._processes: list[LevelProcess] = []
@@ -202,7 +211,7 @@ class _Workers:
     def _start(self) -> None:
         while len(self._processes) < self._n_workers:
             try:
-                self._processes.append(LevelProcess(self._config, self._seed, self._answers))
+                self._processes.append(LevelProcess(*self._levels, self._answers))
             except OSError as error:
                 self.give_up(f"cannot be started ({error})")
 

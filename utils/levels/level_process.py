@@ -4,15 +4,20 @@ import pickle
 import queue
 import struct
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
 from utils.levels.mixtures import TrainingEnvironment
+from utils.simulator.rail_state import RailState
 from utils.system.child_process import ChildProcess
 
-# The worker is told with what configuration and seed first; then each request is a level.
+# The worker is told what levels to make first, and what to plan; then each request is a level.
 REQUEST = struct.Struct("<qq")
 ANSWER = struct.Struct("<bqq")  # what it is and the level; its content follows
+
+Planning = Callable[[RailState], None]
+"""Fills ``plan_ahead`` of a level at its beginning; pickled by its name."""
 
 Level = tuple[int, int]
 """A level by its number and the stage of the environment that it is made of, see ``Mixture``."""
@@ -46,6 +51,7 @@ class LevelProcess:
     Args:
         config: what levels to make.
         seed: see ``TrainingLevels``.
+        plan: plans the levels; None: nobody does.
         answers: where all its answers are put.
 
     Attributes:
@@ -56,12 +62,18 @@ class LevelProcess:
         OSError: the process cannot be started.
     """
 
-    def __init__(self, config: TrainingEnvironment, seed: int, answers: "queue.SimpleQueue[Answer]") -> None:
+    def __init__(
+        self,
+        config: TrainingEnvironment,
+        seed: int,
+        plan: Planning | None,
+        answers: "queue.SimpleQueue[Answer]",
+    ) -> None:
         self.is_ready = False
         self.asked: deque[Level] = deque()
         self._answers = answers
         self._child = ChildProcess("utils.levels.level_worker", self._received)
-        self._child.send(pickle.dumps((config, seed)))
+        self._child.send(pickle.dumps((config, seed, plan)))
 
     def ask(self, level: Level) -> None:
         """Asks for a level; never waits."""

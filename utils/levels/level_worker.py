@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from utils.system.child_main import Messages, serve
 
 if TYPE_CHECKING:
-    from utils.levels.level_process import Kind, Level
+    from utils.levels.level_process import Kind, Level, Planning
     from utils.levels.level_streams import TrainingLevels
 
 
@@ -28,18 +28,19 @@ def _make_levels(messages: Messages, send: Callable[[bytes], None]) -> None:
     from utils.levels.level_streams import TrainingLevels
 
     warnings.simplefilter("ignore")  # the parent warns of everything itself
-    _make(TrainingLevels(ENV_CONFIGS["Tiny"], 0), (0, 0))  # compiles what is to be compiled
-    levels = TrainingLevels(*pickle.loads(messages.get()))
+    config, seed, plan = pickle.loads(messages.get())
+    _make(TrainingLevels(ENV_CONFIGS["Tiny"], 0), plan, (0, 0))  # compiles what is to be compiled
+    levels = TrainingLevels(config, seed)
     gc.freeze()  # what is there now stays for good and need not be searched again and again
     gc.enable()
     send(ANSWER.pack(Kind.READY, *NO_LEVEL))
     while True:
         level = REQUEST.unpack(messages.get())
-        kind, content = _make(levels, level)
+        kind, content = _make(levels, plan, level)
         send(ANSWER.pack(kind, *level) + content)
 
 
-def _make(levels: "TrainingLevels", level: "Level") -> tuple["Kind", bytes]:
+def _make(levels: "TrainingLevels", plan: "Planning | None", level: "Level") -> tuple["Kind", bytes]:
     """A level, or why there is none."""
     from utils.levels.level_process import Kind
     from utils.levels.packed_level import pack_level
@@ -47,7 +48,10 @@ def _make(levels: "TrainingLevels", level: "Level") -> tuple["Kind", bytes]:
     from utils.simulator.simulator import UnsupportedLevel
 
     try:
-        return Kind.LEVEL, pack_level(CompiledSimulator.from_env(levels.make(*level)))
+        simulator = CompiledSimulator.from_env(levels.make(*level))
+        if plan is not None:
+            plan(simulator.state)
+        return Kind.LEVEL, pack_level(simulator)
     except UnsupportedLevel as error:
         return Kind.UNSUPPORTED, str(error).encode()
     except Exception as error:  # the parent makes the level itself and meets the same

@@ -34,7 +34,7 @@ from utils.simulator.rail_state import (
 from utils.simulator.rail_step import N_PLANS
 from utils.simulator.stops import make_stops
 
-_HEADER = struct.Struct("<12i")  # the sizes of the level: see ``_layout``
+_HEADER = struct.Struct("<13i")  # the sizes of the level: see ``_layout``
 _FASTEST = 1  # of zlib: four times smaller in 0.1 ms
 
 
@@ -68,6 +68,7 @@ def pack_level(simulator: CompiledSimulator) -> bytes:
         len(places),
         *n_columns,
         len(effects.keys),
+        len(state.plan_ahead),
     )
     # the type is told: what mypy infers for it depends on the order in which it meets the modules
     arrays: tuple[NDArray[Any], ...] = (
@@ -87,6 +88,7 @@ def pack_level(simulator: CompiledSimulator) -> bytes:
         stops.first_stop,
         state.served,
         *effects,
+        np.frombuffer(state.plan_ahead, np.uint8),
     )
     parts = [_HEADER.pack(*sizes)]
     for array, (kind, _) in zip(arrays, _layout(*sizes), strict=True):
@@ -115,6 +117,7 @@ def _layout(
     n_effect_places: int,
     n_generators: int,
     n_streams: int,
+    n_ahead: int,
 ) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """Types and shapes of the arrays behind the header, little-endian, in this order."""
     return (
@@ -142,6 +145,7 @@ def _layout(
         ("<f8", (N_GENERATOR_ROWS, n_generators)),
         ("<u4", (n_streams, N_WORDS)),
         ("<i8", (n_streams, N_POSITIONS)),
+        ("u1", (n_ahead,)),  # a plan
     )
 
 
@@ -166,7 +170,7 @@ def _simulator(
     *_other_sizes: int,
 ) -> CompiledSimulator:
     constants, dynamic, plans, halts, weights, places, durations, grid, level_free_bits = arrays[:9]
-    stop_arrays, served, effects = arrays[9:14], arrays[14], arrays[15:]
+    stop_arrays, served, effects, plan_ahead = arrays[9:14], arrays[14], arrays[15:-1], arrays[-1]
     has_target = np.zeros(grid.shape, dtype=np.bool_)
     has_target[constants[TARGET_ROW], constants[TARGET_COLUMN]] = True
     level_free = np.unpackbits(level_free_bits, count=grid.size).astype(np.bool_).reshape(height, width)
@@ -175,6 +179,7 @@ def _simulator(
     state = RailState(grid, distance_map, level_free, has_target, constants, max_episode_steps, stops)
     state.dynamic[:] = dynamic
     state.served[:] = served
+    state.plan_ahead = plan_ahead.tobytes()
     malfunctions = np.zeros((max_episode_steps, n_trains), dtype=np.int32)
     malfunctions.ravel()[places] = durations
     return CompiledSimulator(state, plans, malfunctions, halts, weights, EffectArrays(*effects))

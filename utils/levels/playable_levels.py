@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from utils.levels.level_pool import LevelPool
+from utils.levels.level_process import Planning
 from utils.levels.level_streams import EvaluationLevels
 from utils.levels.packed_level import UnpackableLevelError, pack_level, unpack_level
 from utils.simulator.compiled_simulator import CompiledSimulator
@@ -75,10 +76,12 @@ class PlayableEvaluationLevels:
     Args:
         levels: makes the levels.
         simulator: "compiled" or "flatland".
+        plan: plans a level when it is made, where levels are to be planned.
     """
 
-    def __init__(self, levels: EvaluationLevels, simulator: str) -> None:
+    def __init__(self, levels: EvaluationLevels, simulator: str, plan: Planning | None = None) -> None:
         self.levels = levels
+        self._plan = plan
         self._compiled = simulator == "compiled"
         self._packed: dict[int, bytes] = {}
 
@@ -100,6 +103,8 @@ class PlayableEvaluationLevels:
         if self._compiled:
             with suppress(UnsupportedLevel):
                 simulator = CompiledSimulator.from_env(env)
+                if self._plan is not None:
+                    self._plan(simulator.state)
                 with suppress(UnpackableLevelError):  # it can be played all the same
                     self._packed[i] = pack_level(simulator)
                 return simulator

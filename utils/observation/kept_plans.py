@@ -2,9 +2,11 @@
 
 A plan is made when a level is seen first, from the state in which it is then. As long as the trains keep its order it
 is followed; when one is late the new times are worked out and a few rounds of search follow. When a train has left its
-planned way all is planned anew. Nothing here looks at a clock, so the same steps give the same plans.
+planned way all is planned anew. Nothing here looks at a clock, so the same steps give the same plans. So the first plan
+can be made elsewhere: :class:`PlanAhead` does, in the process that makes the level, and it comes with the level.
 """
 
+import struct
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -29,6 +31,7 @@ THOROUGH = Rounds(100, 20)
 QUICK = Rounds(5, 5)
 """For trainings: a fifth of the time for plans that are nearly as good."""
 
+_AHEAD = struct.Struct("<i")  # the rounds of a plan made ahead, before the plan
 _MOST_TRAINS = 50  # that count for it: larger levels, whose rounds take longer, do not get more
 _PAUSE, _LONGEST_PAUSE = 3, 48  # steps from one new plan to the next
 
@@ -126,12 +129,27 @@ class _Keeper:
         except ValueError:  # too large
             self._next_try = self._state.max_episode_steps
             return None
+        if is_first and self._take_over(plan):
+            return plan
         if not plan.make():
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
             return None
         self._pause = _PAUSE
         self._search(plan, self._rounds.first if is_first else self._rounds.later)
         return plan
+
+    def ahead(self) -> bytes:
+        """The plan to begin with, for ``RailState.plan_ahead``; b"" where there is none."""
+        plan = self._new_plan(self._state.elapsed_steps)
+        return b"" if plan is None else _AHEAD.pack(self._rounds.first) + plan.packed()
+
+    def _take_over(self, plan: LevelPlan) -> bool:
+        """Takes over what was planned when the level was made, where that is what would be planned here."""
+        packed = self._state.plan_ahead
+        fits = packed and self._state.elapsed_steps == 0 and packed.startswith(_AHEAD.pack(self._rounds.first))
+        if fits:
+            plan.take_over(packed[_AHEAD.size :])
+        return bool(fits)
 
     def _search(self, plan: LevelPlan, rounds: int) -> None:
         plan.play_rounds(rounds * min(self._state.n_trains, _MOST_TRAINS))
@@ -156,6 +174,21 @@ class KeptPlans:
         """The plan as it was when ``keep_up`` was asked last."""
         keeper = self._keepers.get(state)
         return keeper.kept if keeper else None
+
+
+@dataclass(frozen=True)
+class PlanAhead:
+    """Plans a level when it is made.
+
+    Args:
+        rounds: those of the ``KeptPlans`` that go on from there.
+    """
+
+    rounds: Rounds
+
+    def __call__(self, state: RailState) -> None:
+        """Fills ``plan_ahead`` of a level at its beginning."""
+        state.plan_ahead = _Keeper(state, self.rounds).ahead()
 
 
 def warm_up_plans(state: RailState) -> KeptPlan | None:

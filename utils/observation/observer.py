@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.observation.feature_sets import FeatureSet
-from utils.observation.kept_plans import THOROUGH, KeptPlan, KeptPlans, Rounds
+from utils.observation.kept_plans import THOROUGH, KeptPlan, KeptPlans, PlanAhead, Rounds
 from utils.observation.more_features import checked_features
 from utils.observation.neighbour_rows import NeighbourRows, assemble_level
 from utils.observation.neighbours import NeighbourSearch, find_neighbours
@@ -95,6 +95,7 @@ class Observer:
         plan_rounds: how long plans are searched for, where there are any.
 
     Attributes:
+        plan_ahead: what plans levels for it when they are made; None where it needs no plans in each level.
         rows: the parts of the last observation, in memory that is used again; None where no neighbours are seen.
 
     Raises:
@@ -122,6 +123,7 @@ class Observer:
         self._routes: RouteSearch | None = None
         self._safe_moves = SafeMoves(safe_moves)
         self._plans = KeptPlans(plan_rounds)
+        self.plan_ahead = PlanAhead(plan_rounds) if feature_set.with_plan else None
         self._neighbours: NeighbourSearch | None = None
         self.rows: NeighbourRows | None = None
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.planning.order_keeping import keep_order
+from utils.planning.packed_plan import pack_tables, unpack_tables
 from utils.planning.plan_costs import fill_costs, has_costly_stops
 from utils.planning.plan_legs import UNREACHABLE
 from utils.planning.plan_play import fill_actions, place_trains, read_trains
@@ -164,6 +165,14 @@ class LevelPlan:
         improve_plans(self._arrays, self._random, n_rounds, _NO_LIMIT)
         keep_order(self._arrays, self._state.elapsed_steps + 1)
         price_plans(self._arrays)
+
+    def packed(self) -> bytes:
+        """What was planned, for ``take_over`` of another plan of the same level in the same state."""
+        return pack_tables(self._tables, self._random)
+
+    def take_over(self, packed: bytes) -> None:
+        """Goes on from what another one has planned, instead of ``make``."""
+        unpack_tables(packed, self._tables, self._random)
 
     def _all_are_on_time(self) -> bool:
         """Whether the plan brings every train home in time that has a way: then there is nothing to be gained."""

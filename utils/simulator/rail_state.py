@@ -110,6 +110,7 @@ class RailState:
         served: bool [n_places], in which of ``stops.places`` their trains have stopped.
         goes_to_stops: whether trains go to their stops, or only to their targets.
         elapsed_steps, max_episode_steps: steps done, and the step at which the episode ends.
+        plan_ahead: what was planned for the level when it was made, see ``kept_plans``; b"" where nothing was.
         occupant: int32 [2 x cells], scratch memory of compiled functions; all zero between their calls.
         arrays: the fields of ``StateArrays``. No array is ever replaced by another one.
     """
@@ -173,6 +174,7 @@ class RailState:
         self._stop_arrays: Arrays = tuple(self.stops)
         self._has_stops = len(stops.latest_arrival) > 0
         self.elapsed_steps = 0
+        self.plan_ahead = b""
         self.occupant = np.zeros(2 * grid.size, dtype=np.int32)
         self.arrays: Arrays = tuple(
             StateArrays(grid, self.maps, level_free, has_target, constants, self.dynamic, self.occupant)
