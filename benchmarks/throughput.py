@@ -41,10 +41,11 @@ from reinforcement_learning.playing.reward_shaping import RewardWeights  # noqa:
 from reinforcement_learning.playing.rollout import Learning, Rollout  # noqa: E402
 from reinforcement_learning.playing.train_settings import TrainSettings  # noqa: E402
 from reinforcement_learning.settings.config import TrainingConfig  # noqa: E402
+from reinforcement_learning.settings.features import training_observer  # noqa: E402
 from utils.levels.env_configs import resolve_env_config  # noqa: E402
 from utils.levels.flatland_workarounds import clear_flatland_caches  # noqa: E402
 from utils.levels.rail_envs import make_rail_env  # noqa: E402
-from utils.observation.feature_sets import get_feature_set  # noqa: E402
+from utils.observation.feature_sets import FeatureSet, get_feature_set  # noqa: E402
 from utils.observation.observer import Observer, fill_observations  # noqa: E402
 from utils.simulator.compiled_simulator import CompiledSimulator  # noqa: E402
 from utils.simulator.rail_state import RailState  # noqa: E402
@@ -52,6 +53,8 @@ from utils.simulator.rail_step import step_trains  # noqa: E402
 
 CONFIG = resolve_env_config("Test_1")
 FEATURES = get_feature_set("tree")
+PLAIN = Observer(FEATURES, safe_moves=False)
+COLLECTING = "collecting without learning, per step of one environment"
 N_TRAINS, N_ENVS = 10, 8
 UPDATE_EVERY, EPSILON = 8, 0.1
 WEIGHTS, N_STEP = RewardWeights(0.99, 1.0, 1.0, 0.5), 1
@@ -71,14 +74,20 @@ def main() -> None:
     rows = [
         _row("observation of ten trains, normalised", *_observation(), options.rounds),
         _row("simulator step, ten trains, no observation", *_step(), options.rounds),
-        _row("collecting without learning, per step of one environment", *_playing(learn=False), options.rounds),
+        _row(f"{COLLECTING}, what the classic way observes", *_playing(PLAIN), options.rounds),
         _row(
             "training at the classic hyper-parameters, per step of one environment",
-            *_playing(learn=True),
+            *_playing(PLAIN, learn=True),
+            options.rounds,
+        ),
+        _row(f"{COLLECTING}, with safe moves and `tree_routes`", *_playing(_observer("tree_routes")), options.rounds),
+        _row(
+            f"{COLLECTING}, with the defaults: safe moves and `tree_plan`",
+            *_playing(_observer(TrainingConfig().feature_set)),
             options.rounds,
         ),
     ]
-    for row, limit in zip(rows, _row_limits(limits, learning_steps[0]["limit_us"]), strict=True):
+    for row, limit in zip(rows, _row_limits(limits, learning_steps[0]["limit_us"]), strict=False):
         row["limit_us"] = round(limit, 2)
     record = {
         "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
@@ -161,11 +170,16 @@ def _step() -> tuple[Callable[[], float], Callable[[], float]]:
     return classic, ours
 
 
-def _playing(*, learn: bool) -> tuple[Callable[[], float], Callable[[], float]]:
-    """Both explore with the same share; levels are made beforehand and not timed."""
+def _observer(feature_set: str) -> Observer:
+    """What trains of the main command see with these features."""
+    return training_observer(TrainingConfig(), get_feature_set(feature_set))
+
+
+def _playing(observer: Observer, *, learn: bool = False) -> tuple[Callable[[], float], Callable[[], float]]:
+    """Both explore with the same share; levels are made, and planned, beforehand and not timed."""
     classic_policy = ClassicPolicy()
-    policy = _policy(shipped=False)
-    buffer = ReplayBuffer(100_000, FEATURES, np.random.default_rng(0))
+    policy = _policy(shipped=False, features=observer.feature_set)
+    buffer = ReplayBuffer(100_000, observer.feature_set, np.random.default_rng(0))
 
     def classic() -> float:
         clear_flatland_caches()
@@ -174,18 +188,20 @@ def _playing(*, learn: bool) -> tuple[Callable[[], float], Callable[[], float]]:
         n_steps = train_episode(env, classic_policy, EPSILON, learn=learn)
         return 1e6 * (time.process_time() - started) / n_steps
 
-    return classic, lambda: _play(policy, buffer, EPSILON, UPDATE_EVERY if learn else None)[0]
+    return classic, lambda: _play(observer, policy, buffer, UPDATE_EVERY if learn else None)[0]
 
 
-def _play(policy: DDDQNPolicy, buffer: ReplayBuffer, epsilon: float, update_every: int | None) -> tuple[float, int]:
+def _play(observer: Observer, policy: DDDQNPolicy, buffer: ReplayBuffer, update_every: int | None) -> tuple[float, int]:
     """Microseconds per step of one environment, with eight of them side by side until all are through; and steps."""
     simulators = [CompiledSimulator.from_env(make_rail_env(CONFIG, 10 + i)) for i in range(N_ENVS)]
+    for simulator in simulators if observer.plan_ahead else []:
+        observer.plan_ahead(simulator.state)
     n_steps, due = 0, 0
     learning = Learning(buffer)
     started = time.process_time()
-    rollout = Rollout(Observer(FEATURES, safe_moves=False), [policy], N_TRAINS, n_slots=N_ENVS, learning=learning)
+    rollout = Rollout(observer, [policy], N_TRAINS, n_slots=N_ENVS, learning=learning)
     for env, simulator in enumerate(simulators):
-        rollout.start(env, simulator, TrainSettings(epsilon))
+        rollout.start(env, simulator, TrainSettings(EPSILON))
     while rollout.playing:
         n_steps += len(rollout.playing)
         added = buffer.n_added
@@ -197,10 +213,10 @@ def _play(policy: DDDQNPolicy, buffer: ReplayBuffer, epsilon: float, update_ever
     return 1e6 * (time.process_time() - started) / n_steps, n_steps
 
 
-def _policy(*, shipped: bool) -> DDDQNPolicy:
+def _policy(*, shipped: bool, features: FeatureSet = FEATURES) -> DDDQNPolicy:
     """The network and the rule that learns: plain double DQN, or as the main command has it."""
     config = TrainingConfig() if shipped else TrainingConfig(advantage_learning=0.0, averaging_steps=1)
-    return make_policy(config, FEATURES, 0, "cpu")
+    return make_policy(config, features, 0, "cpu")
 
 
 def _learning_step(name: str, policy: DDDQNPolicy, batch_size: int, limits: dict[str, float]) -> dict[str, Any]:
@@ -252,7 +268,7 @@ def _row_limits(limits: dict[str, float], learning_limit_us: float) -> list[floa
 
     def play() -> None:
         nonlocal n_steps
-        n_steps = _play(policy, buffer, EPSILON, None)[1]
+        n_steps = _play(PLAIN, policy, buffer, None)[1]
 
     forward = 1e6 * operations(play) / n_steps / limits["matmul_flops"]
     collecting = observation + step + forward
@@ -276,7 +292,11 @@ def _markdown(record: dict[str, Any]) -> str:
             ratio = f"{row['ratio']:.1f} ({row['ratio_min']:.1f} to {row['ratio_max']:.1f})"
         lines.append(
             f"| {row['what']} | {row['classic_us']:.0f} | {row['ours_us']:.1f} | {ratio} "
-            f"| {row['limit_us']:.2g} | {_share(row['limit_us'], row['ours_us'])} |"
+            + (
+                f"| {row['limit_us']:.2g} | {_share(row['limit_us'], row['ours_us'])} |"
+                if "limit_us" in row
+                else "| | |"
+            )
         )
     limits = record["limits"]
     lines += [
