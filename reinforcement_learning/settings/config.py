@@ -329,7 +329,7 @@ class TrainingConfig:
     level_workers: int = option(
         _MACHINE,
         1,
-        "background processes that make training levels ahead for the compiled simulator; 0: the training process "
+        "background processes that make training levels, and their first plans, ahead for the compiled simulator; 0: the training process "
         "makes them itself",
         whole(0, 1_024),
     )

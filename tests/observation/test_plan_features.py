@@ -249,10 +249,11 @@ def noting(patch: pytest.MonkeyPatch, of: type, name: str) -> list[object]:
 
 
 def test_a_plan_made_ahead_with_other_rounds_is_not_taken() -> None:
-    simulator = level(3)
+    simulator, players = level(3), make_observer()
+    assert players.plan_ahead == PlanAhead(THOROUGH)
     PlanAhead(QUICK)(simulator.state)
-    plan = KeptPlans(THOROUGH).keep_up(simulator.state)
-    assert plan is not None
+    players.observe(simulator.state)
+    plan = kept(players, simulator)
     assert PlanTables(*plan.plan.tables).counts[N_ROUNDS] == THOROUGH.first * 8
 
 

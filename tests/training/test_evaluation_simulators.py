@@ -80,7 +80,9 @@ def test_results_are_the_same_to_the_last_bit(name: str, rewards: type[Rewards] 
 
 
 def test_plans_that_are_kept_with_the_levels_change_nothing() -> None:
-    levels = PlayableEvaluationLevels(EvaluationLevels(ENV_CONFIGS["Test_0"], 3, 4), "compiled", PlanAhead(QUICK))
+    plan = training_observer(TrainingConfig(), get_feature_set("tree_plan")).plan_ahead
+    assert plan == PlanAhead(QUICK)
+    levels = PlayableEvaluationLevels(EvaluationLevels(ENV_CONFIGS["Test_0"], 3, 4), "compiled", plan)
     wanted = [as_compared(result) for result in played(levels, on_flatland=True, features="tree_plan")]
     for _ in range(2):
         assert [as_compared(result) for result in played(levels, on_flatland=False, features="tree_plan")] == wanted
