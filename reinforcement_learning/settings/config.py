@@ -329,8 +329,8 @@ class TrainingConfig:
     level_workers: int = option(
         _MACHINE,
         1,
-        "background processes that make training levels, and their first plans, ahead for the compiled simulator; 0: the training process "
-        "makes them itself",
+        "background processes that make training levels, and their first plans, ahead for the compiled simulator; "
+        "0: the training process makes them itself",
         whole(0, 1_024),
     )
     use_gpu: bool = option(
