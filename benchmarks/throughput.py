@@ -194,8 +194,9 @@ def _playing(observer: Observer, *, learn: bool = False) -> tuple[Callable[[], f
 def _play(observer: Observer, policy: DDDQNPolicy, buffer: ReplayBuffer, update_every: int | None) -> tuple[float, int]:
     """Microseconds per step of one environment, with eight of them side by side until all are through; and steps."""
     simulators = [CompiledSimulator.from_env(make_rail_env(CONFIG, 10 + i)) for i in range(N_ENVS)]
-    for simulator in simulators if observer.plan_ahead else []:
-        observer.plan_ahead(simulator.state)
+    if (plan := observer.plan_ahead) is not None:
+        for simulator in simulators:
+            plan(simulator.state)
     n_steps, due = 0, 0
     learning = Learning(buffer)
     started = time.process_time()
