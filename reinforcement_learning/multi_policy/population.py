@@ -120,13 +120,23 @@ class Population:
             learner.progress = episode / self.config.n_episodes
 
     def learn(self) -> None:
-        """Takes the learning steps that are due."""
+        """Takes the learning steps that are due; other processes only begin with them."""
         shares = [] if self.even_shares is None else self.even_shares.take()
         for p, share in enumerate(shares):
             for rows in share:
                 self.learners[p].add(rows)
         for learner in self.learners:
             learner.learn()
+
+    def wait(self) -> None:
+        """Waits for policies that learn in other processes; what has failed there is raised here."""
+        for learner in self.learners:
+            learner.wait()
+
+    def close(self) -> None:
+        """Ends what learns elsewhere."""
+        for learner in self.learners:
+            learner.close()
 
     def fetch(self) -> None:
         """Brings the copies of policies that learn elsewhere up to date."""
