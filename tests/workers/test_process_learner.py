@@ -22,7 +22,7 @@ from reinforcement_learning.saving.checkpointing import numbered_checkpoint, rea
 from reinforcement_learning.training.trainer import Trainer
 from reinforcement_learning.workers.learner_process import LearnerProcessError
 from tests.helpers.processes import LEARNER_PROCESS, nothing_is_left, pids_of
-from tests.helpers.tiny_training import SMALL, MemorySink, make_trainer, stop_after
+from tests.helpers.tiny_training import SMALL, MemorySink, make_trainer
 from tests.helpers.trainings import assert_same
 from utils.system import child_process
 from utils.system.files import PROJECT_ROOT
@@ -71,6 +71,15 @@ def train(folder: Path, **options: Any) -> tuple[Trainer, MemorySink]:
     return trainer, sink
 
 
+def stopped_in_the_middle(folder: Path, **options: Any) -> tuple[Trainer, MemorySink]:
+    """With other episodes under way."""
+    trainer, sink = make_trainer(folder, stop_requested=lambda: trainer.episode >= 6, **options)
+    assert not trainer.run()
+    assert trainer.experience.unfinished()
+    assert trainer.episode < OPTIONS["n_episodes"]
+    return trainer, sink
+
+
 def in_learner_processes(monkeypatch: pytest.MonkeyPatch, patch: str) -> None:
     """Has learner processes do something before they begin."""
     bootstrap = child_process.BOOTSTRAP.replace("main()\n", f"{patch}\nmain()\n")
@@ -99,8 +108,8 @@ step_graph.GraphedStep.learn = fail
 class TestSameTraining:
     @pytest.mark.parametrize(
         "options",
-        [{}, POPULATION, POPULATION | {"num_workers": 2}, SYNCHRONOUS, SYNCHRONOUS | {"num_workers": 1}],
-        ids=["plain", "population", "population with workers", "synchronous", "synchronous with workers"],
+        [POPULATION, POPULATION | {"num_workers": 2}, SYNCHRONOUS],
+        ids=["population", "population with workers", "synchronous"],
     )
     def test_to_the_bit(self, options: dict[str, Any], tmp_path: Path) -> None:
         """Weights, what the optimizer keeps, counters, replay buffers and all rows of metrics."""
@@ -110,6 +119,7 @@ class TestSameTraining:
         assert min(learner.learning_steps for learner in here.population.learners) > 10
         kinds = [kind for exchange in here.population.exchanges for kind in exchange["kinds"]]
         assert ("replaced" in kinds) == ("with_pbt" in options)
+        assert apart.stopwatch.seconds["learn"] > 0.01  # that of the processes
         assert_same(left_by(apart), left_by(here))
         assert_same(sink_apart.rows, sink_here.rows)
         for ours, theirs in zip(apart.population.learners, here.population.learners, strict=True):
@@ -131,26 +141,18 @@ class TestSameTraining:
 
     @pytest.mark.parametrize("num_workers", [0, 1])
     def test_stopped_and_resumed(self, num_workers: int, tmp_path: Path) -> None:
-        """With processes and without them in turn."""
         options = OPTIONS | POPULATION | {"num_workers": num_workers}
         found = []
-        for places in ((None, None), (TWO, TWO), (None, TWO), (TWO, None)):
+        for devices in (None, TWO):
             folder = tmp_path / str(len(found))
-            stopped, first_sink = make_trainer(folder, stop_requested=stop_after(330), devices=places[0], **options)
-            assert not stopped.run()
-            assert 4 < stopped.episode < 14
+            stopped, first_sink = stopped_in_the_middle(folder, devices=devices, **options)
             checkpoint = numbered_checkpoint(stopped.folders.checkpoints, stopped.episode)
-            resumed, sink = make_trainer(folder, devices=places[1], **options)
+            resumed, sink = make_trainer(folder, devices=devices, **options)
             notes = resumed.resume(checkpoint, read_checkpoint(checkpoint))
             assert sum(note.startswith("Restored ") for note in notes) == 3
             assert resumed.run()
             found.append((left_by(resumed), first_sink.rows + sink.rows))
-        for other in found[1:]:
-            assert_same(other, found[0])
-
-    def test_timer_has_the_seconds_of_the_processes(self, tmp_path: Path) -> None:
-        trainer, _ = train(tmp_path, devices=TWO)
-        assert trainer.stopwatch.seconds["learn"] > 0.01
+        assert_same(found[1], found[0])
 
 
 class TestFailures:
@@ -231,11 +233,11 @@ class TestFailures:
     def test_replay_buffers_that_cannot_be_read_or_written(self, tmp_path: Path) -> None:
         trainer, _ = make_trainer(tmp_path, devices=TWO, **OPTIONS)
         buffer = trainer.population.learners[1].buffer
-        with pytest.raises(ReplayBufferError, match="missing.npz"):
+        with pytest.raises(ReplayBufferError, match=r"missing\.npz"):
             buffer.restore(tmp_path / "missing.npz")
-        with pytest.raises(OSError, match="No such file") as told:
-            buffer.save(tmp_path / "nowhere" / "buffer.npz")
-        assert told.value.strerror == "No such file or directory"
+        with pytest.raises(OSError, match="Not a directory") as told:
+            buffer.save("/dev/null/buffer.npz")
+        assert told.value.strerror == "Not a directory"
         trainer.close()
 
     def test_process_that_does_not_begin(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
