@@ -22,6 +22,7 @@ from reinforcement_learning.saving.checkpointing import numbered_checkpoint, rea
 from reinforcement_learning.training.trainer import Trainer
 from reinforcement_learning.workers.learner_process import LearnerProcessError
 from tests.helpers.processes import LEARNER_PROCESS, nothing_is_left, pids_of
+from tests.helpers.rows import made_up_rows
 from tests.helpers.tiny_training import SMALL, MemorySink, make_trainer
 from tests.helpers.trainings import assert_same
 from utils.system import child_process
@@ -103,6 +104,19 @@ def fail(*arguments):
     return learn(*arguments)
 step_graph.GraphedStep.learn = fail
 """
+WAITING = """
+import os, time
+from reinforcement_learning.learning import hosted_learner, learner
+class Waiting(learner.LocalLearner):
+    def __init__(self, config, features, index, device):
+        super().__init__(config, features, index, device)
+        self.waits = index == 0
+    def learn(self):
+        while self.waits and not os.path.exists({!r}):
+            time.sleep(0.01)
+        super().learn()
+hosted_learner.LocalLearner = Waiting
+"""
 
 
 class TestSameTraining:
@@ -153,6 +167,21 @@ class TestSameTraining:
             assert resumed.run()
             found.append((left_by(resumed), first_sink.rows + sink.rows))
         assert_same(found[1], found[0])
+
+
+def test_devices_learn_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes its time does not hold up the other."""
+    in_learner_processes(monkeypatch, WAITING.format(str(tmp_path / "go_on")))
+    trainer, _ = make_trainer(tmp_path, devices=["cpu", "cpu:1"], **OPTIONS | {"num_policies": 2})
+    rows = made_up_rows(200, trainer.feature_set.n_own_features)
+    first, second = trainer.population.learners
+    for learner in (first, second):
+        learner.add(rows)
+    trainer.population.learn()
+    assert second.learning_steps == 10  # of 200 transitions the first 32 only fill the replay buffer
+    (tmp_path / "go_on").touch()
+    assert first.learning_steps == 10
+    trainer.close()
 
 
 class TestFailures:
@@ -235,9 +264,9 @@ class TestFailures:
         buffer = trainer.population.learners[1].buffer
         with pytest.raises(ReplayBufferError, match=r"missing\.npz"):
             buffer.restore(tmp_path / "missing.npz")
-        with pytest.raises(OSError, match="Not a directory") as told:
+        with pytest.raises(OSError, match="File exists") as told:
             buffer.save("/dev/null/buffer.npz")
-        assert told.value.strerror == "Not a directory"
+        assert told.value.strerror == "File exists"
         trainer.close()
 
     def test_process_that_does_not_begin(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
