@@ -56,8 +56,10 @@ class Learner(ABC):
         losses: scalars, one for each learning step since the list was last cleared.
         hyperparameters: how the policy learns and explores.
         progress: the share of the training's episodes that are over; the learning rate falls with it.
+        has_failed: whether :meth:`wait` is known to raise something.
     """
 
+    has_failed = False
     policy: DDDQNPolicy
     buffer: StoredTransitions
     losses: list[torch.Tensor]

@@ -129,9 +129,20 @@ class Population:
             learner.learn()
 
     def wait(self) -> None:
-        """Waits for policies that learn in other processes; what has failed there is raised here."""
+        """Waits for all policies that learn in other processes; the first error from there is raised here."""
+        failed: list[Exception] = []
         for learner in self.learners:
-            learner.wait()
+            try:
+                learner.wait()
+            except Exception as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether :meth:`wait` is known to raise something."""
+        return any(learner.has_failed for learner in self.learners)
 
     def close(self) -> None:
         """Ends what learns elsewhere."""

@@ -234,8 +234,8 @@ class Trainer:
         try:
             self.population.learn()
             self.stopwatch.lap("learn")  # processes book their own time
-            if finished:
-                self.population.wait()
+            if finished or self.population.has_failed:
+                self.population.wait()  # what has failed is told here, not while the episodes are counted
         except RuntimeError as error:
             if is_device_error(error):
                 self.population.lose_devices(error)  # or counting what is over would wait for the losses

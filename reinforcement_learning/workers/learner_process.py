@@ -51,7 +51,7 @@ class LearnerProcess:
         self._task = task
         self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._due: deque[Callable[[Any], None]] = deque([_nothing])  # the first tells that it has begun
-        self._errors: deque[Exception] = deque()
+        self._errors: list[Exception] = []
         self._exit_code: int | None = None  # of one that has ended by itself
         self.is_closed = False
         try:
@@ -100,11 +100,13 @@ class LearnerProcess:
 
         Raises:
             LearnerProcessError: the process has ended.
-            Exception: what has failed there, the oldest first; each is raised once.
+            Exception: what has failed there first since the last call; others hardly tell more.
         """
         self.wait()
         if self._errors:
-            raise self._errors.popleft()
+            first = self._errors[0]
+            self._errors.clear()
+            raise first
         if self._has_ended:
             code = "" if self._exit_code is None else f" with exit code {self._exit_code}"
             raise LearnerProcessError(f"{self} has ended{code}; what was learned since the newest checkpoint is lost.")

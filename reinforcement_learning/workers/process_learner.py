@@ -26,7 +26,7 @@ class ProcessLearner(Learner):
 
     Calls are sent in the order in which they are made, and :meth:`add` and :meth:`learn` do not wait, so that devices
     learn side by side. Whatever reads a result waits for all that was sent before. What has failed is raised by
-    :meth:`wait` and :meth:`fetch`, and by :meth:`learn` where it is known already.
+    :meth:`wait` and :meth:`fetch`; numbers and weights are then those before.
 
     Args:
         config: the whole configuration.
@@ -64,8 +64,6 @@ class ProcessLearner(Learner):
         self._tell("add", rows)
 
     def learn(self) -> None:
-        if self._process.has_failed:
-            self._process.check()
         if self._may_learn:
             self._tell("learn")
             self._ask_for_weights()
@@ -102,6 +100,10 @@ class ProcessLearner(Learner):
         self._process.close()
 
     # --- what the training sees ----------------------------------------------------------------------------------
+
+    @property
+    def has_failed(self) -> bool:  # type: ignore[override]
+        return self._process.has_failed
 
     @property
     def learning_steps(self) -> int:

@@ -205,6 +205,7 @@ class TestFailures:
     @pytest.mark.parametrize("num_workers", [0, 1])
     def test_network_that_breaks_is_told_as_in_this_process(self, num_workers: int, tmp_path: Path) -> None:
         options = OPTIONS | {"network": "tests.helpers.own_code:BreaksLater", "num_workers": num_workers}
+        options |= {"partner_snapshot_prob": 0.3, "partner_snapshot_every": 1}  # which wants the newest weights
         trainer, _ = make_trainer(tmp_path, devices=TWO, **options)
         with nothing_is_left(), pytest.raises(NetworkError, match=r"BreaksLater' fails on .*no idea; own_code") as told:
             trainer.run()
