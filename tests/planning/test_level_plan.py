@@ -14,7 +14,7 @@ from tests.helpers.rail_envs import EAST, FOUR_SPEEDS, NORTH, ONE_SPEED, SOUTH, 
 from tests.planning.plan_checks import check_stops, check_ways, earliest_arrival
 from utils.planning import level_plan, plan_costs, plan_tables
 from utils.planning.level_plan import LevelPlan
-from utils.planning.plan_tables import N_ROUNDS, NEVER
+from utils.planning.plan_tables import N_LEGS, N_ROUNDS, NEVER
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_grid import STOP_MOVING
@@ -290,6 +290,29 @@ class TestPlaying:
                 _, over = simulator.step(plan.actions())
             assert (simulator.state.state == DONE).any()
         assert n_planned >= 3
+
+    @settings(max_examples=8, deadline=None)
+    @given(seed=SEEDS, n_trains=st.integers(1, 15), lines=LINES)
+    def test_one_that_begins_again_is_as_good_as_new(self, seed: int, n_trains: int, lines: dict[str, int]) -> None:
+        simulator = CompiledSimulator.from_env(level_env(seed, n_trains, malfunction_rate=1 / 30, **lines))
+        old = begun(simulator, 20)
+        random = np.random.default_rng(seed)
+        for _ in range(15):
+            simulator.step(random.integers(0, 5, n_trains))
+        old.follow()
+        new = LevelPlan(simulator.state, simulator.weights)
+        has_stops = bool((old._tables.trains[N_LEGS] > 1).any())
+        assert old.begin_again() == (not has_stops)
+        if has_stops:
+            return
+        assert old.make() == new.make()
+        for plan in (old, new):
+            plan.play_rounds(30)
+        assert old.is_in_order == new.is_in_order
+        assert [way.tolist() for way in old.ways()] == [way.tolist() for way in new.ways()]
+        for name in ("visits", "trains", "own_costs", "costs"):
+            np.testing.assert_array_equal(getattr(old._tables, name), getattr(new._tables, name))
+        assert old._random == new._random
 
     def test_what_fails_in_mid_episode_may_go_well_when_it_is_tried_again(
         self, monkeypatch: pytest.MonkeyPatch

@@ -16,8 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.planning.level_plan import LevelPlan
-from utils.simulator.rail_grid import DO_NOTHING, MOVE_LEFT, MOVE_RIGHT, STOP_MOVING
-from utils.simulator.rail_state import DONE, READY_TO_DEPART, RailState
+from utils.simulator.rail_grid import DO_NOTHING, MOVE_LEFT, MOVE_RIGHT, N_ACTIONS, STOP_MOVING
+from utils.simulator.rail_state import (
+    DENOMINATOR,
+    DISTANCE_IN_CELL,
+    DONE,
+    MALFUNCTION_COUNTER,
+    MAX_SPEED,
+    READY_TO_DEPART,
+    ROW,
+    STATE,
+    RailState,
+)
+from utils.system.compiled import compiled, compiled_helper
 
 
 class Rounds(NamedTuple):
@@ -59,23 +70,52 @@ class KeptPlan:
             mask: to be changed.
             others_are_safe: False: only the plan is known to bring all home, so nobody may leave it, but may wait.
         """
-        if not others_are_safe:
-            mask[_can_go_on(state), MOVE_LEFT : MOVE_RIGHT + 1] = False
-        rows = np.arange(len(mask))
-        mask[rows, self.actions] |= possible[rows, self.actions]
-        mask[~mask.any(axis=1), STOP_MOVING] = True
+        _allow_moves(state.constants, state.dynamic, self.actions, possible, others_are_safe, mask)
 
     def leaving(self, state: RailState, actions: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which trains leave the plan by ``actions``, int64 [trains]; those that wait do not. bool [trains]."""
-        waits = (actions == STOP_MOVING) | ((actions == DO_NOTHING) & (state.row < 0))
-        return (actions != self.actions) & ~waits & _can_go_on(state)
+        leaving = np.empty(len(actions), dtype=np.bool_)
+        _fill_leaving(state.constants, state.dynamic, self.actions, actions, leaving)
+        return leaving
 
 
-def _can_go_on(state: RailState) -> NDArray[np.bool_]:
-    """Which trains are able to come to another cell, or onto the map, in the next step, bool [trains]."""
-    at_end = state.distance_in_cell + state.max_speed >= state.denominator
-    can_leave: NDArray[np.bool_] = np.where(state.row < 0, state.state == READY_TO_DEPART, at_end)
-    return can_leave & (state.malfunction == 0) & (state.state != DONE)
+@compiled_helper
+def _can_go_on(handle: int, constants: np.ndarray, dynamic: np.ndarray) -> bool:
+    """Whether a train is able to come to another cell, or onto the map, in the next step."""
+    if dynamic[MALFUNCTION_COUNTER, handle] > 0 or dynamic[STATE, handle] == DONE:
+        return False
+    if dynamic[ROW, handle] < 0:
+        return bool(dynamic[STATE, handle] == READY_TO_DEPART)
+    units = dynamic[DISTANCE_IN_CELL, handle] + constants[MAX_SPEED, handle]
+    return bool(units >= constants[DENOMINATOR, handle])
+
+
+@compiled
+def _allow_moves(
+    constants: np.ndarray,
+    dynamic: np.ndarray,
+    planned: np.ndarray,
+    possible: np.ndarray,
+    others_are_safe: bool,
+    mask: np.ndarray,
+) -> None:
+    for handle in range(planned.shape[0]):
+        if not others_are_safe and _can_go_on(handle, constants, dynamic):
+            mask[handle, MOVE_LEFT : MOVE_RIGHT + 1] = False
+        if possible[handle, planned[handle]]:
+            mask[handle, planned[handle]] = True
+        if not mask[handle].any():
+            mask[handle, STOP_MOVING] = True
+
+
+@compiled
+def _fill_leaving(
+    constants: np.ndarray, dynamic: np.ndarray, planned: np.ndarray, actions: np.ndarray, leaving: np.ndarray
+) -> None:
+    for handle in range(planned.shape[0]):
+        action = actions[handle]
+        waits = action == STOP_MOVING or (action == DO_NOTHING and dynamic[ROW, handle] < 0)
+        leaving[handle] = action != planned[handle] and not waits and _can_go_on(handle, constants, dynamic)
 
 
 class _Keeper:
@@ -93,6 +133,7 @@ class _Keeper:
         self._next_try = 0  # step
         self._pause = _PAUSE
         self._plan: LevelPlan | None = None
+        self._newest: LevelPlan | None = None  # whether it holds or not: the next one can use its memory
         self.kept: KeptPlan | None = None
 
     @property
@@ -125,7 +166,7 @@ class _Keeper:
         is_first = self._next_try == 0
         self._next_try = now + self._pause
         try:
-            plan = LevelPlan(self._state, _weights())
+            plan = self._newest = self._blank_plan()
         except ValueError:  # too large
             self._next_try = self._state.max_episode_steps
             return None
@@ -137,6 +178,11 @@ class _Keeper:
         self._pause = _PAUSE
         self._search(plan, self._rounds.first if is_first else self._rounds.later)
         return plan
+
+    def _blank_plan(self) -> LevelPlan:
+        if self._newest is not None and self._newest.begin_again():
+            return self._newest
+        return LevelPlan(self._state, _weights())
 
     def ahead(self) -> bytes:
         """The plan to begin with, for ``RailState.plan_ahead``; b"" where there is none."""
@@ -197,6 +243,9 @@ def warm_up_plans(state: RailState) -> KeptPlan | None:
     if kept is not None:
         kept.plan.follow()
         kept.plan.keep_order()
+        mask = np.ones((state.n_trains, N_ACTIONS), dtype=np.bool_)
+        kept.allow_moves(state, mask.copy(), mask, others_are_safe=True)
+        kept.leaving(state, kept.actions)
     return kept
 
 

@@ -17,15 +17,15 @@ from utils.planning.plan_search import improve_plans, plan_all, price_plans
 from utils.planning.plan_tables import (
     ARRIVAL,
     AT,
-    BEFORE,
     ENTER,
     FIRST,
     HAS_ARRIVED,
     KEY,
     LATEST_ARRIVAL,
     MAX_EXPANSIONS,
-    N_CELLS,
     N_EXPANSIONS,
+    N_LEGS,
+    N_SEARCHES,
     NEXT,
     NO_VISIT,
     SPEED,
@@ -71,6 +71,8 @@ class LevelPlan:
     Attributes:
         is_late: whether something has happened since the plan was made that it did not reckon with: a train was
             late, or has broken down.
+        is_in_order: whether no train had come to its cell before its turn at the last ``follow``: it may, where others
+            choose the actions.
 
     Raises:
         ValueError: the level is too large.
@@ -93,8 +95,30 @@ class LevelPlan:
         self.is_late = False
         self._tables.counts[MAX_EXPANSIONS] = np.iinfo(np.int64).max
         fill_costs(self._tables, weights, completion_weight)
-        place_trains(state.arrays, self._cells, state.elapsed_steps, self._arrays)
+        self._changing: Arrays = self._random, self._tables.visits, self._tables.trains, self._tables.counts
+        self._blank = [table.copy() for table in self._changing]
+        self._begin()
+
+    def _begin(self) -> None:
+        place_trains(self._state.arrays, self._cells, self._state.elapsed_steps, self._arrays)
         self.follow()
+
+    def begin_again(self) -> bool:
+        """Forget all plans, for others from the present state on: the same as a new ``LevelPlan``, in less time.
+
+        Returns:
+            Whether that can be. Where trains have stops to serve it cannot: a new one knows which are served.
+        """
+        tables = self._tables
+        if (tables.trains[N_LEGS] > 1).any():
+            return False
+        n_searches = int(tables.counts[N_SEARCHES])  # counts on, for old entries of ``search`` not to count as new
+        for table, blank in zip(self._changing, self._blank, strict=True):
+            table[:] = blank
+        tables.counts[N_SEARCHES] = n_searches
+        self.is_late = False
+        self._begin()
+        return True
 
     def make(self) -> bool:
         """Plan all trains that have no plan, those with the least time to spare first.
@@ -116,7 +140,8 @@ class LevelPlan:
 
     def follow(self) -> bool:
         """Read the state after a step; returns whether all trains are where the plan leads."""
-        on_way, in_time = read_trains(self._state.arrays, self._cells, self._state.elapsed_steps, self._arrays)
+        now = self._state.elapsed_steps
+        on_way, in_time, self.is_in_order = read_trains(self._state.arrays, self._cells, now, self._arrays)
         self.is_late = self.is_late or not in_time
         return bool(on_way)
 
@@ -207,14 +232,6 @@ class LevelPlan:
     def cells(self) -> NDArray[np.int32]:
         """The numbers of the rail cells, int32 [height, width]; see ``plan_tables.rail_cells``."""
         return self._cells
-
-    @property
-    def is_in_order(self) -> bool:
-        """Whether no train has come to its cell before its turn; after ``follow``, where others choose the actions."""
-        tables = self._tables
-        at = tables.trains[AT]
-        before = tables.visits[at[at != NO_VISIT], BEFORE]
-        return bool((before < 2 * tables.counts[N_CELLS]).all())
 
     @property
     def cost(self) -> float:

@@ -7,6 +7,7 @@ from utils.planning.plan_legs import EARLIEST
 from utils.planning.plan_stops import ends_at
 from utils.planning.plan_tables import (
     AT,
+    BEFORE,
     DISTANCE,
     ENTER,
     FIRST,
@@ -17,6 +18,7 @@ from utils.planning.plan_tables import (
     LEG,
     LEG_AFTER,
     MOVES,
+    N_CELLS,
     NEVER,
     NEXT,
     NO_VISIT,
@@ -129,19 +131,20 @@ def place_trains(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays
 
 
 @compiled
-def read_trains(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays: Arrays) -> tuple[bool, bool]:
+def read_trains(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays: Arrays) -> tuple[bool, bool, bool]:
     """Read where the trains are, and when they can go on. To be called after every step.
 
     Args:
         cells, now: see ``place_trains``.
 
     Returns:
-        Whether all trains are where their plans lead, and whether all goes by the times of the plan.
+        Whether all trains are where their plans lead, whether all goes by the times of the plan, and whether no train
+        has come to its cell before its turn.
     """
     arrays, tables = StateArrays(*state_arrays), PlanTables(*table_arrays)
     constants, dynamic = arrays.constants, arrays.dynamic
     trains, visits = tables.trains, tables.visits
-    is_on_way, is_in_time = True, True
+    is_on_way, is_in_time, is_in_order = True, True, True
     for handle in range(trains.shape[1]):
         if trains[HAS_ARRIVED, handle] == 1:
             continue
@@ -176,7 +179,11 @@ def read_trains(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays:
         trains[STANDS, handle] = dynamic[STATE, handle] != MOVING
         first = trains[FIRST, handle]
         is_in_time = is_in_time and (first == NO_VISIT or visits[first, ENTER] >= ready_after_stops(handle, tables))
-    return is_on_way, is_in_time
+    for handle in range(trains.shape[1]):
+        at = trains[AT, handle]
+        if at != NO_VISIT and visits[at, BEFORE] >= 2 * tables.counts[N_CELLS]:
+            is_in_order = False
+    return is_on_way, is_in_time, is_in_order
 
 
 @compiled_helper
