@@ -144,7 +144,7 @@ class TestSameTraining:
 
     def test_with_what_acts_behind_a_gpu(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Weights some steps old, on their way to the CPU, in both."""
-        options = OPTIONS | {"broadcast_every": 3}
+        options = POPULATION | {"broadcast_every": 3}
         with monkeypatch.context() as patched:
             patched.setattr(learner_module, "learns_on_gpu", lambda device: True)
             here, sink_here = train(tmp_path / "here", **options)
@@ -237,6 +237,22 @@ class TestFailures:
         resumed, _ = make_trainer(tmp_path / "resumed", devices=TWO, **options)
         resumed.resume(newest, saved)
         assert resumed.run()
+
+    def test_devices_that_fail_together(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What the second one says is no obstacle to saving what was copied."""
+        in_learner_processes(monkeypatch, ON_GPU + FAILING)
+        trainer, _ = make_trainer(tmp_path, devices=TWO, **OPTIONS)
+        population = trainer.population
+        for learner in population.learners:
+            learner.add(made_up_rows(400, trainer.feature_set.n_own_features))
+        population.learn()
+        with pytest.raises(torch.AcceleratorError, match="unspecified launch failure") as told:
+            population.fetch()
+        population.lose_devices(told.value)
+        population.fetch()
+        # the first one was asked before, and this GPU is there in truth
+        assert [policy["learning_steps"] for policy in population.state_dict()["policies"]] == [11, 9, 0]
+        trainer.close()
 
     def test_refused_before_training(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
