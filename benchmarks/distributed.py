@@ -137,14 +137,14 @@ def messages(config: TrainingConfig) -> dict[str, Any]:
     """Seconds that messages take; each is the median of the means of some batches."""
     import ray
 
-    from reinforcement_learning.distributed.learner_actor import LearnerActor
+    from reinforcement_learning.learning.hosted_learner import HostedLearner
     from reinforcement_learning.settings.features import feature_set_of
 
     n_features = feature_set_of(config).n_features
     sender = ray.remote(Sender).options(num_cpus=1).remote(n_features)
     # it stores what it gets and never learns
     idle = TrainingConfig(**OPTIONS | {"buffer_min_size": config.buffer_size})
-    learner = ray.remote(LearnerActor).options(num_cpus=1).remote(idle, 0, "cpu")
+    learner = ray.remote(HostedLearner).options(num_cpus=1).remote(idle, 0, "cpu")
     references = [sender.send.remote() for _ in range(20)]
     ray.wait(references, num_returns=len(references))
     weights = learner.weights.options(num_returns=2).remote()[1]
@@ -153,7 +153,7 @@ def messages(config: TrainingConfig) -> dict[str, Any]:
         "round_bytes": len(pickle.dumps(random_rows(DECISIONS_IN_ROUND, n_features), protocol=5)),
         "weights_bytes": ray.get(weights).nbytes,
         "send_round": each(lambda: [sender.send.remote() for _ in range(20)]),
-        "learner_takes_round": each(lambda: [learner.learn.remote(reference, 0.0) for reference in references]),
+        "learner_takes_round": each(lambda: [learner.learn_from.remote(reference, 0.0) for reference in references]),
         "send_weights": each(lambda: [learner.weights.options(num_returns=2).remote()[0] for _ in range(20)]),
         "take_weights_and_send_round": each(lambda: [sender.send.remote(weights) for _ in range(20)]),
     }

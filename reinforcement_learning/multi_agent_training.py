@@ -9,7 +9,7 @@ import gc
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -111,14 +111,17 @@ def _train(options: dict[str, Any]) -> int:
                 stop_requested=lambda: interrupts.received is not None,
                 devices=devices,
             )
-            notes = trainer.resume(checkpoint_path, checkpoint)
-            metrics.add(_make_sinks(config, folders, checkpoint))  # when nothing can be refused any more
-            announce(trainer, describe(devices) + _on_ray(config), notes)
-            plans = trainer.feature_set.with_plan or config.demonstrations > 0.0
-            compile_ahead.finish(trainer.feature_set, safe_moves=config.safe_moves, plans=plans, say=metrics.message)
-            _collect_garbage_from_now_on()
-            interrupts.wait_from_now_on()
-            finished = trainer.run()
+            with closing(trainer):
+                notes = trainer.resume(checkpoint_path, checkpoint)
+                metrics.add(_make_sinks(config, folders, checkpoint))  # when nothing can be refused any more
+                announce(trainer, describe(devices) + _elsewhere(config, devices), notes)
+                plans = trainer.feature_set.with_plan or config.demonstrations > 0.0
+                compile_ahead.finish(
+                    trainer.feature_set, safe_moves=config.safe_moves, plans=plans, say=metrics.message
+                )
+                _collect_garbage_from_now_on()
+                interrupts.wait_from_now_on()
+                finished = trainer.run()
             sum_up(trainer, finished)
         if losses := sum_up_losses(trainer):  # what has to be closed first may add to them
             complain(f"multi_agent_training.py: error: {losses}")
@@ -163,10 +166,11 @@ def _choose_devices(config: TrainingConfig, n_gpus: int) -> list[str]:
     return placement.devices
 
 
-def _on_ray(config: TrainingConfig) -> str:
-    """Where and how it runs on Ray, in words that follow others; nothing without it."""
+def _elsewhere(config: TrainingConfig, devices: Sequence[str]) -> str:
+    """What runs in other processes or on Ray, in words that follow others; nothing where all learns in this process."""
     if not config.async_rl:
-        return ""
+        n_processes = len(set(devices))
+        return f", in {n_processes} learner processes" if n_processes > 1 else ""
     from reinforcement_learning.distributed.session import n_rollout_actors
 
     where = f"the cluster of Ray at {config.ray_address}" if config.ray_address else "a Ray of its own"

@@ -12,6 +12,7 @@ from reinforcement_learning.distributed.remote_learner import RemoteLearner
 from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.playing.experience import Experience
 from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.settings.devices import of_pytorch
 from utils.levels.playable_levels import PlayableLevels
 from utils.observation.feature_sets import FeatureSet
 from utils.system.stopwatch import Stopwatch
@@ -40,7 +41,8 @@ def make_players(
         stop_requested: whether the training is to end.
         warn: gets a sentence about an actor that has ended.
     """
-    names = [str(device) for device in devices or ["cpu"] * config.num_policies]
+    # each policy has an actor of its own anyway
+    names = [of_pytorch(str(device)) for device in devices or ["cpu"] * config.num_policies]
     places = place_learners(names, on_cluster=config.ray_address != "")
     answers = Answers(LocalRay().check, stop_requested)
     learners = [RemoteLearner(config, feature_set, index, place, answers, warn) for index, place in enumerate(places)]

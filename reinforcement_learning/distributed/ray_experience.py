@@ -15,12 +15,12 @@ import ray
 from ray.exceptions import ObjectLostError
 
 from reinforcement_learning.distributed.answers import ActorsError, Answers, reason_of
-from reinforcement_learning.distributed.learner_actor import LearnerReport
 from reinforcement_learning.distributed.remote_learner import RemoteLearner
 from reinforcement_learning.distributed.remote_rollout import RemoteRollout
 from reinforcement_learning.distributed.rollout_actor import RoundReport
 from reinforcement_learning.distributed.session import n_rollout_actors
 from reinforcement_learning.distributed.watch import ProgressWatch
+from reinforcement_learning.learning.hosted_learner import LearnerReport
 from reinforcement_learning.multi_policy.past_selves import PastSelves
 from reinforcement_learning.playing.experience import Experience, FinishedEpisode, UnfinishedEpisode
 from reinforcement_learning.settings.config import TrainingConfig
@@ -117,11 +117,8 @@ class RayExperience(Experience):
         self._queue.resume(next_level, (episode.level_number for episode in unfinished))
 
     def close(self) -> None:
-        """Ends all actors, those that learn included."""
         for rollout in self._rollouts:
             rollout.end()
-        for learner in self._learners:
-            learner.close()
 
     # --- rounds --------------------------------------------------------------------------------------------------
 

@@ -11,8 +11,8 @@ import torch
 from ray.exceptions import RayError
 
 from reinforcement_learning.distributed.answers import ActorsError, Answers, RayEndedError, reason_of
-from reinforcement_learning.distributed.learner_actor import LearnerActor, LearnerReport
 from reinforcement_learning.distributed.placement import Place
+from reinforcement_learning.learning.hosted_learner import HostedLearner, LearnerReport
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.learner import Learner, LocalLearner
 from reinforcement_learning.playing.episode_rows import EpisodeRows
@@ -76,7 +76,7 @@ class RemoteLearner(Learner):
 
     def _start(self) -> None:
         options = self._place.options | {"max_restarts": 0}
-        self.actor = ray.remote(LearnerActor).options(**options).remote(self._config, self._index, self._place.device)
+        self.actor = ray.remote(HostedLearner).options(**options).remote(self._config, self._index, self._place.device)
         self.is_ready = False
         self.waiting = 0
         self.report = LearnerReport(self.policy.learning_steps)
@@ -102,7 +102,7 @@ class RemoteLearner(Learner):
             if actor is self.actor:
                 self._learned(report, played_with)
 
-        answer = self.actor.learn.remote(rows, self.progress)
+        answer = self.actor.learn_from.remote(rows, self.progress)
         self._answers.expect(answer, done, lambda error: self._failed(actor, error))
 
     def _learned(self, report: LearnerReport, played_with: int) -> None:
@@ -226,7 +226,6 @@ class RemoteLearner(Learner):
         self._load()
 
     def close(self) -> None:
-        """Ends the actor."""
         ray.kill(self.actor)
 
     def _load(self) -> None:

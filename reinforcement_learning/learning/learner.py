@@ -56,8 +56,10 @@ class Learner(ABC):
         losses: scalars, one for each learning step since the list was last cleared.
         hyperparameters: how the policy learns and explores.
         progress: the share of the training's episodes that are over; the learning rate falls with it.
+        has_failed: whether :meth:`wait` is known to raise something.
     """
 
+    has_failed = False
     policy: DDDQNPolicy
     buffer: StoredTransitions
     losses: list[torch.Tensor]
@@ -93,11 +95,17 @@ class Learner(ABC):
     def learn(self) -> None:
         """Takes the learning steps that are due: one per ``update_every`` transitions."""
 
+    def wait(self) -> None:  # noqa: B027 (what learns in this process has learned when it returns)
+        """Waits for a learner in another process; what has failed there is raised here."""
+
     def fetch(self) -> None:  # noqa: B027 (what learns in this process has nothing to fetch)
         """Brings what is known here of a learner elsewhere up to date."""
 
     def lose_device(self) -> None:  # noqa: B027 (there is nothing to lose on the CPU)
         """Reads nothing from its GPU from now on, as that has failed; its state is the last one that was copied."""
+
+    def close(self) -> None:  # noqa: B027 (what learns in this process ends with it)
+        """Ends whatever runs elsewhere; what was last fetched can still be asked."""
 
     @abstractmethod
     def take_over(self, other: "Learner") -> None:

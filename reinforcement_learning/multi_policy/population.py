@@ -120,13 +120,34 @@ class Population:
             learner.progress = episode / self.config.n_episodes
 
     def learn(self) -> None:
-        """Takes the learning steps that are due."""
+        """Takes the learning steps that are due; other processes only begin with them."""
         shares = [] if self.even_shares is None else self.even_shares.take()
         for p, share in enumerate(shares):
             for rows in share:
                 self.learners[p].add(rows)
         for learner in self.learners:
             learner.learn()
+
+    def wait(self) -> None:
+        """Waits for all policies that learn in other processes; the first error from there is raised here."""
+        failed: list[Exception] = []
+        for learner in self.learners:
+            try:
+                learner.wait()
+            except Exception as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether :meth:`wait` is known to raise something."""
+        return any(learner.has_failed for learner in self.learners)
+
+    def close(self) -> None:
+        """Ends what learns elsewhere."""
+        for learner in self.learners:
+            learner.close()
 
     def fetch(self) -> None:
         """Brings the copies of policies that learn elsewhere up to date."""

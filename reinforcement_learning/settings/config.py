@@ -337,7 +337,10 @@ class TrainingConfig:
         _MACHINE, False, "learn on GPUs where there are any: policy p on GPU p modulo their number", BOOL
     )
     devices: str = option(
-        _MACHINE, "", "devices to share out the policies to instead, such as cuda:1,cuda:0 or cuda:0,cpu"
+        _MACHINE,
+        "",
+        "devices to share out the policies to instead, such as cuda:1,cuda:0 or cuda:0,cpu; the policies of each learn "
+        "in a process of their own, also with cpu:0,cpu:1",
     )
     num_threads: int = option(_MACHINE, 1, "threads that PyTorch uses on the CPU", whole(1, 1_024))
 

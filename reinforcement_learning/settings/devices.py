@@ -27,7 +27,8 @@ def place_policies(n_policies: int, *, use_gpu: bool, devices: str, n_gpus: int)
     Args:
         n_policies: how many there are.
         use_gpu: whether GPUs are wanted.
-        devices: the devices to use, as in ``cuda:1,cuda:0,cpu``; empty: all GPUs.
+        devices: the devices to use, as in ``cuda:1,cuda:0,cpu``; empty: all GPUs. ``cpu:1``, ``cpu:2``, ... are further
+            names of the CPU: the policies of each name learn in a process of their own.
         n_gpus: how many GPUs this machine has.
 
     Raises:
@@ -48,6 +49,11 @@ def place_policies(n_policies: int, *, use_gpu: bool, devices: str, n_gpus: int)
 def names_gpus(*, use_gpu: bool, devices: str) -> bool:
     """Whether the command line asks for GPUs; else nobody should look for any."""
     return use_gpu or "cuda" in devices
+
+
+def of_pytorch(name: str) -> str:
+    """What PyTorch calls a device: the CPU has one name only."""
+    return "cpu" if name.startswith("cpu:") else name
 
 
 @contextmanager
@@ -84,11 +90,11 @@ def _spread(names: list[str], n_policies: int) -> Placement:
 
 def _checked(name: str, n_gpus: int) -> str:
     kind, _, index = name.partition(":")
-    if name == "cpu":
-        return name
-    if kind != "cuda" or (index and not index.isdecimal()):
-        raise DeviceError(f"--devices names {name!r}, but must be a list such as cuda:0,cuda:1 or cpu.")
+    if kind not in ("cuda", "cpu") or (index and not index.isdecimal()):
+        raise DeviceError(f"--devices names {name!r}, but must be a list such as cuda:0,cuda:1 or cpu:0,cpu:1.")
     number = int(index[:9] or 0)  # no machine has as many
+    if kind == "cpu":
+        return f"cpu:{number}" if number else "cpu"
     if number >= n_gpus:
         raise DeviceError(f"--devices names {name!r}, but PyTorch finds {n_gpus} CUDA GPUs on this machine.")
     return f"cuda:{number}"

@@ -12,12 +12,11 @@ import psutil
 import torch
 
 from reinforcement_learning.learning.replay_buffer import ReplayBufferError
-from reinforcement_learning.multi_policy.assignment import learning_of
 from reinforcement_learning.multi_policy.exchange import Reached
 from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.multi_policy.objective import reached_by
 from reinforcement_learning.multi_policy.population import Population
-from reinforcement_learning.playing.experience import Experience, ExperienceError, FinishedEpisode, LocalExperience
+from reinforcement_learning.playing.experience import Experience, ExperienceError, FinishedEpisode
 from reinforcement_learning.playing.play_levels import play_levels_together
 from reinforcement_learning.saving.checkpoint_writer import CheckpointWriter
 from reinforcement_learning.saving.checkpointing import CheckpointError
@@ -30,7 +29,7 @@ from reinforcement_learning.training.population_scores import score_population
 from reinforcement_learning.training.reports import exchange_lines, exchange_row, hyperparameters_row
 from reinforcement_learning.training.training_metrics import TrainingMetrics
 from reinforcement_learning.training.training_state import BestEvaluation, TrainingState
-from reinforcement_learning.workers.rollout_workers import RolloutWorkers
+from reinforcement_learning.workers.players import make_players
 from utils.levels.level_pool import LEVELS_AHEAD, LevelPool
 from utils.levels.level_streams import EvaluationLevels
 from utils.levels.playable_levels import PlayableEvaluationLevels, PlayableLevels
@@ -50,7 +49,8 @@ class Trainer:
         metrics: where numbers and messages go.
         mapping_log: where it is written which policy has driven which train; None: nowhere.
         stop_requested: asked between steps; True ends the training with a checkpoint.
-        devices: where each policy lives and learns; None: on the CPU.
+        devices: where each policy lives and learns; where that is more than one place, each has a process, see
+            :meth:`close`. None: on the CPU.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Trainer:
             UsersCodeError: a user's network, features, reward or mapping breaks; so does that.
         """
         # processes end with the training, however that ends
-        with self.level_pool, closing(self.experience):
+        with self.level_pool, closing(self.population), closing(self.experience):
             try:
                 return self._run()
             except ExperienceError as error:
@@ -183,14 +183,18 @@ class Trainer:
                 told.saved = self._fetch_and_save()
                 raise told from error
 
+    def close(self) -> None:
+        """Ends the processes that learn. :meth:`run` does so; this is for trainings that do not get there."""
+        self.population.close()
+
     def _make_players(self, devices: Sequence[str | torch.device] | None) -> tuple[Population, Experience]:
         """The policies, and what plays them: this process, or others, or actors on Ray."""
         config = self.config
         levels = PlayableLevels(self.level_pool, config.simulator, self._warn)
         if config.async_rl:
-            from reinforcement_learning.distributed.players import make_players  # Ray need not be installed otherwise
+            from reinforcement_learning.distributed import players  # Ray need not be installed otherwise
 
-            return make_players(
+            return players.make_players(
                 config,
                 self.feature_set,
                 devices,
@@ -199,19 +203,7 @@ class Trainer:
                 stop_requested=self.stop_requested,
                 warn=self._warn,
             )
-        population = Population(config, self.feature_set, devices)
-        if config.num_workers > 0:
-            return population, RolloutWorkers(config, levels, population, stopwatch=self.stopwatch, warn=self._warn)
-        return population, LocalExperience(
-            levels,
-            config.n_episodes,
-            self.observer,
-            population.policies,
-            learning_of(config, population),
-            population.train_settings,
-            n_slots=config.num_envs,
-            stopwatch=self.stopwatch,
-        )
+        return make_players(config, devices, levels, self.observer, stopwatch=self.stopwatch, warn=self._warn)
 
     def _run(self) -> bool:
         if self.episode > self.config.n_episodes:  # resumed with a smaller number: there is nothing left to do
@@ -241,12 +233,14 @@ class Trainer:
         self.stopwatch.start()
         try:
             self.population.learn()
+            self.stopwatch.lap("learn")  # processes book their own time
+            if finished or self.population.has_failed:
+                self.population.wait()  # what has failed is told here, not while the episodes are counted
         except RuntimeError as error:
             if is_device_error(error):
                 self.population.lose_devices(error)  # or counting what is over would wait for the losses
             raise
         finally:  # a checkpoint counts what is over also where a user's network breaks here
-            self.stopwatch.lap("learn")
             self._count(finished)
 
     def _count(self, finished: Sequence[FinishedEpisode]) -> None:

@@ -180,7 +180,7 @@ class TestFaults:
 
         stop = Stop(
             (lambda: trainer.episode >= 4, lambda: kill("ray::RolloutActor")),
-            (lambda: trainer.state.evaluated_episode >= 12, lambda: kill("ray::LearnerActor")),
+            (lambda: trainer.state.evaluated_episode >= 12, lambda: kill("ray::HostedLearner")),
         )
         options = ON_RAY | {"n_episodes": 40, "num_workers": 2, "checkpoint_interval": 6, "save_replay_buffer": True}
         options |= {"learning_rate_end_factor": 0.5}
@@ -233,7 +233,7 @@ class TestFaults:
                 steps.append(trainer.population.learners[0].policy.learning_steps)
                 monkeypatch.setattr(watch, "SECONDS_WITHOUT_PROGRESS", 0.1)
                 monkeypatch.setattr(answers, "SECONDS_AFTER_A_STOP", 0.0)
-                os.kill(pids_of("ray::LearnerActor")[0], signal.SIGSTOP)
+                os.kill(pids_of("ray::HostedLearner")[0], signal.SIGSTOP)
                 trainer.population.fetch()  # as an evaluation does; waits until it is named
             return bool(warnings_in(sink))
 
@@ -273,7 +273,7 @@ class TestRatio:
         ahead: list[float] = []
 
         def halt() -> None:
-            (pid,) = pids_of("ray::LearnerActor")
+            (pid,) = pids_of("ray::HostedLearner")
             os.kill(pid, signal.SIGSTOP)
             end = time.monotonic() + 2
             while time.monotonic() < end:

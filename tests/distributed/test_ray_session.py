@@ -90,7 +90,7 @@ def test_interrupted_and_resumed_from_the_command_line(tmp_path: Path) -> None:
         try:
             wait_for_episode(tmp_path, reached + 3, process)
             children = psutil.Process(process.pid).children(recursive=True)
-            assert any("LearnerActor" in child.name() for child in children)
+            assert any("HostedLearner" in child.name() for child in children)
             if number == signal.SIGINT:
                 os.killpg(process.pid, number)
             else:

@@ -112,6 +112,18 @@ class Breaks(Linear):
         return super().forward(observations)
 
 
+class BreaksLater(Linear):
+    """Fails after some learning steps, in whichever process that is."""
+
+    n_calls = 0
+
+    def forward(self, observations: Tensor) -> Tensor:
+        BreaksLater.n_calls += torch.is_grad_enabled()
+        if BreaksLater.n_calls > 30:
+            raise RuntimeError("no idea")
+        return super().forward(observations)
+
+
 class BreaksElsewhere(Linear):
     """Fails where the kit plays but does not learn, in other processes too."""
 

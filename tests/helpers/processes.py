@@ -13,6 +13,7 @@ from utils.levels.level_pool import SECONDS_FOR_A_LEVEL, LevelPool
 
 LEVEL_WORKER = "utils.levels.level_worker"
 ROLLOUT_WORKER = "reinforcement_learning.workers.worker_main"
+LEARNER_PROCESS = "reinforcement_learning.workers.learner_main"
 
 
 def pids_of(kind: str, parent: int | None = None) -> list[int]:

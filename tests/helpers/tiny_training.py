@@ -61,6 +61,7 @@ def make_trainer(
     sinks: Sequence[Sink] = (),
     log_mapping: bool = False,
     evaluates_at_start: bool = False,
+    devices: Sequence[str] | None = None,
     **options: Any,
 ) -> tuple[Trainer, MemorySink]:
     """A trainer of a small training below ``base``, and the sink that its rows go to, besides ``sinks``.
@@ -74,6 +75,7 @@ def make_trainer(
         metrics=MetricsWriter([sink, *sinks]),
         mapping_log=MappingLog(folders.output, None) if log_mapping else None,
         stop_requested=stop_requested,
+        devices=devices,
     )
     if not evaluates_at_start:
         trainer.state.last_evaluation = {"evaluation/nb_episodes": 0.0}

@@ -1,5 +1,6 @@
 """Several policies in one training: apart from each other, reproducible, resumable; one policy is the case N = 1."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -153,3 +154,19 @@ def test_mapping_that_breaks_in_mid_training_costs_nothing_that_was_learned(tmp_
     with pytest.raises(MappingError, match="gave 1 numbers"):
         trainer.run()
     assert numbered_checkpoint(trainer.folders.checkpoints, 5).exists()
+
+
+def test_all_that_failed_elsewhere_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the first error: none is left to be raised later on, while episodes are counted."""
+    trainer, _ = make_trainer(tmp_path, num_policies=2)
+    waited = []
+
+    def fail(policy: int) -> None:
+        waited.append(policy)
+        raise ValueError(f"policy {policy} has failed")
+
+    for policy, learner in enumerate(trainer.population.learners):
+        monkeypatch.setattr(learner, "wait", partial(fail, policy))
+    with pytest.raises(ValueError, match="policy 0 has failed"):
+        trainer.population.wait()
+    assert waited == [0, 1]

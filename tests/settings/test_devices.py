@@ -11,7 +11,7 @@ from reinforcement_learning import multi_agent_training
 from reinforcement_learning.learning.learner import LocalLearner
 from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
-from reinforcement_learning.settings.devices import DeviceError, describe, place_policies
+from reinforcement_learning.settings.devices import DeviceError, describe, of_pytorch, place_policies
 from tests.helpers.tiny_training import SMALL
 from utils.observation.feature_sets import get_feature_set
 
@@ -48,8 +48,15 @@ def test_list_of_devices() -> None:
     assert placement.devices == ["cuda:1", "cpu", "cuda:0", "cuda:1"]
 
 
+def test_cpu_has_several_names_for_us_and_one_for_pytorch() -> None:
+    placement = place_policies(4, use_gpu=False, devices="cpu:0,cpu:1,cpu", n_gpus=0)
+    assert placement.devices == ["cpu", "cpu:1", "cpu", "cpu"]
+    assert [of_pytorch(name) for name in ("cpu", "cpu:1", "cuda:1")] == ["cpu", "cpu", "cuda:1"]
+
+
 @pytest.mark.parametrize(
-    "devices", ["cuda:2", "gpu:0", "cuda:-1", "cuda:x", "cpu,", "cuda:0,cuda:1,mps", "cuda:" + "9" * 5000]
+    "devices",
+    ["cuda:2", "gpu:0", "cuda:-1", "cuda:x", "cpu,", "cpu:x", "cpu:-1", "cuda:0,cuda:1,mps", "cuda:" + "9" * 5000],
 )
 def test_devices_that_are_none_are_refused(devices: str) -> None:
     with pytest.raises(DeviceError, match="--devices names"):
@@ -62,6 +69,7 @@ def test_devices_that_are_none_are_refused(devices: str) -> None:
         (2, ["--use_gpu"], ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]),
         (8, ["--use_gpu"], ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]),
         (2, ["--devices", "cuda:1,cpu"], ["cuda:1", "cpu", "cuda:1", "cpu"]),
+        (0, ["--devices", "cpu:0,cpu:1"], ["cpu", "cpu:1", "cpu", "cpu:1"]),
         (2, [], ["cpu"] * 4),
         (0, ["--use_gpu"], ["cpu"] * 4),
     ],

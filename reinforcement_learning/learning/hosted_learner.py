@@ -1,7 +1,9 @@
-"""The actor that learns: a learner with its replay buffer, on its device."""
+"""A learner that lives in a process of its own or in an actor, and does what it is asked from elsewhere."""
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,12 +27,12 @@ class LearnerReport:
     n_added: int = 0  # transitions, over the whole life of its replay buffer
     n_stored: int = 0
     replay_ratio: float = math.nan
-    losses: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))  # of the newest steps
-    seconds: float = 0.0  # that those have taken
+    losses: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))  # since the last report
+    seconds: float = 0.0  # spent on learning since the last report
 
 
-class LearnerActor:
-    """A ``LocalLearner`` in an actor of its own. It answers one call after the other.
+class HostedLearner:
+    """A ``LocalLearner`` whose methods take and give what can be sent. It does one thing after the other.
 
     Args:
         config: the whole configuration.
@@ -41,35 +43,51 @@ class LearnerActor:
     def __init__(self, config: TrainingConfig, index: int, device: str) -> None:
         torch.set_num_threads(config.num_threads)
         self._learner = LocalLearner(config, feature_set_of(config), index, device)
+        self._seconds = 0.0
+        self._given: npt.NDArray[np.float32] | None = None  # the newest weights that were given
 
-    def learn(self, rows: EpisodeRows, progress: float) -> LearnerReport:
-        """Takes over rows and takes the learning steps that are due for them.
+    def add(self, rows: EpisodeRows) -> None:
+        """Takes over rows; learning from them waits for :meth:`learn`."""
+        with self._timed():
+            self._learner.add(rows)
 
-        ``progress`` is the share of the training's episodes that are over.
-        """
-        started = time.perf_counter()
+    def learn(self) -> None:
+        """Takes the learning steps that are due."""
+        with self._timed():
+            self._learner.learn()
+
+    def set_progress(self, progress: float) -> None:
+        """Takes note of the share of the training's episodes that are over."""
         self._learner.progress = progress
-        self._learner.add(rows)
-        self._learner.learn()
-        return self.report(started)
 
-    def report(self, started: float = 0.0) -> LearnerReport:
-        """How far it is; losses come once."""
+    def learn_from(self, rows: EpisodeRows, progress: float) -> LearnerReport:
+        """All of that in one call."""
+        self.set_progress(progress)
+        self.add(rows)
+        self.learn()
+        return self.report()
+
+    def report(self) -> LearnerReport:
+        """How far it is; losses come once. A GPU is waited for."""
         learner = self._learner
-        losses = torch.stack(learner.losses).cpu().numpy() if learner.losses else np.empty(0, np.float32)
+        with self._timed():
+            losses = torch.stack(learner.losses).cpu().numpy() if learner.losses else np.empty(0, np.float32)
         learner.losses.clear()
-        return LearnerReport(
-            learner.learning_steps,
-            learner.buffer.n_added,
-            len(learner.buffer),
-            learner.replay_ratio,
-            losses,
-            time.perf_counter() - started if started else 0.0,
-        )
+        seconds, self._seconds = self._seconds, 0.0
+        n_added, n_stored = learner.buffer.n_added, len(learner.buffer)
+        return LearnerReport(learner.learning_steps, n_added, n_stored, learner.replay_ratio, losses, seconds)
 
     def weights(self) -> tuple[int, npt.NDArray[np.float32]]:
         """The learning steps so far, and what the policy plays with now."""
         return self._learner.learning_steps, self._learner.policy.acting_weights()
+
+    def new_weights(self) -> tuple[int, npt.NDArray[np.float32]] | None:
+        """What ``Learner.newest_weights`` tells; None where that is what it told at the last call."""
+        newest = self._learner.newest_weights
+        if newest[1] is self._given:
+            return None
+        self._given = newest[1]
+        return newest
 
     def state(self) -> dict[str, Any]:
         """Its part of a checkpoint, on the CPU."""
@@ -83,6 +101,10 @@ class LearnerActor:
     def tune(self, hyperparameters: Hyperparameters) -> None:
         """Learns with these from now on."""
         self._learner.hyperparameters = hyperparameters
+
+    def lose_device(self) -> None:
+        """Reads nothing from its GPU from now on."""
+        self._learner.lose_device()
 
     def buffer_content(self) -> SavedReplayBuffer:
         """All transitions in its replay buffer."""
@@ -100,3 +122,11 @@ class LearnerActor:
         """Takes over a saved replay buffer, a file on this machine."""
         self._learner.buffer.restore(path)
         return self.report()
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds += time.perf_counter() - started
