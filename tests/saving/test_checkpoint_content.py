@@ -23,7 +23,7 @@ from tests.helpers.tiny_training import SMALL, make_trainer, stop_after
 from utils.observation.feature_sets import FEATURE_SETS
 
 WEIGHT = ("policies", 0, "average_network", "trunk.0.bias")
-GONE = object()
+GONE = "gone"  # of the same name in each process that runs tests
 
 
 @pytest.fixture(scope="module")
