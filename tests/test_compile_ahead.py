@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from utils.system.files import PROJECT_ROOT
 
 START = """
@@ -51,9 +49,8 @@ def said_by(script: str, folder: Path, cache: Path, feature_set: str = "") -> li
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("feature_set", ["tree_routes", "tree_plan"])
-def test_nothing_is_left_to_compile_and_the_second_time_nothing_is_started(feature_set: str, tmp_path: Path) -> None:
-    said = said_by(START + TRAIN, tmp_path / "training", tmp_path / "cache", feature_set)
+def test_nothing_is_left_to_compile_and_the_second_time_nothing_is_started(tmp_path: Path) -> None:
+    said = said_by(START + TRAIN, tmp_path / "training", tmp_path / "cache", "tree_plan")
     assert said == ["2", "started", "said", "episodes", "3"]
     assert said_by(START, tmp_path, tmp_path / "cache") == ["0", "started"]
 

@@ -1,5 +1,7 @@
 """The processes of Ray on this machine that a training cannot do without."""
 
+from contextlib import suppress
+
 import psutil
 import ray
 
@@ -24,8 +26,9 @@ class LocalRay:
             if any(part.rpartition("=")[2] == socket for part in process.info["cmdline"] or [])
         }
         for process in psutil.Process().children(recursive=True):
-            if process.name() == _CONTROL_SERVICE:
-                self._processes[process] = _CONTROL_SERVICE
+            with suppress(psutil.NoSuchProcess):  # others may end meanwhile
+                if process.name() == _CONTROL_SERVICE:
+                    self._processes[process] = _CONTROL_SERVICE
 
     def check(self) -> None:
         """Whether they are still there.

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +27,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r re
 
 from reinforcement_learning.distributed import answers, watch  # noqa: E402
 from reinforcement_learning.distributed.answers import ActorsError  # noqa: E402
+from reinforcement_learning.distributed.local_ray import LocalRay  # noqa: E402
 from reinforcement_learning.distributed.placement import place_learners  # noqa: E402
 from reinforcement_learning.distributed.remote_learner import RemoteLearner  # noqa: E402
 from reinforcement_learning.distributed.session import RaySession  # noqa: E402
@@ -247,6 +250,13 @@ class TestFaults:
         assert "does not answer" in of_buffer
         content = read_checkpoint(numbered_checkpoint(trainer.folders.checkpoints, trainer.episode))
         assert content["policies"][0]["learning_steps"] == steps[0] > 0
+
+    def test_child_that_ends_while_ray_is_looked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+            gone = psutil.Process(child.pid)
+        children = psutil.Process.children
+        monkeypatch.setattr(psutil.Process, "children", lambda of, **how: [gone, *children(of, **how)])
+        LocalRay().check()
 
     def test_lost_weights_cost_no_rollout_actor(self, tmp_path: Path) -> None:
         def on_a_lost_machine() -> None:
