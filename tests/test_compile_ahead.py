@@ -29,20 +29,19 @@ class Names(event.Listener):
     def on_end(self, event):
         pass
 
-features, plans = sys.argv[2], sys.argv[2] == "tree_plan"
-ahead.finish(get_feature_set(features), safe_moves=True, plans=plans, say=lambda text: print("said"))
+ahead.finish(get_feature_set("tree_plan"), safe_moves=True, plans=True, say=lambda text: print("said"))
 event.register("numba:compile", Names())
 trainer, _ = make_trainer(
-    Path(sys.argv[1]), n_episodes=3, num_envs=2, feature_set=features, safe_moves=True, demonstrations=float(plans)
+    Path(sys.argv[1]), n_episodes=3, num_envs=2, feature_set="tree_plan", safe_moves=True, demonstrations=1.0
 )
 trainer.run()
 print("episodes", trainer.episode)
 """
 
 
-def said_by(script: str, folder: Path, cache: Path, feature_set: str = "") -> list[str]:
+def said_by(script: str, folder: Path, cache: Path) -> list[str]:
     environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT), "NUMBA_CACHE_DIR": str(cache)}
-    command = [sys.executable, "-c", script, str(folder), feature_set]
+    command = [sys.executable, "-c", script, str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -50,7 +49,7 @@ def said_by(script: str, folder: Path, cache: Path, feature_set: str = "") -> li
 
 
 def test_nothing_is_left_to_compile_and_the_second_time_nothing_is_started(tmp_path: Path) -> None:
-    said = said_by(START + TRAIN, tmp_path / "training", tmp_path / "cache", "tree_plan")
+    said = said_by(START + TRAIN, tmp_path / "training", tmp_path / "cache")
     assert said == ["2", "started", "said", "episodes", "3"]
     assert said_by(START, tmp_path, tmp_path / "cache") == ["0", "started"]
 

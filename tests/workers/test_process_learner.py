@@ -345,7 +345,7 @@ time.sleep(60)
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_with_a_checkpoint(signal_number: int, tmp_path: Path) -> None:
-    """Sent to the training alone, as by kill, or to all that a terminal has started."""
+    """Sent to the training alone, as by kill; a terminal reaches no other process of it either."""
     given = SMALL | {
         "n_episodes": 100_000,
         "num_policies": 2,
