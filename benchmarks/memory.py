@@ -18,8 +18,9 @@ from flatland.envs.rail_env import RailEnv
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from utils.levels import level_streams
+from utils.levels import flatland_workarounds
 from utils.levels.env_configs import resolve_env_config
+from utils.levels.level_streams import TrainingLevels
 
 
 def play_randomly(env: RailEnv, generator: np.random.Generator) -> int:
@@ -39,9 +40,9 @@ def main() -> None:
     parser.add_argument("--no_clearing", action="store_true", help="leave flatland's caches alone, for comparison")
     args = parser.parse_args()
     if args.no_clearing:
-        level_streams.LEVELS_BETWEEN_CLEARINGS = sys.maxsize
+        flatland_workarounds.LEVELS_BETWEEN_CLEARINGS = sys.maxsize
 
-    levels = level_streams.TrainingLevels(resolve_env_config(args.env), args.seed)
+    levels = TrainingLevels(resolve_env_config(args.env), args.seed)
     generator = np.random.default_rng(args.seed)
     process = psutil.Process()
     settled, highest = 0.0, 0.0

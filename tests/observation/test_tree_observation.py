@@ -15,9 +15,10 @@ from tests.helpers.flatland_trees import (
     tree_observation,
     values_in_preorder,
 )
+from tests.helpers.observations import observe
 from tests.helpers.rail_envs import EAST, FOUR_SPEEDS, ONE_SPEED, drawn_env, play, possible_moves, sparse_env
 from utils.observation.feature_sets import FEATURE_SETS, get_feature_set
-from utils.observation.observer import Observer, observe
+from utils.observation.observer import Observer
 from utils.observation.timetable_features import TIMETABLE_FEATURE_NAMES
 from utils.simulator.rail_state import RailState, remaining_travel_time
 

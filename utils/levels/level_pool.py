@@ -69,8 +69,6 @@ class LevelPool:
             UnsupportedLevel: the compiled simulator cannot play it.
         """
         packed = self._packed(k)
-        if isinstance(packed, UnsupportedLevel):
-            raise packed
         return self._make_here(k) if packed is None else unpack_level(packed)
 
     def packed(self, k: int) -> bytes:
@@ -81,14 +79,7 @@ class LevelPool:
             UnpackableLevelError: it cannot be packed.
         """
         packed = self._packed(k)
-        if isinstance(packed, UnsupportedLevel):
-            raise packed
         return pack_level(self._make_here(k)) if packed is None else packed
-
-    @property
-    def ahead(self) -> set[int]:
-        """The numbers of the levels that are ready or being made."""
-        return {number for number, _ in self._ready.keys() | self._workers.in_the_making()}
 
     def expect(self, levels: Sequence[int]) -> None:
         """Makes these ahead from now on, for one who plays some levels and not others."""
@@ -100,7 +91,7 @@ class LevelPool:
         self._workers.end()
         self._ready.clear()
 
-    def _packed(self, k: int) -> bytes | UnsupportedLevel | None:
+    def _packed(self, k: int) -> bytes | None:
         """A level that was made already or is being made; None if it must be made here."""
         while answer := self._workers.next_answer(0):
             self._take(answer)
@@ -114,7 +105,10 @@ class LevelPool:
                 self._workers.give_up("do not answer")
             else:
                 self._take(answer)
-        return self._ready.pop(level, None)
+        found = self._ready.pop(level, None)
+        if isinstance(found, UnsupportedLevel):
+            raise found
+        return found
 
     def _following(self, first: int) -> Iterable[int]:
         end = first + self._n_ahead
@@ -129,16 +123,10 @@ class LevelPool:
             if level not in self._ready:
                 self._workers.ask(level)
 
-    def _take(self, answer: Answer | None) -> None:
+    def _take(self, answer: Answer) -> None:
         """Keeps the level that a process has delivered."""
-        if answer is None:
-            return
-        if answer.kind is Kind.LEVEL:
-            self._ready[answer.level] = answer.content
-        elif answer.kind is Kind.UNSUPPORTED:
-            self._ready[answer.level] = UnsupportedLevel(answer.content.decode())
-        elif answer.kind is Kind.FAILED:
-            self._ready[answer.level] = None
+        if answer.kind in (Kind.LEVEL, Kind.FAILED):
+            self._ready[answer.level] = answer.content if answer.kind is Kind.LEVEL else None
 
     def _make_here(self, k: int) -> CompiledSimulator:
         return CompiledSimulator.from_env(self.levels.make(k))
@@ -148,12 +136,7 @@ class _Workers:
     """The background processes of a pool: started when needed, replaced when they end, shared out evenly."""
 
     def __init__(
-        self,
-        config: TrainingEnvironment,
-        seed: int,
-        plan: Planning | None,
-        n_workers: int,
-        warn: Callable[[str], None],
+        self, config: TrainingEnvironment, seed: int, plan: Planning | None, n_workers: int, warn: Callable[[str], None]
     ) -> None:
         self._levels = config, seed, plan
         self._n_workers = n_workers
@@ -192,7 +175,7 @@ class _Workers:
             self._ended = 0
             if answer.kind is Kind.FAILED and not self._told_of_failure:
                 self._told_of_failure = True
-                self._warn(f"a level was not made ahead ({answer.content.decode()}).")
+                self._warn(f"a level was not made ahead ({answer.content}).")
         return answer
 
     def end(self) -> None:

@@ -2,19 +2,14 @@
 
 import pickle
 import queue
-import struct
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum
+from typing import Any, NamedTuple
 
 from utils.levels.mixtures import TrainingEnvironment
 from utils.simulator.rail_state import RailState
 from utils.system.child_process import ChildProcess
-
-# The worker is told what levels to make first, and what to plan; then each request is a level.
-REQUEST = struct.Struct("<qq")
-ANSWER = struct.Struct("<bqq")  # what it is and the level; its content follows
 
 Planning = Callable[[RailState], None]
 """Fills ``plan_ahead`` of a level at its beginning; pickled by its name."""
@@ -22,27 +17,23 @@ Planning = Callable[[RailState], None]
 Level = tuple[int, int]
 """A level by its number and the stage of the environment that it is made of, see ``Mixture``."""
 
-NO_LEVEL: Level = (-1, -1)
 
-
-class Kind(IntEnum):
+class Kind(Enum):
     """What an answer is."""
 
-    READY = 0  # everything is imported and compiled
-    LEVEL = 1  # as ``pack_level`` gives it
-    UNSUPPORTED = 2  # the compiled simulator cannot play the level; the sentence that says why
-    FAILED = 3  # the level could not be made or packed; the sentence that says why
-    ENDED = 4  # put in by the parent when the process is no more
+    READY = "everything is imported and compiled"
+    LEVEL = "what pack_level gives, or the UnsupportedLevel that says why the compiled simulator cannot play it"
+    FAILED = "the level could not be made or packed; the sentence that says why"
+    ENDED = "put in by the parent when the process is no more"
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What has come from a process."""
 
     process: "LevelProcess"
     kind: Kind
-    level: Level = NO_LEVEL
-    content: bytes = b""
+    level: Level = (-1, -1)
+    content: Any = None
 
 
 class LevelProcess:
@@ -63,11 +54,7 @@ class LevelProcess:
     """
 
     def __init__(
-        self,
-        config: TrainingEnvironment,
-        seed: int,
-        plan: Planning | None,
-        answers: "queue.SimpleQueue[Answer]",
+        self, config: TrainingEnvironment, seed: int, plan: Planning | None, answers: "queue.SimpleQueue[Answer]"
     ) -> None:
         self.is_ready = False
         self.asked: deque[Level] = deque()
@@ -78,15 +65,12 @@ class LevelProcess:
     def ask(self, level: Level) -> None:
         """Asks for a level; never waits."""
         self.asked.append(level)
-        self._child.send(REQUEST.pack(*level))
+        self._child.send(pickle.dumps(level))
 
     def end(self, patience: float = 0) -> int:
         """Ends the process and returns its exit code; see ``ChildProcess.end``."""
         return self._child.end(patience)
 
     def _received(self, message: bytes | None) -> None:
-        if message is None:
-            self._answers.put(Answer(self, Kind.ENDED))
-            return
-        kind, *level = ANSWER.unpack_from(message)
-        self._answers.put(Answer(self, Kind(kind), (level[0], level[1]), message[ANSWER.size :]))
+        answer = (Kind.ENDED,) if message is None else pickle.loads(message)
+        self._answers.put(Answer(self, *answer))

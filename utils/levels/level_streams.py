@@ -5,29 +5,11 @@ from collections.abc import Iterator
 from flatland.envs.rail_env import RailEnv
 
 from utils.levels.env_configs import Environment, level_of, n_files
-from utils.levels.flatland_workarounds import clear_flatland_caches
+from utils.levels.flatland_workarounds import clear_flatland_caches_now_and_then
 from utils.levels.level_snapshot import LevelSnapshot
 from utils.levels.mixtures import TrainingEnvironment, environments_of, stage_of_level
 from utils.levels.rail_envs import make_rail_env_fast
 from utils.system.seeds import Stream, level_seed
-
-# Each level leaves about 2 MB in flatland's caches (ten trains, 30 x 30 cells). Clearing costs the same per
-# level however seldom it is done, but other environments in play then fill the caches with their answers again.
-LEVELS_BETWEEN_CLEARINGS = 10
-
-
-class _CacheKeeper:
-    """Clears flatland's caches now and then as levels are handed out."""
-
-    def __init__(self) -> None:
-        self._levels_since_clearing = 0
-
-    def count(self) -> None:
-        """Call it once for each level handed out."""
-        self._levels_since_clearing += 1
-        if self._levels_since_clearing >= LEVELS_BETWEEN_CLEARINGS:
-            clear_flatland_caches()
-            self._levels_since_clearing = 0
 
 
 class TrainingLevels:
@@ -49,7 +31,6 @@ class TrainingLevels:
         self.seed = seed
         self.environments = environments_of(config)
         self.opened = (0,) * len(self.environments)
-        self._caches = _CacheKeeper()
 
     def stage(self, k: int) -> int:
         """Which of the environments level ``k`` is made of: a function of ``(seed, opened, k)`` alone."""
@@ -62,7 +43,7 @@ class TrainingLevels:
             k: number of the level.
             stage: which of the environments it is made of; None: ``stage(k)``.
         """
-        self._caches.count()
+        clear_flatland_caches_now_and_then()
         environment = self.environments[self.stage(k) if stage is None else stage]
         return make_rail_env_fast(level_of(environment, k), level_seed(self.seed, Stream.TRAINING_LEVELS, k))
 
@@ -95,7 +76,6 @@ class EvaluationLevels:
         self.config = config
         self.seed = seed
         self._snapshots: list[LevelSnapshot | None] = [None] * max(count, n_files(config))
-        self._caches = _CacheKeeper()
 
     def __len__(self) -> int:
         return len(self._snapshots)
@@ -108,7 +88,7 @@ class EvaluationLevels:
         """
         if not 0 <= i < len(self):
             raise IndexError(f"there are {len(self)} evaluation levels, got index {i}")
-        self._caches.count()
+        clear_flatland_caches_now_and_then()
         snapshot = self._snapshots[i]
         if snapshot is None:
             env = make_rail_env_fast(level_of(self.config, i), level_seed(self.seed, Stream.EVALUATION_LEVELS, i))

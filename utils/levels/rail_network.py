@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.levels.fast_reset import distances_to
 from utils.levels.stations import Stations
+from utils.simulator.rail_distances import distances_to
 from utils.simulator.rail_grid import exits_of
 
 Configuration = tuple[int, int, int]

@@ -5,7 +5,6 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from flatland.envs.rail_grid_transition_map import RailGridTransitionMap
@@ -195,8 +194,3 @@ class SampledEnv:
                 f"{n_lines} lines with a train every {self.interval} steps, the next station may be {needed} steps "
                 f"away, and the last train must arrive within {steps} steps"
             )
-
-
-def hints_of(found: Map) -> dict[str, Any]:
-    """What a rail generator says beside the map, for flatland and for the generators of lines and timetables."""
-    return {"agents_hints": {"network": found.network}, "level_free_positions": set(found.level_free)}

@@ -18,7 +18,7 @@ from flatland.envs.rail_generators import rail_from_file
 from flatland.envs.rewards import DefaultRewards, Rewards
 from flatland.envs.timetable_generators import timetable_from_file
 
-from utils.levels.fast_reset import FastDistanceMap
+from utils.levels.fast_reset import FastDistanceMap, moves_to_targets
 from utils.levels.flatland_workarounds import quiet_generation
 from utils.levels.level_snapshot import LevelSnapshot, NoObservations
 from utils.simulator.flatland_versions import find_all_effects_generators
@@ -147,7 +147,8 @@ def _read_saved_level(saved: SavedEnv, _stamp: Hashable) -> _SavedLevel:
             if not state["agents"]:
                 raise EnvConfigError(f"the saved environment {str(path)!r} has no trains")
             env = _rewind(env, state, saved)
-            return _SavedLevel(state, LevelSnapshot.take(env), _count_unreachable(env))
+            n_unreachable = int(np.isinf(moves_to_targets(env.agents, env.distance_map)).sum())
+            return _SavedLevel(state, LevelSnapshot.take(env), n_unreachable)
     except EnvConfigError:
         raise
     except Exception as error:  # it holds other things than flatland expects
@@ -179,13 +180,6 @@ def _from_another_version(path: Path, error: Exception) -> EnvConfigError:
         f"the saved environment {str(path)!r} cannot be used by flatland-rl {version('flatland-rl')} ({what}): it was "
         "saved by another version, or is damaged"
     )
-
-
-def _count_unreachable(env: RailEnv) -> int:
-    """Trains that no way leads to their target."""
-    distances = env.distance_map.get()
-    starts = [(*agent.initial_configuration[0], int(agent.initial_configuration[1])) for agent in env.agents]
-    return sum(bool(np.isinf(distances[train][start])) for train, start in enumerate(starts))
 
 
 def _rewind(env: RailEnv, state: dict[str, Any], saved: SavedEnv) -> RailEnv:

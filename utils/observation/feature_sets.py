@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 
 from utils.observation.more_features import MoreFeatures
 from utils.observation.neighbours import MOST_NEIGHBOURS, N_RELATIONS, Relation
-from utils.observation.plan_features import N_PLAN_FEATURES, PLAN_FEATURE_NAMES
-from utils.observation.route_features import N_ROUTE_FEATURES, ROUTE_FEATURE_NAMES
-from utils.observation.stop_features import N_STOP_FEATURES, STOP_FEATURE_NAMES
-from utils.observation.timetable_features import N_TIMETABLE_FEATURES, TIMETABLE_FEATURE_NAMES
+from utils.observation.plan_features import PLAN_FEATURE_NAMES
+from utils.observation.route_features import ROUTE_FEATURE_NAMES
+from utils.observation.stop_features import STOP_FEATURE_NAMES
+from utils.observation.timetable_features import TIMETABLE_FEATURE_NAMES
 from utils.observation.tree_features import FEATURES_PER_NODE, tree_feature_names
 from utils.observation.tree_layout import TreeLayout, tree_layout
 from utils.observation.tree_observation import count_nodes
@@ -91,27 +91,26 @@ class FeatureSet:
             + (tuple(f"{more.name}.{k}" for k in range(more.n_features)) if more else ())
         )
 
+    def _place_of(self, names: tuple[str, ...]) -> slice | None:
+        if names[0] not in self._more_names:
+            return None
+        begin = self.n_tree_features + self._more_names.index(names[0])
+        return slice(begin, begin + len(names))
+
     @property
     def route_features(self) -> slice | None:
         """Where ``ROUTE_FEATURE_NAMES`` stand in an observation; None if there are none."""
-        begin = self.n_tree_features + (N_TIMETABLE_FEATURES if self.with_timetable else 0)
-        return slice(begin, begin + N_ROUTE_FEATURES) if self.with_routes else None
+        return self._place_of(ROUTE_FEATURE_NAMES)
 
     @property
     def stop_features(self) -> slice | None:
         """Where ``STOP_FEATURE_NAMES`` stand in an observation; None if there are none."""
-        end = self._end_of_kits - (N_PLAN_FEATURES if self.with_plan else 0)
-        return slice(end - N_STOP_FEATURES, end) if self.with_stops else None
+        return self._place_of(STOP_FEATURE_NAMES)
 
     @property
     def plan_features(self) -> slice | None:
         """Where ``PLAN_FEATURE_NAMES`` stand in an observation; None if there are none."""
-        return slice(self._end_of_kits - N_PLAN_FEATURES, self._end_of_kits) if self.with_plan else None
-
-    @property
-    def _end_of_kits(self) -> int:
-        """The number of the kit's own features."""
-        return self.n_own_features - (self.more.n_features if self.more else 0)
+        return self._place_of(PLAN_FEATURE_NAMES)
 
     @property
     def own_feature_names(self) -> tuple[str, ...]:

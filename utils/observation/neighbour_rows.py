@@ -68,11 +68,7 @@ def _assemble(row: int, own: np.ndarray, looked_at: np.ndarray, relations: np.nd
 
 @compiled
 def assemble_level(
-    observes: np.ndarray,
-    own: np.ndarray,
-    neighbours: np.ndarray,
-    relations: np.ndarray,
-    observations: np.ndarray,
+    observes: np.ndarray, own: np.ndarray, neighbours: np.ndarray, relations: np.ndarray, observations: np.ndarray
 ) -> None:
     """Fill ``observations``, float32 [trains, features], from the parts of a level, see ``NeighbourRows``.
 

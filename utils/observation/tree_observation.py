@@ -229,13 +229,7 @@ def _push_children(
 
 
 @compiled_helper
-def explore_tree(
-    handle: int,
-    max_depth: int,
-    arrays: StateArrays,
-    scratch: TreeScratch,
-    nodes: np.ndarray,
-) -> None:
+def explore_tree(handle: int, max_depth: int, arrays: StateArrays, scratch: TreeScratch, nodes: np.ndarray) -> None:
     """Fill ``nodes``, float64 [count_nodes(max_depth), N_NODE_VALUES], with the tree of one train.
 
     ``occupant`` and ``waiting`` hold the trains (``mark_trains``, ``mark_waiting_trains``); for the other scratch

@@ -46,6 +46,8 @@ class EpisodeRecorder:
         cell_size: pixels a cell; None fits the map into about 500 pixels.
 
     Attributes:
+        state: the level as it is now.
+        steps: what was recorded.
         planned: the ways, in the form of :meth:`ways`, that were planned at the start; None: there was no plan.
     """
 
@@ -56,33 +58,23 @@ class EpisodeRecorder:
         policy_of_train: NDArray[np.int64] | None = None,
         cell_size: int | None = None,
     ) -> None:
-        self._state = state
-        self._steps: list[StepSnapshot] = []
+        self.state = state
+        self.steps: list[StepSnapshot] = []
         self.title, self.policy_of_train = title, policy_of_train
         self._cell_size = cell_size
         self.planned: list[NDArray[np.int64]] | None = None
 
-    @property
-    def state(self) -> RailState:
-        """The level as it is now."""
-        return self._state
-
     def __len__(self) -> int:
-        return len(self._steps)
-
-    @property
-    def steps(self) -> Sequence[StepSnapshot]:
-        """What was recorded."""
-        return self._steps
+        return len(self.steps)
 
     @cached_property
     def level_picture(self) -> LevelPicture:
         """What draws the steps."""
-        return LevelPicture(self._state, self.title, self.policy_of_train, self._cell_size)
+        return LevelPicture(self.state, self.title, self.policy_of_train, self._cell_size)
 
     def capture(self) -> None:
         """Records the level as it is now."""
-        state = self._state
+        state = self.state
         columns = (state.state, state.row, state.column, state.direction, state.initial_direction)
         values = zip(*(c.tolist() for c in (*columns, deadlocked(state), delays(state))), strict=True)
         trains = tuple(
@@ -91,7 +83,7 @@ class EpisodeRecorder:
             else TrainSnapshot(train, None, initial_direction, stuck, delay)
             for train, row, column, direction, initial_direction, stuck, delay in values
         )
-        self._steps.append(StepSnapshot(state.elapsed_steps, trains))
+        self.steps.append(StepSnapshot(state.elapsed_steps, trains))
 
     def picture(self, index: int) -> Image.Image:
         """The picture of a recorded step, RGB; width and height are even, as video needs them.
@@ -99,11 +91,11 @@ class EpisodeRecorder:
         Raises:
             IndexError: no such step was recorded.
         """
-        return self.level_picture.draw(self._steps[index])
+        return self.level_picture.draw(self.steps[index])
 
     def last_picture(self) -> Image.Image:
         """The picture of the last step, which tells that trains off the map have never departed."""
-        return self.level_picture.draw(self._steps[-1], final=True)
+        return self.level_picture.draw(self.steps[-1], final=True)
 
     def save(self, path: str | Path, fps: float = 10) -> None:
         """Writes a film (.gif, .mp4) of all recorded steps or a picture (.png) of the last one; see ``save_film``."""
@@ -115,11 +107,11 @@ class EpisodeRecorder:
         A key is 4 * (row * width + column) + direction. A train that goes home is removed as it enters its target: that
         is its last key.
         """
-        state, width = self._state, self._state.grid.shape[1]
+        state, width = self.state, self.state.grid.shape[1]
         ways = []
         for handle in range(state.n_trains):
             way: list[tuple[int, int]] = []
-            for step in self._steps:
+            for step in self.steps:
                 train = step.trains[handle]
                 if train.cell is not None:
                     key = 4 * (train.cell[0] * width + train.cell[1]) + train.direction
@@ -136,9 +128,9 @@ class EpisodeRecorder:
     def malfunctions(self) -> list[tuple[int, int, int]]:
         """Each malfunction on the map: the train, the first and the last step in which it was seen broken."""
         found: list[tuple[int, int, int]] = []
-        for handle in range(self._state.n_trains):
+        for handle in range(self.state.n_trains):
             since: int | None = None
-            for step in self._steps:
+            for step in self.steps:
                 train = step.trains[handle]
                 broken = train.cell is not None and train.state in MALFUNCTION_STATES
                 if broken and since is None:
@@ -147,7 +139,7 @@ class EpisodeRecorder:
                     found.append((handle, since, step.step - 1))
                     since = None
             if since is not None:
-                found.append((handle, since, self._steps[-1].step))
+                found.append((handle, since, self.steps[-1].step))
         return found
 
 

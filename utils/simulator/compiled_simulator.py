@@ -21,14 +21,7 @@ from utils.simulator.malfunction_draws import draw_malfunctions
 from utils.simulator.own_conditions import OwnConditions
 from utils.simulator.rail_rewards import CLIPS_LOSSES, finish_trains, reward_stops
 from utils.simulator.rail_state import RailState
-from utils.simulator.rail_step import (
-    ACCELERATION,
-    BRAKING,
-    N_CLAIMS,
-    N_PLANS,
-    StepArrays,
-    step_trains,
-)
+from utils.simulator.rail_step import ACCELERATION, BRAKING, N_CLAIMS, N_PLANS, StepArrays, step_trains
 from utils.simulator.reward_weights import weights_of
 from utils.simulator.simulator import UnsupportedLevel
 from utils.system.compiled import Arrays
@@ -86,8 +79,6 @@ class CompiledSimulator:
         self._shape = (state.n_trains,)
         claims = np.zeros((2 * state.grid.size, N_CLAIMS), dtype=np.int32)
         self._step_arrays: Arrays = tuple(StepArrays(plans, claims, weights, self.rewards))
-        self._stop_arrays: Arrays = tuple(state.stops)
-        self._has_stops = state.stops.first_stop[-1] > 0
 
     @classmethod
     def from_env(cls, env: RailEnv, malfunctions: NDArray[np.int32] | None = None) -> "CompiledSimulator":
@@ -157,15 +148,15 @@ class CompiledSimulator:
         if self._n_effects:
             self._begin_malfunctions()
         self.done = step_trains(state.arrays, self._step_arrays, self.malfunctions, actions, state.elapsed_steps)
-        if self._has_stops or self.done:
+        if state.has_stops or self.done:
             self._reward_stops()
         return self.rewards, self.done
 
     def _reward_stops(self) -> None:
         """Add to the rewards of a step those of stops, and after the last step what falls due then."""
         state = self.state
-        arguments = self._stop_arrays, state.served, self.halts, self.weights, state.elapsed_steps, self.rewards
-        if self._has_stops:
+        arguments = state.stop_arrays, state.served, self.halts, self.weights, state.elapsed_steps, self.rewards
+        if state.has_stops:
             state.follow_stops()
             reward_stops(state.dynamic, *arguments)
         if self.done:

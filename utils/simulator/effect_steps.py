@@ -56,12 +56,7 @@ WORDS_OF_A_MILLION = WORDS_OF_A_DOUBLE * NBR_CHACHED_RAND
 ) = range(8)
 
 # Rows of ``conditions``.
-(
-    KIND,
-    FROM_STEP,
-    BEFORE_STEP,
-    N_CONDITION_ROWS,
-) = range(4)
+(KIND, FROM_STEP, BEFORE_STEP, N_CONDITION_ROWS) = range(4)
 # Kinds of conditions: always; on the map; standing at one of the places that count for the train; where the end of the
 # train's range of places is not 0, see ``own_conditions``.
 ALWAYS, ON_MAP, STOPPED_AT, ASKED = range(4)

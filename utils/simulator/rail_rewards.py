@@ -59,8 +59,8 @@ def _late_reward(latest_arrival: int, reached: float, weights: np.ndarray) -> fl
 
 
 @compiled_helper
-def _end_visit(place: int, stop: int, departure: float, stops: Stops, halts: np.ndarray, weights: np.ndarray) -> None:
-    """Keep the cheapest visit to a place, of those before and the one that is over now."""
+def end_visit(place: int, stop: int, departure: float, stops: Stops, halts: np.ndarray, weights: np.ndarray) -> None:
+    """Keep the cheapest visit to a place, of those before and the one that is over now; also called from Python."""
     late = _late_reward(stops.latest_arrival[stop], halts[HALT_REACHED, place], weights)
     early = weights[EARLY_DEPARTURE_FACTOR] * min(departure - stops.earliest_departure[stop], 0.0)
     if late + early > halts[HALT_LATE, place] + halts[HALT_EARLY, place]:
@@ -90,12 +90,12 @@ def _note_visits(
                 if halts[HALT_REACHED, place] == SINCE_BEFORE:
                     halts[HALT_LEFT, place] = elapsed_steps
                 else:
-                    _end_visit(place, stop, elapsed_steps, stops, halts, weights)
+                    end_visit(place, stop, elapsed_steps, stops, halts, weights)
                 halts[HALT_REACHED, place] = NOT_HERE
             elif is_here and not was_here:
                 halts[HALT_REACHED, place] = elapsed_steps
                 if halts[HALT_LEFT, place] != NOT_LEFT:
-                    _end_visit(place, stop, halts[HALT_LEFT, place], stops, halts, weights)
+                    end_visit(place, stop, halts[HALT_LEFT, place], stops, halts, weights)
                     halts[HALT_LEFT, place] = NOT_LEFT
                     halts[HALT_REACHED, place] = SINCE_BEFORE
 

@@ -361,11 +361,7 @@ def _fill_rewards(constants: np.ndarray, dynamic: np.ndarray, step: StepArrays, 
 
 @compiled
 def step_trains(
-    state_arrays: Arrays,
-    step_arrays: Arrays,
-    malfunctions: np.ndarray,
-    actions: np.ndarray,
-    elapsed_steps: int,
+    state_arrays: Arrays, step_arrays: Arrays, malfunctions: np.ndarray, actions: np.ndarray, elapsed_steps: int
 ) -> bool:
     """One step of all trains, in place; returns whether the episode is over, ``finish_trains`` is then due.
 
