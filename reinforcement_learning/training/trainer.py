@@ -32,7 +32,7 @@ from reinforcement_learning.training.training_state import BestEvaluation, Train
 from reinforcement_learning.workers.players import make_players
 from utils.levels.level_pool import LEVELS_AHEAD, LevelPool
 from utils.levels.level_streams import EvaluationLevels
-from utils.levels.playable_levels import PlayableEvaluationLevels, PlayableLevels
+from utils.levels.playable_levels import PlayableLevels
 from utils.pictures.rendering import RecordedSimulator
 from utils.simulator.simulator import Simulator
 from utils.system.device_errors import is_device_error
@@ -79,10 +79,12 @@ class Trainer:
             plan=self.observer.plan_ahead,
             warn=self._warn,
         )
-        self.evaluation_levels = PlayableEvaluationLevels(
-            EvaluationLevels(config.evaluation_env, config.seed, config.n_evaluation_episodes),
-            config.simulator,
-            self.observer.plan_ahead,
+        self.evaluation_levels = EvaluationLevels(
+            config.evaluation_env,
+            config.seed,
+            config.n_evaluation_episodes,
+            compiled=config.simulator == "compiled",
+            plan=self.observer.plan_ahead,
         )
         self.population, self.experience = self._make_players(devices)
         self.training_metrics = TrainingMetrics(self.population)
@@ -314,7 +316,7 @@ class Trainer:
         """Films the first evaluation level."""
         policies, policy_of_train = self.population.evaluation_policies(), self.population.mapping.policy_of_train
         simulator = RecordedSimulator(
-            self.evaluation_levels.levels.make(0),
+            self.evaluation_levels.make(0),
             f"{self.folders.name}, episode {self.episode}, first level of {self.config.evaluation_env.name}",
             partial(policy_of_train, 0) if len(policies) > 1 else None,
         )

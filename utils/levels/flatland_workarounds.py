@@ -17,8 +17,6 @@ from itertools import count
 from types import ModuleType
 from typing import Any
 
-from flatland.core.grid.grid4_utils import get_new_position
-
 # Each level leaves about 2 MB in flatland's caches (ten trains, 30 x 30 cells). Clearing costs the same per
 # level however seldom it is done, but other environments in play then fill the caches with their answers again.
 LEVELS_BETWEEN_CLEARINGS = 10
@@ -56,15 +54,6 @@ def garbage_collection_paused() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def forget_positions() -> None:
-    """Forgets the positions that generating a map has left in a cache that all maps share.
-
-    They are made of numpy's integers, and flatland-rl 4.2.6 cannot compare those with a level-free crossing: a map with
-    such crossings, played afterwards in the same process, would end in an error. 4.3.0 makes them plain.
-    """
-    get_new_position.cache_clear()
 
 
 def _caches_of(module: ModuleType) -> list[Any]:

@@ -1,18 +1,47 @@
 """Training levels, made ahead by other processes."""
 
+import pickle
 import queue
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+from typing import Any, NamedTuple
 
-from utils.levels.level_process import Answer, Kind, Level, LevelProcess, Planning
 from utils.levels.level_streams import TrainingLevels
 from utils.levels.mixtures import TrainingEnvironment
 from utils.levels.packed_level import pack_level, unpack_level
 from utils.simulator.compiled_simulator import CompiledSimulator
+from utils.simulator.rail_state import RailState
 from utils.simulator.simulator import UnsupportedLevel
+from utils.system.child_process import ChildProcess
 
 LEVELS_AHEAD = 64  # an evaluation takes long enough to make some dozens
 MAX_ENDED_WORKERS = 3  # in a row, without a level between them
 SECONDS_FOR_A_LEVEL = 300  # the largest official configurations take about a tenth of it
+
+Planning = Callable[[RailState], None]
+"""Fills ``plan_ahead`` of a level at its beginning; pickled by its name."""
+
+Level = tuple[int, int]
+"""A level by its number and the stage of the environment that it is made of, see ``Mixture``."""
+
+
+class Kind(Enum):
+    """What an answer is."""
+
+    READY = "everything is imported and compiled"
+    LEVEL = "what pack_level gives, or the UnsupportedLevel that says why the compiled simulator cannot play it"
+    FAILED = "the level could not be made or packed; the sentence that says why"
+    ENDED = "put in by the parent when the process is no more"
+
+
+class Answer(NamedTuple):
+    """What has come from a process."""
+
+    process: "LevelProcess"
+    kind: Kind
+    level: Level = (-1, -1)
+    content: Any = None
 
 
 class LevelPool:
@@ -130,6 +159,40 @@ class LevelPool:
 
     def _make_here(self, k: int) -> CompiledSimulator:
         return CompiledSimulator.from_env(self.levels.make(k))
+
+
+class LevelProcess(ChildProcess):
+    """A process that makes the levels it is asked for, one after the other. It ends with this process.
+
+    Args:
+        config, seed, plan: what levels to make, see ``LevelPool``.
+        answers: where all its answers are put.
+
+    Attributes:
+        is_ready: whether it has said so; until then it is better not to ask.
+        asked: the levels it has been asked for and has not answered, oldest first.
+
+    Raises:
+        OSError: the process cannot be started.
+    """
+
+    def __init__(
+        self, config: TrainingEnvironment, seed: int, plan: Planning | None, answers: "queue.SimpleQueue[Answer]"
+    ) -> None:
+        self.is_ready = False
+        self.asked: deque[Level] = deque()
+        self._answers = answers
+        super().__init__("utils.levels.level_worker", self._received)
+        self.send(pickle.dumps((config, seed, plan)))
+
+    def ask(self, level: Level) -> None:
+        """Asks for a level; never waits."""
+        self.asked.append(level)
+        self.send(pickle.dumps(level))
+
+    def _received(self, message: bytes | None) -> None:
+        answer = (Kind.ENDED,) if message is None else pickle.loads(message)
+        self._answers.put(Answer(self, *answer))
 
 
 class _Workers:

@@ -1,4 +1,4 @@
-"""What runs inside a level process: it reads which levels to make and writes them. See ``level_process``.
+"""What runs inside a level process: it reads which levels to make and writes them. See ``level_pool``.
 
 What takes seconds to import is imported late: until then the process already ends with its parent.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from utils.system.child_main import Messages, serve
 
 if TYPE_CHECKING:
-    from utils.levels.level_process import Level, Planning
+    from utils.levels.level_pool import Level, Planning
     from utils.levels.level_streams import TrainingLevels
 
 
@@ -24,7 +24,7 @@ def main() -> None:
 def _make_levels(messages: Messages, send: Callable[[bytes], None]) -> None:
     gc.disable()  # imports leave no garbage that is worth the time
     from utils.levels.env_configs import ENV_CONFIGS
-    from utils.levels.level_process import Kind
+    from utils.levels.level_pool import Kind
     from utils.levels.level_streams import TrainingLevels
 
     warnings.simplefilter("ignore")  # the parent warns of everything itself
@@ -40,7 +40,7 @@ def _make_levels(messages: Messages, send: Callable[[bytes], None]) -> None:
 
 def _answer(levels: "TrainingLevels", plan: "Planning | None", level: "Level") -> tuple[Any, ...]:
     """Kind, level and content of an ``Answer``."""
-    from utils.levels.level_process import Kind
+    from utils.levels.level_pool import Kind
     from utils.levels.packed_level import pack_level
     from utils.simulator.compiled_simulator import CompiledSimulator
     from utils.simulator.simulator import UnsupportedLevel

@@ -1,13 +1,9 @@
-"""Levels for training and for evaluation, on the simulator that was asked for."""
+"""Levels for training, on the simulator that was asked for."""
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 
 from utils.levels.level_pool import LevelPool
-from utils.levels.level_process import Planning
-from utils.levels.level_streams import EvaluationLevels
-from utils.levels.packed_level import UnpackableLevelError, pack_level, unpack_level
-from utils.simulator.compiled_simulator import CompiledSimulator
+from utils.levels.packed_level import UnpackableLevelError, unpack_level
 from utils.simulator.simulator import FlatlandSimulator, Simulator, UnsupportedLevel
 
 
@@ -65,47 +61,3 @@ class PlayableLevels:
         if not self._fell_back:
             self._warn(f"the compiled simulator cannot play this level ({error}); flatland-rl's own does.")
         self._fell_back = True
-
-
-class PlayableEvaluationLevels:
-    """Evaluation levels, the same each time, on the simulator that was asked for.
-
-    Where the compiled simulator cannot play a level flatland's own does. A level that it has played before costs it a
-    quarter of a millisecond (ten trains, 30 x 30 cells): a few kilobytes are kept of each.
-
-    Args:
-        levels: makes the levels.
-        simulator: "compiled" or "flatland".
-        plan: plans a level when it is made, where levels are to be planned.
-    """
-
-    def __init__(self, levels: EvaluationLevels, simulator: str, plan: Planning | None = None) -> None:
-        self.levels = levels
-        self._plan = plan
-        self._compiled = simulator == "compiled"
-        self._packed: dict[int, bytes] = {}
-
-    def __len__(self) -> int:
-        return len(self.levels)
-
-    def simulators(self) -> Iterator[Simulator]:
-        """All levels, ready to play."""
-        return (self._simulator(i) for i in range(len(self)))
-
-    def on_flatland(self) -> Iterator[Simulator]:
-        """The same on flatland-rl itself."""
-        return (FlatlandSimulator(self.levels.make(i)) for i in range(len(self)))
-
-    def _simulator(self, i: int) -> Simulator:
-        if i in self._packed:
-            return unpack_level(self._packed[i])
-        env = self.levels.make(i)
-        if self._compiled:
-            with suppress(UnsupportedLevel):
-                simulator = CompiledSimulator.from_env(env)
-                if self._plan is not None:
-                    self._plan(simulator.state)
-                with suppress(UnpackableLevelError):  # it can be played all the same
-                    self._packed[i] = pack_level(simulator)
-                return simulator
-        return FlatlandSimulator(env)

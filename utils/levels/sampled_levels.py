@@ -15,7 +15,7 @@ from flatland.envs.timetable_utils import Line, Timetable
 
 from utils.levels.fast_reset import FastDistanceMap
 from utils.levels.level_snapshot import NoObservations
-from utils.levels.lines import LineTimes, Stops, legs_of, sample_lines, trains_of_lines
+from utils.levels.lines import Stops, legs_of, line_times, sample_lines, trains_of_lines
 from utils.levels.rail_network import RailNetwork
 from utils.levels.sampled_envs import STEPS_FOR_DELAYS, Disruptions, SampledEnv, SavedMap
 
@@ -113,9 +113,9 @@ def _generate_timetable(
     first = 0
     for n_trains in trains_of_lines(len(agents), config.n_lines(len(agents), network)):
         line = [[_place(network, waypoint) for waypoint in stop] for stop in agents[first].waypoints]
-        times = LineTimes.of(legs_of(line, network), config.travel_factor)
+        legs = legs_of(line, network)
         for train in range(n_trains):
-            own_departures, own_arrivals = times.after(train * config.interval)
+            own_departures, own_arrivals = line_times(legs, config.travel_factor, train * config.interval)
             departures.append(own_departures)
             arrivals.append(own_arrivals)
         first += n_trains

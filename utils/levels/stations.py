@@ -4,7 +4,7 @@ import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -124,9 +124,6 @@ class _PlainUnpickler(pickle.Unpickler):
         ("numpy.core.numeric", "_frombuffer"): vars(np.core.numeric)["_frombuffer"],
         ("flatland.core.grid.grid4", "Grid4TransitionsEnum"): int,  # directions
     }
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__(file)
 
     def find_class(self, module: str, name: str) -> Any:
         """What a name in the pickle stands for."""

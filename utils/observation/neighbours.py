@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from utils.simulator.rail_grid import (
     MOVE_FORWARD,
-    MOVE_LEFT,
-    MOVE_RIGHT,
     clip,
     count_exits,
     exits_of,
+    nearest_move,
     possible_move,
     resource_of,
 )
@@ -126,18 +125,11 @@ def _enter_way(handle: int, n_cells: int, arrays: StateArrays, search: Neighbour
         n_cells += 1
         if to_go == 0 or to_go == np.inf:
             break
-        if count_exits(exits_of(int(arrays.grid[row, column]), direction)) == 1:
-            # from where there is a way to the target the only way on leads there
-            row, column, direction = possible_move(arrays.grid, row, column, direction, MOVE_FORWARD)
-            to_go = arrays.maps[way_map, row, column, direction]
-            continue
-        here = row, column, direction
-        to_go = np.inf
-        for action in (MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT):
-            to_row, to_column, to_direction = possible_move(arrays.grid, here[0], here[1], here[2], action)
-            if to_row >= 0 and arrays.maps[way_map, to_row, to_column, to_direction] < to_go:
-                row, column, direction = to_row, to_column, to_direction
-                to_go = arrays.maps[way_map, row, column, direction]
+        action = MOVE_FORWARD  # from where there is a way to the target the only way on leads there
+        if count_exits(exits_of(int(arrays.grid[row, column]), direction)) > 1:
+            action = nearest_move(arrays.grid, arrays.maps, way_map, row, column, direction)
+        row, column, direction = possible_move(arrays.grid, row, column, direction, action)
+        to_go = arrays.maps[way_map, row, column, direction]
     return n_cells
 
 

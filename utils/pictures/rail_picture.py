@@ -1,5 +1,6 @@
 """Draws one step of an episode with Pillow: rails, trains, stations, and a header that counts the trains."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -203,21 +204,19 @@ def count_trains(trains: Sequence[TrainSnapshot], final: bool = False) -> list[t
         "malfunction": MALFUNCTION_COLOUR,
         "deadlocked": DEADLOCK_COLOUR,
     }
-    groups = dict.fromkeys(colours, 0)
-    for train in trains:
-        if train.state == DONE:
-            continue
-        if train.deadlocked:
-            groups["deadlocked"] += 1
-        elif final and train.state in OFF_MAP_STATES:
-            groups[off_map] += 1
-        elif train.state in MALFUNCTION_STATES:
-            groups["malfunction"] += 1
-        elif train.state in OFF_MAP_STATES:
-            groups[off_map] += 1
-        else:
-            groups["standing" if train.state == STOPPED else "running"] += 1
-    return [(name, colours[name], count) for name, count in groups.items()]
+    groups = Counter(_group_of(train, off_map, final) for train in trains if train.state != DONE)
+    return [(name, colour, groups[name]) for name, colour in colours.items()]
+
+
+def _group_of(train: TrainSnapshot, off_map: str, final: bool) -> str:
+    is_off_map = train.state in OFF_MAP_STATES
+    if train.deadlocked:
+        return "deadlocked"
+    if train.state in MALFUNCTION_STATES and not (final and is_off_map):
+        return "malfunction"
+    if is_off_map:
+        return off_map
+    return "standing" if train.state == STOPPED else "running"
 
 
 def _legend(policy_of_train: NDArray[np.int64]) -> list[tuple[str, Colour]]:

@@ -99,7 +99,8 @@ def effect_arrays_of(env: RailEnv, effects: list[EffectsGenerator]) -> tuple[Eff
     Beside them the conditions that are a user's own, None if there are none of these.
 
     Raises:
-        UnsupportedLevel: a condition or random numbers of another kind.
+        UnsupportedLevel: a condition is of another kind, durations cannot be drawn, or the random numbers are of
+            another kind, or it is not known where they come from.
     """
     generators = list({id(generator_of(effect)): generator_of(effect) for effect in effects}.values())
     rows: list[tuple[float, ...]] = []
@@ -177,11 +178,7 @@ def _parts_of(condition: Any) -> list[Any]:
 
 
 def _condition_of(condition: Any) -> _Condition:
-    """A single condition.
-
-    Raises:
-        UnsupportedLevel: it is none of flatland's, and depends on more than its arguments.
-    """
+    """A single condition; it must be one of flatland's, or depend on its arguments only."""
     if condition is None:
         return ALWAYS, _ALL_STEPS, _no_places
     if condition is on_map_state_condition:
@@ -235,11 +232,7 @@ def _cells_of_stops(agent: Any) -> Places:
 
 
 def _generator_column(generator: ParamMalfunctionGen) -> tuple[float, ...]:
-    """A column of ``generators``.
-
-    Raises:
-        UnsupportedLevel: its durations cannot be drawn.
-    """
+    """A column of ``generators``; its durations must be such that they can be drawn."""
     probability, shortest, longest = generator._malfunction_prob, generator.MFP.min_duration, generator.MFP.max_duration
     if probability > 0 and not -NEVER < shortest <= longest < NEVER:
         raise UnsupportedLevel(f"malfunctions of at least {shortest} and at most {longest} steps cannot be drawn")
@@ -247,11 +240,7 @@ def _generator_column(generator: ParamMalfunctionGen) -> tuple[float, ...]:
 
 
 def _streams_of(env: RailEnv, generators: list[ParamMalfunctionGen]) -> tuple[np.ndarray, np.ndarray]:
-    """``keys`` and ``positions`` of ``EffectArrays``.
-
-    Raises:
-        UnsupportedLevel: these are random numbers of another kind, or it is not known where they come from.
-    """
+    """``keys`` and ``positions`` of ``EffectArrays``."""
     first_ahead = first_stream_ahead(len(generators))
     n_streams = first_ahead + sum(generator._cached_rand is None for generator in generators)
     keys = np.zeros((n_streams, N_WORDS), dtype=np.uint32)
@@ -275,11 +264,7 @@ def _streams_of(env: RailEnv, generators: list[ParamMalfunctionGen]) -> tuple[np
 
 
 def _key_and_word(state: Any) -> tuple[Any, int]:
-    """Of numpy's MT19937, in one of the two forms in which numpy gives its state.
-
-    Raises:
-        UnsupportedLevel: it is the state of another generator, or missing.
-    """
+    """Of numpy's MT19937, in one of the two forms in which numpy gives its state."""
     if isinstance(state, dict) and state["bit_generator"] == "MT19937":
         return state["state"]["key"], state["state"]["pos"]
     if isinstance(state, tuple | list) and state[0] == "MT19937":
