@@ -149,12 +149,11 @@ ENVIRONMENTS_IN_WORDS = (
 """For the help of options that name an environment."""
 
 
-def _accepted() -> str:
-    return (
-        f"a number from 0 to 2, one of {', '.join(_CLASSIC_NAMES)}, Tiny, Round2_Test_00 to Round2_Test_14, "
-        f"Benchmarks_Test_00 to Benchmarks_Test_14, {', '.join(SAMPLED_ENVS)}, or the path of an environment saved as "
-        ".pkl, of a folder of them, or of levels described in .json"
-    )
+_ACCEPTED = (
+    f"a number from 0 to 2, one of {', '.join(_CLASSIC_NAMES)}, Tiny, Round2_Test_00 to Round2_Test_14, "
+    f"Benchmarks_Test_00 to Benchmarks_Test_14, {', '.join(SAMPLED_ENVS)}, or the path of an environment saved as "
+    ".pkl, of a folder of them, or of levels described in .json"
+)
 
 
 def resolve_env_config(given: str | int) -> Environment:
@@ -182,7 +181,7 @@ def resolve_env_config(given: str | int) -> Environment:
     elif is_sampled_env_path(text):
         return read_sampled_env(Path(text))
     shown = text if text.isdecimal() else repr(text)
-    raise EnvConfigError(f"unknown environment {shown}: accepted is {_accepted()}")
+    raise EnvConfigError(f"unknown environment {shown}: accepted is {_ACCEPTED}")
 
 
 def names_files(text: str) -> bool:

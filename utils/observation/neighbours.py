@@ -241,7 +241,6 @@ def find_neighbours(
     """Find the neighbours of trains.
 
     Args:
-        state_arrays, search_arrays: the fields of ``StateArrays`` and ``NeighbourSearch``.
         observes: bool [trains], who looks for neighbours; others get none.
         neighbours: int64 [trains, most neighbours], filled with handles, the soonest met first, and _NONE behind.
         relations: float32 [trains, most neighbours, N_RELATIONS], filled in the order of ``Relation``.

@@ -114,7 +114,6 @@ def fill_plan_features(
     A train that is planned to stay off the map has no plan of its own, only the action to do nothing.
 
     Args:
-        state_arrays, table_arrays: the fields of ``StateArrays`` and ``PlanTables``.
         cells: int32 [height, width], the numbers of the rail cells.
         actions: int64 [trains], what the plan has the trains do now.
         is_observed: bool [trains]; the rows of other trains are left as they are.

@@ -70,7 +70,6 @@ def fill_route_features(
     the episode when the train arrives this way. A way that does not exist has the detours 1 and the slack -1.
 
     Args:
-        state_arrays, search_arrays: the fields of ``StateArrays`` and ``RouteSearch``.
         safe: int8 [trains, 3], see ``SafeMoves.restrict``.
         is_observed: bool [trains]; the rows of other trains are left as they are.
     """

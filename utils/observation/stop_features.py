@@ -49,7 +49,6 @@ def fill_stop_features(
     """Fill ``features``, float32 [trains, features], in the order of ``STOP_FEATURE_NAMES``.
 
     Args:
-        state_arrays: the fields of ``StateArrays``.
         is_observed: bool [trains]; the rows of other trains are left as they are.
     """
     arrays = StateArrays(*state_arrays)

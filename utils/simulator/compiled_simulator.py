@@ -156,7 +156,7 @@ class CompiledSimulator:
         """Those that depend on what the trains do."""
         state = self.state
         if self.own_conditions is not None:
-            self.own_conditions.begin_malfunctions(state, self.effects, self._effect_arrays)
+            self.own_conditions.begin_malfunctions(state, self.effects)
         else:
             begin_malfunctions(state.dynamic, self._effect_arrays, state.elapsed_steps, 0, self._n_effects)
 

@@ -167,7 +167,6 @@ def reward_stops_and_end(
     It is due after the last step, and after each one where trains have stops: all visits are noted here.
 
     Args:
-        state_arrays, stop_arrays: the fields of ``StateArrays`` and ``Stops``.
         served: see ``RailState``, after ``follow_stops``.
         halts, weights: see above.
         elapsed_steps: the number of the step.

@@ -360,7 +360,6 @@ def step_trains(
     Then, or where trains have stops, ``rail_rewards.reward_stops_and_end`` is due.
 
     Args:
-        state_arrays, step_arrays: the fields of ``StateArrays`` and ``StepArrays``.
         malfunctions: int32 [max_episode_steps, trains], how many steps the malfunction lasts that begins in a step;
             0 for none.
         actions: int64 [trains].

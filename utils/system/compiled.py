@@ -30,7 +30,7 @@ from utils.system.files import PROJECT_ROOT
 F = TypeVar("F", bound=Callable)
 
 Arrays = tuple[NDArray[Any], ...]
-"""The fields of a ``NamedTuple`` of arrays, as a plain tuple."""
+"""The fields of a ``NamedTuple`` of arrays as a plain tuple; ``state_arrays``: those of ``StateArrays``, and so on."""
 
 
 def digest_of_sources(folder: Path) -> str:
