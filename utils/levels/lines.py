@@ -27,19 +27,14 @@ Stops = list[Places]
 
 @dataclass(frozen=True)
 class LineLimits:
-    """What lines are asked for.
+    """What lines are asked for."""
 
-    Attributes:
-        least, most: stations of a line, start and target included, drawn evenly. A line has fewer where that would be a
-            detour or take too long.
-        travel_factor: steps in the timetable for each cell.
-        longest: steps of the timetable that a line may take.
-    """
-
+    # stations of a line, start and target included, drawn evenly. A line has fewer where that would be a detour or take
+    # too long.
     least: int
     most: int
-    travel_factor: float
-    longest: float
+    travel_factor: float  # steps in the timetable for each cell
+    longest: float  # steps of the timetable that a line may take
 
 
 def sample_lines(network: RailNetwork, n_lines: int, limits: LineLimits, random: np.random.RandomState) -> list[Stops]:

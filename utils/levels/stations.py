@@ -18,14 +18,10 @@ _SAME_STATION = 2  # cells: parallel tracks of a station lie so close together, 
 
 @dataclass(frozen=True)
 class Stations:
-    """The stations of a map.
+    """The stations of a map."""
 
-    Attributes:
-        cells: of each station, row and column, one for each of its tracks.
-        scenes: of each station, what parts of the map it belongs to; empty where nothing is said of that.
-    """
-
-    cells: tuple[tuple[Cell, ...], ...]
+    cells: tuple[tuple[Cell, ...], ...]  # of each station, row and column, one for each of its tracks
+    # of each station, what parts of the map it belongs to; empty where nothing is said of that
     scenes: tuple[frozenset[str], ...] = ()
 
     @classmethod

@@ -21,21 +21,13 @@ CLASSIC_RADIUS = 10  # cells
 
 @dataclass(frozen=True)
 class TreeLayout:
-    """Indices into an observation: ``observations[:, layout.nodes]`` is ``[batch, nodes, features of a node]``.
+    """Indices into an observation: ``observations[:, layout.nodes]`` is ``[batch, nodes, features of a node]``."""
 
-    Attributes:
-        names: of the nodes in preorder: ``root``, ``left``, ``left.left`` and so on.
-        node_features: names of the features of a node, in the order of the columns of ``nodes``.
-        nodes: int64 [nodes, features of a node].
-        parents: int64 [nodes], the row of each node's parent; -1 for the root.
-        others: int64 [other features], where all features stand that belong to no node.
-    """
-
-    names: tuple[str, ...]
-    node_features: tuple[str, ...]
-    nodes: NDArray[np.int64]
-    parents: NDArray[np.int64]
-    others: NDArray[np.int64]
+    names: tuple[str, ...]  # of the nodes in preorder: ``root``, ``left``, ``left.left`` and so on
+    node_features: tuple[str, ...]  # names of the features of a node, in the order of the columns of ``nodes``
+    nodes: NDArray[np.int64]  # [nodes, features of a node]
+    parents: NDArray[np.int64]  # [nodes], the row of each node's parent; -1 for the root
+    others: NDArray[np.int64]  # [other features], where all features stand that belong to no node
 
 
 @dataclass(frozen=True)

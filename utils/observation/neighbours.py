@@ -76,22 +76,15 @@ _RESOURCE, _DIRECTION, _TRAIN, _BEFORE, _N_CELL_COLUMNS = range(5)
 
 
 class NeighbourSearch(NamedTuple):
-    """Memory for one size of grid and number of trains.
+    """Memory for one size of grid and number of trains."""
 
-    Attributes:
-        cells: int64 [trains x LOOK_AHEAD, 4], the cells of all ways: resource, direction, train, and the entry of the
-            same resource before it.
-        begins: int64 [trains + 1], where the ways begin in ``cells``.
-        last: int64 [resources], the last entry of each resource; _NONE between calls.
-        own: int64 [resources], the place of a resource in the way that is looked at; _NONE between calls.
-        meetings: float64 [MOST_NEIGHBOURS], the steps at which the neighbours found so far are met.
-    """
-
+    # [trains x LOOK_AHEAD, 4], the cells of all ways: resource, direction, train, and the entry of the same
+    # resource before it
     cells: NDArray[np.int64]
-    begins: NDArray[np.int64]
-    last: NDArray[np.int64]
-    own: NDArray[np.int64]
-    meetings: NDArray[np.float64]
+    begins: NDArray[np.int64]  # [trains + 1], where the ways begin in ``cells``
+    last: NDArray[np.int64]  # [resources], the last entry of each resource; _NONE between calls
+    own: NDArray[np.int64]  # [resources], the place of a resource in the way that is looked at; _NONE between calls
+    meetings: NDArray[np.float64]  # [MOST_NEIGHBOURS], the steps at which the neighbours found so far are met
 
     @classmethod
     def for_state(cls, state: RailState) -> "NeighbourSearch":

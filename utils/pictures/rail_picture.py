@@ -43,21 +43,13 @@ _MIN_WIDTH = 520  # pixels; the header needs them
 
 @dataclass(frozen=True, slots=True)
 class TrainSnapshot:
-    """One train at one step.
+    """One train at one step."""
 
-    Attributes:
-        state: flatland's TrainState as a number.
-        cell: row, column, or None off the map.
-        direction: 0 to 3, north, east, south, west; of the initial position while off the map.
-        deadlocked: whether it can never move again.
-        delay: steps after its latest arrival at which it has arrived, or cannot arrive before any more.
-    """
-
-    state: int
-    cell: tuple[int, int] | None
-    direction: int
-    deadlocked: bool
-    delay: int = 0
+    state: int  # flatland's TrainState as a number
+    cell: tuple[int, int] | None  # row, column, or None off the map
+    direction: int  # 0 to 3, north, east, south, west; of the initial position while off the map
+    deadlocked: bool  # whether it can never move again
+    delay: int = 0  # steps after its latest arrival at which it has arrived, or cannot arrive before any more
 
 
 @dataclass(frozen=True, slots=True)

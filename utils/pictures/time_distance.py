@@ -30,19 +30,12 @@ _PLANNED, _PLAYED = "--", "-"
 
 @dataclass(frozen=True)
 class Diagram:
-    """What one diagram shows of a level.
+    """What one diagram shows of a level."""
 
-    Attributes:
-        title: text above it.
-        planned: ways of the trains as they were planned, drawn dashed; None: there is no plan.
-        played: ways as they were played, drawn solid; None: nothing was played.
-        malfunctions: train, first and last step; each on the way that was played.
-    """
-
-    title: str
-    planned: Ways | None = None
-    played: Ways | None = None
-    malfunctions: Sequence[tuple[int, int, int]] = ()
+    title: str  # text above it
+    planned: Ways | None = None  # ways of the trains as they were planned, drawn dashed; None: there is no plan
+    played: Ways | None = None  # ways as they were played, drawn solid; None: nothing was played
+    malfunctions: Sequence[tuple[int, int, int]] = ()  # train, first and last step; each on the way that was played
 
 
 def draw_time_distance(state: RailState, diagrams: Sequence[Diagram], path: str | Path) -> None:

@@ -40,17 +40,11 @@ MAX_DETOUR = 30
 
 
 class RouteSearch(NamedTuple):
-    """Memory for one size of grid.
+    """Memory for one size of grid."""
 
-    Attributes:
-        detour: int64 [configurations], the least detour known in this search, negative for none.
-        bucket: int64 [MAX_DETOUR + 1], the last entry of each detour's list, -1 for an empty one.
-        entries: int64 [entries, 4], row, column, direction and the entry before it in the list.
-    """
-
-    detour: NDArray[np.int64]
-    bucket: NDArray[np.int64]
-    entries: NDArray[np.int64]
+    detour: NDArray[np.int64]  # [configurations], the least detour known in this search, negative for none
+    bucket: NDArray[np.int64]  # [MAX_DETOUR + 1], the last entry of each detour's list, -1 for an empty one
+    entries: NDArray[np.int64]  # [entries, 4], row, column, direction and the entry before it in the list
 
     @classmethod
     def for_state(cls, state: RailState) -> "RouteSearch":

@@ -87,20 +87,13 @@ HOLDER, WINNER, N_CLAIMS = range(3)
 
 
 class StepArrays(NamedTuple):
-    """What a step works with, beyond the arrays of a ``RailState``.
+    """What a step works with, beyond the arrays of a ``RailState``."""
 
-    Attributes:
-        plans: int32 [N_PLANS, trains], see above.
-        claims: int32 [2 x cells, 2], for each resource its holder and who gets it next, as handle + 1; all zero
-            between steps.
-        weights: see ``rail_rewards``.
-        rewards: float64 [trains], those of the last step.
-    """
-
-    plans: NDArray[np.int32]
+    plans: NDArray[np.int32]  # [N_PLANS, trains], see above
+    # [2 x cells, 2], for each resource its holder and who gets it next, as handle + 1; all zero between steps
     claims: NDArray[np.int32]
-    weights: NDArray[np.float64]
-    rewards: NDArray[np.float64]
+    weights: NDArray[np.float64]  # see ``rail_rewards``
+    rewards: NDArray[np.float64]  # [trains], those of the last step
 
 
 @compiled_helper
