@@ -31,8 +31,7 @@ from reinforcement_learning.training.training_metrics import TrainingMetrics
 from reinforcement_learning.training.training_state import BestEvaluation, TrainingState
 from reinforcement_learning.workers.players import make_players
 from utils.levels.level_pool import LEVELS_AHEAD, LevelPool
-from utils.levels.level_streams import EvaluationLevels
-from utils.levels.playable_levels import PlayableLevels
+from utils.levels.playable_levels import EvaluationLevels, PlayableLevels
 from utils.pictures.rendering import RecordedSimulator
 from utils.simulator.simulator import Simulator
 from utils.system.device_errors import is_device_error

@@ -13,7 +13,8 @@ from tests.helpers.lockstep import lockstep, malfunctions
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.flatland_workarounds import LEVELS_BETWEEN_CLEARINGS, clear_flatland_caches, growing_caches
 from utils.levels.level_snapshot import LevelSnapshot
-from utils.levels.level_streams import EvaluationLevels, TrainingLevels
+from utils.levels.level_streams import TrainingLevels
+from utils.levels.playable_levels import EvaluationLevels
 from utils.levels.rail_envs import make_rail_env
 from utils.levels.saved_levels import SavedEnv
 from utils.system.seeds import Stream, level_seed

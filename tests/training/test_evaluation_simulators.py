@@ -15,7 +15,7 @@ from reinforcement_learning.settings.features import training_observer
 from reinforcement_learning.training import trainer as trainer_module
 from tests.helpers.tiny_training import make_trainer
 from utils.levels.env_configs import ENV_CONFIGS, Environment, level_of, resolve_env_config
-from utils.levels.level_streams import EvaluationLevels
+from utils.levels.playable_levels import EvaluationLevels
 from utils.levels.rail_envs import make_rail_env
 from utils.observation.feature_sets import get_feature_set
 from utils.observation.kept_plans import QUICK, PlanAhead
