@@ -39,7 +39,6 @@ class Answers:
 
     Args:
         check: is called again and again; raises :class:`RayEndedError` where no answer can come any more.
-        stop_requested: whether the training is to end.
 
     Attributes:
         while_waiting: is called again and again while :meth:`wait_for` waits.

@@ -32,11 +32,6 @@ _COLUMNS = (
 def write_tests(folder: Path, configs: Sequence[EnvConfig], n_levels: int) -> list[Path]:
     """Makes a test of each configuration; the seeds of levels begin at 0 and go on from test to test.
 
-    Args:
-        folder: where to; made where it does not exist.
-        configs: the tests, ``Test_00`` and on.
-        n_levels: levels of each test.
-
     Returns:
         The environments, in the order in which they are graded.
 

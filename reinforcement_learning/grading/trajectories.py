@@ -92,10 +92,7 @@ def walk(
 
     Args:
         scenarios: those of a level one after the other.
-        folder: where recordings go for a while.
-        rewards: what counts.
         ends_early: whether a level that brings too few trains home is the last one.
-        clock: seconds.
 
     Yields:
         What each has brought, as soon as it is known. In the end flatland-rl's analysis has read all recordings.
@@ -138,9 +135,6 @@ def _play(scenario: Scenario, root: Path, rewards: type[Rewards], seconds: float
 
 def generate_trajectory(env_path: Path, data_dir: Path, rewards: type[Rewards], seconds: float | None = None) -> None:
     """Lets flatland-rl play an environment with ``submission.py`` and then check what was recorded.
-
-    Args:
-        seconds: how long it may play.
 
     Raises:
         TimeIsUp: it plays longer.

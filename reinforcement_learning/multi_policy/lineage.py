@@ -24,7 +24,6 @@ def changed(exchanges: Sequence[dict[str, Any]], first: Sequence[Mapping[str, fl
 
     Args:
         exchanges: all of a training; those of an earlier version do not tell all hyper-parameters.
-        first: what each policy began with.
     """
     stretches = [first, *(exchange["hyperparameters"] for exchange in exchanges)]
     values = {
@@ -42,13 +41,6 @@ def draw_lineage(
     """Draws a line for each policy, in the colour of the founder of its weights, with an arrow for each take-over.
 
     Below, each hyper-parameter that was changed has a chart with a curve for each policy.
-
-    Args:
-        exchanges: all of a training, at least one.
-        first: the hyper-parameters that each policy began with.
-        n_episodes: of the training.
-        path: where to.
-        title: above the picture.
 
     Raises:
         OSError: the picture cannot be written.

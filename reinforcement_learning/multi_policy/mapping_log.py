@@ -18,7 +18,6 @@ class MappingLog:
     The file is touched when the first line comes.
 
     Args:
-        folder: where the file is.
         resume_episode: lines after it, which a resumed training writes again, are dropped; None: a new file.
     """
 

@@ -63,7 +63,6 @@ def read_checkpoint(path: str | Path, *, to_resume: bool = True) -> dict[str, An
     """The content of a checkpoint, on the CPU.
 
     Args:
-        path: where it is.
         to_resume: whether a training is to go on from it; an exported checkpoint can only be played.
 
     Raises:
@@ -154,7 +153,6 @@ def find_checkpoint(
     """The checkpoint that ``--resume`` means, and its content; None and None where it is not given.
 
     Args:
-        options: those given on the command line, by name.
         warn: gets a sentence about each newer checkpoint that is damaged.
 
     Raises:
@@ -193,8 +191,6 @@ def remove_all_but_newest(folder: Path, keep: int, just_written: Sequence[Path] 
     """Deletes numbered checkpoints of a run, those after the fewest episodes first.
 
     Args:
-        folder: of the run.
-        keep: how many stay.
         just_written: these stay before all others: where a training went back to an earlier checkpoint, others of more
             episodes may lie there.
     """
@@ -215,12 +211,6 @@ def stored_feature_set(
     content: dict[str, Any], path: str | Path, features: str = NO_FEATURES, network: str = DUELING
 ) -> FeatureSet:
     """The feature set that a checkpoint was trained with.
-
-    Args:
-        content: of the checkpoint.
-        path: where it is.
-        features: the user's features, as the command line names them.
-        network: the networks, likewise.
 
     Raises:
         CheckpointError: it is not there any more, or has another version or other neighbours; the sentence names both.
@@ -266,9 +256,7 @@ def load_policy(
     """A trained policy and the observer that goes with it, ready to play on the CPU.
 
     Args:
-        path: a checkpoint of a training, or an exported one.
         policy_index: which of the checkpoint's policies, from 0 on; None: the one with the best newest evaluation.
-        named: code of the user's own that the command line names.
 
     Raises:
         CheckpointError: the checkpoint cannot be used, has no policy of that number, or names code that ``named`` does
@@ -298,10 +286,6 @@ def load_policies(
     path: str | Path, named: NamedCode = NOTHING_NAMED
 ) -> tuple[list[GreedyPolicy], Observer, TrainingConfig]:
     """All policies of a checkpoint, the observer that goes with them, and the configuration, which maps them.
-
-    Args:
-        path: a checkpoint of a training, or an exported one.
-        named: code of the user's own that the command line names.
 
     Raises:
         CheckpointError: the checkpoint cannot be used, or names code, such as a mapping that is not on board, that was

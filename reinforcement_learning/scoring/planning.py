@@ -98,8 +98,6 @@ class Planner:
 
     Args:
         policy, observer: what plays where there is no plan.
-        options: see there.
-        clock: seconds.
 
     Attributes:
         plan: the plan that is followed; None where the policy plays.

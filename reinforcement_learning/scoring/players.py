@@ -154,9 +154,7 @@ def load_player(
 
     Args:
         name: the path or the name; a path may be followed by :data:`PLANNING`.
-        policy_index: which policy of a checkpoint: its number, the best one, or all as in training.
         plan_seconds: most that a step may take to plan, for players that do.
-        named: code of the user's own that the command line names.
 
     Raises:
         CheckpointError: it is none of them, or the checkpoint cannot be used.

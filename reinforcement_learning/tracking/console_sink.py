@@ -23,9 +23,7 @@ class ConsoleSink(Sink):
     Evaluations and messages are printed as lines in both cases, to standard output.
 
     Args:
-        total_episodes: the episode number at which training ends.
         start_episode: the episodes already behind us when resuming; they do not count towards the rate.
-        progress_bar: False prints plain lines on a terminal, too.
     """
 
     shows_messages = True

@@ -18,7 +18,6 @@ class JsonLinesSink(Sink):
     NaN and infinity become null, which every JSON reader takes. Summary values are not written here.
 
     Args:
-        path: the file; folders above it are made.
         resume_episode: the last episode that the resumed checkpoint has seen; None starts a new file. With the first
             row, later ones go, which the resumed training writes again, and so does a line torn by a kill. A
             training that was resumed and writes no row leaves the file as it is.
@@ -66,7 +65,6 @@ def drop_rows_after(path: Path, episode: int, evaluated: int | None = None) -> N
     """Rewrites a file of JSON lines without rows that come again, and without lines that are no whole row.
 
     Args:
-        path: the file.
         episode: rows after it go.
         evaluated: so do rows after this one that are not of a training episode, but of an evaluation or of what came
             with it; None: no others.

@@ -33,8 +33,6 @@ def draw_learning_curve(jsonl_path: str | Path, png_path: str | Path, title: str
 
     Args:
         jsonl_path: a file of JSON lines as ``JsonLinesSink`` writes it. Lines that are no whole row are skipped.
-        png_path: the picture; folders above it are made.
-        title: text above the picture.
 
     Raises:
         OSError: the file cannot be read or the picture not written.

@@ -68,9 +68,6 @@ class Sink:
 class MetricsWriter:
     """Hands every row to every sink that still works.
 
-    Args:
-        sinks: any number of sinks, none included.
-
     Attributes:
         run_id: the run on a server, if one of the sinks has one.
         unsaved: what sinks that have failed should have kept.

@@ -78,7 +78,6 @@ class TensorBoardSink(Sink):
     chart then shows all of them.
 
     Args:
-        directory: where the event files go; made if missing.
         resume_episode: the last episode that the resumed checkpoint has seen. TensorBoard then hides the rows of
             later episodes in older event files, so that nothing shows twice; without a row of this sink they stay.
         config: the settings of the training; with them comes a page that shows the main curves together.

@@ -60,10 +60,6 @@ class WandbSink(Sink):
     Where the server cannot be reached in time the run goes on offline; where even that fails the sink stays silent.
 
     Args:
-        project: W&B project.
-        run_name: name shown for the run; None lets W&B choose.
-        config: the settings of the training, plain values.
-        tags: labels of the run.
         directory: where the folder ``wandb/`` is made, unless ``WANDB_DIR`` says where.
         run_id: the id of an earlier run to go on with; left out of account under a sweep, which brings its own.
     """

@@ -21,11 +21,8 @@ class Curriculum:
     how many are made ahead. Without ``--curriculum`` all are open from the beginning.
 
     Args:
-        config: of the training.
         levels: of the training; their ``opened`` is set here.
-        experience: plays them.
         is_demonstration: whether the plan plays a level, by its number: that tells nothing about the network.
-        message: gets a line for people.
     """
 
     def __init__(
@@ -49,10 +46,6 @@ class Curriculum:
 
     def after_episode(self, episode: FinishedEpisode, n_finished: int) -> dict[str, float]:
         """Adds the next environment where it is time.
-
-        Args:
-            episode: one that has ended.
-            n_finished: how many have ended, with this one.
 
         Returns:
             Metrics of the environment that was played; nothing where there is only one.

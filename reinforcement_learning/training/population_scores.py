@@ -57,10 +57,7 @@ def score_population(
     """Plays the levels, greedily.
 
     Args:
-        population: its policies play.
         levels: gives the levels, the same each time.
-        n_levels: how many they are.
-        observer: what the policies see.
         should_stop: asked between steps; True ends the evaluation.
         between_steps: called as often, for whatever goes on beside the evaluation.
 

@@ -62,14 +62,8 @@ def report_several_policies(
     """Writes the cross-play table and the picture of take-overs, where there are some; returns lines for people.
 
     Args:
-        population: the policies.
         levels: gives the evaluation levels, the same each time.
-        observer: what the policies see.
-        folders: of the run.
-        n_episodes: finished episodes.
-        with_cross_play: whether several policies play the cross-play, which takes some time.
         should_stop: asked between steps; True ends the cross-play.
-        could_not_save: gets a file that cannot be written, and why.
     """
     lines = []
     path = folders.output / CROSS_PLAY_FILE

@@ -23,8 +23,6 @@ def announce(trainer: Trainer, devices: str, notes: Sequence[str]) -> None:
     """Says what is about to be trained.
 
     Args:
-        trainer: of a training that is about to begin.
-        devices: where the policies are, in words.
         notes: more sentences that the user should read.
     """
     config, message = trainer.config, trainer.metrics.message

@@ -44,9 +44,6 @@ class Trainer:
     """One training, from its first episode or from a checkpoint to its last.
 
     Args:
-        config: the whole configuration.
-        folders: where checkpoints, buffers and pictures go.
-        metrics: where numbers and messages go.
         mapping_log: where it is written which policy has driven which train; None: nowhere.
         stop_requested: asked between steps; True ends the training with a checkpoint.
         devices: where each policy lives and learns; where that is more than one place, each has a process, see
@@ -116,10 +113,6 @@ class Trainer:
         """Goes on from a checkpoint, where there is one, and fills the replay buffers, where there is a file for them.
 
         Replay buffers come from ``--restore_replay_buffer``, or else from the files that belong to the checkpoint.
-
-        Args:
-            path: where the checkpoint is.
-            checkpoint: its content.
 
         Returns:
             Sentences that the user should read.
@@ -339,13 +332,7 @@ class Trainer:
         return self.checkpoints.save(self.state.state_dict())
 
     def could_not_save(self, path: Path, why: object, rest: str = "") -> None:
-        """Warns of a file that cannot be written.
-
-        Args:
-            path: the file.
-            why: the reason.
-            rest: what else there is to say.
-        """
+        """Warns of a file that cannot be written."""
         self._unsaved_files.append(path.name)
         self._warn(f"{path} could not be written ({why}){rest}.")
 

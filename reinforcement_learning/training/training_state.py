@@ -39,12 +39,6 @@ class BestEvaluation:
 class TrainingState:
     """The counters of a training. A checkpoint holds them and the state of the training's other parts.
 
-    Args:
-        config: the whole configuration.
-        run_name: name of the run.
-        feature_set: what observations hold.
-        population, experience, curriculum, smoothed, stopwatch, metrics: the other parts that remember something.
-
     Attributes:
         episode: finished episodes.
         train_steps: steps of the environment times trains.

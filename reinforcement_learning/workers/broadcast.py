@@ -28,8 +28,6 @@ class Broadcast:
     """The newest weights and hyper-parameters of all policies.
 
     Args:
-        learners: whose policies play.
-        past_selves: older copies that play as well.
         put: turns the weights of an older copy into what is sent: themselves, or a reference to them.
     """
 
@@ -63,11 +61,7 @@ class Broadcast:
 
 
 class Listener:
-    """Remembers what one process that plays has been sent.
-
-    Args:
-        broadcast: the newest of everything.
-    """
+    """Remembers what one process that plays has been sent."""
 
     def __init__(self, broadcast: Broadcast) -> None:
         self._broadcast = broadcast

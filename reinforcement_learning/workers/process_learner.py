@@ -29,10 +29,6 @@ class ProcessLearner(Learner):
     :meth:`wait` and :meth:`fetch`; numbers and weights are then those before.
 
     Args:
-        config: the whole configuration.
-        feature_set: what observations hold.
-        index: number of the policy.
-        process: where it learns.
         stopwatch: gets the seconds that are spent there on learning.
     """
 
@@ -266,9 +262,6 @@ def start_learners(
     """A learner for each policy, in a process for each device. They are ready; if one fails none is left.
 
     Args:
-        config: the whole configuration.
-        feature_set: what observations hold.
-        devices: of each policy.
         stopwatch: gets the seconds that the processes spend on learning, added up.
 
     Raises:

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.saving.checkpointing import load_policies, load_policy, numbered_checkpoint
+from reinforcement_learning.settings.extensions import ExtensionError
 from reinforcement_learning.training.trainer import Trainer
 from tests.helpers.tiny_training import MemorySink, make_trainer
 from tests.helpers.trainings import assert_equals_uninterrupted, assert_same, run, state_of
@@ -151,7 +151,7 @@ def test_mapping_that_breaks_in_mid_training_costs_nothing_that_was_learned(tmp_
         policy_mapping="tests.multi_policy.test_population:wrong_later",
         checkpoint_interval=9,
     )
-    with pytest.raises(MappingError, match="gave 1 numbers"):
+    with pytest.raises(ExtensionError, match="gave 1 numbers"):
         trainer.run()
     assert numbered_checkpoint(trainer.folders.checkpoints, 5).exists()
 
