@@ -7,7 +7,7 @@ it shows what the population would be worth without their search.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,11 +57,6 @@ class Reached:
 
     score: float  # mean
     completion: float  # mean
-
-
-def ranking(reached: Sequence[Reached]) -> list[int]:
-    """The policies from the best to the worst; of equal ones the smaller number comes first."""
-    return sorted(range(len(reached)), key=lambda policy: reached[policy], reverse=True)
 
 
 def choose_fates(

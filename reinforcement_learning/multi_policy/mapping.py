@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.settings.extensions import ExtensionError, whole_numbers
 from utils.simulator.rail_state import RailState
 from utils.system.seeds import Stream, generator
@@ -128,26 +129,15 @@ class PolicyMapping:
     """The policies of the trains of every training episode.
 
     Args:
+        rule: names the policies of an episode's trains; with one policy it is not asked.
         name: what users call the rule.
+        config: of the training.
         mixed: whether trains of one environment may have different policies.
-        resample_every: episodes of an environment for which a mapping stays.
     """
 
-    def __init__(
-        self,
-        rule: MappingRule,
-        name: str,
-        n_policies: int,
-        *,
-        mixed: bool,
-        resample_every: int,
-        n_environments: int,
-        seed: int,
-    ) -> None:
-        self.n_policies = n_policies
-        self.mixed = mixed
-        self._rule, self._name = rule, name
-        self._resample_every, self._n_environments, self._seed = resample_every, n_environments, seed
+    def __init__(self, rule: MappingRule, name: str, config: TrainingConfig, *, mixed: bool) -> None:
+        self.n_policies, self.mixed = config.num_policies, mixed
+        self._rule, self._name, self._config = rule, name, config
 
     def policy_of_train(self, episode: int, state: RailState) -> PolicyOfTrain:
         """The policy of each train ``[trains]`` in an episode.
@@ -157,8 +147,9 @@ class PolicyMapping:
         """
         if self.n_policies == 1:
             return np.zeros(state.n_trains, dtype=np.int64)
-        environment = episode % self._n_environments
-        draw = episode // (self._n_environments * self._resample_every) * self._n_environments + environment
+        n_environments, seed = self._config.num_envs, self._config.seed
+        environment = episode % n_environments
+        draw = episode // (n_environments * self._config.resample_policies_every) * n_environments + environment
         request = MappingRequest(
             state,
             environment,
@@ -166,8 +157,8 @@ class PolicyMapping:
             draw,
             self.n_policies,
             self.mixed,
-            generator(self._seed, Stream.POLICY_MAPPING, draw),
-            self._seed,
+            generator(seed, Stream.POLICY_MAPPING, draw),
+            seed,
         )
         try:
             given = self._rule(request)

@@ -71,15 +71,7 @@ def make_mapping(config: TrainingConfig) -> PolicyMapping:
         except ExtensionError as error:
             raise ConfigError(f"--policy_mapping: {error}") from error
         mixed = mixed and name != "shared"
-    return PolicyMapping(
-        rule,
-        name,
-        config.num_policies,
-        mixed=mixed,
-        resample_every=config.resample_policies_every,
-        n_environments=config.num_envs,
-        seed=config.seed,
-    )
+    return PolicyMapping(rule, name, config, mixed=mixed)
 
 
 def check_mapping(config: TrainingConfig) -> None:

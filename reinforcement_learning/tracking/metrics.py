@@ -21,16 +21,6 @@ ENVIRONMENT_ADDED = "curriculum/"
 """What the name of a metric begins with that says from which level on an environment is trained on."""
 
 
-def of_environment(environment: str, name: str) -> str:
-    """The name of a metric of training episodes in one of several environments."""
-    return f"training/{environment}/{name}"
-
-
-def alone(policy: int, name: str) -> str:
-    """The name of a metric of a policy's evaluation without the others."""
-    return of_policy(policy, f"evaluation/{name}")
-
-
 class Sink:
     """A place that metrics go to. A sink overrides what it can show; the rest it passes over.
 

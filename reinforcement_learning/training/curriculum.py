@@ -6,7 +6,7 @@ from typing import Any
 
 from reinforcement_learning.playing.experience import Experience, FinishedEpisode
 from reinforcement_learning.settings.config import TrainingConfig
-from reinforcement_learning.tracking.metrics import ENVIRONMENT_ADDED, of_environment
+from reinforcement_learning.tracking.metrics import ENVIRONMENT_ADDED
 from utils.levels.level_streams import TrainingLevels
 
 WINDOW = 50  # episodes of the newest environment whose mean completion counts
@@ -54,7 +54,7 @@ class Curriculum:
             return {}
         stage, result = self._levels.stage(episode.level_number), episode.result
         name = self._levels.environments[stage].name
-        row = {of_environment(name, part): getattr(result, part) for part in ("score", "completion")}
+        row = {f"training/{name}/{part}": getattr(result, part) for part in ("score", "completion")}
         if stage == len(self._levels.opened) - 1 and not self._is_demonstration(episode.level_number):
             self._note(result.completion)
         if why := self._why_now(n_finished):

@@ -18,6 +18,7 @@ from reinforcement_learning.multi_policy.mapping import (
     batched,
     synchronous,
 )
+from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.settings.extensions import ExtensionError, find_callable
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
@@ -44,15 +45,10 @@ def mapping_of(
     n_environments: int = 1,
     seed: int = 0,
 ) -> PolicyMapping:
-    return PolicyMapping(
-        rule,
-        name,
-        n_policies,
-        mixed=mixed,
-        resample_every=resample_every,
-        n_environments=n_environments,
-        seed=seed,
+    config = TrainingConfig(
+        num_policies=n_policies, resample_policies_every=resample_every, num_envs=n_environments, seed=seed
     )
+    return PolicyMapping(rule, name, config, mixed=mixed)
 
 
 def shares(mapping: PolicyMapping, n_trains: int, n_episodes: int = 1000) -> np.ndarray:
