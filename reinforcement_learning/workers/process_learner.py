@@ -73,7 +73,7 @@ class ProcessLearner(Learner):
         if self._process.is_closed or not self._state_is_old:
             return  # nothing has changed
         self._renew_report()  # which takes the losses from there
-        self._state = self._process.ask(self._index, "state")
+        self._state = self.ask("state")
         self._state_is_old = False
         self.policy.load_state_dict(self._state | self._exploration())
 
@@ -84,8 +84,7 @@ class ProcessLearner(Learner):
         self.policy.take_over(other.policy)
         own.pop("acting", None)  # of what it had learned itself
         self._load(own | self.policy.state_dict())
-        content = other._process.ask(other._index, "buffer_content")
-        self._tell("take_over_buffer", content)
+        self._tell("take_over_buffer", other.ask("buffer_content"))
         self._process.check()
 
     def lose_device(self) -> None:
@@ -154,24 +153,16 @@ class ProcessLearner(Learner):
         self.policy.load_state_dict(state)
         self._load(state)
 
-    def save_buffer(self, path: Path) -> None:
-        """Has the process write a file with the transitions that it learns from.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        self._process.ask(self._index, "save_buffer", str(path))
-
-    def restore_buffer(self, path: Path) -> None:
-        """Has the process take over the transitions of a file.
-
-        Raises:
-            ReplayBufferError: it cannot be used.
-        """
-        self._tell("restore_buffer", str(path), done=self._take_report)
-        self._process.check()
-
     # --- calls ---------------------------------------------------------------------------------------------------
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """What a method of the learner there gives; see ``LearnerProcess.check`` for what is raised."""
+        return self._process.ask(self._index, method, *arguments)
+
+    def renew(self, method: str, *arguments: Any) -> None:
+        """Has a method called there that gives a new report."""
+        self._tell(method, *arguments, done=self._take_report)
+        self._process.check()
 
     def _tell(self, method: str, *arguments: Any, **named: Any) -> None:
         self._process.tell(self._index, method, *arguments, **named)
@@ -227,7 +218,7 @@ class ProcessBuffer:
         Raises:
             OSError: it cannot be written.
         """
-        self._learner.save_buffer(Path(path))
+        self._learner.ask("save_buffer", str(path))
 
     def restore(self, path: str | Path) -> None:
         """Takes over the transitions of a saved replay buffer.
@@ -235,7 +226,7 @@ class ProcessBuffer:
         Raises:
             ReplayBufferError: it cannot be used.
         """
-        self._learner.restore_buffer(Path(path))
+        self._learner.renew("restore_buffer", str(path))
 
 
 class _NewestWeights:
