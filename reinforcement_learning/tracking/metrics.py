@@ -49,7 +49,7 @@ class Sink:
         """Takes a line meant for people."""
 
     def picture(self, name: str, path: Path, episode: int) -> None:
-        """Takes a finished PNG, GIF or MP4 file."""
+        """Takes a film, a finished GIF file."""
 
     def close(self, exit_code: int = 0) -> None:
         """Flushes and lets go; ``exit_code`` is 0 unless training failed."""
@@ -93,7 +93,7 @@ class MetricsWriter:
         self._each("message", text)
 
     def picture(self, name: str, path: str | Path, episode: int) -> None:
-        """Shows a finished picture or film file wherever a sink can show one."""
+        """Shows a film, a finished GIF file, wherever a sink can show one."""
         self._each("picture", name, Path(path), episode)
 
     def close(self, exit_code: int = 0) -> None:

@@ -123,9 +123,7 @@ class TensorBoardSink(Sink):
                 writer.flush()
 
     def picture(self, name: str, path: Path, episode: int) -> None:
-        """Shows a PNG or a GIF, which TensorBoard plays; it has no player for MP4, which is left out."""
-        if path.suffix.lower() not in (".png", ".gif"):
-            return
+        """Shows a film, which TensorBoard plays."""
         from PIL import Image
         from tensorboard.compat.proto.summary_pb2 import Summary
 

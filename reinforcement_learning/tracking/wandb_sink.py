@@ -118,17 +118,11 @@ class WandbSink(Sink):
             self._run.summary.update({name: value for name, value in values.items() if math.isfinite(value)})
 
     def picture(self, name: str, path: Path, episode: int) -> None:
-        """Uploads a PNG as picture, a GIF or an MP4 as film."""
-        if self._run is None:
-            return
-        import wandb
+        """Uploads a film."""
+        if self._run is not None:
+            import wandb
 
-        suffix = path.suffix.lower().removeprefix(".")
-        if suffix == "png":
-            media: Any = wandb.Image(str(path))
-        else:
-            media = wandb.Video(str(path), format="mp4" if suffix == "mp4" else "gif")
-        self._run.log({"episode": episode, name: media})
+            self._run.log({"episode": episode, name: wandb.Video(str(path), format="gif")})
 
     def close(self, exit_code: int = 0) -> None:
         """Finishes the run; an exit code other than 0 marks it as failed."""
