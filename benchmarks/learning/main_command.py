@@ -15,7 +15,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.frame import keep, machine
@@ -100,7 +99,6 @@ def _draw(
     trainings: list[Training], runs: list[dict[str, Any]], peers: dict[str, dict[str, float]], path: Path, title: str
 ) -> None:
     figure = Figure(figsize=(9, 7), layout="constrained")
-    FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=9)
     panels = figure.subplots(2, 1, sharex=True)
     for axes, measure, label in zip(panels, ("score", "completion"), ("score", "trains that arrive"), strict=True):

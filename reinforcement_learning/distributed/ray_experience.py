@@ -45,7 +45,6 @@ class RayExperience(Experience):
 
     Args:
         levels: what is played; the actors make their own.
-        stopwatch: gets the seconds that the actors spend, added up.
     """
 
     def __init__(

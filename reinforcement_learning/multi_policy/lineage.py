@@ -45,14 +45,12 @@ def draw_lineage(
     Raises:
         OSError: the picture cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     n_policies, charts = len(exchanges[0]["sources"]), changed(exchanges, first)
     n_rows = -(-len(charts) // _COLUMNS)
     heights = [1.2 + 0.4 * n_policies, *[1.5] * n_rows]
     figure = Figure(figsize=(9.0, sum(heights) + 0.3), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
     cells = figure.add_gridspec(1 + n_rows, _COLUMNS, height_ratios=heights)
     edges = [0, *(exchange["episode"] for exchange in exchanges), n_episodes]
     _draw_founders(figure.add_subplot(cells[0, :]), exchanges, edges)

@@ -137,7 +137,6 @@ def check_content(content: Mapping[str, Any], *, to_resume: bool) -> None:
 
     Args:
         content: of the checkpoint; whether parts of it are missing has been asked before.
-        to_resume: whether a training is to go on from it.
 
     Raises:
         MalformedError: something is of another kind than it must be.

@@ -61,11 +61,9 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
 
 def _draw(rows: list[dict[str, Any]], title: str) -> Any:
     # Figure and canvas without pyplot: no global state, no display, nothing to close.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.0, 7.2), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=13)
     score, completion, epsilon = figure.subplots(3, 1, sharex=True, height_ratios=(5, 5, 1))
     _draw_panel(score, rows, "score", "normalized score")

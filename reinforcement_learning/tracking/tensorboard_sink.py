@@ -152,11 +152,7 @@ def _let_no_thread_of_tensorboard_print_tracebacks() -> None:
 
 
 def layout(config: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
-    """The page in the form that ``SummaryWriter.add_custom_scalars`` takes.
-
-    Args:
-        config: of the training; charts that it has no metrics for are left out.
-    """
+    """The page in the form that ``SummaryWriter.add_custom_scalars`` takes."""
     groups = {"learning": _LEARNING}
     if len(split_environments(config["training_env_config"])) > 1:
         groups["environments"] = _ENVIRONMENTS

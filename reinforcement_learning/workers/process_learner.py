@@ -27,9 +27,6 @@ class ProcessLearner(Learner):
     Calls are sent in the order in which they are made, and :meth:`add` and :meth:`learn` do not wait, so that devices
     learn side by side. Whatever reads a result waits for all that was sent before. What has failed is raised by
     :meth:`wait` and :meth:`fetch`; numbers and weights are then those before.
-
-    Args:
-        stopwatch: gets the seconds that are spent there on learning.
     """
 
     buffer: "ProcessBuffer"
@@ -251,9 +248,6 @@ def start_learners(
     config: TrainingConfig, feature_set: FeatureSet, devices: Sequence[str], stopwatch: Stopwatch
 ) -> list[ProcessLearner]:
     """A learner for each policy, in a process for each device. They are ready; if one fails none is left.
-
-    Args:
-        stopwatch: gets the seconds that the processes spend on learning, added up.
 
     Raises:
         DeviceError: a device cannot be used.

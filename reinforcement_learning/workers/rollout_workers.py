@@ -41,7 +41,6 @@ class RolloutWorkers(Experience):
 
     Args:
         population: the policies that the processes play with; each gets the rows of the trains it has driven.
-        stopwatch: gets the seconds that the processes spend, added up.
     """
 
     def __init__(
