@@ -4,12 +4,12 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from reinforcement_learning.tracking.metrics import Sink
 from utils.system.files import atomic_write
 
-METRICS_FILE = "metrics.jsonl"
+METRICS_FILE, MAPPING_FILE = "metrics.jsonl", "policy_mapping.jsonl"
 
 
 class JsonLinesSink(Sink):
@@ -37,14 +37,18 @@ class JsonLinesSink(Sink):
             self._file = self.path.open("w", encoding="utf-8")
 
     def log(self, episode: int, metrics: Mapping[str, float]) -> None:
-        """Writes one line.
+        """Writes one line."""
+        row: dict[str, float | None] = {"episode": int(episode)}
+        row.update((name, value if math.isfinite(value) else None) for name, value in metrics.items())
+        self.write(row)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Writes a line of whatever JSON holds; ``episode`` is among it.
 
         Raises:
             OSError: the disk is full or gone.
         """
         file = self._file = self._file or self._go_on()
-        row: dict[str, float | None] = {"episode": int(episode)}
-        row.update((name, value if math.isfinite(value) else None) for name, value in metrics.items())
         file.write(json.dumps(row, allow_nan=False) + "\n")
         file.flush()
 

@@ -137,10 +137,11 @@ class TestSeveralPolicies:
 
 def test_with_a_single_train_policies_take_turns_and_their_schedules_count_their_own_episodes(tmp_path: Path) -> None:
     trainer, _ = make_trainer(tmp_path, num_policies=4, eps_decay=0.5)
-    epsilon = trainer.population.epsilon
-    assert [epsilon(1, k, 1) for k in (0, 3, 4, 8)] == [1.0, 1.0, 0.5, 0.25]
-    assert [epsilon(1, k, 2) for k in (0, 2, 4)] == [1.0, 0.5, 0.25]
-    assert [epsilon(1, k, 9) for k in (0, 1, 2)] == [1.0, 0.5, 0.25]
+    population = trainer.population
+    epsilon = partial(population.assignment.epsilon, population.hyperparameters[1])
+    assert [epsilon(k, 1) for k in (0, 3, 4, 8)] == [1.0, 1.0, 0.5, 0.25]
+    assert [epsilon(k, 2) for k in (0, 2, 4)] == [1.0, 0.5, 0.25]
+    assert [epsilon(k, 9) for k in (0, 1, 2)] == [1.0, 0.5, 0.25]
 
 
 def test_mapping_that_breaks_in_mid_training_costs_nothing_that_was_learned(tmp_path: Path) -> None:
