@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.classic_kit import ClassicPolicy, normalize, train_episode, tree_builder
 from benchmarks.frame import keep, machine, markdown_table
-from benchmarks.limits import copy_rate, empty_call_us, matmul_rate, operations, parameter_bytes, update_bytes
+from benchmarks.limits import copy_rate, matmul_rate, operations, parameter_bytes, update_bytes
 from benchmarks.random_rows import random_rows
 from reinforcement_learning.dddqn_policy import DDDQNPolicy
 from reinforcement_learning.learning.learner import make_policy
@@ -35,10 +35,9 @@ from utils.levels.env_configs import resolve_env_config
 from utils.levels.flatland_workarounds import clear_flatland_caches
 from utils.levels.rail_envs import make_rail_env
 from utils.observation.feature_sets import FeatureSet, get_feature_set
-from utils.observation.observer import Observer, fill_observations
+from utils.observation.observer import Observer
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.rail_state import RailState
-from utils.simulator.rail_step import step_trains
 
 CONFIG = resolve_env_config("Test_1")
 FEATURES = get_feature_set("tree")
@@ -71,8 +70,6 @@ def main() -> None:
         f"{COLLECTING}, with the defaults: safe moves and `tree_plan`": _playing(with_plan),
     }
     rows = [_row(name, classic, ours, options.rounds) for name, (classic, ours) in compared.items()]
-    for row, limit in zip(rows, _row_limits(limits, learning_steps[0]["limit_us"]), strict=False):
-        row["limit_us"] = round(limit, 2)
     record = {"machine": machine(), "rows": rows, "limits": limits, "learning_steps": learning_steps}
     page = _markdown(record)
     keep("throughput", record, page)
@@ -162,11 +159,11 @@ def _playing(observer: Observer, *, learn: bool = False) -> tuple[Callable[[], f
         n_steps = train_episode(env, classic_policy, EPSILON, learn=learn)
         return 1e6 * (time.process_time() - started) / n_steps
 
-    return classic, lambda: _play(observer, policy, buffer, UPDATE_EVERY if learn else None)[0]
+    return classic, lambda: _play(observer, policy, buffer, UPDATE_EVERY if learn else None)
 
 
-def _play(observer: Observer, policy: DDDQNPolicy, buffer: ReplayBuffer, update_every: int | None) -> tuple[float, int]:
-    """Microseconds per step of one environment, with eight of them side by side until all are through; and steps."""
+def _play(observer: Observer, policy: DDDQNPolicy, buffer: ReplayBuffer, update_every: int | None) -> float:
+    """Microseconds per step of one environment, with eight of them side by side until all are through."""
     simulators = [CompiledSimulator.from_env(make_rail_env(CONFIG, 10 + i)) for i in range(N_ENVS)]
     if (plan := observer.plan_ahead) is not None:
         for simulator in simulators:
@@ -185,7 +182,7 @@ def _play(observer: Observer, policy: DDDQNPolicy, buffer: ReplayBuffer, update_
         while update_every is not None and due >= update_every:
             due -= update_every
             policy.learn(buffer.sample(128, WEIGHTS, N_STEP))
-    return 1e6 * (time.process_time() - started) / n_steps, n_steps
+    return 1e6 * (time.process_time() - started) / n_steps
 
 
 def _policy(*, shipped: bool, features: FeatureSet = FEATURES) -> DDDQNPolicy:
@@ -221,33 +218,12 @@ def _learning_step(name: str, policy: DDDQNPolicy, batch_size: int, limits: dict
 
 
 def _limits() -> dict[str, float]:
-    """What the machine can do, a second, and what calls from Python cost."""
-    simulator = CompiledSimulator.from_env(make_rail_env(CONFIG, 0))
-    PLAIN.observe(simulator.state)
-    simulator.step(np.zeros(N_TRAINS, dtype=np.int64))
+    """What the machine can do, a second."""
     return {
         "matmul_flops": matmul_rate(),
         "memory_bytes": copy_rate(2**28),
         "cache_bytes": copy_rate(parameter_bytes(_policy(shipped=True))),
-        "observation_call_us": empty_call_us(fill_observations),
-        "step_call_us": empty_call_us(step_trains),
     }
-
-
-def _row_limits(limits: dict[str, float], learning_limit_us: float) -> list[float]:
-    """The least microseconds for what each row does: calls, what must be written, and the network's arithmetic."""
-    written = 1e6 * N_TRAINS * FEATURES.n_features * 4 / limits["memory_bytes"]
-    observation, step = limits["observation_call_us"] + written, limits["step_call_us"]
-    policy, buffer = _policy(shipped=False), ReplayBuffer(100_000, FEATURES, np.random.default_rng(0))
-    n_steps = 0
-
-    def play() -> None:
-        nonlocal n_steps
-        n_steps = _play(PLAIN, policy, buffer, None)[1]
-
-    forward = 1e6 * operations(play) / n_steps / limits["matmul_flops"]
-    collecting = observation + step + forward
-    return [observation, step, collecting, collecting + learning_limit_us * buffer.n_added / n_steps / UPDATE_EVERY]
 
 
 def _markdown(record: dict[str, Any]) -> str:
@@ -256,11 +232,10 @@ def _markdown(record: dict[str, Any]) -> str:
     for row in record["rows"]:
         digits = 0 if row["ratio"] >= 20 else 1
         ratio, least, most = (f"{row[name]:.{digits}f}" for name in ("ratio", "ratio_min", "ratio_max"))
-        limit = [f"{row['limit_us']:.2g}", _share(row["limit_us"], row["ours_us"])] if "limit_us" in row else ["", ""]
         times = [f"{row['classic_us']:.0f}", f"{row['ours_us']:.1f}"]
-        rows.append([row["what"], *times, f"{ratio} ({least} to {most})", *limit])
+        rows.append([row["what"], *times, f"{ratio} ({least} to {most})"])
     for step in record["learning_steps"]:
-        times = [f"{step['us']:.0f}", f"{step['limit_us']:.0f}", _share(step["limit_us"], step["us"])]
+        times = [f"{step['us']:.0f}", f"{step['limit_us']:.0f}", f"{100 * step['limit_us'] / step['us']:.0f} %"]
         arithmetic = f"{step['megaflop']:.0f} MFLOP, {step['arithmetic_us']:.0f} us"
         moved = [f"{step[f'{name}_kb']} kB, {step[f'{of}_us']:.0f} us" for name, of in _MOVED.items()]
         steps.append([step["what"], *times, arithmetic, *moved])
@@ -269,19 +244,13 @@ def _markdown(record: dict[str, Any]) -> str:
         f"{machine['cores']}, Python {machine['python']}. CPU time, medians; ratios round by round (least to most)."
     )
     meaning = (
-        "The limit is the least that this core needs for the same: calls of compiled functions that do nothing "
-        f"({limits['observation_call_us']:.2g} us with the arguments of the observation, "
-        f"{limits['step_call_us']:.2g} us with those of the step), products of matrices at "
+        "The limit is the least that this core needs for a learning step: products of matrices at "
         f"{limits['matmul_flops'] / 1e9:.0f} GFLOP/s, copying memory at {limits['memory_bytes'] / 1e9:.1f} GB/s, "
         f"within the caches at {limits['cache_bytes'] / 1e9:.0f} GB/s, all measured in the same run."
     )
-    headings = ["what", "classic way, us", "this kit, us", "ratio", "limit, us", "limit reached"]
-    of_steps = ["learning step, sampling included", "us", *headings[-2:], "arithmetic", *_MOVED.values()]
+    headings = ["what", "classic way, us", "this kit, us", "ratio"]
+    of_steps = ["learning step, sampling included", "us", "limit, us", "limit reached", "arithmetic", *_MOVED.values()]
     return "\n\n".join(["# Throughput", how, markdown_table(headings, rows), meaning, markdown_table(of_steps, steps)])
-
-
-def _share(limit: float, measured: float) -> str:
-    return f"{100 * limit / measured:.0f} %"
 
 
 if __name__ == "__main__":
