@@ -69,11 +69,7 @@ VARIANTS: dict[str, list[str]] = {
     "async_rl": ["--async_rl", "True"],
 }
 
-EASIER = {
-    "1": ["0"],
-    "2": ["0", "1"],
-    "Round2_Test_03": ["Round2_Test_00", "Round2_Test_01", "Round2_Test_02"],
-}
+EASIER = {"1": ["0"], "2": ["0", "1"], "Round2_Test_03": ["Round2_Test_00", "Round2_Test_01", "Round2_Test_02"]}
 """What comes before an environment in a curriculum: the same with fewer trains."""
 
 

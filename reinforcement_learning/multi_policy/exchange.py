@@ -60,11 +60,7 @@ class Reached:
 
 
 def choose_fates(
-    objective: npt.NDArray[np.float64],
-    share: float,
-    min_gap: float,
-    min_errors: float,
-    random: np.random.Generator,
+    objective: npt.NDArray[np.float64], share: float, min_gap: float, min_errors: float, random: np.random.Generator
 ) -> list[Fate]:
     """What an exchange does with each policy.
 

@@ -145,10 +145,7 @@ def with_planned(names: Sequence[str]) -> list[str]:
 
 
 def load_player(
-    name: str,
-    policy_index: int | str = BEST_POLICY,
-    plan_seconds: float = 0.0,
-    named: NamedCode = NOTHING_NAMED,
+    name: str, policy_index: int | str = BEST_POLICY, plan_seconds: float = 0.0, named: NamedCode = NOTHING_NAMED
 ) -> Player:
     """The player that a checkpoint's path, one of :data:`NAMES` or ``package.module:callable`` stands for.
 

@@ -87,11 +87,7 @@ class TrainingConfig:
         "or no longer gets better; False: all of them from the beginning",
     )
     evaluation_env_config: str = option(
-        _RUN,
-        "0",
-        f"environment to evaluate on: {ENVIRONMENTS_IN_WORDS}",
-        short="e",
-        runs_code=names_files,
+        _RUN, "0", f"environment to evaluate on: {ENVIRONMENTS_IN_WORDS}", short="e", runs_code=names_files
     )
     rewards: str = option(
         _RUN,

@@ -32,12 +32,7 @@ class ProcessLearner(Learner):
     buffer: "ProcessBuffer"
 
     def __init__(
-        self,
-        config: TrainingConfig,
-        feature_set: FeatureSet,
-        index: int,
-        process: LearnerProcess,
-        stopwatch: Stopwatch,
+        self, config: TrainingConfig, feature_set: FeatureSet, index: int, process: LearnerProcess, stopwatch: Stopwatch
     ) -> None:
         self.policy = make_policy(config, feature_set, index, "cpu")
         self.policy.act_by(_NewestWeights(self))
