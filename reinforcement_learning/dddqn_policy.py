@@ -6,7 +6,6 @@ https://arxiv.org/abs/1509.06461), dueling networks (Wang et al. 2016).
 
 import copy
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
+from reinforcement_learning.adam import Adam
 from reinforcement_learning.dueling_q_network import (
     action_values,
     clip_gradients,
@@ -131,14 +131,10 @@ class DDDQNPolicy:
         self._learning_rate = learning_rate
         self._rates = {name: torch.zeros((), device=self.device) for name in _RATES} if capturable else {}
         self._rates_set: dict[str, float] = {}
+        self.optimizer = Adam(self._parameters, self._rate("learning_rate"))
         self.n_loaded = 0  # times that a state was taken over; the optimizer's tensors are others each time
         self.exploration = generator(seed, Stream.EXPLORATION, index)
         self._greedy: Greedy = GreedyPolicy(self.q_network, self.device)
-
-    @cached_property
-    def optimizer(self) -> torch.optim.Adam:
-        """Made when it is needed: with the first one PyTorch imports its compiler, which takes more than a second."""
-        return torch.optim.Adam(self.q_network.parameters(), lr=self._rate("learning_rate"), fused=True)
 
     @property
     def learning_rate(self) -> float:
@@ -148,9 +144,7 @@ class DDDQNPolicy:
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         self._learning_rate = value
-        if "optimizer" in vars(self):  # one that is not made yet begins with it
-            for group in self.optimizer.param_groups:
-                group["lr"] = self._rate("learning_rate")
+        self.optimizer.lr = self._rate("learning_rate")
 
     @property
     def averaging(self) -> float:
@@ -202,7 +196,7 @@ class DDDQNPolicy:
     def step(self, batch: Batch) -> Tensor:
         """What :meth:`learn` does with tensors; nothing in it reads a number from the device."""
         loss = self.loss(batch)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         with network_errors(self.q_network, batch.observations):
             loss.backward()
         clip_gradients(self._parameters, self.max_grad_norm)
@@ -291,15 +285,12 @@ class DDDQNPolicy:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed training needs, in tensors and plain values."""
-        optimizer = self.optimizer.state_dict()
-        for group in optimizer["param_groups"]:
-            group["lr"] = self._learning_rate  # a plain number wherever it was learned
         return {
             "q_network": self.q_network.state_dict(),
             "target_network": self.target_network.state_dict(),
             "average_network": self.average_network.state_dict(),
             "learning_steps": self.learning_steps,
-            "optimizer": optimizer,
+            "optimizer": self.optimizer.state_dict(self._learning_rate),
             "exploration": self.exploration.bit_generator.state,
         }
 
@@ -315,7 +306,6 @@ class DDDQNPolicy:
         self.learning_steps = state["learning_steps"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.n_loaded += 1
-        self.learning_rate = self._learning_rate  # that of the checkpoint came with the optimizer
         self.exploration.bit_generator.state = state["exploration"]
 
 

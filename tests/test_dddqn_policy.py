@@ -302,7 +302,7 @@ class TestState:
     def test_learning_rate_is_the_one_given_now(self) -> None:
         restored = make_policy(learning_rate=0.25)
         restored.load_state_dict(make_policy(learning_rate=0.125).state_dict())
-        assert [group["lr"] for group in restored.optimizer.param_groups] == [0.25]
+        assert restored.optimizer.lr == 0.25
 
     def test_equal_seeds_are_equal_and_different_ones_differ(self) -> None:
         first, same, other = make_policy(seed=1), make_policy(seed=1), make_policy(seed=2)
@@ -367,22 +367,22 @@ def test_number_of_actions_is_flatlands() -> None:
     assert len(RailEnvActions) == N_ACTIONS
 
 
-def test_acting_does_not_wait_for_pytorch_s_compiler() -> None:
-    """Processes that only play would pay for it, and every start."""
+def test_nothing_waits_for_pytorch_s_compiler() -> None:
+    """Its import takes more than a second."""
     script = """
 import sys
 import numpy as np
-from tests.helpers.policies import make_policy
+from tests.test_dddqn_policy import N_FEATURES, make_batch, make_policy
 
-policy = make_policy(7, 4)
-policy.act(np.zeros((3, 7), np.float32), np.ones((3, 5), bool), 0.5)
+policy = make_policy()
+policy.act(np.zeros((3, N_FEATURES), np.float32), np.ones((3, 5), bool), 0.5)
 policy.set_acting_weights(policy.acting_weights())
-print("torch._dynamo" in sys.modules)
-policy.optimizer
+policy.learn(make_batch(0))
+policy.load_state_dict(policy.state_dict())
 print("torch._dynamo" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "True"]
+    assert done.stdout.split() == ["False"]
 
 
 def test_acting_weights_are_all_that_acting_depends_on() -> None:

@@ -23,7 +23,7 @@ def seen_at(rows: npt.NDArray[np.int64], kept: Mapping[str, npt.NDArray[Any]]) -
         observations = np.empty((len(rows), n_features), dtype=np.float32)
         assemble(rows, own, kept["neighbours"], relations, observations)
     else:
-        observations = kept["observations"][rows]
+        observations = kept["observations"].take(rows, axis=0)  # half the time of an index
     return {
         "observations": torch.from_numpy(observations),
         "action_masks": torch.from_numpy(kept["action_masks"][rows]),

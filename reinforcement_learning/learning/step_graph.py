@@ -6,8 +6,7 @@ the same kernels. So nothing that Python decides or computes in it may depend on
 indexing by a mask), or change from call to call. Steps of other networks are launched kernel by kernel.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -146,32 +145,19 @@ class GraphedStep:
             self._n_warm += 1
             return self._graph.warm_up(self._compute)
         if not self._is_captured:
-            with _capturable(self._policy):
-                self._graph.capture(self._compute)
+            self._capture()
             self._is_captured = True
         return self._graph.replay()
 
+    def _capture(self) -> None:
+        """Raises NetworkError where the network promises what it does not keep."""
+        try:
+            self._graph.capture(self._compute)
+        except RuntimeError as error:
+            if "captur" not in str(error):
+                raise
+            what = f"says cuda_graph = True, but cannot be captured ({describe_device_error(error)})"
+            raise network_error(self._policy.q_network, what) from error
+
     def _compute(self) -> Tensor:
         return self._policy.step(self._mirror.batch(self._input))
-
-
-@contextmanager
-def _capturable(policy: DDDQNPolicy) -> Iterator[None]:
-    """Lets the optimizer be captured; Adam warns of steps that it takes otherwise with this on.
-
-    Raises:
-        NetworkError: the network promises what it does not keep.
-    """
-    groups = policy.optimizer.param_groups
-    for group in groups:
-        group["capturable"] = True
-    try:
-        yield
-    except RuntimeError as error:
-        if "captur" not in str(error):
-            raise
-        what = f"says cuda_graph = True, but cannot be captured ({describe_device_error(error)})"
-        raise network_error(policy.q_network, what) from error
-    finally:
-        for group in groups:
-            group["capturable"] = False

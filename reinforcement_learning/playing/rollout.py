@@ -198,15 +198,16 @@ class Rollout:
             done_then[slot, : len(of_slot)] = of_slot
 
         def choose(deciding: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
-            seen, possible, shown = observations[deciding], mask[deciding], self._shown.flat[deciding]
+            seen, possible = observations.take(deciding, axis=0), mask.take(deciding, axis=0)
+            shown, slot = self._shown.take(deciding), deciding // self.n_trains
             if recorded is None:
-                policy_of_train, epsilon = self._policy_of_train.flat[deciding], self._epsilon.flat[deciding]
+                policy_of_train, epsilon = self._policy_of_train.take(deciding), self._epsilon.take(deciding)
                 chosen = act_with_each(self.policies, policy_of_train, seen, possible, epsilon)
-                is_demonstrated = self._is_demonstration[deciding // self.n_trains] & (shown != NOT_SHOWN)
+                is_demonstrated = self._is_demonstration[slot] & (shown != NOT_SHOWN)
                 chosen = np.where(is_demonstrated, shown, chosen)
             else:
-                chosen = done_then.flat[deciding]
-            np.add.at(self._action_counts, (deciding // self.n_trains, chosen), 1)
+                chosen = done_then.take(deciding)
+            np.add.at(self._action_counts, (slot, chosen), 1)
             self.n_decisions += len(deciding)
             if self._learning is not None:
                 self._recorder.decide(Decisions(deciding, seen, possible, chosen, shown))

@@ -52,6 +52,8 @@ def seen_by_deciding(seen: Sequence[Seen], deciding: Sequence[Integers]) -> Seen
         deciding: the trains that decide in it, in rising order; all of them are among those that see.
     """
     trains, own, neighbours, relations = (np.concatenate(arrays) for arrays in zip(*seen, strict=True))
+    if not neighbours.shape[1]:  # then only those that decide are seen
+        return SeenByDeciding(np.arange(len(trains)), trains, own, neighbours.astype(np.int32), relations)
     n_trains = int(trains.max()) + 1
     keys = np.repeat(np.arange(len(seen)), [len(each.trains) for each in seen]) * n_trains + trains
     step = np.repeat(np.arange(len(seen)), [len(each) for each in deciding])

@@ -244,8 +244,8 @@ def check_policies(content: Mapping[str, Any], config: TrainingConfig, feature_s
 def _try_step(policy: DDDQNPolicy) -> None:
     """A step of the optimizer that learns nothing; what it keeps of each parameter has the parameter's shape."""
     optimizer = policy.optimizer
-    for parameter in policy.q_network.parameters():
-        kept = optimizer.state.get(parameter, {})
+    for i, parameter in enumerate(policy.q_network.parameters()):
+        kept = optimizer.state.get(i, {})
         if any(kept[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq") if kept):
             raise MalformedError("the optimizer keeps something of another shape")
         parameter.grad = torch.zeros_like(parameter)

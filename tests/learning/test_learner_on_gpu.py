@@ -122,7 +122,7 @@ def test_state_goes_from_gpu_to_cpu_and_back(tmp_path: Path, monkeypatch: pytest
     here = make_learner(**OPTIONS)
     here.buffer.take_over(there.buffer.content())
     here.load_state_dict(copy.deepcopy(state))
-    assert here.policy.optimizer.param_groups[0]["lr"] == here.policy.learning_rate
+    assert here.policy.optimizer.lr == here.policy.learning_rate
     wanted = {name: value for name, value in state.items() if name != "acting"}
     assert_same(here.state_dict(), wanted)
     monkeypatch.setattr(learner_module, "learns_on_gpu", lambda device: True)

@@ -160,7 +160,7 @@ def test_replayed_steps_find_all_tensors_where_they_were() -> None:
         kept = [tensor for of_parameter in policy.optimizer.state.values() for tensor in of_parameter.values()]
         networks = policy.q_network, policy.target_network, policy.average_network
         weights = [parameter for network in networks for parameter in network.parameters()]
-        rates = [*policy._rates.values(), policy.optimizer.param_groups[0]["lr"]]
+        rates = [*policy._rates.values(), policy.optimizer.lr]
         copies = [*step._mirror._copies.values(), step._input.whole, step._input.floats]
         return [tensor.data_ptr() for tensor in (*kept, *weights, *rates, *copies)]
 
@@ -195,22 +195,6 @@ def test_captured_anew_when_another_state_was_taken_over() -> None:
         states.append(state_of(policy))
         assert graph.calls.count("capture") == (2 if graphed else 0)
     assert_same(*states)
-
-
-def test_adam_is_capturable_while_it_is_captured_and_not_when_stored() -> None:
-    flags: list[bool] = []
-
-    class Noting(FakeGraph):
-        def capture(self, function: Callable[[], Tensor]) -> None:
-            flags.append(policy.optimizer.param_groups[0]["capturable"])
-            super().capture(function)
-
-    policy = make_small_policy(capturable=True)
-    step = GraphedStep(policy, make_filled_buffer(), Noting())
-    for _ in range(WARM_UP_STEPS + 1):
-        step.learn(16, PLAIN, 1)
-    group = policy.state_dict()["optimizer"]["param_groups"][0]
-    assert (flags, group["capturable"], group["lr"]) == ([True], False, 2.0**-8)
 
 
 def test_network_that_cannot_be_captured_is_told() -> None:
@@ -259,7 +243,7 @@ def test_nothing_in_a_step_reads_from_its_device_or_brings_something_there(which
             device="meta",
             capturable=True,
         )
-    policy.optimizer = torch.optim.SGD(policy.q_network.parameters())  # Adam knows no such device
+    policy.optimizer = torch.optim.SGD(policy.q_network.parameters())  # Adam's kernel knows no such device
     buffer = ReplayBuffer(20, features, np.random.default_rng(0))
     step = GraphedStep(policy, buffer, FakeGraph())
     buffer.add(made_up_rows(20, features.n_own_features, n_neighbours=features.n_neighbours))

@@ -118,16 +118,16 @@ class TestLearningRate:
         trainer.stop_requested = lambda: trainer.episode >= 2
         assert not trainer.run()
         assert policy.learning_rate == pytest.approx(1e-3 * (1 - 0.8 * trainer.episode / 4))
-        assert policy.optimizer.param_groups[0]["lr"] == policy.learning_rate
+        assert policy.optimizer.lr == policy.learning_rate
         checkpoint = numbered_checkpoint(trainer.folders.checkpoints, trainer.episode)
         resumed, _ = resume(tmp_path, checkpoint, n_episodes=4, learning_rate=1e-3, learning_rate_end_factor=0.2)
-        assert resumed.population.learners[0].policy.optimizer.param_groups[0]["lr"] == policy.learning_rate
+        assert resumed.population.learners[0].policy.optimizer.lr == policy.learning_rate
         assert resumed.run()
-        assert resumed.population.learners[0].policy.optimizer.param_groups[0]["lr"] == pytest.approx(2e-4)
+        assert resumed.population.learners[0].policy.optimizer.lr == pytest.approx(2e-4)
 
     def test_stays_by_default(self, tmp_path: Path) -> None:
         trainer, _ = run(tmp_path, n_episodes=2, learning_rate=1e-3)
-        assert trainer.population.learners[0].policy.optimizer.param_groups[0]["lr"] == 1e-3
+        assert trainer.population.learners[0].policy.optimizer.lr == 1e-3
 
 
 class TestEvaluation:
