@@ -5,8 +5,8 @@ another file would go on running the old helper after that file was changed, for
 the name of the cache folder is a digest of all files in ``utils``, wherever the folder lies.
 
 What Python calls is ``@compiled``; what only compiled functions call is ``@compiled_helper``. numba links every
-function into those that call it, and LLVM optimises it again in each of them: small functions cost least, and large
-ones are best called from as few layers as possible. Every array of a tuple counts like an argument.
+helper into the functions that call it, and LLVM optimises it in each ``@compiled`` function anew, see ``linked_only``:
+large helpers are best called from few of these. Every array of a tuple counts like an argument.
 
 Arrays that belong together are a ``NamedTuple``. Python hands them over as a plain tuple (``Arrays``), of which the
 function makes the named one again: numba takes 0.2 us to tell the type of a plain tuple, and 1.5 us for a named one.
