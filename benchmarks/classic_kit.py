@@ -71,25 +71,22 @@ class ClassicNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.value = nn.Sequential(
-            nn.Linear(N_FEATURES, HIDDEN_SIZE),
-            nn.ReLU(),
-            nn.Linear(HIDDEN_SIZE, HIDDEN_SIZE),
-            nn.ReLU(),
-            nn.Linear(HIDDEN_SIZE, 1),
-        )
-        self.advantage = nn.Sequential(
-            nn.Linear(N_FEATURES, HIDDEN_SIZE),
-            nn.ReLU(),
-            nn.Linear(HIDDEN_SIZE, HIDDEN_SIZE),
-            nn.ReLU(),
-            nn.Linear(HIDDEN_SIZE, N_ACTIONS),
-        )
+        self.value, self.advantage = _stream(1), _stream(N_ACTIONS)
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Action values ``[batch, 5]``; the mean over the whole batch is the classic kit's."""
         advantages = self.advantage(observations)
         return self.value(observations) + advantages - advantages.mean()
+
+
+def _stream(n_outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(N_FEATURES, HIDDEN_SIZE),
+        nn.ReLU(),
+        nn.Linear(HIDDEN_SIZE, HIDDEN_SIZE),
+        nn.ReLU(),
+        nn.Linear(HIDDEN_SIZE, n_outputs),
+    )
 
 
 class ClassicPolicy:

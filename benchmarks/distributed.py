@@ -8,42 +8,29 @@ rollout actors and more learners would do. Writes distributed.md and distributed
 """
 
 import argparse
-import json
 import os
 import pickle
 import platform
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import torch  # noqa: E402
+import torch
 
-from benchmarks.machine import processor  # noqa: E402
-from benchmarks.random_rows import random_rows  # noqa: E402
-from reinforcement_learning.distributed.session import RaySession  # noqa: E402
-from reinforcement_learning.playing.episode_rows import EpisodeRows  # noqa: E402
-from reinforcement_learning.saving.run_folders import RunFolders  # noqa: E402
-from reinforcement_learning.settings.config import TrainingConfig  # noqa: E402
-from reinforcement_learning.training.trainer import Trainer  # noqa: E402
-from reinforcement_learning.workers.round_player import DECISIONS_IN_ROUND  # noqa: E402
+from benchmarks.frame import keep, markdown_table, processor
+from benchmarks.random_rows import random_rows
+from benchmarks.stretches import OPTIONS, stretch, training
+from reinforcement_learning.distributed.session import RaySession
+from reinforcement_learning.playing.episode_rows import EpisodeRows
+from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.training.trainer import Trainer
+from reinforcement_learning.workers.round_player import DECISIONS_IN_ROUND
 
-COLLECTING = ("step", "observation", "inference", "reset")
-OPTIONS: dict[str, Any] = {
-    "training_env_config": "1",
-    "evaluation_env_config": "1",
-    "n_episodes": 1_000_000,
-    "checkpoint_interval": 1_000_000,
-    "eps_decay": 0.98,
-    "wandb": False,
-}
 ROLLOUT_ACTORS, LEARNERS = (1, 2, 4, 8, 16, 32, 64), (1, 2, 4, 8)
 ACTORS_ON_A_MACHINE = 16
 
@@ -62,9 +49,8 @@ def main() -> None:
     result["machine"] = (
         f"{processor()}, {os.cpu_count()} cores with a load of {load:.0f} before, Python {platform.python_version()}"
     )
-    (HERE / "distributed.json").write_text(json.dumps(result, indent=1) + "\n")
     text = report(result)
-    (HERE / "distributed.md").write_text(text)
+    keep("distributed", result, text)
     print(text)
 
 
@@ -73,11 +59,11 @@ def main() -> None:
 
 def compare(n_rounds: int, seconds: float) -> dict[str, Any]:
     """Transitions per second of both modes, and what they spend them on."""
-    with _trainer(False) as local, _trainer(True) as on_ray:
+    with training() as local, training(async_rl=True) as on_ray:
         for trainer in (local, on_ray):
             while trainer.population.learning_steps < 200:
                 trainer.play_and_learn()
-        rounds = [[stretch(trainer, seconds) for trainer in (local, on_ray)] for _ in range(n_rounds)]
+        rounds = [[_after_a_while(trainer, seconds) for trainer in (local, on_ray)] for _ in range(n_rounds)]
     ratios = [apart["transitions"] / apart["seconds"] / (one["transitions"] / one["seconds"]) for one, apart in rounds]
     sums = [{name: sum(part[i][name] for part in rounds) for name in rounds[0][i]} for i in (0, 1)]
     return {
@@ -89,34 +75,9 @@ def compare(n_rounds: int, seconds: float) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _trainer(async_rl: bool) -> Iterator[Trainer]:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        trainer = Trainer(TrainingConfig(async_rl=async_rl, **OPTIONS), RunFolders("benchmark", folder, folder, folder))
-        with trainer.level_pool:
-            yield trainer
-            trainer.experience.close()
-
-
-def stretch(trainer: Trainer, seconds: float) -> dict[str, float]:
-    """So many seconds of a training; those that its parts took are of whichever process did them."""
-    until = time.perf_counter() + 0.5  # what was on its way does not count
-    while time.perf_counter() < until:
-        trainer.play_and_learn()
-    population, parts = trainer.population, trainer.stopwatch.seconds
-    before = population.n_added, population.learning_steps, time.process_time(), dict(parts)
-    started = time.perf_counter()
-    while time.perf_counter() < started + seconds:
-        trainer.play_and_learn()
-    return {
-        "seconds": time.perf_counter() - started,
-        "transitions": population.n_added - before[0],
-        "learning_steps": population.learning_steps - before[1],
-        "processor_seconds": time.process_time() - before[2],
-        "collecting": sum(parts[part] - before[3].get(part, 0.0) for part in COLLECTING),
-        "learning": parts["learn"] - before[3].get("learn", 0.0),
-    }
+def _after_a_while(trainer: Trainer, seconds: float) -> dict[str, float]:
+    stretch(trainer, lambda passed: passed >= 0.5)  # what was on its way does not count
+    return stretch(trainer, lambda passed: passed >= seconds)
 
 
 # --- messages ----------------------------------------------------------------------------------------------------
@@ -197,22 +158,18 @@ def bytes_per_second(result: dict[str, Any], throughput: float, n_rollouts: int)
     return transitions, broadcasts * result["weights_bytes"] * n_machines
 
 
-def growth_table(result: dict[str, Any]) -> list[str]:
+def growth_table(result: dict[str, Any]) -> str:
     """Transitions per second by the number of rollout actors and of learners, and what bounds them."""
     rate = rates(result)
-    lines = [
-        "| rollout actors | " + " | ".join(f"{m} learner{'s' * (m > 1)}" for m in LEARNERS) + " |",
-        "| --- |" + " --- |" * len(LEARNERS),
-    ]
-    for n in ROLLOUT_ACTORS:
-        cells = []
-        for m in LEARNERS:
-            limits = {"rollouts": n * rate["rollout"], "learners": m * rate["learner"], "driver": rate["driver"]}
-            bound = min(limits, key=lambda name: limits[name])
-            network = sum(bytes_per_second(result, limits[bound], n)) * 8 / 1e9
-            cells.append(f"{limits[bound]:,.0f} ({bound}; {network:.2f} Gbit/s)")
-        lines.append(f"| {n} | " + " | ".join(cells) + " |")
-    return lines
+
+    def cell(n: int, m: int) -> str:
+        limits = {"rollouts": n * rate["rollout"], "learners": m * rate["learner"], "driver": rate["driver"]}
+        bound = min(limits, key=lambda name: limits[name])
+        network = sum(bytes_per_second(result, limits[bound], n)) * 8 / 1e9
+        return f"{limits[bound]:,.0f} ({bound}; {network:.2f} Gbit/s)"
+
+    headings = ["rollout actors", *(f"{m} learner{'s' * (m > 1)}" for m in LEARNERS)]
+    return markdown_table(headings, [[n, *(cell(n, m) for m in LEARNERS)] for n in ROLLOUT_ACTORS])
 
 
 def report(result: dict[str, Any]) -> str:
@@ -241,11 +198,12 @@ def _comparison(result: dict[str, Any]) -> list[str]:
         f"mode** (median of {len(ratios)} turns, from {min(ratios):.2f} to {max(ratios):.2f}), at replay ratios of "
         f"{of_local:.2f} (local) and {of_ray:.2f}.",
         "",
-        "| mode | transitions per second | learning steps per second |",
-        "| --- | --- | --- |",
-        *(
-            f"| {name} | {of['transitions'] / of['seconds']:,.0f} | {of['learning_steps'] / of['seconds']:,.0f} |"
-            for name, of in (("local", local), ("Ray", ray))
+        markdown_table(
+            ["mode", "transitions per second", "learning steps per second"],
+            [
+                [name, *(f"{of[what] / of['seconds']:,.0f}" for what in ("transitions", "learning_steps"))]
+                for name, of in (("local", local), ("Ray", ray))
+            ],
         ),
         "",
         f"In the local mode a transition takes {collecting:.0f} µs to collect and {learning:.0f} µs to learn from, one "
@@ -265,7 +223,7 @@ def _costs(result: dict[str, Any]) -> list[str]:
         ("... into the object store, in the learner", _ms(result["send_weights"])),
         ("... taken by a rollout actor, with the round that it sends", _ms(result["take_weights_and_send_round"])),
     ]
-    return ["| cost | measured |", "| --- | --- |", *(f"| {what} | {value} |" for what, value in rows), ""]
+    return [markdown_table(["cost", "measured"], rows), ""]
 
 
 def _ms(seconds: float) -> str:
@@ -282,7 +240,7 @@ def _growth(result: dict[str, Any]) -> list[str]:
         f"them, and what the network carries, with a core for each actor and {ACTORS_ON_A_MACHINE} rollout actors on "
         "a machine:",
         "",
-        *growth_table(result),
+        growth_table(result),
         "",
         f"- **A learner** on such a core is saturated by {rate['learner'] / rate['rollout']:.1f} rollout actors. A "
         "larger `--update_every` or a faster device moves that; each further learner feeds on as many again.",

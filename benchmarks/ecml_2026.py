@@ -26,7 +26,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from flatland.envs.persistence import RailEnvPersister
 from flatland.envs.rewards import ECML2026Rewards
 
-from benchmarks.machine import processor
+from benchmarks.frame import keep, markdown_table, processor, with_error
 from reinforcement_learning.grading.trajectories import scenarios_of, walk
 from reinforcement_learning.scoring.planning import PLAN_SECONDS
 from reinforcement_learning.scoring.players import CEILING, PLANNING
@@ -35,7 +35,6 @@ from reinforcement_learning.scoring.scoring import Scorer, Task
 from utils.levels.env_configs import SingleEnv, resolve_env_config, single_envs
 from utils.levels.rail_envs import make_rail_env
 from utils.levels.sampled_envs import Disruptions, GeneratedMap, SampledEnv
-from utils.system.files import atomic_write
 
 HERE = Path(__file__).resolve().parent
 SHIPPED = str(HERE.parent / "checkpoints" / "flatland_policy.pt")
@@ -74,11 +73,9 @@ def main() -> None:
     else:
         rows = _play(single_envs([resolve_env_config(ENVIRONMENT)]), N_LEVELS, options.num_workers)
         record |= {"processor": processor(), "plan_seconds": PLAN_SECONDS, "rows": rows}
-        text = _table(rows)
-        RECORD.with_suffix(".md").write_text(f"# Levels of the kind of ECML 2026\n\n{processor()}.\n\n{text}\n")
-        print(text)
-    with atomic_write(RECORD) as file:
-        file.write((json.dumps(record, indent=1) + "\n").encode())
+        print(text := _table(rows))
+        keep("ecml_2026", page=f"# Levels of the kind of ECML 2026\n\n{processor()}.\n\n{text}")
+    keep("ecml_2026", record)
 
 
 def _play(envs: Sequence[SingleEnv], n_levels: int, num_workers: int) -> list[dict[str, Any]]:
@@ -97,26 +94,20 @@ def _play(envs: Sequence[SingleEnv], n_levels: int, num_workers: int) -> list[di
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
     """A Markdown table of the rows, with the mean over all environments in the end."""
-    lost = " | ".join(f"lost by: {name}" for name in _LOST)
-    lines = [f"| environment | policy | levels | reward | completion | {lost} | seconds a level |"]
-    lines.append("| --- " * (6 + len(_LOST)) + "|")
+    cells = []
     for row in rows:
-        causes = [-sum(row["losses_mean"].get(cause, 0.0) for cause in names) for names in _LOST.values()]
-        lines.append(
-            f"| {row['config']} | {row['policy']} | {row['episodes']} "
-            f"| {_with_error(1 + row['score_mean'], row['score_se'])} "
-            f"| {_with_error(row['completion_mean'], row['completion_se'])} "
-            f"| {' | '.join(f'{abs(loss):.3f}' for loss in causes)} | {row['seconds_per_level']:.1f} |"
-        )
+        causes = [abs(sum(row["losses_mean"].get(cause, 0.0) for cause in names)) for names in _LOST.values()]
+        reward = with_error(1 + row["score_mean"], row["score_se"])
+        completion = with_error(row["completion_mean"], row["completion_se"])
+        measured = [reward, completion, *(f"{lost:.3f}" for lost in causes), f"{row['seconds_per_level']:.1f}"]
+        cells.append([row["config"], row["policy"], row["episodes"], *measured])
     for title in PLAYERS.values():
         means = [1 + row["score_mean"] for row in rows if row["policy"] == title]
         if len(means) > 1:
-            lines.append(f"| mean of {len(means)} | {title} | | {sum(means) / len(means):.3f} " + "| " * 4 + "|")
-    return "\n".join(lines)
-
-
-def _with_error(mean: float, error: float | None) -> str:
-    return f"{mean:.3f}" if error is None else f"{mean:.3f} ± {error:.3f}"
+            mean = f"{sum(means) / len(means):.3f}"
+            cells.append([f"mean of {len(means)}", title, "", mean, *[""] * (2 + len(_LOST))])
+    headings = ["environment", "policy", "levels", "reward", "completion", *(f"lost by: {name}" for name in _LOST)]
+    return markdown_table([*headings, "seconds a level"], cells)
 
 
 def _largest() -> dict[str, Any]:

@@ -11,7 +11,6 @@ import json
 import platform
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,8 +22,8 @@ sys.path.insert(0, str(HERE.parent))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
+from benchmarks.frame import processor, seconds_of  # noqa: E402
 from benchmarks.limits import operations, update_bytes  # noqa: E402
-from benchmarks.machine import processor  # noqa: E402
 from benchmarks.random_rows import random_rows  # noqa: E402
 from reinforcement_learning.learning.hyperparameters import Hyperparameters  # noqa: E402
 from reinforcement_learning.learning.learner import make_policy  # noqa: E402
@@ -70,13 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _row(
-    network: str,
-    width: int,
-    batch_size: int,
-    buffer: ReplayBuffer,
-    device: torch.device,
-    n_steps: int,
-    limits: dict[str, float],
+    network: str, width: int, batch_size: int, buffer: ReplayBuffer, device: torch.device, n_steps: int, limits: Any
 ) -> dict[str, Any]:
     """One network and one size of a batch.
 
@@ -154,15 +147,14 @@ def _microseconds(work: Callable[[], object], times: int, device: torch.device) 
     """What a call takes where calls follow each other without waiting for the device; the median of some rounds."""
     for _ in range(WARM_UP_STEPS + 2):
         work()
-    rounds = []
-    for _ in range(_ROUNDS):
-        _wait(device)
-        started = time.perf_counter()
+    _wait(device)
+
+    def work_and_wait() -> None:
         for _ in range(times):
             work()
         _wait(device)
-        rounds.append(1e6 * (time.perf_counter() - started) / times)
-    return statistics.median(rounds)
+
+    return 1e6 * statistics.median(seconds_of(work_and_wait) for _ in range(_ROUNDS)) / times
 
 
 def _limits(device: torch.device, size: int) -> dict[str, float]:

@@ -1,10 +1,8 @@
-"""What this machine could do at best: arithmetic, memory and calls of compiled functions, measured on one core."""
+"""What this machine could do at best: arithmetic and memory, measured on one core."""
 
 import time
 from collections.abc import Callable
-from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -37,32 +35,6 @@ def copy_rate(n_bytes: int) -> float:
     """Bytes a second, read and written, in copying so many; what fits into a cache goes faster."""
     source, target = np.ones(n_bytes, dtype=np.uint8), np.ones(n_bytes, dtype=np.uint8)
     return 2 * n_bytes / _seconds(lambda: np.copyto(target, source), 1 + 2**25 // n_bytes)
-
-
-def empty_call_us(function: Any) -> float:
-    """Microseconds that Python takes to call a function that does nothing, with arguments like those of another one.
-
-    Args:
-        function: a compiled function that this process has called.
-    """
-    types = function.signatures[0]
-    names = ", ".join(f"argument_{i}" for i in range(len(types)))
-    scope: dict[str, Any] = {}
-    # written out, because numba takes *arguments as one tuple, which costs something else
-    exec(f"def nothing({names}): return False", scope)
-    nothing = numba.njit(scope["nothing"])
-    arguments = [_example_of(one) for one in types]
-    nothing(*arguments)
-    return 1e6 * _seconds(lambda: nothing(*arguments), 2000)
-
-
-def _example_of(numba_type: Any) -> Any:
-    """A value of a type: an array, a tuple of arrays, or a number."""
-    if isinstance(numba_type, numba.types.BaseTuple):
-        return tuple(_example_of(one) for one in numba_type)
-    if isinstance(numba_type, numba.types.Array):
-        return np.zeros((4,) * numba_type.ndim, dtype=str(numba_type.dtype))
-    return 1
 
 
 def operations(work: Callable[[], object]) -> int:

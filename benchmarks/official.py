@@ -18,7 +18,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -26,19 +26,17 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two levels at a time, each on one core
 
-from benchmarks.machine import processor
+from benchmarks.frame import keep, markdown_table, mean_and_error, processor, with_error
 from reinforcement_learning.scoring.planning import PLAN_SECONDS
 from reinforcement_learning.scoring.players import PLANNING, Player, load_player
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.flatland_workarounds import clear_flatland_caches
 from utils.levels.rail_envs import make_rail_env
 from utils.simulator.simulator import FlatlandSimulator
-from utils.system.files import atomic_write
 
 HERE = Path(__file__).resolve().parent
 CHECKPOINT = HERE.parent / "checkpoints" / "flatland_policy.pt"
 FIRST_SEED = 800_000
-SECONDS_BEFORE_THE_FIRST_STEP, SECONDS_A_STEP = 600, 10
 
 # Share of trains that arrive and normalized reward of the best published learned policy, tests 00 to 14: TreeLSTM with
 # attention between trains and PPO, arXiv 2210.12933.
@@ -63,8 +61,6 @@ _TESTS = {
     "2021": [f"Round2_Test_{i:02}" for i in range(15)],
     "benchmarks": [f"Benchmarks_Test_{i:02}" for i in range(5)],
 }
-
-
 _TITLES = {
     "2021": "The tests of the Flatland 3 challenge, round 2, with the malfunctions of 2021",
     "benchmarks": "Flatland Benchmarks, tests 00 to 04: a malfunction every 540 steps of a train",
@@ -129,72 +125,47 @@ def main() -> None:
     parser.add_argument("--plan_seconds", type=float, default=PLAN_SECONDS, help="as for run.py")
     parser.add_argument("--num_workers", type=int, default=2, help="levels that are played at a time")
     options = parser.parse_args()
-    path = HERE / f"official_{options.setting}{'' if options.plan_seconds > 0 else '_network'}.json"
+    name = f"official_{options.setting}{'' if options.plan_seconds > 0 else '_network'}"
+    path = HERE / f"{name}.json"
     record = json.loads(path.read_text()) if path.is_file() else {"plan_seconds": options.plan_seconds, "levels": []}
     if record["plan_seconds"] != options.plan_seconds:
         parser.error(
             f"{path.name} was played with --plan_seconds {record['plan_seconds']}: go on with that, or move it"
         )
+    record |= {"num_workers": options.num_workers, "processor": processor()}
     played = record["levels"]
     known = {(row["test"], row["seed"]) for row in played}
     seeds = range(FIRST_SEED, FIRST_SEED + options.levels)
     # one level of each test after the other: a record that is not complete has something of all
-    todo = [
-        (test, seed) for seed in seeds for test in _TESTS[options.setting][: options.tests] if (test, seed) not in known
-    ]
+    levels = [(test, seed) for seed in seeds for test in _TESTS[options.setting][: options.tests]]
+    todo = [level for level in levels if level not in known]
     with ProcessPoolExecutor(
         options.num_workers, initializer=_begin_worker, initargs=(options.checkpoint, options.plan_seconds)
     ) as workers:
         for future in as_completed([workers.submit(_play, *level) for level in todo]):
             played.append(future.result())
             print(json.dumps(played[-1]), flush=True)
-            _write(path, played, options)
+            played.sort(key=lambda row: (row["test"], row["seed"]))
+            keep(name, record)
     text = _table(options.setting, played)
-    path.with_suffix(".md").write_text(f"# {_TITLES[options.setting]}\n\n{processor()}, {_HOW}\n\n{text}\n")
+    keep(name, page=f"# {_TITLES[options.setting]}\n\n{processor()}, {_HOW}\n\n{text}")
     print(text)
-
-
-def _write(path: Path, played: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    played.sort(key=lambda row: (row["test"], row["seed"]))
-    record = {
-        "plan_seconds": options.plan_seconds,
-        "num_workers": options.num_workers,
-        "processor": processor(),
-        "levels": played,
-    }
-    with atomic_write(path) as file:
-        file.write((json.dumps(record, indent=1) + "\n").encode())
 
 
 def _table(setting: str, played: Sequence[dict[str, Any]]) -> str:
     """A Markdown table of the record."""
-    lines = [
-        "| test | trains | levels | completion | reward | published: completion | reward | seconds | first | longest |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    total = 0.0
+    cells = []
     for number, test in enumerate(_TESTS[setting]):
-        rows = [row for row in played if row["test"] == test]
-        if not rows:
-            continue
-        rewards = [row["reward"] for row in rows]
-        total += sum(rewards)
-        published = " | ".join(f"{value:.3f}" for value in _PUBLISHED[number]) if setting == "2021" else "- | -"
-        lines.append(
-            f"| {test} | {rows[0]['trains']} | {len(rows)} | {_mean(row['completion'] for row in rows)} | "
-            f"{_mean(rewards)} | {published} | {statistics.fmean(row['seconds'] for row in rows):.0f} | "
-            f"{max(row['first_wait'] for row in rows):.1f} | {max(row['longest_wait'] for row in rows):.1f} |"
-        )
-    n = len(played)
-    lines.append(f"\nSum of the rewards of {n} levels: {total:.1f}, {total / max(n, 1):.3f} on average.")
-    return "\n".join(lines)
-
-
-def _mean(values: Iterable[float]) -> str:
-    """With its standard error."""
-    kept = list(values)
-    error = f" ± {statistics.stdev(kept) / len(kept) ** 0.5:.3f}" if len(kept) > 1 else ""
-    return f"{statistics.fmean(kept):.3f}{error}"
+        if rows := [row for row in played if row["test"] == test]:
+            published = [f"{value:.3f}" for value in _PUBLISHED[number]] if setting == "2021" else ["-", "-"]
+            own = [with_error(*mean_and_error([row[what] for row in rows])) for what in ("completion", "reward")]
+            seconds = f"{statistics.fmean(row['seconds'] for row in rows):.0f}"
+            waits = [f"{max(row[what] for row in rows):.1f}" for what in ("first_wait", "longest_wait")]
+            cells.append([test, rows[0]["trains"], len(rows), *own, *published, seconds, *waits])
+    headings = ["test", "trains", "levels", "completion", "reward", "published: completion", "reward"]
+    total, n = sum(row["reward"] for row in played), len(played)
+    table = markdown_table([*headings, "seconds", "first", "longest"], cells)
+    return f"{table}\n\nSum of the rewards of {n} levels: {total:.1f}, {total / max(n, 1):.3f} on average."
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from flatland.envs.observations import TreeObsForRailEnv
 from flatland.envs.predictions import ShortestPathPredictorForRailEnv
 from flatland.envs.rail_env import RailEnv
 
-from benchmarks.machine import processor
+from benchmarks.frame import processor
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
 from utils.parallel_env import FlatlandParallelEnv

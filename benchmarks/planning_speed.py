@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -19,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import psutil
 
-from benchmarks.machine import processor
+from benchmarks.frame import keep, markdown_table, processor, seconds_of
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
 from utils.observation.feature_sets import get_feature_set
@@ -30,7 +29,7 @@ from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.rail_state import DONE, MOVING
 from utils.system.files import PROJECT_ROOT
 
-HERE = Path(__file__).resolve().parent
+LEVELS = {"Round2_Test_03": 5, "Round2_Test_14": 1}
 FIRST_SEED = 800_000
 _COMPILE = (
     "import time; from reinforcement_learning.scoring.planning import warm_up_planning; "
@@ -41,15 +40,19 @@ _COMPILE = (
 def main() -> None:
     """Measures and writes."""
     compiled_in = _seconds_to_compile()
-    warm = _measure("Test_1", FIRST_SEED)  # whatever is loaded at a first call
-    assert warm
-    rows = {name: _medians([_measure(name, FIRST_SEED + i) for i in range(n)]) for name, n in _LEVELS.items()}
-    text = _report(rows, compiled_in)
-    (HERE / "planning_speed.md").write_text(text)
-    print(text)
-
-
-_LEVELS = {"Round2_Test_03": 5, "Round2_Test_14": 1}
+    _measure("Test_1", FIRST_SEED)  # whatever is loaded at a first call
+    columns = {name: [_measure(name, FIRST_SEED + i) for i in range(n)] for name, n in LEVELS.items()}
+    rows = [
+        [part, *(f"{statistics.median(measured[part] for measured in column):.4g}" for column in columns.values())]
+        for part in next(iter(columns.values()))[0]
+    ]
+    table = markdown_table(["", *(f"{name}, {ENV_CONFIGS[name].n_agents} trains" for name in LEVELS)], rows)
+    page = (
+        f"# What planning takes\n\n{processor()}, one core; seconds, medians over the levels.\n\n{table}\n\n"
+        f"Compiling the planner, once for each version of the kit: {compiled_in:.0f} s of processor time."
+    )
+    keep("planning_speed", page=page)
+    print(page)
 
 
 def _measure(name: str, seed: int) -> dict[str, float]:
@@ -57,9 +60,9 @@ def _measure(name: str, seed: int) -> dict[str, float]:
     simulator = CompiledSimulator.from_env(make_rail_env(ENV_CONFIGS[name], seed))
     state, measured = simulator.state, {}
     plans: list[LevelPlan] = []
-    measured["read the level"] = _seconds(lambda: plans.append(LevelPlan(state, simulator.weights)))
+    measured["read the level"] = seconds_of(lambda: plans.append(LevelPlan(state, simulator.weights)))
     plan = plans[0]
-    measured["first plan for all trains"] = _seconds(plan.make)
+    measured["first plan for all trains"] = seconds_of(plan.make)
     planned = plan.arrivals < NEVER
     plan.search(2.0, 10**9)
     steps = []
@@ -78,8 +81,8 @@ def _measure(name: str, seed: int) -> dict[str, float]:
     plan.follow()
     simulator.step(plan.actions())
     plan.follow()
-    measured["new times that keep the order"] = _seconds(plan.keep_order)
-    measured["a replanning that may take 1 s"] = measured["new times that keep the order"] + _seconds(
+    measured["new times that keep the order"] = seconds_of(plan.keep_order)
+    measured["a replanning that may take 1 s"] = measured["new times that keep the order"] + seconds_of(
         lambda: plan.search(1.0, 10**9)
     )
     measured["a step of the features `tree_plan`, mean of an episode"] = _seconds_of_features(name, seed)
@@ -105,48 +108,13 @@ def _seconds_of_features(name: str, seed: int) -> float:
     return statistics.fmean(seconds)
 
 
-def _seconds(what: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    what()
-    return time.perf_counter() - began
-
-
-def _medians(rows: list[dict[str, float]]) -> dict[str, float]:
-    return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
-
-
 def _seconds_to_compile() -> float:
     """Processor time in a fresh process with an empty cache."""
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | {"NUMBA_CACHE_DIR": cache}
-        done = subprocess.run(
-            [sys.executable, "-c", _COMPILE],
-            cwd=PROJECT_ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    return float(done.stdout.split()[-1])
-
-
-def _report(rows: dict[str, dict[str, float]], compiled_in: float) -> str:
-    lines = [
-        "# What planning takes",
-        "",
-        f"{processor()}, one core; seconds, medians over the levels.",
-        "",
-        "| | " + " | ".join(f"{name}, {ENV_CONFIGS[name].n_agents} trains" for name in rows) + " |",
-        "| --- " * (len(rows) + 1) + "|",
-    ]
-    for part in next(iter(rows.values())):
-        lines.append(f"| {part} | " + " | ".join(f"{row[part]:.4g}" for row in rows.values()) + " |")
-    lines += [
-        "",
-        f"Compiling the planner, once for each version of the kit: {compiled_in:.0f} s of processor time.",
-        "",
-    ]
-    return "\n".join(lines)
+        command = [sys.executable, "-c", _COMPILE]
+        printed = subprocess.check_output(command, cwd=PROJECT_ROOT, env=environment, text=True)
+    return float(printed.split()[-1])
 
 
 if __name__ == "__main__":

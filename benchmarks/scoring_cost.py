@@ -2,7 +2,8 @@
 
     python benchmarks/scoring_cost.py bare ACTIONS.json | scored CHECKPOINT NUM_WORKERS
 
-``benchmarks/submission.py`` starts it. It prints what it took as JSON, with those processes that it starts counted in.
+``benchmarks/submission.py`` starts it. It prints what it took as JSON: seconds of the start (imports, checkpoint) and
+of the levels, by the clock and of processors, with those processes that it starts counted in.
 """
 
 import gc
@@ -10,7 +11,7 @@ import json
 import resource
 import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -19,40 +20,32 @@ SEEDS = range(1000, 1050)
 CONFIG = "Test_1"
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Seconds of the start (imports, checkpoint) and of the levels, by the clock and of processors."""
-
-    start: float
-    start_cpu: float
-    levels: float
-    levels_cpu: float
-
-
 def _cpu() -> float:
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
-def _bare(actions: str, started: float) -> Cost:
+def _bare(actions: str) -> Callable[[], None]:
     """Levels made and stepped by flatland-rl alone, with actions that are known already."""
     from utils.levels.env_configs import ENV_CONFIGS
     from utils.levels.flatland_workarounds import clear_flatland_caches, quiet_generation
     from utils.levels.rail_envs import unset_rail_env
 
     chosen = json.loads(Path(actions).read_text())
-    ready, ready_cpu = time.time(), _cpu()
-    for seed in SEEDS:
-        with quiet_generation():
-            env = unset_rail_env(ENV_CONFIGS[CONFIG], seed)
-            env.reset(True, True, random_seed=seed)
-        for of_step in chosen[str(seed)]:
-            env.step(dict(enumerate(of_step)))
-        clear_flatland_caches()  # without it the later levels of a long run would be slower
-    return Cost(ready - started, ready_cpu, time.time() - ready, _cpu() - ready_cpu)
+
+    def play() -> None:
+        for seed in SEEDS:
+            with quiet_generation():
+                env = unset_rail_env(ENV_CONFIGS[CONFIG], seed)
+                env.reset(True, True, random_seed=seed)
+            for of_step in chosen[str(seed)]:
+                env.step(dict(enumerate(of_step)))
+            clear_flatland_caches()  # without it the later levels of a long run would be slower
+
+    return play
 
 
-def _scored(checkpoint: str, num_workers: int, started: float) -> Cost:
+def _scored(checkpoint: str, num_workers: str) -> Callable[[], None]:
     """The same levels by evaluate_agent's way."""
     gc.disable()  # as evaluate_agent.py does
     import torch
@@ -63,19 +56,24 @@ def _scored(checkpoint: str, num_workers: int, started: float) -> Cost:
     gc.freeze()
     gc.enable()
     torch.set_num_threads(1)
-    scorer = Scorer([checkpoint], num_workers=num_workers)
-    ready, ready_cpu = time.time(), _cpu()
-    for _ in scorer.play([Task(ENV_CONFIGS[CONFIG], seed) for seed in SEEDS]):
-        pass
-    return Cost(ready - started, ready_cpu, time.time() - ready, _cpu() - ready_cpu)
+    scorer = Scorer([checkpoint], num_workers=int(num_workers))
+
+    def play() -> None:
+        for _ in scorer.play([Task(ENV_CONFIGS[CONFIG], seed) for seed in SEEDS]):
+            pass
+
+    return play
 
 
 def main() -> None:
     """Measures as the command line says."""
     started = time.time()  # the interpreter's own start, some hundredths of a second, comes before
-    what, path, *num_workers = sys.argv[1:]
-    cost = _bare(path, started) if what == "bare" else _scored(path, int(num_workers[0]), started)
-    print(json.dumps(asdict(cost)))
+    what, *arguments = sys.argv[1:]
+    play = _bare(*arguments) if what == "bare" else _scored(*arguments)
+    ready, ready_cpu = time.time(), _cpu()
+    play()
+    of_levels = {"levels": time.time() - ready, "levels_cpu": _cpu() - ready_cpu}
+    print(json.dumps({"start": ready - started, "start_cpu": ready_cpu, **of_levels}))
 
 
 if __name__ == "__main__":

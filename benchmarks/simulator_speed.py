@@ -20,7 +20,7 @@ import numpy as np
 from flatland.envs.rewards import ECML2026Rewards
 from numpy.typing import NDArray
 
-from benchmarks.machine import processor
+from benchmarks.frame import processor
 from utils.levels.env_configs import Environment, resolve_env_config
 from utils.levels.flatland_workarounds import clear_flatland_caches
 from utils.levels.rail_envs import make_rail_env
@@ -30,30 +30,24 @@ from utils.simulator.compiled_simulator import CompiledSimulator
 RANDOM_SHARE = 0.1
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("environment", help="what -t takes")
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     config = replace(resolve_env_config(options.environment), rewards=ECML2026Rewards)
     actions = _actions(config, options.seed)
     _microseconds_compiled(config, options.seed, actions)  # whatever is loaded at a first call
-    pairs = [
-        (
-            _microseconds_of_flatland(config, options.seed, actions),
-            _microseconds_compiled(config, options.seed, actions),
-        )
-        for _ in range(options.rounds)
-    ]
+    measures = (_microseconds_of_flatland, _microseconds_compiled)
+    pairs = [[measure(config, options.seed, actions) for measure in measures] for _ in range(options.rounds)]
     flatland, ours = (statistics.median(values) for values in zip(*pairs, strict=True))
     ratio = statistics.median(slow / fast for slow, fast in pairs)
     print(
         f"{config.name}, seed {options.seed}, {actions.shape[1]} trains, {len(actions)} steps, {processor()}: a step "
         f"of flatland-rl takes {flatland:.0f} us, of the compiled simulator {ours:.1f} us, {ratio:.0f} times less"
     )
-    return 0
 
 
 def _actions(config: Environment, seed: int) -> NDArray[np.int64]:
@@ -89,4 +83,4 @@ def _for_each_step(actions: Sequence[object], step: Callable[..., object]) -> fl
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

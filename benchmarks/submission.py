@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from flatland.envs.rail_env import RailEnv
 
-from benchmarks.machine import processor
-from benchmarks.scoring_cost import CONFIG, SEEDS, Cost
+from benchmarks.frame import keep, processor
+from benchmarks.scoring_cost import CONFIG, SEEDS
 from reinforcement_learning.playing.rollout import Rollout
 from reinforcement_learning.submission import checkpoint_to_submit, load_warmed_up
 from utils.levels.env_configs import ENV_CONFIGS
@@ -34,7 +33,6 @@ from utils.system.stopwatch import Stopwatch
 HERE = Path(__file__).resolve().parent
 LARGEST = ENV_CONFIGS["Benchmarks_Test_14"]
 TURNS = 7
-STEPS_EACH = 100  # of the largest configuration, whose later steps cost more
 
 
 class _ActionsOnly(FlatlandSimulator):
@@ -63,40 +61,36 @@ def actions_of_all_levels() -> dict[int, list[list[int]]]:
     return actions
 
 
-def measured(*arguments: str) -> Cost:
-    """What ``scoring_cost.py`` says of itself."""
-    command = [sys.executable, str(HERE / "scoring_cost.py"), *arguments]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return Cost(**json.loads(output.splitlines()[-1]))
-
-
 def scoring(folder: Path) -> dict[str, Any]:
     """Scoring against flatland-rl alone, and two workers against one."""
     actions, checkpoint = folder / "actions.json", str(checkpoint_to_submit())
     actions.write_text(json.dumps(actions_of_all_levels()))
     ways = {"flatland": ("bare", str(actions)), "one": ("scored", checkpoint, "1"), "two": ("scored", checkpoint, "2")}
-    turns = [{name: measured(*arguments) for name, arguments in ways.items()} for _ in range(TURNS)]
+    turns = [{name: _measured(*arguments) for name, arguments in ways.items()} for _ in range(TURNS)]
 
-    def ratio(way: str, other: str, seconds: Callable[[Cost], float]) -> float:
-        return statistics.median(seconds(turn[way]) / seconds(turn[other]) for turn in turns)
+    def ratio(way: str, other: str, *parts: str) -> float:
+        sums = [[sum(turn[name][part] for part in parts) for name in (way, other)] for turn in turns]
+        return statistics.median(own / others for own, others in sums)
 
     return {
         "levels": f"{len(SEEDS)} of {CONFIG}",
-        "processor_time_of_levels_one_worker_to_flatland": ratio("one", "flatland", lambda cost: cost.levels_cpu),
-        "processor_time_with_start_one_worker_to_flatland": ratio(
-            "one", "flatland", lambda cost: cost.start_cpu + cost.levels_cpu
-        ),
-        "time_of_levels_two_workers_to_one": ratio("two", "one", lambda cost: cost.levels),
-        "time_with_start_two_workers_to_one": ratio("two", "one", lambda cost: cost.start + cost.levels),
+        "processor_time_of_levels_one_worker_to_flatland": ratio("one", "flatland", "levels_cpu"),
+        "processor_time_with_start_one_worker_to_flatland": ratio("one", "flatland", "start_cpu", "levels_cpu"),
+        "time_of_levels_two_workers_to_one": ratio("two", "one", "levels"),
+        "time_with_start_two_workers_to_one": ratio("two", "one", "start", "levels"),
         "median_seconds": {
-            way: {
-                field: round(statistics.median(getattr(turn[way], field) for turn in turns), 2)
-                for field in ("start", "start_cpu", "levels", "levels_cpu")
-            }
+            way: {part: round(statistics.median(turn[way][part] for turn in turns), 2) for part in turns[0][way]}
             for way in ways
         },
         "load_of_machine": os.getloadavg()[1],
     }
+
+
+def _measured(*arguments: str) -> dict[str, float]:
+    """What ``scoring_cost.py`` says of itself."""
+    output = subprocess.check_output([sys.executable, str(HERE / "scoring_cost.py"), *arguments], text=True)
+    seconds: dict[str, float] = json.loads(output.splitlines()[-1])
+    return seconds
 
 
 def largest_configuration() -> dict[str, Any]:
@@ -111,14 +105,12 @@ def largest_configuration() -> dict[str, Any]:
         stopwatch.seconds.clear()
         results += rollout.step()
         steps.append(dict(stopwatch.seconds))
-    parts = [("all", steps)]
-    parts += [(f"{i} to {i + STEPS_EACH - 1}", steps[i : i + STEPS_EACH]) for i in range(0, len(steps), STEPS_EACH)]
     return {
         "config": LARGEST.name,
         "n_trains": LARGEST.n_agents,
         "n_steps": len(steps),
         "completion": results[0][1].completion,
-        "steps": {name: summary(chosen) for name, chosen in parts},
+        "steps": summary(steps),
         "load_of_machine": os.getloadavg()[1],
     }
 
@@ -144,8 +136,7 @@ def main() -> None:
         "--only", choices=("scoring", "largest"), help="measure one of the two, keep the other's record"
     )
     only = parser.parse_args().only
-    path = HERE / "submission.json"
-    record = json.loads(path.read_text()) if only else {}
+    record = json.loads((HERE / "submission.json").read_text()) if only else {}
     record |= {"processor": processor(), "cores": os.cpu_count()}
     if only != "largest":
         with tempfile.TemporaryDirectory() as folder:
@@ -154,7 +145,7 @@ def main() -> None:
     if only != "scoring":
         record["largest"] = largest_configuration()
         print(json.dumps(record["largest"], indent=1))
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    keep("submission", record)
 
 
 if __name__ == "__main__":

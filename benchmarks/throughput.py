@@ -7,9 +7,6 @@ drifts does not favour one. Writes throughput.md and throughput.json beside itse
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import sys
 import time
@@ -17,39 +14,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
+import numpy as np
+import torch
 
-from benchmarks.classic_kit import ClassicPolicy, normalize, train_episode, tree_builder  # noqa: E402
-from benchmarks.limits import (  # noqa: E402
-    copy_rate,
-    empty_call_us,
-    matmul_rate,
-    operations,
-    parameter_bytes,
-    update_bytes,
-)
-from benchmarks.machine import processor  # noqa: E402
-from benchmarks.random_rows import random_rows  # noqa: E402
-from reinforcement_learning.dddqn_policy import DDDQNPolicy  # noqa: E402
-from reinforcement_learning.learning.learner import make_policy  # noqa: E402
-from reinforcement_learning.learning.replay_buffer import ReplayBuffer, bytes_needed  # noqa: E402
-from reinforcement_learning.playing.reward_shaping import RewardWeights  # noqa: E402
-from reinforcement_learning.playing.rollout import Learning, Rollout  # noqa: E402
-from reinforcement_learning.playing.train_settings import TrainSettings  # noqa: E402
-from reinforcement_learning.settings.config import TrainingConfig  # noqa: E402
-from reinforcement_learning.settings.features import training_observer  # noqa: E402
-from utils.levels.env_configs import resolve_env_config  # noqa: E402
-from utils.levels.flatland_workarounds import clear_flatland_caches  # noqa: E402
-from utils.levels.rail_envs import make_rail_env  # noqa: E402
-from utils.observation.feature_sets import FeatureSet, get_feature_set  # noqa: E402
-from utils.observation.observer import Observer, fill_observations  # noqa: E402
-from utils.simulator.compiled_simulator import CompiledSimulator  # noqa: E402
-from utils.simulator.rail_state import RailState  # noqa: E402
-from utils.simulator.rail_step import step_trains  # noqa: E402
+from benchmarks.classic_kit import ClassicPolicy, normalize, train_episode, tree_builder
+from benchmarks.frame import keep, machine, markdown_table
+from benchmarks.limits import copy_rate, matmul_rate, operations, parameter_bytes, update_bytes
+from benchmarks.random_rows import random_rows
+from reinforcement_learning.dddqn_policy import DDDQNPolicy
+from reinforcement_learning.learning.learner import make_policy
+from reinforcement_learning.learning.replay_buffer import ReplayBuffer, bytes_needed
+from reinforcement_learning.playing.reward_shaping import RewardWeights
+from reinforcement_learning.playing.rollout import Learning, Rollout
+from reinforcement_learning.playing.train_settings import TrainSettings
+from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.settings.features import training_observer
+from utils.levels.env_configs import resolve_env_config
+from utils.levels.flatland_workarounds import clear_flatland_caches
+from utils.levels.rail_envs import make_rail_env
+from utils.observation.feature_sets import FeatureSet, get_feature_set
+from utils.observation.observer import Observer
+from utils.simulator.compiled_simulator import CompiledSimulator
+from utils.simulator.rail_state import RailState
 
 CONFIG = resolve_env_config("Test_1")
 FEATURES = get_feature_set("tree")
@@ -57,6 +45,7 @@ PLAIN = Observer(FEATURES, safe_moves=False)
 COLLECTING = "collecting without learning, per step of one environment"
 N_TRAINS, N_ENVS = 10, 8
 UPDATE_EVERY, EPSILON = 8, 0.1
+_MOVED = {"sampled": "sampling", "updated": "update"}
 WEIGHTS, N_STEP = RewardWeights(0.99, 1.0, 1.0, 0.5), 1
 
 
@@ -71,33 +60,20 @@ def main() -> None:
         _learning_step("classic hyper-parameters", _policy(shipped=False), 128, limits),
         _learning_step("shipped defaults", _policy(shipped=True), TrainingConfig().batch_size, limits),
     ]
-    rows = [
-        _row("observation of ten trains, normalised", *_observation(), options.rounds),
-        _row("simulator step, ten trains, no observation", *_step(), options.rounds),
-        _row(f"{COLLECTING}, what the classic way observes", *_playing(PLAIN), options.rounds),
-        _row(
-            "training at the classic hyper-parameters, per step of one environment",
-            *_playing(PLAIN, learn=True),
-            options.rounds,
-        ),
-        _row(f"{COLLECTING}, with safe moves and `tree_routes`", *_playing(_observer("tree_routes")), options.rounds),
-        _row(
-            f"{COLLECTING}, with the defaults: safe moves and `tree_plan`",
-            *_playing(_observer(TrainingConfig().feature_set)),
-            options.rounds,
-        ),
-    ]
-    for row, limit in zip(rows, _row_limits(limits, learning_steps[0]["limit_us"]), strict=False):
-        row["limit_us"] = round(limit, 2)
-    record = {
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
-        "rows": rows,
-        "limits": limits,
-        "learning_steps": learning_steps,
+    with_routes, with_plan = _observer("tree_routes"), _observer(TrainingConfig().feature_set)
+    compared = {
+        "observation of ten trains, normalised": _observation(),
+        "simulator step, ten trains, no observation": _step(),
+        f"{COLLECTING}, what the classic way observes": _playing(PLAIN),
+        "training at the classic hyper-parameters, per step of one environment": _playing(PLAIN, learn=True),
+        f"{COLLECTING}, with safe moves and `tree_routes`": _playing(with_routes),
+        f"{COLLECTING}, with the defaults: safe moves and `tree_plan`": _playing(with_plan),
     }
-    (HERE / "throughput.json").write_text(json.dumps(record, indent=1) + "\n")
-    (HERE / "throughput.md").write_text(_markdown(record))
-    print(_markdown(record))
+    rows = [_row(name, classic, ours, options.rounds) for name, (classic, ours) in compared.items()]
+    record = {"machine": machine(), "rows": rows, "limits": limits, "learning_steps": learning_steps}
+    page = _markdown(record)
+    keep("throughput", record, page)
+    print(page)
 
 
 def _row(name: str, classic: Callable[[], float], ours: Callable[[], float], rounds: int) -> dict[str, Any]:
@@ -126,7 +102,7 @@ def _observation() -> tuple[Callable[[], float], Callable[[], float]]:
     env = make_rail_env(CONFIG, 1)
     for _ in range(15):
         env.step(dict.fromkeys(range(N_TRAINS), 2))
-    builder, state, observer = tree_builder(env), RailState.from_env(env), Observer(FEATURES, safe_moves=False)
+    builder, state = tree_builder(env), RailState.from_env(env)
     handles = list(range(N_TRAINS))
 
     def classic() -> None:
@@ -135,22 +111,17 @@ def _observation() -> tuple[Callable[[], float], Callable[[], float]]:
 
     def ours() -> None:
         state.update(env)
-        observer.observe(state)
+        PLAIN.observe(state)
 
     return lambda: _timed(classic, 40), lambda: _timed(ours, 2000)
-
-
-def _forward_actions(env: Any) -> dict[int, int]:
-    return dict.fromkeys(range(env.get_num_agents()), 2)
 
 
 def _step() -> tuple[Callable[[], float], Callable[[], float]]:
     def classic() -> float:
         env = make_rail_env(CONFIG, 2)
-        actions = _forward_actions(env)
+        actions = dict.fromkeys(range(N_TRAINS), 2)
         env.step(actions)  # draws a million random numbers once
-        n = env._max_episode_steps - 2
-        return _timed(lambda: env.step(actions), n)
+        return _timed(lambda: env.step(actions), env._max_episode_steps - 2)
 
     def ours() -> float:
         actions = np.full(N_TRAINS, 2)
@@ -188,11 +159,11 @@ def _playing(observer: Observer, *, learn: bool = False) -> tuple[Callable[[], f
         n_steps = train_episode(env, classic_policy, EPSILON, learn=learn)
         return 1e6 * (time.process_time() - started) / n_steps
 
-    return classic, lambda: _play(observer, policy, buffer, UPDATE_EVERY if learn else None)[0]
+    return classic, lambda: _play(observer, policy, buffer, UPDATE_EVERY if learn else None)
 
 
-def _play(observer: Observer, policy: DDDQNPolicy, buffer: ReplayBuffer, update_every: int | None) -> tuple[float, int]:
-    """Microseconds per step of one environment, with eight of them side by side until all are through; and steps."""
+def _play(observer: Observer, policy: DDDQNPolicy, buffer: ReplayBuffer, update_every: int | None) -> float:
+    """Microseconds per step of one environment, with eight of them side by side until all are through."""
     simulators = [CompiledSimulator.from_env(make_rail_env(CONFIG, 10 + i)) for i in range(N_ENVS)]
     if (plan := observer.plan_ahead) is not None:
         for simulator in simulators:
@@ -211,7 +182,7 @@ def _play(observer: Observer, policy: DDDQNPolicy, buffer: ReplayBuffer, update_
         while update_every is not None and due >= update_every:
             due -= update_every
             policy.learn(buffer.sample(128, WEIGHTS, N_STEP))
-    return 1e6 * (time.process_time() - started) / n_steps, n_steps
+    return 1e6 * (time.process_time() - started) / n_steps
 
 
 def _policy(*, shipped: bool, features: FeatureSet = FEATURES) -> DDDQNPolicy:
@@ -247,82 +218,39 @@ def _learning_step(name: str, policy: DDDQNPolicy, batch_size: int, limits: dict
 
 
 def _limits() -> dict[str, float]:
-    """What the machine can do, a second, and what calls from Python cost."""
-    simulator = CompiledSimulator.from_env(make_rail_env(CONFIG, 0))
-    Observer(FEATURES, safe_moves=False).observe(simulator.state)
-    simulator.step(np.zeros(N_TRAINS, dtype=np.int64))
+    """What the machine can do, a second."""
     return {
         "matmul_flops": matmul_rate(),
         "memory_bytes": copy_rate(2**28),
         "cache_bytes": copy_rate(parameter_bytes(_policy(shipped=True))),
-        "observation_call_us": empty_call_us(fill_observations),
-        "step_call_us": empty_call_us(step_trains),
     }
 
 
-def _row_limits(limits: dict[str, float], learning_limit_us: float) -> list[float]:
-    """The least microseconds for what each row does: calls, what must be written, and the network's arithmetic."""
-    written = 1e6 * N_TRAINS * FEATURES.n_features * 4 / limits["memory_bytes"]
-    observation, step = limits["observation_call_us"] + written, limits["step_call_us"]
-    policy, buffer = _policy(shipped=False), ReplayBuffer(100_000, FEATURES, np.random.default_rng(0))
-    n_steps = 0
-
-    def play() -> None:
-        nonlocal n_steps
-        n_steps = _play(PLAIN, policy, buffer, None)[1]
-
-    forward = 1e6 * operations(play) / n_steps / limits["matmul_flops"]
-    collecting = observation + step + forward
-    return [observation, step, collecting, collecting + learning_limit_us * buffer.n_added / n_steps / UPDATE_EVERY]
-
-
 def _markdown(record: dict[str, Any]) -> str:
-    machine = record["machine"]
-    lines = [
-        "# Throughput",
-        "",
-        f"`OMP_NUM_THREADS=1 python benchmarks/throughput.py` on {machine['processor']}, one core of "
-        f"{machine['cores']}, Python {machine['python']}. CPU time, medians; ratios round by round (least to most).",
-        "",
-        "| what | classic way, us | this kit, us | ratio | limit, us | limit reached |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    machine, limits = record["machine"], record["limits"]
+    rows, steps = [], []
     for row in record["rows"]:
-        ratio = f"{row['ratio']:.0f} ({row['ratio_min']:.0f} to {row['ratio_max']:.0f})"
-        if row["ratio"] < 20:
-            ratio = f"{row['ratio']:.1f} ({row['ratio_min']:.1f} to {row['ratio_max']:.1f})"
-        lines.append(
-            f"| {row['what']} | {row['classic_us']:.0f} | {row['ours_us']:.1f} | {ratio} "
-            + (
-                f"| {row['limit_us']:.2g} | {_share(row['limit_us'], row['ours_us'])} |"
-                if "limit_us" in row
-                else "| | |"
-            )
-        )
-    limits = record["limits"]
-    lines += [
-        "",
-        "The limit is the least that this core needs for the same: calls of compiled functions that do nothing "
-        f"({limits['observation_call_us']:.2g} us with the arguments of the observation, {limits['step_call_us']:.2g} "
-        f"us with those of the step), products of matrices at {limits['matmul_flops'] / 1e9:.0f} GFLOP/s, copying "
-        f"memory at {limits['memory_bytes'] / 1e9:.1f} GB/s, within the caches at "
-        f"{limits['cache_bytes'] / 1e9:.0f} GB/s, all measured in the same run.",
-        "",
-        "| learning step, sampling included | us | limit, us | limit reached | arithmetic | sampling | update |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| {step['what']} | {step['us']:.0f} | {step['limit_us']:.0f} | {_share(step['limit_us'], step['us'])} "
-        f"| {step['megaflop']:.0f} MFLOP, {step['arithmetic_us']:.0f} us "
-        f"| {step['sampled_kb']} kB, {step['sampling_us']:.0f} us "
-        f"| {step['updated_kb']} kB, {step['update_us']:.0f} us |"
-        for step in record["learning_steps"]
-    ]
-    return "\n".join([*lines, ""])
-
-
-def _share(limit: float, measured: float) -> str:
-    return f"{100 * limit / measured:.0f} %"
+        digits = 0 if row["ratio"] >= 20 else 1
+        ratio, least, most = (f"{row[name]:.{digits}f}" for name in ("ratio", "ratio_min", "ratio_max"))
+        times = [f"{row['classic_us']:.0f}", f"{row['ours_us']:.1f}"]
+        rows.append([row["what"], *times, f"{ratio} ({least} to {most})"])
+    for step in record["learning_steps"]:
+        times = [f"{step['us']:.0f}", f"{step['limit_us']:.0f}", f"{100 * step['limit_us'] / step['us']:.0f} %"]
+        arithmetic = f"{step['megaflop']:.0f} MFLOP, {step['arithmetic_us']:.0f} us"
+        moved = [f"{step[f'{name}_kb']} kB, {step[f'{of}_us']:.0f} us" for name, of in _MOVED.items()]
+        steps.append([step["what"], *times, arithmetic, *moved])
+    how = (
+        f"`OMP_NUM_THREADS=1 python benchmarks/throughput.py` on {machine['processor']}, one core of "
+        f"{machine['cores']}, Python {machine['python']}. CPU time, medians; ratios round by round (least to most)."
+    )
+    meaning = (
+        "The limit is the least that this core needs for a learning step: products of matrices at "
+        f"{limits['matmul_flops'] / 1e9:.0f} GFLOP/s, copying memory at {limits['memory_bytes'] / 1e9:.1f} GB/s, "
+        f"within the caches at {limits['cache_bytes'] / 1e9:.0f} GB/s, all measured in the same run."
+    )
+    headings = ["what", "classic way, us", "this kit, us", "ratio"]
+    of_steps = ["learning step, sampling included", "us", "limit, us", "limit reached", "arithmetic", *_MOVED.values()]
+    return "\n\n".join(["# Throughput", how, markdown_table(headings, rows), meaning, markdown_table(of_steps, steps)])
 
 
 if __name__ == "__main__":

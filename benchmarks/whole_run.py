@@ -8,26 +8,23 @@ evaluations of 25 episodes. Wall time; PyTorch has one thread in both. Writes wh
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import torch  # noqa: E402
+import torch
 
-from benchmarks.classic_kit import ClassicPolicy, train_episode  # noqa: E402
-from benchmarks.machine import processor  # noqa: E402
-from utils.levels.env_configs import resolve_env_config  # noqa: E402
-from utils.levels.flatland_workarounds import clear_flatland_caches  # noqa: E402
-from utils.levels.rail_envs import make_rail_env  # noqa: E402
+from benchmarks.classic_kit import ClassicPolicy, train_episode
+from benchmarks.frame import keep, machine, seconds_of
+from utils.levels.env_configs import resolve_env_config
+from utils.levels.flatland_workarounds import clear_flatland_caches
+from utils.levels.rail_envs import make_rail_env
+from utils.system.files import PROJECT_ROOT
 
 EVALUATIONS, EVALUATION_EPISODES = 26, 25
 
@@ -46,7 +43,7 @@ def main() -> None:
     training, evaluation = (statistics.mean(pair) for pair in zip(before, after, strict=True))
     classic = options.n_episodes * training + EVALUATIONS * EVALUATION_EPISODES * evaluation
     record = {
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "machine": machine(),
         "episodes": options.n_episodes,
         "main_command_seconds": round(ours, 1),
         "classic_seconds_per_training_episode": round(training, 3),
@@ -54,31 +51,28 @@ def main() -> None:
         "classic_seconds_extrapolated": round(classic),
         "ratio": round(classic / ours, 1),
     }
-    (HERE / "whole_run.json").write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps(record, indent=1))
+    keep("whole_run", record)
+    print(*(f"{name}: {value}" for name, value in record.items()), sep="\n")
 
 
 def _classic_seconds(policy: ClassicPolicy, n_episodes: int, first_seed: int) -> tuple[float, float]:
     """Seconds of a training and of an evaluation episode, means, resets included."""
     config = resolve_env_config("Test_1")
-    means = []
-    for learn in (True, False):
-        started = time.perf_counter()
+
+    def play(*, learn: bool) -> None:
         for i in range(n_episodes):
             clear_flatland_caches()
             train_episode(make_rail_env(config, first_seed + i), policy, 0.05, learn=learn)
-        means.append((time.perf_counter() - started) / n_episodes)
-    return means[0], means[1]
+
+    return seconds_of(partial(play, learn=True)) / n_episodes, seconds_of(partial(play, learn=False)) / n_episodes
 
 
 def _main_command_seconds(n_episodes: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(HERE.parent / "reinforcement_learning" / "multi_agent_training.py")]
+        command = [sys.executable, str(PROJECT_ROOT / "reinforcement_learning" / "multi_agent_training.py")]
         command += ["-n", str(n_episodes), "-t", "1", "-e", "1", "--wandb", "False"]
         command += ["--checkpoint_dir", f"{folder}/checkpoints", "--output_dir", f"{folder}/runs"]
-        started = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        return time.perf_counter() - started
+        return seconds_of(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
 
 
 if __name__ == "__main__":

@@ -86,8 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> SentenceParser:
     parser = SentenceParser(
-        prog="evaluate_agent.py",
-        description="Scores checkpoints and rule-based policies on fixed levels.",
+        prog="evaluate_agent.py", description="Scores checkpoints and rule-based policies on fixed levels."
     )
     parser.add_argument(
         "--policy",

@@ -33,7 +33,6 @@ import torch
 
 from reinforcement_learning.learning.networks import check_networks
 from reinforcement_learning.learning.replay_buffer import ReplayBufferError
-from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.multi_policy.modes import check_mapping
 from reinforcement_learning.playing.experience import ExperienceError
 from reinforcement_learning.playing.own_reward import check_own_reward
@@ -107,7 +106,7 @@ def _train(options: dict[str, Any]) -> int:
                 config,
                 folders,
                 metrics=metrics,
-                mapping_log=_make_mapping_log(config, folders, checkpoint),
+                logs_mapping=config.num_policies > 1 and config.jsonl,
                 stop_requested=lambda: interrupts.received is not None,
                 devices=devices,
             )
@@ -206,14 +205,6 @@ def _make_sinks(config: TrainingConfig, folders: RunFolders, checkpoint: dict[st
         )
     sinks.append(ConsoleSink(config.n_episodes, resume_episode or 0, progress_bar=config.progress_bar))
     return sinks
-
-
-def _make_mapping_log(
-    config: TrainingConfig, folders: RunFolders, checkpoint: dict[str, Any] | None
-) -> MappingLog | None:
-    if config.num_policies == 1 or not config.jsonl:
-        return None
-    return MappingLog(folders.output, checkpoint["episode"] if checkpoint else None)
 
 
 def _warn(text: str) -> None:

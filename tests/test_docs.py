@@ -161,9 +161,8 @@ def test_snippet_of_a_mapping_maps_fast_trains_to_the_first_policy() -> None:
     defined: dict[str, Any] = {}
     exec(snippet("docs/several-policies.md"), defined)
     state = RailState.from_env(make_rail_env(ENV_CONFIGS["Benchmarks_Test_02"], 1))
-    mapping = PolicyMapping(
-        defined["fast_trains_first"], "snippet", 3, mixed=True, resample_every=1, n_environments=1, seed=0
-    )
+    config = TrainingConfig(num_policies=3, num_envs=1)
+    mapping = PolicyMapping(defined["fast_trains_first"], "snippet", config, mixed=True)
     fast = state.max_speed == state.denominator
     assert 0 < fast.sum() < state.n_trains
     assert ((mapping.policy_of_train(0, state) == 0) == fast).all()

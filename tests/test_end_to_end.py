@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from reinforcement_learning.saving import checkpoint_writer
 from reinforcement_learning.saving.checkpointing import read_checkpoint, write_checkpoint
 from reinforcement_learning.settings.config import TrainingConfig
-from reinforcement_learning.training import reports, summary
+from reinforcement_learning.training import summary
 from utils.system.files import PROJECT_ROOT
 from utils.system.folder_lock import locked
 
@@ -342,7 +342,7 @@ class TestInThisProcess:
         self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], function: str
     ) -> None:
         lost = {"atomic_write": "cross_play.json", "draw_learning_curve": "learning_curve.png"}
-        monkeypatch.setattr(reports if function == "atomic_write" else summary, function, no_room)
+        monkeypatch.setattr(summary, function, no_room)
         assert self.train("--num_policies", "2") == 1
         last = capfd.readouterr().err.splitlines()[-1]
         assert f"({lost[function]}): the newest checkpoint is" in last

@@ -32,6 +32,7 @@ class CompileAhead:
         """Starts the other processes; they end by themselves, and with this one."""
         if not _is_needed():
             return
+        gc.disable()  # until all is compiled: imports and numba leave no garbage that is worth the time
         for part, done in self._done.items():
             child = ChildProcess("utils.compile_ahead", partial(_note, done))
             child.send(part.encode())
@@ -52,6 +53,7 @@ class CompileAhead:
             return
         say("First start: compiling simulator, observation and planner, which takes about half a minute.")
         _compile_the_rest(feature_set)
+        gc.enable()
         is_needed = {_SAFE_MOVES: safe_moves or feature_set.with_routes, _PLANNER: plans}
         for part, done in self._done.items():
             if is_needed[part]:
@@ -78,7 +80,7 @@ def _is_needed() -> bool:
 
 
 def _compile_part(messages: Messages, send: Callable[[bytes], None]) -> None:
-    gc.disable()  # imports and numba leave no garbage that is worth the time
+    gc.disable()
     warnings.simplefilter("ignore")  # the training warns of everything itself
     _PARTS[messages.get().decode()]()
     send(b"")

@@ -169,11 +169,7 @@ class FlatlandParallelEnv(ParallelEnv, EzPickle):
     def step(
         self, actions: dict[AgentID, int]
     ) -> tuple[
-        dict[AgentID, Observation],
-        dict[AgentID, float],
-        dict[AgentID, bool],
-        dict[AgentID, bool],
-        dict[AgentID, Info],
+        dict[AgentID, Observation], dict[AgentID, float], dict[AgentID, bool], dict[AgentID, bool], dict[AgentID, Info]
     ]:
         """Moves all trains by one step.
 

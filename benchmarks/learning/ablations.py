@@ -13,19 +13,19 @@ that has nothing else to do. Writes pace.json and pace.md. Options of the traini
 """
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from benchmarks.learning.programs import ROOT, Training, machine, mean_and_error, means_over_levels, score, train
+from benchmarks.frame import keep, machine, markdown_table, with_error
+from benchmarks.learning.programs import Training, level_by_level, parser_of, rounded, score, train
 
-HERE = Path(__file__).resolve().parent
-FIRST_SEED = 700_000
+Table = dict[str, dict[str, Any]]  # variant -> what was measured of it
 DEFAULTS = "defaults"
 VARIANTS: dict[str, list[str]] = {
     DEFAULTS: [],
@@ -49,6 +49,8 @@ VARIANTS: dict[str, list[str]] = {
     "no-guide": ["--guided_exploration", "0"],
     "no-shaping": ["--shaping", "0"],
     "team_reward-0.1": ["--team_reward", "0.1"],
+    # several policies
+    "by_speed": ["--num_policies", "2", "--policy_mapping", "by_speed"],
     # learning
     "no-advantage_learning": ["--advantage_learning", "0"],
     "n_step-1": ["--n_step", "1"],
@@ -67,23 +69,17 @@ VARIANTS: dict[str, list[str]] = {
     "async_rl": ["--async_rl", "True"],
 }
 
-EASIER = {
-    "1": ["0"],
-    "2": ["0", "1"],
-    "Round2_Test_03": ["Round2_Test_00", "Round2_Test_01", "Round2_Test_02"],
-}
+EASIER = {"1": ["0"], "2": ["0", "1"], "Round2_Test_03": ["Round2_Test_00", "Round2_Test_01", "Round2_Test_02"]}
 """What comes before an environment in a curriculum: the same with fewer trains."""
 
 
 def main() -> None:
     """Trains, scores, writes the record."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__, levels=150, work_dir="ablations")
     parser.add_argument("-t", "--training_env_config", nargs="+", default=["1"])
     parser.add_argument("-n", "--n_episodes", type=int, default=1000)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="VARIANT")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--levels", type=int, default=150, help="levels to score on")
-    parser.add_argument("--work_dir", type=Path, default=ROOT / "runs" / "ablations")
+    parser.add_argument("--first_seed", type=int, default=700_000, help="of the levels to score on")
     parser.add_argument("--record", default="ablations", help="name of the files that are written")
     parser.add_argument("--train_only", action="store_true", help="leave scoring to another call")
     parser.add_argument("--pace_episodes", type=int, default=0, help="compare times only, of so many episodes each")
@@ -95,24 +91,20 @@ def main() -> None:
 
     tables = {}
     for environment in options.training_env_config:
-        trainings = {
-            variant: [
-                train(
-                    options.work_dir,
-                    variant,
-                    environment,
-                    seed,
-                    options.n_episodes,
-                    [*_arguments(variant, environment), *options.common],
-                )
+        trainings = {}
+        for variant in options.variants:
+            arguments = [*_arguments(variant, environment), *options.common]
+            trainings[variant] = [
+                train(options.work_dir, variant, environment, seed, options.n_episodes, arguments)
                 for seed in options.seeds
             ]
-            for variant in options.variants
-        }
         if not options.train_only:
             tables[environment] = _compare(options, environment, trainings)
     if tables:
-        _write(options, tables)
+        seeds = ", ".join(map(str, options.seeds))
+        how = f"seeds {seeds}; the last checkpoints on {options.levels} levels with seeds from {options.first_seed} on."
+        levels = {"count": options.levels, "first_seed": options.first_seed}
+        _write(options, options.record, tables, how, _SCORES, _cells, {"levels": levels})
 
 
 def _arguments(variant: str, environment: str) -> list[str]:
@@ -121,116 +113,90 @@ def _arguments(variant: str, environment: str) -> list[str]:
     return [*(part for name in easier for part in ("-t", name)), *VARIANTS[variant]]
 
 
-def _compare(
-    options: argparse.Namespace, environment: str, trainings: dict[str, list[Training]]
-) -> dict[str, dict[str, Any]]:
+def _compare(options: argparse.Namespace, environment: str, trainings: dict[str, list[Training]]) -> Table:
     """A row for each variant: its means, and how much better than the defaults it is on the same levels."""
     checkpoints = [training.last for of_variant in trainings.values() for training in of_variant]
-    scored = iter(score(options.work_dir, environment, checkpoints, options.levels, FIRST_SEED))
+    as_trained = ["--policy_index", "mapping"]  # of several policies all drive
+    scored = iter(score(options.work_dir, environment, checkpoints, options.levels, options.first_seed, as_trained))
     rows = {variant: [next(scored) for _ in of_variant] for variant, of_variant in trainings.items()}
-    table = {}
+    table: Table = {}
     for variant, own in rows.items():
-        table[variant] = {
+        row = table[variant] = {
             "arguments": _arguments(variant, environment),
             "seconds": [training.seconds for training in trainings[variant]],
         }
         for measure in ("score", "completion"):
             # between seeds, as two trainings differ by more than their levels do
-            mean, error = mean_and_error([row[f"{measure}_mean"] for row in own])
-            table[variant] |= {measure: round(mean, 4), f"{measure}_se_over_seeds": error and round(error, 4)}
+            row[measure], row[f"{measure}_se_over_seeds"] = rounded([of_seed[f"{measure}_mean"] for of_seed in own])
             if variant != DEFAULTS and DEFAULTS in rows:
-                pairs = zip(means_over_levels(own, measure), means_over_levels(rows[DEFAULTS], measure), strict=True)
-                mean, error = mean_and_error([ours - theirs for ours, theirs in pairs])
-                table[variant] |= {
-                    f"{measure}_less_defaults": round(mean, 4),
-                    f"{measure}_less_defaults_se_over_levels": error and round(error, 4),
-                }
+                name = f"{measure}_less_defaults"
+                row[name], row[f"{name}_se_over_levels"] = level_by_level(own, rows[DEFAULTS], measure)
         for share in ("deadlock", "never_departed"):
-            table[variant][share] = round(mean_and_error([row[f"{share}_mean"] for row in own])[0], 4)
+            row[share] = rounded([of_seed[f"{share}_mean"] for of_seed in own])[0]
     return table
+
+
+_SCORES = ["variant", "score", "to the defaults", "completion", "to the defaults", "deadlocked", "seconds"]
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    cells = []
+    for measure in ("score", "completion"):
+        cells.append(with_error(row[measure], row[f"{measure}_se_over_seeds"]))
+        name = f"{measure}_less_defaults"
+        cells.append(with_error(row[name], row[f"{name}_se_over_levels"], "+.3f") if name in row else "")
+    return [*cells, f"{row['deadlock']:.3f}", f"{statistics.median(row['seconds']):.0f}"]
 
 
 def _compare_pace(options: argparse.Namespace) -> None:
     """Seconds of each variant, start and compilation left out, and as a ratio to the defaults in the same round."""
-    tables: dict[str, dict[str, dict[str, Any]]] = {}
+    tables = {}
     variants = list(dict.fromkeys([DEFAULTS, *options.variants]))
     for environment in options.training_env_config:
         seconds: dict[str, list[float]] = {variant: [] for variant in variants}
         for seed in options.seeds:
             for variant in variants:
                 with tempfile.TemporaryDirectory() as folder:
-                    training = train(Path(folder), variant, environment, seed, options.pace_episodes, VARIANTS[variant])
+                    arguments = [*VARIANTS[variant], *options.common]
+                    training = train(Path(folder), variant, environment, seed, options.pace_episodes, arguments)
                     seconds[variant].append(training.seconds)
+        ratios = {v: [a / b for a, b in zip(own, seconds[DEFAULTS], strict=True)] for v, own in seconds.items()}
         tables[environment] = {
             variant: {
                 "arguments": VARIANTS[variant],
                 "seconds": own,
-                "to_defaults": round(statistics.median(a / b for a, b in zip(own, seconds[DEFAULTS], strict=True)), 2),
+                "to_defaults": round(statistics.median(ratios[variant]), 2),
             }
             for variant, own in seconds.items()
         }
-    record = {
-        "command": f"multi_agent_training.py -n {options.pace_episodes} -t CONFIG -e CONFIG --seed SEED VARIANT",
-        "seeds": options.seeds,
-        "machine": machine(),
-        "configurations": tables,
-    }
-    (HERE / "pace.json").write_text(json.dumps(record, indent=1) + "\n")
-    head = f"`{record['command']}`, variants in turns, one seed after the other; medians. Written by ablations.py.\n"
-    text = "\n".join(_pace_markdown(environment, table) for environment, table in tables.items())
-    (HERE / "pace.md").write_text(f"{head}\n{text}")
-    print(text)
+    options.n_episodes = options.pace_episodes
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        return [f"{statistics.median(row['seconds']):.1f}", f"{row['to_defaults']:.2f}"]
+
+    how = "variants in turns, one seed after the other; medians."
+    _write(options, "pace", tables, how, ["variant", "seconds", "times the defaults'"], cells, {})
 
 
-def _pace_markdown(environment: str, table: dict[str, dict[str, Any]]) -> str:
-    lines = [f"Configuration {environment}:", "", "| variant | seconds | times the defaults' |", "| --- | --- | --- |"]
-    for variant, row in table.items():
-        name = f"`{' '.join(row['arguments'])}`" if row["arguments"] else variant
-        lines.append(f"| {name} | {statistics.median(row['seconds']):.1f} | {row['to_defaults']:.2f} |")
-    return "\n".join([*lines, ""])
-
-
-def _write(options: argparse.Namespace, tables: dict[str, dict[str, dict[str, Any]]]) -> None:
-    record = {
-        "command": " ".join(
-            [
-                f"multi_agent_training.py -n {options.n_episodes} -t CONFIG -e CONFIG --seed SEED VARIANT",
-                *options.common,
-            ]
-        ),
-        "seeds": options.seeds,
-        "levels": {"count": options.levels, "first_seed": FIRST_SEED},
-        "machine": machine(),
-        "configurations": tables,
-    }
-    (HERE / f"{options.record}.json").write_text(json.dumps(record, indent=1) + "\n")
-    text = "\n".join(_markdown(environment, table) for environment, table in tables.items())
-    head = (
-        f"`{record['command']}`, seeds {', '.join(map(str, options.seeds))}; the last checkpoints on {options.levels} "
-        f"levels with seeds from {FIRST_SEED} on. Written by ablations.py.\n"
-    )
-    (HERE / f"{options.record}.md").write_text(f"{head}\n{text}")
-    print(text)
-
-
-def _markdown(environment: str, table: dict[str, dict[str, Any]]) -> str:
-    lines = [f"Configuration {environment}:", ""]
-    lines += ["| variant | score | to the defaults | completion | to the defaults | deadlocked | seconds |"]
-    lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
-    for variant, row in table.items():
-        cells = [f"`{' '.join(row['arguments'])}`" if row["arguments"] else variant]
-        for measure in ("score", "completion"):
-            cells.append(_with_error(row[measure], row[f"{measure}_se_over_seeds"], "{:.3f}"))
-            difference = row.get(f"{measure}_less_defaults")
-            error = row.get(f"{measure}_less_defaults_se_over_levels")
-            cells.append("" if difference is None else _with_error(difference, error, "{:+.3f}"))
-        cells += [f"{row['deadlock']:.3f}", f"{statistics.median(row['seconds']):.0f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, ""])
-
-
-def _with_error(value: float, error: float | None, form: str) -> str:
-    return form.format(value) + (f" ± {error:.3f}" if error is not None else "")
+def _write(
+    options: argparse.Namespace,
+    name: str,
+    tables: dict[str, Table],
+    how: str,
+    headings: list[str],
+    cells: Callable[[dict[str, Any]], list[str]],
+    more: dict[str, Any],
+) -> None:
+    """Writes the record and the page: for each environment a table with a row of cells for each variant."""
+    command = f"multi_agent_training.py -n {options.n_episodes} -t CONFIG -e CONFIG --seed SEED VARIANT"
+    record = {"command": " ".join([command, *options.common]), "seeds": options.seeds, **more, "machine": machine()}
+    parts = [f"`{record['command']}`, {how} Written by ablations.py."]
+    for environment, table in tables.items():
+        names = [f"`{' '.join(row['arguments'])}`" if row["arguments"] else variant for variant, row in table.items()]
+        rows = [[named, *cells(row)] for named, row in zip(names, table.values(), strict=True)]
+        parts.append(f"Configuration {environment}:\n\n{markdown_table(headings, rows)}")
+    keep(f"learning/{name}", record | {"configurations": tables}, "\n\n".join(parts))
+    print("\n\n".join(parts))
 
 
 if __name__ == "__main__":

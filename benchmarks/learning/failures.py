@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.learning.programs import ROOT, machine, mean_and_error
+from benchmarks.frame import keep, machine, markdown_table, mean_and_error
 from reinforcement_learning.playing.play_levels import play_levels
 from reinforcement_learning.submission import load_warmed_up
 from utils.levels.env_configs import ENV_CONFIGS
@@ -47,9 +47,8 @@ from utils.simulator.rail_state import (
     RailState,
     configuration_of,
 )
+from utils.system.files import PROJECT_ROOT
 
-HERE = Path(__file__).resolve().parent
-PICTURES = HERE.parent / "pictures"
 KINDS = (
     "deadlocked",
     "never departed",
@@ -243,14 +242,7 @@ def as_markdown(record: dict[str, Any]) -> str:
     """The tables for people."""
     configs = list(record["configs"])
     n_levels, first_seed = (record["configs"][configs[0]][name] for name in ("levels", "first_seed"))
-    lines = [
-        f"`{record['checkpoint']}` on {n_levels} levels each, seeds from {first_seed} on: shares of all trains in "
-        "percent, with standard errors over levels, and the share that would have arrived alone on the map, with the "
-        "malfunctions that it had. Written by failures.py, which says how trains are sorted.",
-        "",
-        "| what became of trains | " + " | ".join(f"{config} | of which alone" for config in configs) + " |",
-        "| --- |" + " --- | --- |" * len(configs),
-    ]
+    kinds = []
     for kind in ("arrived", *KINDS, "all"):
         cells = []
         for config in configs:
@@ -258,13 +250,20 @@ def as_markdown(record: dict[str, Any]) -> str:
             row = rows["kinds"][kind] if kind in KINDS else rows[kind]
             cells += [f"{100 * row['share']:.1f} ± {100 * row['se']:.1f}" if kind != "all" else "100"]
             cells += [f"{100 * row['would_arrive_alone']:.1f} ± {100 * row['would_arrive_alone_se']:.1f}"]
-        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
-    lines += ["", "Steps that trains lost which did not arrive, but would have alone, on average:", ""]
-    lines += ["| lost by | " + " | ".join(configs) + " |", "| --- |" + " --- |" * len(configs)]
-    for loss in LOSSES:
-        lost = [record["configs"][config]["steps_lost_by_trains_that_would_arrive_alone"][loss] for config in configs]
-        lines.append(f"| {loss} | " + " | ".join(f"{steps:.1f}" for steps in lost) + " |")
-    return "\n".join(lines) + "\n"
+        kinds.append([kind, *cells])
+    lost = [record["configs"][config]["steps_lost_by_trains_that_would_arrive_alone"] for config in configs]
+    return "\n\n".join(
+        [
+            f"`{record['checkpoint']}` on {n_levels} levels each, seeds from {first_seed} on: shares of all trains in "
+            "percent, with standard errors over levels, and the share that would have arrived alone on the map, with "
+            "the malfunctions that it had. Written by failures.py, which says how trains are sorted.",
+            markdown_table(
+                ["what became of trains", *(heading for c in configs for heading in (c, "of which alone"))], kinds
+            ),
+            "Steps that trains lost which did not arrive, but would have alone, on average:",
+            markdown_table(["lost by", *configs], [[loss, *(f"{of[loss]:.1f}" for of in lost)] for loss in LOSSES]),
+        ]
+    )
 
 
 def draw_typical(config: str, levels: Sequence[Level], checkpoint: str) -> dict[str, Any]:
@@ -276,7 +275,7 @@ def draw_typical(config: str, levels: Sequence[Level], checkpoint: str) -> dict[
     policy, observer = load_warmed_up(checkpoint)
     play_levels([simulator], observer, policy)
     name = f"failures_{config}.png"
-    simulator.recorder.save(PICTURES / name)
+    simulator.recorder.save(PROJECT_ROOT / "benchmarks" / "pictures" / name)
     return {"file": name, "seed": level.seed, "shows": kind}
 
 
@@ -288,15 +287,14 @@ def main() -> None:
     parser.add_argument("--first_seed", type=int, default=700_000)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    checkpoint = str(ROOT / options.checkpoint)
+    checkpoint = str(PROJECT_ROOT / options.checkpoint)
     record: dict[str, Any] = {"checkpoint": options.checkpoint, "machine": machine(), "configs": {}, "pictures": []}
     for config in TYPICAL:
         levels = [play(config, options.first_seed + i, checkpoint) for i in range(options.levels)]
         record["configs"][config] = summary(levels)
         record["pictures"].append(draw_typical(config, levels, checkpoint))
         print(f"{config}: {json.dumps(record['configs'][config], indent=1)}", flush=True)
-    (HERE / "failures.json").write_text(json.dumps(record, indent=1) + "\n")
-    (HERE / "failures.md").write_text(as_markdown(record))
+    keep("learning/failures", record, as_markdown(record))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,7 @@ The levels have seeds from 500000 on: not those of the trainings, and nothing wa
 Trainings that are finished in --work_dir are scored, not repeated.
 """
 
-import argparse
 import itertools
-import json
 import statistics
 import sys
 from pathlib import Path
@@ -17,13 +15,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.learning.programs import ROOT, Training, machine, mean_and_error, means_over_levels, score, train
+from benchmarks.frame import keep, machine
+from benchmarks.learning.programs import UNSEEN, Training, level_by_level, parser_of, rounded, score, short, train
 
 HERE = Path(__file__).resolve().parent
-FIRST_SEED = 500_000
 PEERS = {
     "random": "random",
     "do_nothing": "do_nothing",
@@ -38,13 +35,10 @@ _AGAINST = ("dla", "least_detour")
 
 def main() -> None:
     """Trains, scores, writes the record."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__, levels=200)
     parser.add_argument("-t", "--training_env_config", default="1")
     parser.add_argument("-n", "--n_episodes", type=int, default=2500)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--levels", type=int, default=200, help="unseen levels to score on")
     parser.add_argument("--rewards", default="default", help="what counts, in training and scoring")
-    parser.add_argument("--work_dir", type=Path, default=ROOT / "runs" / "benchmark")
     options, extra = parser.parse_known_args()
 
     environment, rewards = options.training_env_config, ["--rewards", options.rewards]
@@ -53,33 +47,28 @@ def main() -> None:
         train(options.work_dir, "default", environment, seed, options.n_episodes, extra) for seed in options.seeds
     ]
     paths = [training.last for training in trainings] + [training.best for training in trainings]
-    rows = score(options.work_dir, environment, [*paths, *PEERS.values()], options.levels, FIRST_SEED, rewards)
+    rows = score(options.work_dir, environment, [*paths, *PEERS.values()], options.levels, UNSEEN, rewards)
     last, best, peer_rows = rows[: len(trainings)], rows[len(trainings) : len(paths)], rows[len(paths) :]
-    peers = {name: _short(row) for name, row in zip(PEERS, peer_rows, strict=True)}
+    peers = {name: short(row) for name, row in zip(PEERS, peer_rows, strict=True)}
     runs = [
         {"seed": training.seed, "seconds": training.seconds, "timer": _timer(training)}
-        | {"last": _short(last_row), "best_by_evaluation": _short(best_row)}
+        | {"last": short(last_row), "best_by_evaluation": short(best_row)}
         for training, last_row, best_row in zip(trainings, last, best, strict=True)
     ]
     differences = [_against(last, row) for row in peer_rows if row["policy"] in _AGAINST]
     record: dict[str, Any] = {
         "command": f"multi_agent_training.py -n {options.n_episodes} -t {environment} "
         f"-e {environment} --seed SEED " + " ".join(extra),
-        "levels": {"count": options.levels, "first_seed": FIRST_SEED},
+        "levels": {"count": options.levels, "first_seed": UNSEEN},
         "machine": machine(),
         "summary": _summary(runs) | differences[0] | differences[1],
         "peers": peers,
         "runs": runs,
     }
-    name = HERE / f"main_command_{environment}"
-    name.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
-    _draw(trainings, runs, peers, name.with_suffix(".png"), record["command"])
-    print(json.dumps(record["summary"], indent=1))
-
-
-def _short(row: dict[str, Any]) -> dict[str, float]:
-    kept = ("score_mean", "score_se", "completion_mean", "completion_se", "deadlock_mean", "never_departed_mean")
-    return {name: round(row[name], 4) for name in kept}
+    name = f"main_command_{environment}"
+    keep(f"learning/{name}", record)
+    _draw(trainings, runs, peers, HERE / f"{name}.png", record["command"])
+    print(*(f"{what}: {value}" for what, value in record["summary"].items()), sep="\n")
 
 
 def _timer(training: Training) -> dict[str, float]:
@@ -92,9 +81,8 @@ def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     summary: dict[str, Any] = {"seconds_median": statistics.median(run["seconds"] for run in runs)}
     for which in ("last", "best_by_evaluation"):
         for measure in ("score_mean", "completion_mean"):
-            mean, error = mean_and_error([run[which][measure] for run in runs])
-            summary[f"{which}_{measure}"] = round(mean, 4)
-            summary[f"{which}_{measure}_se_over_seeds"] = error and round(error, 4)
+            name = f"{which}_{measure}"
+            summary[name], summary[f"{name}_se_over_seeds"] = rounded([run[which][measure] for run in runs])
     return summary
 
 
@@ -102,22 +90,15 @@ def _against(rows: list[dict[str, Any]], peer: dict[str, Any]) -> dict[str, floa
     """How much better the seeds are on average than a peer, with standard errors over the same levels."""
     differences: dict[str, float | None] = {}
     for measure in ("score", "completion"):
-        pairs = zip(means_over_levels(rows, measure), means_over_levels([peer], measure), strict=True)
-        mean, error = mean_and_error([ours - theirs for ours, theirs in pairs])
-        differences[f"last_{measure}_minus_{peer['policy']}"] = round(mean, 4)
-        differences[f"last_{measure}_minus_{peer['policy']}_se_over_levels"] = error and round(error, 4)
+        name = f"last_{measure}_minus_{peer['policy']}"
+        differences[name], differences[f"{name}_se_over_levels"] = level_by_level(rows, [peer], measure)
     return differences
 
 
 def _draw(
-    trainings: list[Training],
-    runs: list[dict[str, Any]],
-    peers: dict[str, dict[str, float]],
-    path: Path,
-    title: str,
+    trainings: list[Training], runs: list[dict[str, Any]], peers: dict[str, dict[str, float]], path: Path, title: str
 ) -> None:
     figure = Figure(figsize=(9, 7), layout="constrained")
-    FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=9)
     panels = figure.subplots(2, 1, sharex=True)
     for axes, measure, label in zip(panels, ("score", "completion"), ("score", "trains that arrive"), strict=True):

@@ -1,8 +1,8 @@
 """Runs the kit's own programs, as a user does, for the records in this folder."""
 
+import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -12,10 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import processor
+from benchmarks.frame import mean_and_error
+from utils.system.files import PROJECT_ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-PROGRAMS = ROOT / "reinforcement_learning"
+PROGRAMS = PROJECT_ROOT / "reinforcement_learning"
+UNSEEN = 500_000
+"""Seed of the first level to score on that no training has seen and nothing was chosen by."""
+
+
+def parser_of(what: str | None, levels: int, work_dir: str = "benchmark") -> argparse.ArgumentParser:
+    """The options that scripts share which train: seeds of trainings, levels to score on, folder of the trainings."""
+    parser = argparse.ArgumentParser(description=(what or "").splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--levels", type=int, default=levels, help="unseen levels to score on")
+    parser.add_argument("--work_dir", type=Path, default=PROJECT_ROOT / "runs" / work_dir)
+    return parser
 
 
 @dataclass(frozen=True)
@@ -99,12 +110,21 @@ def means_over_levels(rows: Sequence[dict[str, Any]], measure: str) -> list[floa
     ]
 
 
-def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean and its standard error; a single value has none."""
-    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
-    return statistics.fmean(values), error
+def level_by_level(
+    rows: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]], measure: str
+) -> tuple[float, float | None]:
+    """How much better some policies are on average than others on the same levels, with the error over the levels."""
+    pairs = zip(means_over_levels(rows, measure), means_over_levels(others, measure), strict=True)
+    return rounded([ours - theirs for ours, theirs in pairs])
 
 
-def machine() -> dict[str, Any]:
-    """What stands beside every figure."""
-    return {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()}
+def rounded(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and standard error as records have them."""
+    mean, error = mean_and_error(values)
+    return round(mean, 4), error and round(error, 4)
+
+
+def short(row: dict[str, Any]) -> dict[str, float]:
+    """Of what evaluate_agent.py finds for a policy, the means."""
+    kept = ("score_mean", "score_se", "completion_mean", "completion_se", "deadlock_mean", "never_departed_mean")
+    return {name: round(row[name], 4) for name in kept}

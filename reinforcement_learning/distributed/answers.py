@@ -3,7 +3,6 @@
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -28,18 +27,11 @@ class RayEndedError(ActorsError):
     """Ray itself is gone, and nothing may be asked of it any more."""
 
 
-@dataclass(frozen=True)
-class _Expected:
-    done: Callable[[Any], None]
-    failed: Callable[[Exception], None]
-
-
 class Answers:
     """Waits for many calls at a time; each has a function that takes its answer.
 
     Args:
         check: is called again and again; raises :class:`RayEndedError` where no answer can come any more.
-        stop_requested: whether the training is to end.
 
     Attributes:
         while_waiting: is called again and again while :meth:`wait_for` waits.
@@ -48,14 +40,15 @@ class Answers:
     def __init__(self, check: Callable[[], None], stop_requested: Callable[[], bool]) -> None:
         self.check, self.stop_requested = check, stop_requested
         self.while_waiting: Callable[[], None] = lambda: None
-        self._expected: dict[ray.ObjectRef, _Expected] = {}
+        # what takes the answer, and what is told where it is lost
+        self._expected: dict[ray.ObjectRef, tuple[Callable[[Any], None], Callable[[Exception], None]]] = {}
 
     def expect(self, answer: "ray.ObjectRef", done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
         """Has ``done`` called with the answer, once it is there, or ``failed`` where the actor or the answer is lost.
 
         What the actor's own code raises is raised by :meth:`take`.
         """
-        self._expected[answer] = _Expected(done, failed)
+        self._expected[answer] = (done, failed)
 
     def take(self, seconds: float) -> bool:
         """Takes all answers that are there, and waits for the first; returns whether there was one.
@@ -73,14 +66,14 @@ class Answers:
         if ready and len(answers) > 1:
             ready, _ = ray.wait(answers, num_returns=len(answers), timeout=0, fetch_local=False)
         for answer in ready:
-            expected = self._expected.pop(answer)
+            done, failed = self._expected.pop(answer)
             try:
                 value = value_of(answer)
             except RayError as error:
                 self.check()
-                expected.failed(error)
+                failed(error)
             else:
-                expected.done(value)
+                done(value)
         return bool(ready)
 
     def wait_for(self, answer: "ray.ObjectRef") -> Any:

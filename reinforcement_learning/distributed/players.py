@@ -33,13 +33,9 @@ def make_players(
     This process has to be connected to Ray.
 
     Args:
-        config: the whole configuration.
-        feature_set: what observations hold.
         devices: where each policy lives, see ``place_learners``; None: on CPUs.
         levels: what is played; the actors make their own.
         stopwatch: gets the seconds that the actors spend, added up.
-        stop_requested: whether the training is to end.
-        warn: gets a sentence about an actor that has ended.
     """
     # each policy has an actor of its own anyway
     names = [of_pytorch(str(device)) for device in devices or ["cpu"] * config.num_policies]

@@ -44,13 +44,7 @@ class RayExperience(Experience):
     begun again.
 
     Args:
-        config: of the whole training.
         levels: what is played; the actors make their own.
-        learners: of the policies.
-        past_selves: older copies that drive some trains.
-        answers: waits for the actors' answers, also for those of the learners.
-        stopwatch: gets the seconds that the actors spend, added up.
-        warn: gets a sentence about an actor that has ended.
     """
 
     def __init__(

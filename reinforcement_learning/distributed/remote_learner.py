@@ -28,14 +28,6 @@ class RemoteLearner(Learner):
     Here is a copy of the policy as it was at the last ``fetch``, which is what evaluations play and checkpoints hold.
     An actor that ends is replaced by one that goes on from there.
 
-    Args:
-        config: the whole configuration.
-        feature_set: what observations hold.
-        index: number of the policy.
-        place: where the actor goes.
-        answers: waits for the actor's.
-        warn: gets a sentence about an actor that has ended.
-
     Attributes:
         is_ready: whether the actor has started.
         given_up: it is not asked any more, and the training ends.

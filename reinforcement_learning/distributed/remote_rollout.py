@@ -15,8 +15,6 @@ class RemoteRollout:
     """An actor that plays: a ``RolloutActor``, which is asked for rounds.
 
     Args:
-        task: what it does.
-        listener: knows what is new to it.
         n_ended: how many actors in a row it replaces that have ended before they had played anything.
 
     Attributes:

@@ -51,7 +51,6 @@ class RolloutActor:
         """Plays a round.
 
         Args:
-            request: what is new.
             weights: of ``request.policies``, then of older copies.
 
         Returns:

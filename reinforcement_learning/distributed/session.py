@@ -48,7 +48,6 @@ class RaySession:
     """A context manager: this process is connected to Ray, and disconnected at the end, which ends all its actors.
 
     Args:
-        config: the whole configuration.
         node: options of ``ray.init`` for a Ray that is started here.
     """
 

@@ -7,13 +7,7 @@ SECONDS_WITHOUT_PROGRESS = 60.0
 
 
 class ProgressWatch:
-    """Warns once of each learner that has made no progress for a minute, and again if it went on and stopped again.
-
-    Args:
-        names: of the learners.
-        warn: gets the sentence.
-        clock: gives the time in seconds.
-    """
+    """Warns once of each learner that has made no progress for a minute, and again if it went on and stopped again."""
 
     def __init__(
         self, names: Sequence[str], warn: Callable[[str], None], clock: Callable[[], float] = time.monotonic

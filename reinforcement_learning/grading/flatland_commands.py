@@ -39,9 +39,6 @@ def tool(name: str) -> str:
 def call(command: Sequence[str], cwd: Path, seconds: float | None = None) -> None:
     """Lets a command do its work; what it prints is not shown.
 
-    Args:
-        seconds: how long it may take; as long as it likes if None.
-
     Raises:
         TimeIsUp: it takes longer.
         GradingError: it fails.

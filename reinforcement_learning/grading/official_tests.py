@@ -10,32 +10,10 @@ from utils.levels.env_configs import EnvConfig
 from utils.levels.rail_envs import make_rail_env
 
 METADATA = "metadata.csv"
-_COLUMNS = (
-    "test_id",
-    "env_id",
-    "n_agents",
-    "x_dim",
-    "y_dim",
-    "n_cities",
-    "max_rail_pairs_in_city",
-    "n_envs_run",
-    "seed",
-    "grid_mode",
-    "max_rails_between_cities",
-    "malfunction_duration_min",
-    "malfunction_duration_max",
-    "malfunction_interval",
-    "speed_ratios",
-)
 
 
 def write_tests(folder: Path, configs: Sequence[EnvConfig], n_levels: int) -> list[Path]:
     """Makes a test of each configuration; the seeds of levels begin at 0 and go on from test to test.
-
-    Args:
-        folder: where to; made where it does not exist.
-        configs: the tests, ``Test_00`` and on.
-        n_levels: levels of each test.
 
     Returns:
         The environments, in the order in which they are graded.
@@ -43,7 +21,7 @@ def write_tests(folder: Path, configs: Sequence[EnvConfig], n_levels: int) -> li
     Raises:
         OSError: a file cannot be written.
     """
-    rows: list[tuple[object, ...]] = []
+    rows: list[dict[str, object]] = []
     paths = []
     for test, config in enumerate(configs):
         for level in range(n_levels):
@@ -52,27 +30,27 @@ def write_tests(folder: Path, configs: Sequence[EnvConfig], n_levels: int) -> li
             path.parent.mkdir(parents=True, exist_ok=True)
             RailEnvPersister.save(make_rail_env(config, seed), str(path))
             paths.append(path)
-            rows.append((path.parent.name, path.stem, *_description(config, n_levels, seed)))
+            rows.append({"test_id": path.parent.name, "env_id": path.stem, **_description(config, n_levels, seed)})
     with (folder / METADATA).open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
         writer.writerows(rows)
     return paths
 
 
-def _description(config: EnvConfig, n_levels: int, seed: int) -> tuple[object, ...]:
-    return (
-        config.n_agents,
-        config.width,
-        config.height,
-        config.n_cities,
-        config.max_rail_pairs_in_city,
-        n_levels,
-        seed,
-        config.grid_mode,
-        config.max_rails_between_cities,
-        config.malfunction_min_duration,
-        config.malfunction_max_duration,
-        round(1 / config.malfunction_rate) if config.malfunction_rate else 0,
-        dict(config.speed_ratios) or {1.0: 1.0},
-    )
+def _description(config: EnvConfig, n_levels: int, seed: int) -> dict[str, object]:
+    return {
+        "n_agents": config.n_agents,
+        "x_dim": config.width,
+        "y_dim": config.height,
+        "n_cities": config.n_cities,
+        "max_rail_pairs_in_city": config.max_rail_pairs_in_city,
+        "n_envs_run": n_levels,
+        "seed": seed,
+        "grid_mode": config.grid_mode,
+        "max_rails_between_cities": config.max_rails_between_cities,
+        "malfunction_duration_min": config.malfunction_min_duration,
+        "malfunction_duration_max": config.malfunction_max_duration,
+        "malfunction_interval": round(1 / config.malfunction_rate) if config.malfunction_rate else 0,
+        "speed_ratios": dict(config.speed_ratios) or {1.0: 1.0},
+    }

@@ -35,10 +35,7 @@ _SECONDS_UNTIL_NOTICED = 5  # at most, from when the evaluator takes a command
 # What each request is answered with, and what the answer's payload holds.
 _ANSWERS = {
     FLATLAND_RL.PING: (FLATLAND_RL.PONG, ()),
-    FLATLAND_RL.ENV_CREATE: (
-        FLATLAND_RL.ENV_CREATE_RESPONSE,
-        ("observation", "info", "random_seed", "env_file_path"),
-    ),
+    FLATLAND_RL.ENV_CREATE: (FLATLAND_RL.ENV_CREATE_RESPONSE, ("observation", "info", "random_seed", "env_file_path")),
     FLATLAND_RL.ENV_SUBMIT: (FLATLAND_RL.ENV_SUBMIT_RESPONSE, ()),
 }
 _NOT_OVER = "CAN'T CREATE NEW ENV"  # flatland's evaluator ends with this error

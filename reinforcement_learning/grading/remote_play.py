@@ -14,19 +14,12 @@ from utils.system.users_code import UsersCodeError
 
 @dataclass(frozen=True)
 class Episode:
-    """What came of one environment.
+    """What came of one environment."""
 
-    Attributes:
-        level: the environment's file below the folder of tests.
-        n_trains: how many it has.
-        result: None where the evaluator gave up waiting, or the environment cannot be played by this policy.
-        stopwatch: seconds of observing and choosing (``observation``, ``inference``) and of flatland-rl (``step``).
-    """
-
-    level: str
+    level: str  # its file below the folder of tests
     n_trains: int
-    result: EpisodeResult | None
-    stopwatch: Stopwatch
+    result: EpisodeResult | None  # None: the evaluator gave up waiting, or this policy cannot play it
+    stopwatch: Stopwatch  # seconds to observe and choose (``observation``, ``inference``), of flatland-rl (``step``)
 
 
 def play_all(evaluation: RemoteEvaluation, player: Player) -> list[Episode]:

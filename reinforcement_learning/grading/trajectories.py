@@ -31,36 +31,22 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Scenario:
-    """A saved environment, and the group that it belongs to.
-
-    Attributes:
-        path: the file.
-        level: the name of the group.
-        name: its own name in that group.
-    """
+    """A saved environment, and the group that it belongs to."""
 
     path: Path
-    level: str
-    name: str
+    level: str  # name of the group
+    name: str  # its own in that group
 
 
 @dataclass(frozen=True)
 class Grade:
-    """What a scenario has brought.
-
-    Attributes:
-        scenario: which one.
-        score: normalized, 1 is perfect; 0 if it was not played, or not to its end.
-        completion: share of the trains that have arrived.
-        seconds: how long it took.
-        remark: why it was not played to its end; empty if it was.
-    """
+    """What a scenario has brought."""
 
     scenario: Scenario
-    score: float = 0.0
-    completion: float = 0.0
+    score: float = 0.0  # normalized, 1 is perfect; 0 if it was not played, or not to its end
+    completion: float = 0.0  # share of the trains that have arrived
     seconds: float = 0.0
-    remark: str = ""
+    remark: str = ""  # why it was not played to its end; empty if it was
 
 
 def scenarios_of(paths: Sequence[Path]) -> list[Scenario]:
@@ -92,10 +78,7 @@ def walk(
 
     Args:
         scenarios: those of a level one after the other.
-        folder: where recordings go for a while.
-        rewards: what counts.
         ends_early: whether a level that brings too few trains home is the last one.
-        clock: seconds.
 
     Yields:
         What each has brought, as soon as it is known. In the end flatland-rl's analysis has read all recordings.
@@ -138,9 +121,6 @@ def _play(scenario: Scenario, root: Path, rewards: type[Rewards], seconds: float
 
 def generate_trajectory(env_path: Path, data_dir: Path, rewards: type[Rewards], seconds: float | None = None) -> None:
     """Lets flatland-rl play an environment with ``submission.py`` and then check what was recorded.
-
-    Args:
-        seconds: how long it may play.
 
     Raises:
         TimeIsUp: it plays longer.

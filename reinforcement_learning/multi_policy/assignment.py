@@ -1,7 +1,6 @@
 """Which policy drives which train of a training episode, and with what settings. Every process finds the same."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,27 +16,8 @@ from utils.simulator.rail_state import RailState
 from utils.system.seeds import Stream, generator
 
 
-@dataclass(frozen=True)
-class EpsilonSchedule:
-    """Exponential decay: epsilon of episode k is ``max(end, start * decay**k)``.
-
-    A closed form needs no state, so a resumed training has the right epsilon by its episode alone.
-    """
-
-    start: float
-    end: float
-    decay: float
-
-    def __call__(self, episode: int) -> float:
-        """Epsilon of an episode; the first episode has number 0."""
-        return max(self.end, self.start * self.decay**episode)
-
-
 class Assignment:
     """Makes the settings of all trains of every training episode from its number and its level.
-
-    Args:
-        config: the whole configuration.
 
     Attributes:
         mapping: which policy drives which train.
@@ -48,20 +28,14 @@ class Assignment:
         self._config = config
         self.mapping = make_mapping(config)
         self.past_selves = PastSelves(config.partner_snapshot_prob, config.partner_snapshot_every, config.seed)
-        self._epsilon = EpsilonSchedule(config.eps_start, config.eps_end, config.eps_decay)
 
     def train_settings(
         self, episode: int, state: RailState, hyperparameters: Sequence[Hyperparameters]
     ) -> TrainSettings:
         """Who drives the trains of a training episode.
 
-        Args:
-            episode: its number.
-            state: the level and its trains as they are at the start.
-            hyperparameters: how each policy learns and explores now.
-
         Raises:
-            MappingError: a user's mapping gives something that is none.
+            ExtensionError: a user's mapping gives something that is none.
         """
         n_policies = self.mapping.n_policies
         policy_of_train = self.mapping.policy_of_train(episode, state)
@@ -91,7 +65,9 @@ class Assignment:
         n_policies = self.mapping.n_policies
         places = n_trains if self.mapping.mixed else 1
         own_episode = episode * min(places, n_policies) // n_policies
-        return min(1.0, hyperparameters.epsilon_scale * self._epsilon(own_episode))
+        config = self._config
+        epsilon = max(config.eps_end, config.eps_start * config.eps_decay**own_episode)
+        return min(1.0, hyperparameters.epsilon_scale * epsilon)
 
 
 def learning_of(config: TrainingConfig, sink: RowSink) -> Learning:

@@ -23,7 +23,6 @@ class EvenShares:
     that goes on collecting more would fill any memory.
 
     Args:
-        n_policies: how many share.
         n_step: decisions from where a transition begins to where it ends, at most.
     """
 

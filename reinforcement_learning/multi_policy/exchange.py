@@ -7,7 +7,7 @@ it shows what the population would be worth without their search.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,17 +59,8 @@ class Reached:
     completion: float  # mean
 
 
-def ranking(reached: Sequence[Reached]) -> list[int]:
-    """The policies from the best to the worst; of equal ones the smaller number comes first."""
-    return sorted(range(len(reached)), key=lambda policy: reached[policy], reverse=True)
-
-
 def choose_fates(
-    objective: npt.NDArray[np.float64],
-    share: float,
-    min_gap: float,
-    min_errors: float,
-    random: np.random.Generator,
+    objective: npt.NDArray[np.float64], share: float, min_gap: float, min_errors: float, random: np.random.Generator
 ) -> list[Fate]:
     """What an exchange does with each policy.
 
@@ -77,7 +68,6 @@ def choose_fates(
         objective: what each policy has reached on each of the same levels, ``[policies, levels]``; more is better.
         share: how many of them are left alone, and how many replaced; at least one each, at most half.
         min_gap, min_errors: how much better a policy must be to replace another, see :func:`is_better`.
-        random: picks the source of each that is replaced.
     """
     n_policies = len(objective)
     order = np.argsort(-objective.mean(axis=1), kind="stable").tolist()
@@ -155,11 +145,7 @@ def perturbed(
     Of ``gamma`` the distance to 1 changes, as that is what sets its horizon. Whole numbers change by at least 1.
 
     Args:
-        values: what to change.
         default: what the command line says; now and then one goes back to it.
-        bounds: what is searched.
-        random: decides.
-        probability: that a hyper-parameter changes.
     """
     changed: dict[str, Any] = {}
     for name, (low, high) in bounds.items():

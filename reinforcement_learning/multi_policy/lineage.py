@@ -24,7 +24,6 @@ def changed(exchanges: Sequence[dict[str, Any]], first: Sequence[Mapping[str, fl
 
     Args:
         exchanges: all of a training; those of an earlier version do not tell all hyper-parameters.
-        first: what each policy began with.
     """
     stretches = [first, *(exchange["hyperparameters"] for exchange in exchanges)]
     values = {
@@ -43,24 +42,15 @@ def draw_lineage(
 
     Below, each hyper-parameter that was changed has a chart with a curve for each policy.
 
-    Args:
-        exchanges: all of a training, at least one.
-        first: the hyper-parameters that each policy began with.
-        n_episodes: of the training.
-        path: where to.
-        title: above the picture.
-
     Raises:
         OSError: the picture cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     n_policies, charts = len(exchanges[0]["sources"]), changed(exchanges, first)
     n_rows = -(-len(charts) // _COLUMNS)
     heights = [1.2 + 0.4 * n_policies, *[1.5] * n_rows]
     figure = Figure(figsize=(9.0, sum(heights) + 0.3), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
     cells = figure.add_gridspec(1 + n_rows, _COLUMNS, height_ratios=heights)
     edges = [0, *(exchange["episode"] for exchange in exchanges), n_episodes]
     _draw_founders(figure.add_subplot(cells[0, :]), exchanges, edges)

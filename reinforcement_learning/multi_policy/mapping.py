@@ -11,16 +11,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from reinforcement_learning.settings.extensions import ExtensionError, find_callable, whole_numbers
+from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.settings.extensions import ExtensionError, whole_numbers
 from utils.simulator.rail_state import RailState
 from utils.system.seeds import Stream, generator
-from utils.system.users_code import RAISED_BY_USERS_CODE, UsersCodeError, describe
+from utils.system.users_code import RAISED_BY_USERS_CODE, describe
 
 PolicyOfTrain = npt.NDArray[np.int64]  # [trains], the number of each train's policy
-
-
-class MappingError(UsersCodeError):
-    """A mapping cannot be used; the message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -128,57 +125,31 @@ RULES: dict[str, MappingRule] = {
 NEEDS_MIXING = ("by_handle", "by_speed")
 
 
-def find_rule(name: str) -> MappingRule:
-    """A rule on board by its name, or a user's by ``package.module:callable``.
-
-    Raises:
-        MappingError: there is no such rule, or no such callable.
-    """
-    try:
-        return find_callable(name, "mapping", RULES)
-    except ExtensionError as error:
-        raise MappingError(str(error)) from error
-
-
 class PolicyMapping:
     """The policies of the trains of every training episode.
 
     Args:
-        rule: names the policies of an episode's trains.
+        rule: names the policies of an episode's trains; with one policy it is not asked.
         name: what users call the rule.
-        n_policies: how many there are; with one nobody is asked.
+        config: of the training.
         mixed: whether trains of one environment may have different policies.
-        resample_every: episodes of an environment for which a mapping stays.
-        n_environments: environments side by side.
-        seed: of the training.
     """
 
-    def __init__(
-        self,
-        rule: MappingRule,
-        name: str,
-        n_policies: int,
-        *,
-        mixed: bool,
-        resample_every: int,
-        n_environments: int,
-        seed: int,
-    ) -> None:
-        self.n_policies = n_policies
-        self.mixed = mixed
-        self._rule, self._name = rule, name
-        self._resample_every, self._n_environments, self._seed = resample_every, n_environments, seed
+    def __init__(self, rule: MappingRule, name: str, config: TrainingConfig, *, mixed: bool) -> None:
+        self.n_policies, self.mixed = config.num_policies, mixed
+        self._rule, self._name, self._config = rule, name, config
 
     def policy_of_train(self, episode: int, state: RailState) -> PolicyOfTrain:
         """The policy of each train ``[trains]`` in an episode.
 
         Raises:
-            MappingError: a user's rule fails, or gives something else than a policy for each train.
+            ExtensionError: a user's rule fails, or gives something else than a policy for each train.
         """
         if self.n_policies == 1:
             return np.zeros(state.n_trains, dtype=np.int64)
-        environment = episode % self._n_environments
-        draw = episode // (self._n_environments * self._resample_every) * self._n_environments + environment
+        n_environments, seed = self._config.num_envs, self._config.seed
+        environment = episode % n_environments
+        draw = episode // (n_environments * self._config.resample_policies_every) * n_environments + environment
         request = MappingRequest(
             state,
             environment,
@@ -186,25 +157,22 @@ class PolicyMapping:
             draw,
             self.n_policies,
             self.mixed,
-            generator(self._seed, Stream.POLICY_MAPPING, draw),
-            self._seed,
+            generator(seed, Stream.POLICY_MAPPING, draw),
+            seed,
         )
         try:
             given = self._rule(request)
         except RAISED_BY_USERS_CODE as error:  # whatever a user's rule raises
-            raise MappingError(
+            raise ExtensionError(
                 f"the mapping {self._name!r} failed in episode {episode} ({describe(error)})."
             ) from error
         return self._checked(given, request)
 
     def _checked(self, given: npt.ArrayLike, request: MappingRequest) -> PolicyOfTrain:
         who = f"in episode {request.episode} the mapping {self._name!r}"
-        try:
-            policy_of_train = whole_numbers(given, request.n_trains, self.n_policies, who)
-        except ExtensionError as error:
-            raise MappingError(str(error)) from error
+        policy_of_train = whole_numbers(given, request.n_trains, self.n_policies, who)
         if not self.mixed and len(np.unique(policy_of_train)) > 1:
-            raise MappingError(
+            raise ExtensionError(
                 f"{who} gave several policies in one environment, but --mix_policies_in_one_env is False: "
                 "all trains must get the same."
             )

@@ -6,16 +6,14 @@ from reinforcement_learning.multi_policy.exchange import out_of_bounds, searched
 from reinforcement_learning.multi_policy.mapping import (
     NEEDS_MIXING,
     RULES,
-    MappingError,
     MappingRule,
     PolicyMapping,
     batched,
-    find_rule,
     synchronous,
 )
 from reinforcement_learning.multi_policy.objective import find_objective
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
-from reinforcement_learning.settings.extensions import ExtensionError
+from reinforcement_learning.settings.extensions import ExtensionError, find_callable
 from utils.levels.level_streams import TrainingLevels
 from utils.simulator.rail_state import RailState
 
@@ -69,19 +67,11 @@ def make_mapping(config: TrainingConfig) -> PolicyMapping:
         rule, name, mixed = batched(config.num_envs), mode, False
     else:
         try:
-            rule, name = find_rule(config.policy_mapping), config.policy_mapping
-        except MappingError as error:
+            rule, name = find_callable(config.policy_mapping, "mapping", RULES), config.policy_mapping
+        except ExtensionError as error:
             raise ConfigError(f"--policy_mapping: {error}") from error
         mixed = mixed and name != "shared"
-    return PolicyMapping(
-        rule,
-        name,
-        config.num_policies,
-        mixed=mixed,
-        resample_every=config.resample_policies_every,
-        n_environments=config.num_envs,
-        seed=config.seed,
-    )
+    return PolicyMapping(rule, name, config, mixed=mixed)
 
 
 def check_mapping(config: TrainingConfig) -> None:
@@ -89,7 +79,7 @@ def check_mapping(config: TrainingConfig) -> None:
 
     Raises:
         ConfigError: see :func:`make_mapping` and :func:`check_exchange`.
-        MappingError: a user's rule gives no mapping for the first level.
+        ExtensionError: a user's rule gives no mapping for the first level.
     """
     check_exchange(config)
     mapping = make_mapping(config)

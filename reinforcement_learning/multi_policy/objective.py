@@ -56,7 +56,6 @@ def reached_by(
 
     Args:
         results: of each policy those of the same levels.
-        name: of the objective.
         objective: the one of that name; None: it is looked up.
 
     Raises:

@@ -28,7 +28,6 @@ class PastSelves:
     Args:
         probability: share of the trains that older copies drive.
         snapshot_every: finished episodes from one copy to the next.
-        seed: of the training.
 
     Attributes:
         n_taken: how many times copies were taken.

@@ -42,9 +42,6 @@ class Population:
     """``num_policies`` learners, which share the environments and nothing else.
 
     Args:
-        config: the whole configuration.
-        feature_set: what observations hold.
-        devices: where each policy lives.
         make_learner: makes a learner of the configuration, the feature set, its number and its device.
     """
 
@@ -88,13 +85,9 @@ class Population:
         """Which policy drives which train of a training episode, and with what settings.
 
         Raises:
-            MappingError: a user's mapping gives something that is none.
+            ExtensionError: a user's mapping gives something that is none.
         """
         return self.assignment.train_settings(episode, state, self.hyperparameters)
-
-    def epsilon(self, policy: int, episode: int, n_trains: int) -> float:
-        """The share of random actions of a policy in a training episode."""
-        return self.assignment.epsilon(self.learners[policy].hyperparameters, episode, n_trains)
 
     # --- learning ------------------------------------------------------------------------------------------------
 
@@ -176,7 +169,6 @@ class Population:
         """One step of population-based training.
 
         Args:
-            episode: finished episodes.
             reached: what each policy has reached on each level alone, by the objective, ``[policies, levels]``.
         """
         config = self.config

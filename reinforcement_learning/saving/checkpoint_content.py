@@ -2,7 +2,7 @@
 
 import dataclasses
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from reinforcement_learning.dddqn_policy import DDDQNPolicy
 from reinforcement_learning.learning.learner import make_policy
 from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.settings.options import ANY, Accepts
 from utils.observation.feature_sets import FeatureSet
 from utils.simulator.rail_grid import N_ACTIONS
 
@@ -22,16 +23,8 @@ class MalformedError(ValueError):
 
 
 Spec = Any
-"""A :class:`Kind`; ``[spec]`` for a list; a dictionary of the keys that must be there, those behind a ? may be;
+"""What a value :class:`Accepts`; ``[spec]`` for a list; a dictionary of keys: those before a ? need not be there;
 ``Named(spec)`` for a dictionary with any names."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Kind:
-    """What a value must be, in words and as a test."""
-
-    words: str
-    test: Callable[[Any], bool]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,17 +50,16 @@ def _are_actions(value: Any) -> bool:
     return right and bool(((value >= 0) & (value < N_ACTIONS)).all())
 
 
-WHOLE = Kind("a whole number of at least 0", lambda value: type(value) is int and 0 <= value < 2**63)
-NUMBER = Kind("a number", lambda value: type(value) in (int, float))
-TEXT = Kind("a text", lambda value: isinstance(value, str))
-TEXT_OR_NONE = Kind("a text or None", lambda value: value is None or isinstance(value, str))
-NUMBER_OR_NONE = Kind("a number or None", lambda value: value is None or type(value) in (int, float))
-ANY = Kind("anything", lambda value: True)
-DICTIONARY = Kind("a dictionary", lambda value: isinstance(value, dict))
-TENSOR = Kind("a tensor", _is_dense)
-FINITE = Kind("a tensor of finite numbers", lambda value: _is_dense(value) and bool(value.isfinite().all()))
-LOSSES = Kind("a tensor with one axis", lambda value: _is_dense(value) and value.ndim == 1)
-ACTIONS = Kind("actions of trains", _are_actions)
+WHOLE = Accepts("a whole number of at least 0", lambda value: type(value) is int and 0 <= value < 2**63)
+NUMBER = Accepts("a number", lambda value: type(value) in (int, float))
+TEXT = Accepts("a text", lambda value: isinstance(value, str))
+TEXT_OR_NONE = Accepts("a text or None", lambda value: value is None or isinstance(value, str))
+NUMBER_OR_NONE = Accepts("a number or None", lambda value: value is None or type(value) in (int, float))
+DICTIONARY = Accepts("a dictionary", lambda value: isinstance(value, dict))
+TENSOR = Accepts("a tensor", _is_dense)
+FINITE = Accepts("a tensor of finite numbers", lambda value: _is_dense(value) and bool(value.isfinite().all()))
+LOSSES = Accepts("a tensor with one axis", lambda value: _is_dense(value) and value.ndim == 1)
+ACTIONS = Accepts("actions of trains", _are_actions)
 
 _FEATURE_SET = {
     "name": TEXT,
@@ -145,7 +137,6 @@ def check_content(content: Mapping[str, Any], *, to_resume: bool) -> None:
 
     Args:
         content: of the checkpoint; whether parts of it are missing has been asked before.
-        to_resume: whether a training is to go on from it.
 
     Raises:
         MalformedError: something is of another kind than it must be.
@@ -163,7 +154,7 @@ def check_content(content: Mapping[str, Any], *, to_resume: bool) -> None:
 
 
 def _check(value: Any, spec: Spec, where: str) -> None:
-    if isinstance(spec, Kind):
+    if isinstance(spec, Accepts):
         if not spec.test(value):
             raise _of_another_kind(where, value, spec.words)
     elif isinstance(spec, list):
@@ -232,11 +223,6 @@ def _check_settings(episode: Mapping[str, Any], n_policies: int, where: str) -> 
 
 def check_policies(content: Mapping[str, Any], config: TrainingConfig, feature_set: FeatureSet) -> None:
     """Lets policies take over what a checkpoint holds of them, and take a step, on trial.
-
-    Args:
-        content: of the checkpoint, which ``check_content`` has looked at.
-        config: of the training that is to go on.
-        feature_set: what observations hold.
 
     Raises:
         MalformedError: they cannot.

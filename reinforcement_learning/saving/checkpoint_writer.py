@@ -23,10 +23,7 @@ class CheckpointWriter:
     """Saves a training as it goes on. What cannot be written costs a warning; earlier files are unharmed.
 
     Args:
-        config: the whole configuration.
-        folders: where checkpoints and replay buffers go.
         learners: whose replay buffers are saved, where the configuration asks for it.
-        warn: gets a sentence about a file that cannot be written.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from reinforcement_learning.settings.config import DUELING, PLACES, ConfigError,
 from reinforcement_learning.settings.extensions import ExtensionError
 from reinforcement_learning.settings.features import NO_FEATURES, with_more_features, with_neighbours
 from reinforcement_learning.settings.named_code import NOTHING_NAMED, NamedCode
-from reinforcement_learning.tracking.metrics import alone
+from reinforcement_learning.tracking.metrics import of_policy
 from utils.observation.feature_sets import FeatureSet, get_feature_set
 from utils.observation.observer import Observer
 from utils.system.files import atomic_write, why_unreadable
@@ -63,7 +63,6 @@ def read_checkpoint(path: str | Path, *, to_resume: bool = True) -> dict[str, An
     """The content of a checkpoint, on the CPU.
 
     Args:
-        path: where it is.
         to_resume: whether a training is to go on from it; an exported checkpoint can only be played.
 
     Raises:
@@ -154,7 +153,6 @@ def find_checkpoint(
     """The checkpoint that ``--resume`` means, and its content; None and None where it is not given.
 
     Args:
-        options: those given on the command line, by name.
         warn: gets a sentence about each newer checkpoint that is damaged.
 
     Raises:
@@ -193,8 +191,6 @@ def remove_all_but_newest(folder: Path, keep: int, just_written: Sequence[Path] 
     """Deletes numbered checkpoints of a run, those after the fewest episodes first.
 
     Args:
-        folder: of the run.
-        keep: how many stay.
         just_written: these stay before all others: where a training went back to an earlier checkpoint, others of more
             episodes may lie there.
     """
@@ -215,12 +211,6 @@ def stored_feature_set(
     content: dict[str, Any], path: str | Path, features: str = NO_FEATURES, network: str = DUELING
 ) -> FeatureSet:
     """The feature set that a checkpoint was trained with.
-
-    Args:
-        content: of the checkpoint.
-        path: where it is.
-        features: the user's features, as the command line names them.
-        network: the networks, likewise.
 
     Raises:
         CheckpointError: it is not there any more, or has another version or other neighbours; the sentence names both.
@@ -266,9 +256,7 @@ def load_policy(
     """A trained policy and the observer that goes with it, ready to play on the CPU.
 
     Args:
-        path: a checkpoint of a training, or an exported one.
         policy_index: which of the checkpoint's policies, from 0 on; None: the one with the best newest evaluation.
-        named: code of the user's own that the command line names.
 
     Raises:
         CheckpointError: the checkpoint cannot be used, has no policy of that number, or names code that ``named`` does
@@ -283,14 +271,13 @@ def load_policy(
         held = f"policies 0 to {n_policies - 1}" if n_policies > 1 else "one policy, number 0"
         raise CheckpointError(f"{path} holds {held}, but --policy_index is {policy_index}.")
     named = replace(named, policy_mapping=(TrainingConfig.policy_mapping,))  # it is not mapped to trains
-    config = _config_to_play(content, path, named)
-    feature_set = stored_feature_set(content, path, config.features, config.network)
-    return _policy_of(content, path, config, feature_set, policy_index), _observer_of(content, config, feature_set)
+    (policy,), observer, _ = _load_to_play(content, path, named, [policy_index])
+    return policy, observer
 
 
 def _alone(evaluation: Mapping[str, float], policy: int) -> tuple[float, float]:
     """What a policy has reached without the others: of equal scores the higher completion is better."""
-    score, completion = alone(policy, "scores_mean"), alone(policy, "completions_mean")
+    score, completion = (of_policy(policy, f"evaluation/{name}_mean") for name in ("scores", "completions"))
     return evaluation.get(score, -math.inf), evaluation.get(completion, -math.inf)
 
 
@@ -299,20 +286,12 @@ def load_policies(
 ) -> tuple[list[GreedyPolicy], Observer, TrainingConfig]:
     """All policies of a checkpoint, the observer that goes with them, and the configuration, which maps them.
 
-    Args:
-        path: a checkpoint of a training, or an exported one.
-        named: code of the user's own that the command line names.
-
     Raises:
         CheckpointError: the checkpoint cannot be used, or names code, such as a mapping that is not on board, that was
             not given.
     """
     content = read_checkpoint(path, to_resume=False)
-    config = _config_to_play(content, path, named)
-    feature_set = stored_feature_set(content, path, config.features, config.network)
-    n_policies = len(content["policies"])
-    policies = [_policy_of(content, path, config, feature_set, index) for index in range(n_policies)]
-    return policies, _observer_of(content, config, feature_set), config
+    return _load_to_play(content, path, named, range(len(content["policies"])))
 
 
 _OF_TRAINING_ONLY = {
@@ -329,25 +308,32 @@ _OF_TRAINING_ONLY = {
 """What could run code in a training and does not matter to whoever plays, as if it had not been given."""
 
 
-def _config_to_play(content: dict[str, Any], path: str | Path, named: NamedCode) -> TrainingConfig:
-    """The configuration of a training whose policies are to be played."""
+def _load_to_play(
+    content: dict[str, Any], path: str | Path, named: NamedCode, indices: Iterable[int]
+) -> tuple[list[GreedyPolicy], Observer, TrainingConfig]:
+    """Policies of a checkpoint, the observer that goes with them, and the configuration that they were trained with."""
     stored = content["config"]
     try:
         named.check_variables(stored)
-        return make_config(_OF_TRAINING_ONLY | named.options_for(stored), stored)
+        config = make_config(_OF_TRAINING_ONLY | named.options_for(stored), stored)
     except (ConfigError, ExtensionError) as error:
         raise CheckpointError(f"{path} cannot be played as in training: {error}") from error
-
-
-def _policy_of(
-    content: dict[str, Any], path: str | Path, config: TrainingConfig, feature_set: FeatureSet, index: int
-) -> GreedyPolicy:
-    try:
-        network = make_network(config, feature_set, index)
-    except ConfigError as error:
-        raise CheckpointError(f"{path} cannot be played: {error}") from error
-    load_weights(network, content, path, index)
-    return GreedyPolicy(network, torch.device("cpu"))
+    feature_set = stored_feature_set(content, path, config.features, config.network)
+    policies = []
+    for index in indices:
+        try:
+            network = make_network(config, feature_set, index)
+        except ConfigError as error:
+            raise CheckpointError(f"{path} cannot be played: {error}") from error
+        load_weights(network, content, path, index)
+        policies.append(GreedyPolicy(network, torch.device("cpu")))
+    observer = Observer(
+        feature_set,
+        safe_moves=stored.get("safe_moves", False),  # checkpoints from before it was there
+        action_mask=config.action_mask,
+        decision_points=config.decision_points,
+    )
+    return policies, observer, config
 
 
 def load_weights(network: nn.Module, content: dict[str, Any], path: str | Path, index: int) -> None:
@@ -358,7 +344,7 @@ def load_weights(network: nn.Module, content: dict[str, Any], path: str | Path, 
     """
     try:
         network.load_state_dict(content["policies"][index]["average_network"])
-    except (RuntimeError, KeyError) as error:
+    except RuntimeError as error:
         name = content["config"].get("network", DUELING)
         raise CheckpointError(f"{path} holds weights of another shape than its network {name!r} has now.") from error
 
@@ -377,16 +363,6 @@ def check_resumable(content: dict[str, Any], path: str | Path, config: TrainingC
         raise CheckpointError(f"{path} is damaged: {error}.") from error
 
 
-def _observer_of(content: dict[str, Any], config: TrainingConfig, feature_set: FeatureSet) -> Observer:
-    safe_moves = content["config"].get("safe_moves", False)  # checkpoints from before it was there
-    return Observer(
-        feature_set,
-        safe_moves=safe_moves,
-        action_mask=config.action_mask,
-        decision_points=config.decision_points,
-    )
-
-
 def export_checkpoint(source: str | Path, target: str | Path) -> None:
     """Writes what playing needs of a checkpoint, a fraction of its size: no optimizer, no paths of this machine.
 
@@ -395,8 +371,6 @@ def export_checkpoint(source: str | Path, target: str | Path) -> None:
         OSError: ``target`` cannot be written.
     """
     content = read_checkpoint(source, to_resume=False)
-    if not all("average_network" in policy for policy in content["policies"]):
-        raise CheckpointError(f"{source} is not a whole checkpoint: it lacks networks.")
     kept = {name: content[name] for name in _EXPORTED if name in content}
     kept["config"] = {name: value for name, value in content["config"].items() if name not in PLACES}
     kept["policies"] = [{"average_network": policy["average_network"]} for policy in content["policies"]]

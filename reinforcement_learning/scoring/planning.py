@@ -39,22 +39,13 @@ _LONGEST_PAUSE = 64  # steps
 
 @dataclass(frozen=True)
 class PlanningOptions:
-    """How long plans are improved.
+    """How long plans are improved."""
 
-    Attributes:
-        seconds: most that a step may take to plan.
-        first: how many times as long the first step may take. Graders allow 60 times as much for it.
-        rounds: most rounds of a search for each train of the level.
-        first_rounds: the same, before the first step.
-        in_all: most seconds that planning may take in an episode after the first step. The steps to come share alike
-            in what is left.
-    """
-
-    seconds: float
-    first: float = 60.0
-    rounds: int = 200
-    first_rounds: int = 2000
-    in_all: float = math.inf
+    seconds: float  # most that a step may take to plan
+    first: float = 60.0  # times as long the first step may take; graders allow 60 times as much for it
+    rounds: int = 200  # most rounds of a search for each train of the level
+    first_rounds: int = 2000  # the same, before the first step
+    in_all: float = math.inf  # most seconds in an episode after the first step; the steps to come share what is left
 
     @classmethod
     def of_seconds(cls, seconds: float) -> "PlanningOptions | None":
@@ -91,33 +82,23 @@ class Live(Protocol):
         ...
 
 
+@dataclass
 class Planner:
-    """Drives all trains of one level: a :class:`~.heuristics.Rule`.
+    """Drives all trains of one level: a :class:`~.heuristics.Rule`; the policy plays where there is no plan.
 
     It plays the same level in the same way each time, as long as its seconds suffice.
-
-    Args:
-        policy, observer: what plays where there is no plan.
-        options: see there.
-        clock: seconds.
-
-    Attributes:
-        plan: the plan that is followed; None where the policy plays.
     """
 
-    def __init__(
-        self, policy: Policy, observer: Observer, options: PlanningOptions, clock: Clock = time.perf_counter
-    ) -> None:
-        self._policy = policy
-        self._observer = observer
-        self._options = options
-        self._clock = clock
-        self.plan: LevelPlan | None = None
-        self._weights: NDArray[np.float64] | None = None
-        self._begun = False
-        self._next_try = 0  # step
-        self._pause = 1
-        self._spent = 0.0  # seconds, after the first step
+    policy: Policy
+    observer: Observer
+    options: PlanningOptions
+    clock: Clock = time.perf_counter
+    plan: LevelPlan | None = None  # that is followed; None where the policy plays
+    _weights: NDArray[np.float64] | None = None
+    _begun: bool = False
+    _next_try: int = 0  # step
+    _pause: int = 1
+    _spent: float = 0.0  # seconds, after the first step
 
     def act(self, simulator: Live) -> NDArray[np.int64]:
         """An action for each train, int64 ``[trains]``; to be asked at each step of the level."""
@@ -129,13 +110,13 @@ class Planner:
             self.plan = None
         if self.plan is None and self._weights is not None and state.elapsed_steps >= self._next_try:
             self.plan = self._first_plan(state, self._weights)
-        return drive(self._policy, self._observer, state) if self.plan is None else self.plan.actions()
+        return drive(self.policy, self.observer, state) if self.plan is None else self.plan.actions()
 
     def _first_plan(self, state: RailState, weights: NDArray[np.float64]) -> LevelPlan | None:
         """A plan from the present state on; None if a train on the map has no way past the others."""
-        options = self._options
+        options = self.options
         try:
-            plan = LevelPlan(state, weights, clock=self._clock)
+            plan = LevelPlan(state, weights, clock=self.clock)
         except ValueError as error:
             say_once(f"the policy plays without a plan: {error}")
             self._weights = None
@@ -164,7 +145,7 @@ class Planner:
 
     def _search(self, plan: LevelPlan, state: RailState) -> None:
         """Improve a plan in the middle of an episode."""
-        options, n_steps_left = self._options, state.max_episode_steps - state.elapsed_steps
+        options, n_steps_left = self.options, state.max_episode_steps - state.elapsed_steps
         seconds = min(options.seconds, max(options.in_all - self._spent, 0.0) / max(n_steps_left, 1))
         self._spent += plan.search(seconds, options.rounds * state.n_trains)
 

@@ -145,18 +145,13 @@ def with_planned(names: Sequence[str]) -> list[str]:
 
 
 def load_player(
-    name: str,
-    policy_index: int | str = BEST_POLICY,
-    plan_seconds: float = 0.0,
-    named: NamedCode = NOTHING_NAMED,
+    name: str, policy_index: int | str = BEST_POLICY, plan_seconds: float = 0.0, named: NamedCode = NOTHING_NAMED
 ) -> Player:
     """The player that a checkpoint's path, one of :data:`NAMES` or ``package.module:callable`` stands for.
 
     Args:
         name: the path or the name; a path may be followed by :data:`PLANNING`.
-        policy_index: which policy of a checkpoint: its number, the best one, or all as in training.
         plan_seconds: most that a step may take to plan, for players that do.
-        named: code of the user's own that the command line names.
 
     Raises:
         CheckpointError: it is none of them, or the checkpoint cannot be used.

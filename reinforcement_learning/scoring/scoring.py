@@ -45,7 +45,6 @@ class Scorer:
     A level is made once; each player gets a copy of it that is equal in everything that play depends on.
 
     Args:
-        names: players, see :func:`load_player`.
         policy_index: which policy of checkpoints with several; see :func:`~.players.policy_choice`.
         num_workers: processes that play; 1 is this one.
         plan_seconds, named: see :func:`load_player`.

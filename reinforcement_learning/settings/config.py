@@ -14,9 +14,7 @@ from typing import Any
 from reinforcement_learning.settings.extensions import ExtensionError, check_named_by_user
 from reinforcement_learning.settings.named_rewards import DEFAULT_REWARDS, REWARDS, find_rewards
 from reinforcement_learning.settings.options import (
-    BOOL,
     FOLDER,
-    NAMES,
     above,
     at_least,
     between,
@@ -87,14 +85,9 @@ class TrainingConfig:
         True,
         "with several environments to train on: begin with the first, and add the next one when the newest is mastered "
         "or no longer gets better; False: all of them from the beginning",
-        BOOL,
     )
     evaluation_env_config: str = option(
-        _RUN,
-        "0",
-        f"environment to evaluate on: {ENVIRONMENTS_IN_WORDS}",
-        short="e",
-        runs_code=names_files,
+        _RUN, "0", f"environment to evaluate on: {ENVIRONMENTS_IN_WORDS}", short="e", runs_code=names_files
     )
     rewards: str = option(
         _RUN,
@@ -132,7 +125,6 @@ class TrainingConfig:
         _EXPLORE,
         True,
         "where the plan is among the features: learn also from what it would have done in the policy's own episodes",
-        BOOL,
     )
 
     buffer_size: int = option(_LEARN, 100_000, "transitions that the replay buffer holds", at_least(1))
@@ -163,7 +155,6 @@ class TrainingConfig:
         "dueling",
         "what gives the values of the actions: dueling; attention, with which trains see their neighbours; or a "
         "network of your own as package.module:callable; given several times: one for each policy",
-        NAMES,
         fixed=True,
         repeatable=True,
         runs_code=has_colon,
@@ -196,11 +187,10 @@ class TrainingConfig:
         _INPUT,
         "none",
         "more features of a train, which follow those of the feature set: none, or your own as package.module:callable",
-        NAMES,
         fixed=True,
         runs_code=has_colon,
     )
-    action_mask: bool = option(_INPUT, True, "choose among the possible actions only", BOOL)
+    action_mask: bool = option(_INPUT, True, "choose among the possible actions only")
     decision_points: str = option(
         _INPUT,
         DEFAULT_DECISION_POINTS,
@@ -208,7 +198,7 @@ class TrainingConfig:
         "it stops only if it must",
         one_of(*DECISION_POINTS),
     )
-    safe_moves: bool = option(_INPUT, True, "rule out moves that could end in a deadlock", BOOL)
+    safe_moves: bool = option(_INPUT, True, "rule out moves that could end in a deadlock")
 
     num_policies: int = option(
         _POLICIES, 1, "policies trained at once, which drive different trains", whole(1, 256), fixed=True
@@ -224,7 +214,6 @@ class TrainingConfig:
         _POLICIES,
         True,
         "trains of one environment may have different policies; False: all trains of an environment share one",
-        BOOL,
         also="pbt_mix_policies_in_one_env",  # Sample Factory's name
     )
     resample_policies_every: int = option(
@@ -239,7 +228,7 @@ class TrainingConfig:
         one_of("mixed", "synchronous", "batched", "asynchronous"),
     )
     cross_play: bool = option(
-        _POLICIES, True, "score each policy alone, every pair and the training's mapping at the end", BOOL
+        _POLICIES, True, "score each policy alone, every pair and the training's mapping at the end"
     )
     partner_snapshot_prob: float = option(
         _POLICIES,
@@ -249,7 +238,7 @@ class TrainingConfig:
     )
     partner_snapshot_every: int = option(_POLICIES, 100, "episodes from one older copy to the next", at_least(1))
     with_pbt: bool = option(
-        _POLICIES, False, "population-based training: bad policies take over from good ones, and settings vary", BOOL
+        _POLICIES, False, "population-based training: bad policies take over from good ones, and settings vary"
     )
     pbt_start_episodes: int = option(_POLICIES, 1_000, "episodes before the first exchange", at_least(0))
     pbt_period_episodes: int = option(_POLICIES, 500, "episodes from one exchange to the next", at_least(1))
@@ -267,29 +256,28 @@ class TrainingConfig:
     pbt_min_errors: float = option(
         _POLICIES, 2.0, "the same in standard errors of the difference, level by level; 0: any", not_negative()
     )
-    pbt_gamma: bool = option(_POLICIES, False, "let gamma vary, too", BOOL)
+    pbt_gamma: bool = option(_POLICIES, False, "let gamma vary, too")
 
     checkpoint_dir: str = option(_FILES, str(PROJECT_ROOT / "checkpoints"), "folder for checkpoints", FOLDER)
     keep_checkpoints: int = option(_FILES, 3, "newest checkpoints kept beside the best one", at_least(1))
     replay_buffer_dir: str = option(
         _FILES, str(PROJECT_ROOT / "replay_buffers"), "folder for saved replay buffers", FOLDER
     )
-    save_replay_buffer: bool = option(_FILES, False, "save the replay buffer with each checkpoint", BOOL)
+    save_replay_buffer: bool = option(_FILES, False, "save the replay buffer with each checkpoint")
     restore_replay_buffer: str = option(_FILES, "", "saved replay buffer (.npz) to start with")
     output_dir: str = option(_FILES, str(PROJECT_ROOT / "runs"), "folder for metrics and pictures", FOLDER)
 
-    progress_bar: bool = option(_TRACK, True, "a progress bar where there is a terminal; False: plain lines", BOOL)
-    jsonl: bool = option(_TRACK, True, "metrics as JSON lines: metrics.jsonl", BOOL)
+    progress_bar: bool = option(_TRACK, True, "a progress bar where there is a terminal; False: plain lines")
+    jsonl: bool = option(_TRACK, True, "metrics as JSON lines: metrics.jsonl")
     tensorboard: bool = option(
         _TRACK,
         True,
         "TensorBoard files: tensorboard --logdir runs, then Custom Scalars for all main curves on one page",
-        BOOL,
     )
-    wandb: bool = option(_TRACK, True, "Weights & Biases: online with an API key, offline without one", BOOL)
+    wandb: bool = option(_TRACK, True, "Weights & Biases: online with an API key, offline without one")
     wandb_project: str = option(_TRACK, "flatland-multi-agent-dqn", "project on Weights & Biases")
-    learning_curve: bool = option(_TRACK, True, "draw learning_curve.png at the end", BOOL)
-    render: bool = option(_TRACK, False, "write an animated picture of an episode at each evaluation", BOOL)
+    learning_curve: bool = option(_TRACK, True, "draw learning_curve.png at the end")
+    render: bool = option(_TRACK, False, "write an animated picture of an episode at each evaluation")
 
     num_envs: int = option(_MACHINE, 8, "environments played side by side, which share a forward pass", whole(1, 4096))
     num_workers: int = option(
@@ -303,7 +291,6 @@ class TrainingConfig:
         False,
         "play and learn side by side on Ray, on one machine or several: --num_workers rollout actors, at least one, "
         "and a learner for each policy; needs pip install -r requirements-ray.txt",
-        BOOL,
     )
     ray_address: str = option(
         _MACHINE,
@@ -333,9 +320,7 @@ class TrainingConfig:
         "0: the training process makes them itself",
         whole(0, 1_024),
     )
-    use_gpu: bool = option(
-        _MACHINE, False, "learn on GPUs where there are any: policy p on GPU p modulo their number", BOOL
-    )
+    use_gpu: bool = option(_MACHINE, False, "learn on GPUs where there are any: policy p on GPU p modulo their number")
     devices: str = option(
         _MACHINE,
         "",
@@ -363,16 +348,14 @@ class TrainingConfig:
                 getattr(self, environment)
             except ValueError as error:  # such as an EnvConfigError
                 raise ConfigError(f"--{name}: {error}") from error
-        if self.eps_end > self.eps_start:
-            raise ConfigError(f"--eps_end is {self.eps_end}, but must be at most --eps_start, {self.eps_start}.")
-        if self.batch_size > self.buffer_size:
-            raise ConfigError(
-                f"--batch_size is {self.batch_size}, but must be at most --buffer_size, {self.buffer_size}."
-            )
-        if self.buffer_min_size > self.buffer_size:
-            raise ConfigError(
-                f"--buffer_min_size is {self.buffer_min_size}, but must be at most --buffer_size, {self.buffer_size}."
-            )
+        for smaller, larger in (
+            ("eps_end", "eps_start"),
+            ("batch_size", "buffer_size"),
+            ("buffer_min_size", "buffer_size"),
+        ):
+            value, most = getattr(self, smaller), getattr(self, larger)
+            if value > most:
+                raise ConfigError(f"--{smaller} is {value}, but must be at most --{larger}, {most}.")
         n_networks = len(self.network.split(","))
         if n_networks not in (1, self.num_policies):
             raise ConfigError(

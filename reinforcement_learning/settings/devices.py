@@ -25,25 +25,21 @@ def place_policies(n_policies: int, *, use_gpu: bool, devices: str, n_gpus: int)
     """Puts policy p on device p modulo the number of devices.
 
     Args:
-        n_policies: how many there are.
-        use_gpu: whether GPUs are wanted.
         devices: the devices to use, as in ``cuda:1,cuda:0,cpu``; empty: all GPUs. ``cpu:1``, ``cpu:2``, ... are further
             names of the CPU: the policies of each name learn in a process of their own.
-        n_gpus: how many GPUs this machine has.
 
     Raises:
         DeviceError: a device that is listed is none, or this machine does not have it.
     """
+    names, note = ["cpu"], ""
     if devices:
-        return _spread([_checked(name.strip(), n_gpus) for name in devices.split(",")], n_policies)
-    if not use_gpu:
-        return Placement(["cpu"] * n_policies)
-    if n_gpus == 0:
+        names = [_checked(name.strip(), n_gpus) for name in devices.split(",")]
+    elif use_gpu and n_gpus:
+        names = [f"cuda:{i}" for i in range(n_gpus)]
+    elif use_gpu:
         whom = "training" if n_policies == 1 else f"all {n_policies} policies train"
-        return Placement(
-            ["cpu"] * n_policies, f"--use_gpu was given, but PyTorch finds no CUDA GPU; {whom} on the CPU."
-        )
-    return _spread([f"cuda:{i}" for i in range(n_gpus)], n_policies)
+        note = f"--use_gpu was given, but PyTorch finds no CUDA GPU; {whom} on the CPU."
+    return Placement([names[p % len(names)] for p in range(n_policies)], note)
 
 
 def names_gpus(*, use_gpu: bool, devices: str) -> bool:
@@ -82,10 +78,6 @@ def describe(devices: list[str]) -> str:
         return devices[0]
     homes = {name: [str(p) for p, device in enumerate(devices) if device == name] for name in sorted(set(devices))}
     return "; ".join(f"{name} (policies {', '.join(policies)})" for name, policies in homes.items())
-
-
-def _spread(names: list[str], n_policies: int) -> Placement:
-    return Placement([names[p % len(names)] for p in range(n_policies)])
 
 
 def _checked(name: str, n_gpus: int) -> str:

@@ -23,7 +23,6 @@ def find_callable(name: str, what: str, on_board: Mapping[str, Any]) -> Callable
     Modules are looked for in the working folder too, as ``python -m`` does.
 
     Args:
-        name: as the command line gives it.
         what: what it is, for the sentence that refuses it, such as "mapping".
         on_board: by name, what users need not write.
 
@@ -59,9 +58,6 @@ def whole_numbers(given: npt.ArrayLike, n_trains: int, n_choices: int, who: str)
     """What a user's code chose for each train, int64 ``[n_trains]``, from 0 to ``n_choices - 1``.
 
     Args:
-        given: as it came.
-        n_trains: how many choices there must be.
-        n_choices: how many there are to choose from.
         who: gave it, for the sentence that refuses it.
 
     Raises:
@@ -97,7 +93,6 @@ def check_named_by_user(
 
     Args:
         stored: what the checkpoint names, by option of the command line.
-        given: the options that the user gives.
         variables: by option the environment variables that stand for them where there is no command line.
 
     Raises:

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Accepts:
-    """What values an option takes, in words and as a test."""
+    """What a value must be, in words and as a test."""
 
     words: str
     test: Callable[[Any], bool]
@@ -50,9 +50,7 @@ def one_of(*values: str) -> Accepts:
 
 # without words: what can be read at all is accepted
 ANY = Accepts("", lambda value: True)
-BOOL = Accepts("", lambda value: True)
 FOLDER = Accepts("a path", bool)  # "" would be the working directory
-NAMES = Accepts("", lambda value: isinstance(value, str))
 
 
 def has_colon(value: Any) -> bool:

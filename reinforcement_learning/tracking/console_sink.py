@@ -1,13 +1,13 @@
 """The sink that shows a training in the terminal."""
 
 import contextlib
-import math
 import os
 import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from reinforcement_learning.tracking.metrics import Sink
@@ -23,9 +23,7 @@ class ConsoleSink(Sink):
     Evaluations and messages are printed as lines in both cases, to standard output.
 
     Args:
-        total_episodes: the episode number at which training ends.
         start_episode: the episodes already behind us when resuming; they do not count towards the rate.
-        progress_bar: False prints plain lines on a terminal, too.
     """
 
     shows_messages = True
@@ -92,37 +90,23 @@ class ConsoleSink(Sink):
 
 def format_training(rows: Sequence[Mapping[str, float]]) -> str:
     """The few numbers of training rows that say how it goes, as one short text: means, and the last epsilon."""
-    parts = []
-    for label, suffix, percent in (("score", "score", False), ("completion", "completion", True)):
-        name = f"training/{suffix}"
-        values = [row[name] for row in rows if not math.isnan(row.get(name, math.nan))]
-        if values:
-            value = sum(values) / len(values)
-            parts.append(f"{label} {value:.1%}" if percent else f"{label} {value:.3f}")
-    epsilon = rows[-1].get("training/epsilon", math.nan)
-    if not math.isnan(epsilon):
-        parts.append(f"epsilon {epsilon:.3f}")
-    return ", ".join(parts)
+    score, completion = (fmean(row[f"training/{name}"] for row in rows) for name in ("score", "completion"))
+    return f"score {score:.3f}, completion {completion:.1%}, epsilon {rows[-1]['training/epsilon']:.3f}"
 
 
 def format_evaluation(episode: int, metrics: Mapping[str, float]) -> str:
     """An evaluation row as one readable line; means with their standard deviation over the evaluation episodes."""
-    parts = []
-    for label, name, form in (
-        ("score", "scores", ".3f"),
-        ("completion", "completions", ".1%"),
-        ("steps", "nb_steps", ".1f"),
-    ):
-        mean = metrics.get(f"evaluation/{name}_mean", math.nan)
-        if math.isnan(mean):
-            continue
-        spread = metrics.get(f"evaluation/{name}_std", math.nan)
-        parts.append(f"{label} {mean:{form}}" + ("" if math.isnan(spread) else f" ± {spread:{form}}"))
-    for label, name in (("deadlocked", "deadlocked"), ("never departed", "never_departed")):
-        value = metrics.get(f"evaluation/{name}", math.nan)
-        if not math.isnan(value):
-            parts.append(f"{label} {value:.1%}")
-    return f"evaluation at episode {episode}: " + ", ".join(parts)
+    measured = [
+        f"{label} {metrics[f'evaluation/{name}_mean']:{form}} ± {metrics[f'evaluation/{name}_std']:{form}}"
+        for label, name, form in (
+            ("score", "scores", ".3f"),
+            ("completion", "completions", ".1%"),
+            ("steps", "nb_steps", ".1f"),
+        )
+    ]
+    deadlocked, never_departed = (metrics[f"evaluation/{name}"] for name in ("deadlocked", "never_departed"))
+    shares = f"deadlocked {deadlocked:.1%}, never departed {never_departed:.1%}"
+    return f"evaluation at episode {episode}: {', '.join(measured)}, {shares}"
 
 
 def _format_duration(seconds: float) -> str:

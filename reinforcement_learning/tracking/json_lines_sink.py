@@ -4,12 +4,12 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from reinforcement_learning.tracking.metrics import Sink
 from utils.system.files import atomic_write
 
-METRICS_FILE = "metrics.jsonl"
+METRICS_FILE, MAPPING_FILE = "metrics.jsonl", "policy_mapping.jsonl"
 
 
 class JsonLinesSink(Sink):
@@ -18,7 +18,6 @@ class JsonLinesSink(Sink):
     NaN and infinity become null, which every JSON reader takes. Summary values are not written here.
 
     Args:
-        path: the file; folders above it are made.
         resume_episode: the last episode that the resumed checkpoint has seen; None starts a new file. With the first
             row, later ones go, which the resumed training writes again, and so does a line torn by a kill. A
             training that was resumed and writes no row leaves the file as it is.
@@ -38,14 +37,18 @@ class JsonLinesSink(Sink):
             self._file = self.path.open("w", encoding="utf-8")
 
     def log(self, episode: int, metrics: Mapping[str, float]) -> None:
-        """Writes one line.
+        """Writes one line."""
+        row: dict[str, float | None] = {"episode": int(episode)}
+        row.update((name, value if math.isfinite(value) else None) for name, value in metrics.items())
+        self.write(row)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Writes a line of whatever JSON holds; ``episode`` is among it.
 
         Raises:
             OSError: the disk is full or gone.
         """
         file = self._file = self._file or self._go_on()
-        row: dict[str, float | None] = {"episode": int(episode)}
-        row.update((name, value if math.isfinite(value) else None) for name, value in metrics.items())
         file.write(json.dumps(row, allow_nan=False) + "\n")
         file.flush()
 
@@ -66,7 +69,6 @@ def drop_rows_after(path: Path, episode: int, evaluated: int | None = None) -> N
     """Rewrites a file of JSON lines without rows that come again, and without lines that are no whole row.
 
     Args:
-        path: the file.
         episode: rows after it go.
         evaluated: so do rows after this one that are not of a training episode, but of an evaluation or of what came
             with it; None: no others.

@@ -33,8 +33,6 @@ def draw_learning_curve(jsonl_path: str | Path, png_path: str | Path, title: str
 
     Args:
         jsonl_path: a file of JSON lines as ``JsonLinesSink`` writes it. Lines that are no whole row are skipped.
-        png_path: the picture; folders above it are made.
-        title: text above the picture.
 
     Raises:
         OSError: the file cannot be read or the picture not written.
@@ -63,11 +61,9 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
 
 def _draw(rows: list[dict[str, Any]], title: str) -> Any:
     # Figure and canvas without pyplot: no global state, no display, nothing to close.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.0, 7.2), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=13)
     score, completion, epsilon = figure.subplots(3, 1, sharex=True, height_ratios=(5, 5, 1))
     _draw_panel(score, rows, "score", "normalized score")

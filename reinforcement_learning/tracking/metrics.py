@@ -21,16 +21,6 @@ ENVIRONMENT_ADDED = "curriculum/"
 """What the name of a metric begins with that says from which level on an environment is trained on."""
 
 
-def of_environment(environment: str, name: str) -> str:
-    """The name of a metric of training episodes in one of several environments."""
-    return f"training/{environment}/{name}"
-
-
-def alone(policy: int, name: str) -> str:
-    """The name of a metric of a policy's evaluation without the others."""
-    return of_policy(policy, f"evaluation/{name}")
-
-
 class Sink:
     """A place that metrics go to. A sink overrides what it can show; the rest it passes over.
 
@@ -59,7 +49,7 @@ class Sink:
         """Takes a line meant for people."""
 
     def picture(self, name: str, path: Path, episode: int) -> None:
-        """Takes a finished PNG, GIF or MP4 file."""
+        """Takes a film, a finished GIF file."""
 
     def close(self, exit_code: int = 0) -> None:
         """Flushes and lets go; ``exit_code`` is 0 unless training failed."""
@@ -67,9 +57,6 @@ class Sink:
 
 class MetricsWriter:
     """Hands every row to every sink that still works.
-
-    Args:
-        sinks: any number of sinks, none included.
 
     Attributes:
         run_id: the run on a server, if one of the sinks has one.
@@ -106,7 +93,7 @@ class MetricsWriter:
         self._each("message", text)
 
     def picture(self, name: str, path: str | Path, episode: int) -> None:
-        """Shows a finished picture or film file wherever a sink can show one."""
+        """Shows a film, a finished GIF file, wherever a sink can show one."""
         self._each("picture", name, Path(path), episode)
 
     def close(self, exit_code: int = 0) -> None:

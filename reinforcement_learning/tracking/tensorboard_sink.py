@@ -78,7 +78,6 @@ class TensorBoardSink(Sink):
     chart then shows all of them.
 
     Args:
-        directory: where the event files go; made if missing.
         resume_episode: the last episode that the resumed checkpoint has seen. TensorBoard then hides the rows of
             later episodes in older event files, so that nothing shows twice; without a row of this sink they stay.
         config: the settings of the training; with them comes a page that shows the main curves together.
@@ -124,9 +123,7 @@ class TensorBoardSink(Sink):
                 writer.flush()
 
     def picture(self, name: str, path: Path, episode: int) -> None:
-        """Shows a PNG or a GIF, which TensorBoard plays; it has no player for MP4, which is left out."""
-        if path.suffix.lower() not in (".png", ".gif"):
-            return
+        """Shows a film, which TensorBoard plays."""
         from PIL import Image
         from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -155,11 +152,7 @@ def _let_no_thread_of_tensorboard_print_tracebacks() -> None:
 
 
 def layout(config: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
-    """The page in the form that ``SummaryWriter.add_custom_scalars`` takes.
-
-    Args:
-        config: of the training; charts that it has no metrics for are left out.
-    """
+    """The page in the form that ``SummaryWriter.add_custom_scalars`` takes."""
     groups = {"learning": _LEARNING}
     if len(split_environments(config["training_env_config"])) > 1:
         groups["environments"] = _ENVIRONMENTS

@@ -60,10 +60,6 @@ class WandbSink(Sink):
     Where the server cannot be reached in time the run goes on offline; where even that fails the sink stays silent.
 
     Args:
-        project: W&B project.
-        run_name: name shown for the run; None lets W&B choose.
-        config: the settings of the training, plain values.
-        tags: labels of the run.
         directory: where the folder ``wandb/`` is made, unless ``WANDB_DIR`` says where.
         run_id: the id of an earlier run to go on with; left out of account under a sweep, which brings its own.
     """
@@ -122,17 +118,11 @@ class WandbSink(Sink):
             self._run.summary.update({name: value for name, value in values.items() if math.isfinite(value)})
 
     def picture(self, name: str, path: Path, episode: int) -> None:
-        """Uploads a PNG as picture, a GIF or an MP4 as film."""
-        if self._run is None:
-            return
-        import wandb
+        """Uploads a film."""
+        if self._run is not None:
+            import wandb
 
-        suffix = path.suffix.lower().removeprefix(".")
-        if suffix == "png":
-            media: Any = wandb.Image(str(path))
-        else:
-            media = wandb.Video(str(path), format="mp4" if suffix == "mp4" else "gif")
-        self._run.log({"episode": episode, name: media})
+            self._run.log({"episode": episode, name: wandb.Video(str(path), format="gif")})
 
     def close(self, exit_code: int = 0) -> None:
         """Finishes the run; an exit code other than 0 marks it as failed."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from reinforcement_learning.playing.experience import Experience, FinishedEpisode
 from reinforcement_learning.settings.config import TrainingConfig
-from reinforcement_learning.tracking.metrics import ENVIRONMENT_ADDED, of_environment
+from reinforcement_learning.tracking.metrics import ENVIRONMENT_ADDED
 from utils.levels.level_streams import TrainingLevels
 
 WINDOW = 50  # episodes of the newest environment whose mean completion counts
@@ -21,11 +21,8 @@ class Curriculum:
     how many are made ahead. Without ``--curriculum`` all are open from the beginning.
 
     Args:
-        config: of the training.
         levels: of the training; their ``opened`` is set here.
-        experience: plays them.
         is_demonstration: whether the plan plays a level, by its number: that tells nothing about the network.
-        message: gets a line for people.
     """
 
     def __init__(
@@ -50,10 +47,6 @@ class Curriculum:
     def after_episode(self, episode: FinishedEpisode, n_finished: int) -> dict[str, float]:
         """Adds the next environment where it is time.
 
-        Args:
-            episode: one that has ended.
-            n_finished: how many have ended, with this one.
-
         Returns:
             Metrics of the environment that was played; nothing where there is only one.
         """
@@ -61,7 +54,7 @@ class Curriculum:
             return {}
         stage, result = self._levels.stage(episode.level_number), episode.result
         name = self._levels.environments[stage].name
-        row = {of_environment(name, part): getattr(result, part) for part in ("score", "completion")}
+        row = {f"training/{name}/{part}": getattr(result, part) for part in ("score", "completion")}
         if stage == len(self._levels.opened) - 1 and not self._is_demonstration(episode.level_number):
             self._note(result.completion)
         if why := self._why_now(n_finished):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reinforcement_learning.multi_policy.exchange import Reached, ranking
+from reinforcement_learning.multi_policy.exchange import Reached
 from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.playing.episode_result import EpisodeResult, evaluation_metrics
 from reinforcement_learning.playing.play_levels import play_levels, play_levels_together
@@ -31,8 +31,8 @@ class PopulationScores:
 
     @property
     def best(self) -> int:
-        """The policy that is the best alone."""
-        return ranking(self.reached)[0]
+        """The policy that is the best alone; of equal ones the first."""
+        return max(range(len(self.alone)), key=self.reached.__getitem__)
 
     def metrics(self) -> dict[str, float]:
         """Metrics of all policies together, and the most important ones of each policy alone, under its own name."""
@@ -57,10 +57,7 @@ def score_population(
     """Plays the levels, greedily.
 
     Args:
-        population: its policies play.
         levels: gives the levels, the same each time.
-        n_levels: how many they are.
-        observer: what the policies see.
         should_stop: asked between steps; True ends the evaluation.
         between_steps: called as often, for whatever goes on beside the evaluation.
 

@@ -1,21 +1,24 @@
 """What people are told when a training begins and when it ends."""
 
+import dataclasses
+import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from reinforcement_learning.multi_policy.cross_play import as_json, as_text, cross_play
+from reinforcement_learning.multi_policy.lineage import draw_lineage
 from reinforcement_learning.saving.checkpointing import BEST, newest_first
 from reinforcement_learning.settings.config import options_to_repeat
 from reinforcement_learning.settings.named_code import options_to_play
 from reinforcement_learning.settings.named_rewards import DEFAULT_REWARDS
 from reinforcement_learning.tracking.json_lines_sink import METRICS_FILE
 from reinforcement_learning.tracking.learning_curve import draw_learning_curve
-from reinforcement_learning.training.reports import report_several_policies
 from reinforcement_learning.training.trainer import Trainer
 from utils.levels.mixtures import environments_of, split_environments
-from utils.system.files import PROJECT_ROOT
+from utils.system.files import PROJECT_ROOT, atomic_write
 
-CURVE_FILE = "learning_curve.png"
+CURVE_FILE, CROSS_PLAY_FILE, LINEAGE_FILE = "learning_curve.png", "cross_play.json", "lineage.png"
 _SCRIPTS = PROJECT_ROOT / "reinforcement_learning"
 
 
@@ -23,8 +26,6 @@ def announce(trainer: Trainer, devices: str, notes: Sequence[str]) -> None:
     """Says what is about to be trained.
 
     Args:
-        trainer: of a training that is about to begin.
-        devices: where the policies are, in words.
         notes: more sentences that the user should read.
     """
     config, message = trainer.config, trainer.metrics.message
@@ -64,17 +65,36 @@ def sum_up(trainer: Trainer, finished: bool) -> None:
             f"{trainer.folders.checkpoints / BEST}"
         )
     lines += _what_was_written(trainer)
-    lines += report_several_policies(
-        trainer.population,
-        trainer.levels_to_evaluate,
-        trainer.observer,
-        trainer.folders,
-        n_episodes=state.episode,
-        with_cross_play=finished and config.cross_play,  # whoever interrupts does not want to wait
-        should_stop=trainer.stop_requested,
-        could_not_save=trainer.could_not_save,
-    )
+    # whoever interrupts does not want to wait
+    lines += report_several_policies(trainer, with_cross_play=finished and config.cross_play)
     metrics.message("\n".join(lines + _what_to_type_next(trainer, finished)))
+
+
+def report_several_policies(trainer: Trainer, *, with_cross_play: bool) -> list[str]:
+    """Writes the cross-play table and the picture of take-overs, where there are some; returns lines for people."""
+    population, folders = trainer.population, trainer.folders
+    lines = []
+    path = folders.output / CROSS_PLAY_FILE
+    try:
+        if with_cross_play and len(population) > 1:
+            policies, mapping = population.evaluation_policies(), population.mapping.policy_of_train
+            levels, observer = trainer.levels_to_evaluate, trainer.observer
+            if table := cross_play(policies, mapping, levels, observer, trainer.stop_requested):
+                lines.append(as_text(table))
+                with atomic_write(path) as file:
+                    file.write((json.dumps(as_json(table), indent=1) + "\n").encode())
+                lines.append(f"  cross-play      {path}")
+    except OSError as error:
+        trainer.could_not_save(path, error.strerror)
+    path = folders.output / LINEAGE_FILE
+    try:
+        if population.exchanges:
+            first = [dataclasses.asdict(values) for values in population.first_hyperparameters]
+            draw_lineage(population.exchanges, first, trainer.episode, path, folders.name)
+            lines.append(f"  lineage         {path}")
+    except OSError as error:
+        trainer.could_not_save(path, error.strerror)
+    return lines
 
 
 def sum_up_losses(trainer: Trainer) -> str:

@@ -13,7 +13,6 @@ import torch
 
 from reinforcement_learning.learning.replay_buffer import ReplayBufferError
 from reinforcement_learning.multi_policy.exchange import Reached
-from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.multi_policy.objective import reached_by
 from reinforcement_learning.multi_policy.population import Population
 from reinforcement_learning.playing.experience import Experience, ExperienceError, FinishedEpisode
@@ -23,6 +22,7 @@ from reinforcement_learning.saving.checkpointing import CheckpointError
 from reinforcement_learning.saving.run_folders import RunFolders
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.settings.features import feature_set_of, training_observer
+from reinforcement_learning.tracking.json_lines_sink import MAPPING_FILE, JsonLinesSink
 from reinforcement_learning.tracking.metrics import MetricsWriter
 from reinforcement_learning.training.curriculum import Curriculum
 from reinforcement_learning.training.population_scores import score_population
@@ -31,8 +31,7 @@ from reinforcement_learning.training.training_metrics import TrainingMetrics
 from reinforcement_learning.training.training_state import BestEvaluation, TrainingState
 from reinforcement_learning.workers.players import make_players
 from utils.levels.level_pool import LEVELS_AHEAD, LevelPool
-from utils.levels.level_streams import EvaluationLevels
-from utils.levels.playable_levels import PlayableEvaluationLevels, PlayableLevels
+from utils.levels.playable_levels import EvaluationLevels, PlayableLevels
 from utils.pictures.rendering import RecordedSimulator
 from utils.simulator.simulator import Simulator
 from utils.system.device_errors import is_device_error
@@ -44,10 +43,7 @@ class Trainer:
     """One training, from its first episode or from a checkpoint to its last.
 
     Args:
-        config: the whole configuration.
-        folders: where checkpoints, buffers and pictures go.
-        metrics: where numbers and messages go.
-        mapping_log: where it is written which policy has driven which train; None: nowhere.
+        logs_mapping: whether a file tells which policy has driven which train.
         stop_requested: asked between steps; True ends the training with a checkpoint.
         devices: where each policy lives and learns; where that is more than one place, each has a process, see
             :meth:`close`. None: on the CPU.
@@ -59,13 +55,15 @@ class Trainer:
         folders: RunFolders,
         *,
         metrics: MetricsWriter | None = None,
-        mapping_log: MappingLog | None = None,
+        logs_mapping: bool = False,
         stop_requested: Callable[[], bool] = lambda: False,
         devices: Sequence[str | torch.device] | None = None,
     ) -> None:
         self.config, self.folders = config, folders
         self.metrics = metrics or MetricsWriter()
-        self.mapping_log = mapping_log
+        self._logs_mapping = logs_mapping
+        self._mapping_log: JsonLinesSink | None = None  # from the first line on
+        self._resumed_from: int | None = None  # episode
         self.stop_requested = stop_requested
         self.feature_set = feature_set_of(config)
         self.observer = training_observer(config, self.feature_set)
@@ -79,10 +77,12 @@ class Trainer:
             plan=self.observer.plan_ahead,
             warn=self._warn,
         )
-        self.evaluation_levels = PlayableEvaluationLevels(
-            EvaluationLevels(config.evaluation_env, config.seed, config.n_evaluation_episodes),
-            config.simulator,
-            self.observer.plan_ahead,
+        self.evaluation_levels = EvaluationLevels(
+            config.evaluation_env,
+            config.seed,
+            config.n_evaluation_episodes,
+            compiled=config.simulator == "compiled",
+            plan=self.observer.plan_ahead,
         )
         self.population, self.experience = self._make_players(devices)
         self.training_metrics = TrainingMetrics(self.population)
@@ -117,10 +117,6 @@ class Trainer:
 
         Replay buffers come from ``--restore_replay_buffer``, or else from the files that belong to the checkpoint.
 
-        Args:
-            path: where the checkpoint is.
-            checkpoint: its content.
-
         Returns:
             Sentences that the user should read.
 
@@ -134,6 +130,7 @@ class Trainer:
                 self.state.load_state_dict(checkpoint)
             except (LookupError, TypeError, ValueError, AttributeError) as error:
                 raise CheckpointError(f"{path} is damaged: parts of it do not belong together.") from error
+            self._resumed_from = self.episode
             notes.append(f"Resuming {path} after episode {self.episode}.")
         learners = self.population.learners
         belonging = checkpoint.get("replay_buffers", []) if checkpoint else []
@@ -184,8 +181,10 @@ class Trainer:
                 raise told from error
 
     def close(self) -> None:
-        """Ends the processes that learn. :meth:`run` does so; this is for trainings that do not get there."""
+        """Ends the processes that learn, as :meth:`run` does, for trainings that do not get there, and closes files."""
         self.population.close()
+        if self._mapping_log is not None:
+            self._mapping_log.close()
 
     def _make_players(self, devices: Sequence[str | torch.device] | None) -> tuple[Population, Experience]:
         """The policies, and what plays them: this process, or others, or actors on Ray."""
@@ -314,7 +313,7 @@ class Trainer:
         """Films the first evaluation level."""
         policies, policy_of_train = self.population.evaluation_policies(), self.population.mapping.policy_of_train
         simulator = RecordedSimulator(
-            self.evaluation_levels.levels.make(0),
+            self.evaluation_levels.make(0),
             f"{self.folders.name}, episode {self.episode}, first level of {self.config.evaluation_env.name}",
             partial(policy_of_train, 0) if len(policies) > 1 else None,
         )
@@ -339,13 +338,7 @@ class Trainer:
         return self.checkpoints.save(self.state.state_dict())
 
     def could_not_save(self, path: Path, why: object, rest: str = "") -> None:
-        """Warns of a file that cannot be written.
-
-        Args:
-            path: the file.
-            why: the reason.
-            rest: what else there is to say.
-        """
+        """Warns of a file that cannot be written."""
         self._unsaved_files.append(path.name)
         self._warn(f"{path} could not be written ({why}){rest}.")
 
@@ -381,13 +374,17 @@ class Trainer:
         self.metrics.log(self.episode, row)
 
     def _log_mapping(self, episode: FinishedEpisode) -> None:
-        if self.mapping_log is None:
+        """Writes who has driven each train; numbers behind those of the policies are older copies."""
+        if not self._logs_mapping:
             return
+        path, policies = self.folders.output / MAPPING_FILE, episode.result.policy_of_train.tolist()
+        row = {"episode": self.episode, "level_number": episode.level_number, "policy_of_train": policies}
         try:
-            self.mapping_log.add(self.episode, episode.level_number, episode.result.policy_of_train)
+            self._mapping_log = self._mapping_log or JsonLinesSink(path, self._resumed_from)
+            self._mapping_log.write(row)
         except OSError as error:
-            self.could_not_save(self.mapping_log.path, error.strerror, "; training goes on without it")
-            self.mapping_log = None
+            self.could_not_save(path, error.strerror, "; training goes on without it")
+            self._logs_mapping = False
 
     def _log_exchange(self) -> None:
         exchange = self.population.exchanges[-1]

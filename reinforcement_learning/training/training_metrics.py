@@ -46,11 +46,7 @@ class Smoothed:
 
 
 class TrainingMetrics:
-    """Makes a row of metrics of each finished episode. It remembers nothing but the smoothed values.
-
-    Args:
-        population: whose training it is.
-    """
+    """Makes a row of metrics of each finished episode. It remembers nothing but the smoothed values."""
 
     def __init__(self, population: Population) -> None:
         self._population = population
@@ -62,7 +58,8 @@ class TrainingMetrics:
     def of_episode(self, level: int, result: EpisodeResult) -> dict[str, float]:
         """The row of a finished training episode."""
         learners = self._population.learners
-        epsilons = [self._population.epsilon(p, level, result.n_trains) for p in range(len(learners))]
+        epsilon_of = self._population.assignment.epsilon
+        epsilons = [epsilon_of(learner.hyperparameters, level, result.n_trains) for learner in learners]
         row = {
             "training/score": result.score,
             "training/smoothed_score": self.smoothed["training/score"].update(result.score),

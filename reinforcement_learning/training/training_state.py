@@ -4,7 +4,7 @@ import math
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -36,46 +36,27 @@ class BestEvaluation:
     completion: float = -math.inf  # checkpoints from before it was there do not tell it
 
 
+@dataclass
 class TrainingState:
-    """The counters of a training. A checkpoint holds them and the state of the training's other parts.
+    """The counters of a training. A checkpoint holds them and the state of the training's other parts."""
 
-    Args:
-        config: the whole configuration.
-        run_name: name of the run.
-        feature_set: what observations hold.
-        population, experience, curriculum, smoothed, stopwatch, metrics: the other parts that remember something.
-
-    Attributes:
-        episode: finished episodes.
-        train_steps: steps of the environment times trains.
-        evaluated_episode: the episode of the newest evaluation.
-        best: the best evaluation so far.
-        last_evaluation: the metrics of the newest evaluation.
-    """
-
-    def __init__(
-        self,
-        config: TrainingConfig,
-        run_name: str,
-        feature_set: FeatureSet,
-        population: Population,
-        experience: Experience,
-        curriculum: Curriculum,
-        smoothed: Mapping[str, Smoothed],
-        stopwatch: Stopwatch,
-        metrics: MetricsWriter,
-    ) -> None:
-        self._config, self._run_name, self._feature_set = config, run_name, feature_set
-        self._population, self._experience = population, experience
-        self._curriculum, self._smoothed, self._stopwatch, self._metrics = curriculum, smoothed, stopwatch, metrics
-        self._wandb_run_id: str | None = None  # of the checkpoint
-        self.episode = 0
-        self.train_steps = 0
-        self.evaluated_episode = 0
-        self.best = BestEvaluation()
-        self.last_evaluation: dict[str, float] = {}
-        self._seconds_before = 0.0  # in earlier processes
-        self._started = time.perf_counter()
+    config: TrainingConfig
+    run_name: str
+    feature_set: FeatureSet
+    population: Population
+    experience: Experience
+    curriculum: Curriculum
+    smoothed: Mapping[str, Smoothed]
+    stopwatch: Stopwatch
+    metrics: MetricsWriter
+    episode: int = 0  # finished
+    train_steps: int = 0  # steps of the environment times trains
+    evaluated_episode: int = 0  # of the newest evaluation
+    best: BestEvaluation = BestEvaluation()
+    last_evaluation: dict[str, float] = field(default_factory=dict)  # its metrics
+    _wandb_run_id: str | None = None  # of the checkpoint
+    _seconds_before: float = 0.0  # in earlier processes
+    _started: float = field(default_factory=time.perf_counter)
 
     @property
     def seconds(self) -> float:
@@ -86,20 +67,20 @@ class TrainingState:
         """All that a resumed training needs but the content of the replay buffers, in tensors and plain values."""
         return {
             "episode": self.episode,
-            "next_level": self._experience.next_level,
-            "unfinished": [_stored(episode) for episode in self._experience.unfinished()],
+            "next_level": self.experience.next_level,
+            "unfinished": [_stored(episode) for episode in self.experience.unfinished()],
             # a resumed training starts from this checkpoint's own buffer, not again from the one given at the beginning
-            "config": self._config.as_dict() | {"run_name": self._run_name, "resume": "", "restore_replay_buffer": ""},
-            "feature_set": stored_form(self._feature_set),
-            **self._population.state_dict(),
+            "config": self.config.as_dict() | {"run_name": self.run_name, "resume": "", "restore_replay_buffer": ""},
+            "feature_set": stored_form(self.feature_set),
+            **self.population.state_dict(),
             "counters": {"train_steps": self.train_steps, "evaluated_episode": self.evaluated_episode},
-            "curriculum": self._curriculum.state_dict(),
-            "smoothed": {name: value.state_dict() for name, value in self._smoothed.items()},
+            "curriculum": self.curriculum.state_dict(),
+            "smoothed": {name: value.state_dict() for name, value in self.smoothed.items()},
             "best": asdict(self.best),
             "last_evaluation": self.last_evaluation,
             "seconds": self.seconds,
-            "seconds_by_part": dict(self._stopwatch.seconds),
-            "wandb_run_id": self._metrics.run_id or self._wandb_run_id,
+            "seconds_by_part": dict(self.stopwatch.seconds),
+            "wandb_run_id": self.metrics.run_id or self._wandb_run_id,
             "versions": {
                 "python": platform.python_version(),
                 **{package: version(package) for package in ("torch", "numpy", "flatland-rl")},
@@ -113,17 +94,17 @@ class TrainingState:
         then = {"rewards": TrainingConfig.rewards, "curriculum": True} | state["config"]  # of earlier versions
         same_levels = self._is_as_then(then, "training_env_config", "curriculum")
         if same_levels and "curriculum" in state:
-            self._curriculum.load_state_dict(state["curriculum"], state["next_level"])
+            self.curriculum.load_state_dict(state["curriculum"], state["next_level"])
         # of trains that drive on with settings of an earlier version, which did not name it
-        team_reward = torch.tensor(self._config.team_reward, dtype=torch.float64)
+        team_reward = torch.tensor(self.config.team_reward, dtype=torch.float64)
         unfinished = [_unfinished(episode, team_reward, go_on=same_levels) for episode in state["unfinished"]]
-        self._experience.resume(state["next_level"], unfinished)
-        self._population.load_state_dict(state)
-        self._population.set_progress(self.episode)
+        self.experience.resume(state["next_level"], unfinished)
+        self.population.load_state_dict(state)
+        self.population.set_progress(self.episode)
         counters = state["counters"]
         self.train_steps = counters["train_steps"]
         self.evaluated_episode = counters["evaluated_episode"]
-        for name, smoothed in self._smoothed.items():
+        for name, smoothed in self.smoothed.items():
             smoothed.load_state_dict(state["smoothed"][name])
         # scores on other levels, or under other rewards, cannot be compared
         if self._is_as_then(then, "evaluation_env_config", "n_evaluation_episodes", "rewards"):
@@ -131,10 +112,10 @@ class TrainingState:
         self.last_evaluation = state["last_evaluation"]
         self._wandb_run_id = state["wandb_run_id"]
         self._seconds_before = state["seconds"]
-        self._stopwatch.seconds.update(state["seconds_by_part"])
+        self.stopwatch.seconds.update(state["seconds_by_part"])
 
     def _is_as_then(self, then: Mapping[str, Any], *names: str) -> bool:
-        return all(then.get(name) == getattr(self._config, name) for name in names)
+        return all(then.get(name) == getattr(self.config, name) for name in names)
 
 
 def _stored(episode: UnfinishedEpisode) -> dict[str, Any]:

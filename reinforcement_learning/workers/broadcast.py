@@ -24,50 +24,27 @@ class News:
     past_selves: Sequence[Sent] | None = None  # of all older copies, see ``PastSelves``
 
 
+@dataclass
 class Broadcast:
-    """The newest weights and hyper-parameters of all policies.
+    """The newest weights and hyper-parameters of all policies."""
 
-    Args:
-        learners: whose policies play.
-        past_selves: older copies that play as well.
-        put: turns the weights of an older copy into what is sent: themselves, or a reference to them.
-    """
-
-    def __init__(
-        self,
-        learners: Sequence[Learner],
-        past_selves: PastSelves,
-        put: Callable[[Weights], Sent] = lambda weights: weights,
-    ) -> None:
-        self._learners, self._past_selves, self._put = learners, past_selves, put
-        self._n_taken = 0
-        self._copies: list[Sent] = []
-
-    @property
-    def hyperparameters(self) -> list[Hyperparameters]:
-        """How each policy learns and explores."""
-        return [learner.hyperparameters for learner in self._learners]
-
-    @property
-    def weights(self) -> list[Sent]:
-        """Of each policy; the same object as long as nothing has changed."""
-        return [learner.newest_weights[1] for learner in self._learners]
+    learners: Sequence[Learner]
+    older: PastSelves
+    put: Callable[[Weights], Sent] = lambda weights: weights  # turns an older copy's into what is sent
+    _n_taken: int = 0
+    _copies: list[Sent] = field(default_factory=list)
 
     @property
     def past_selves(self) -> tuple[int, list[Sent]]:
         """How many times older copies were taken, and the weights of those that there are."""
-        if self._past_selves.n_taken != self._n_taken:
-            self._n_taken = self._past_selves.n_taken
-            self._copies = [self._put(weights) for weights in self._past_selves.weights()]
+        if self.older.n_taken != self._n_taken:
+            self._n_taken = self.older.n_taken
+            self._copies = [self.put(weights) for weights in self.older.weights()]
         return self._n_taken, self._copies
 
 
 class Listener:
-    """Remembers what one process that plays has been sent.
-
-    Args:
-        broadcast: the newest of everything.
-    """
+    """Remembers what one process that plays has been sent."""
 
     def __init__(self, broadcast: Broadcast) -> None:
         self._broadcast = broadcast
@@ -81,7 +58,9 @@ class Listener:
 
     def news(self) -> News:
         """What has not been sent to it yet; from now on this counts as sent."""
-        newest, hyperparameters = self._broadcast.weights, self._broadcast.hyperparameters
+        learners = self._broadcast.learners
+        newest = [learner.newest_weights[1] for learner in learners]  # the same objects as long as nothing has changed
+        hyperparameters = [learner.hyperparameters for learner in learners]
         n_taken, copies = self._broadcast.past_selves
         news = News(
             {p: weights for p, weights in enumerate(newest) if weights is not self._weights.get(p)},

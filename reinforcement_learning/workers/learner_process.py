@@ -36,9 +36,6 @@ class LearnerProcess:
     Sending never waits, so several processes work side by side. Answers come in the order of the calls. What has failed
     there is kept until :meth:`check` raises it.
 
-    Args:
-        task: what it is to do.
-
     Attributes:
         has_failed: whether :meth:`check` is known to raise something.
         is_closed: whether it was ended from here.

@@ -10,7 +10,6 @@ class LevelQueue:
 
     Args:
         n_levels: levels from this number on are not played.
-        n_players: how many processes share them.
 
     Attributes:
         next_level: the level to begin next; all before it are begun.

@@ -28,12 +28,8 @@ def make_players(
     """The policies, and what plays them. Learner processes start now, those that play when they are first asked to.
 
     Args:
-        config: the whole configuration.
         devices: where each policy lives; where that is more than one place, each has a process. None: on the CPU.
-        levels: what is played.
-        observer: what the policies see.
         stopwatch: gets the seconds that all processes spend, added up.
-        warn: gets a sentence about a process that plays and has ended.
     """
     feature_set = observer.feature_set
     names = [str(device) for device in devices or ["cpu"] * config.num_policies]

@@ -27,24 +27,12 @@ class ProcessLearner(Learner):
     Calls are sent in the order in which they are made, and :meth:`add` and :meth:`learn` do not wait, so that devices
     learn side by side. Whatever reads a result waits for all that was sent before. What has failed is raised by
     :meth:`wait` and :meth:`fetch`; numbers and weights are then those before.
-
-    Args:
-        config: the whole configuration.
-        feature_set: what observations hold.
-        index: number of the policy.
-        process: where it learns.
-        stopwatch: gets the seconds that are spent there on learning.
     """
 
     buffer: "ProcessBuffer"
 
     def __init__(
-        self,
-        config: TrainingConfig,
-        feature_set: FeatureSet,
-        index: int,
-        process: LearnerProcess,
-        stopwatch: Stopwatch,
+        self, config: TrainingConfig, feature_set: FeatureSet, index: int, process: LearnerProcess, stopwatch: Stopwatch
     ) -> None:
         self.policy = make_policy(config, feature_set, index, "cpu")
         self.policy.act_by(_NewestWeights(self))
@@ -77,7 +65,7 @@ class ProcessLearner(Learner):
         if self._process.is_closed or not self._state_is_old:
             return  # nothing has changed
         self._renew_report()  # which takes the losses from there
-        self._state = self._process.ask(self._index, "state")
+        self._state = self.ask("state")
         self._state_is_old = False
         self.policy.load_state_dict(self._state | self._exploration())
 
@@ -88,8 +76,7 @@ class ProcessLearner(Learner):
         self.policy.take_over(other.policy)
         own.pop("acting", None)  # of what it had learned itself
         self._load(own | self.policy.state_dict())
-        content = other._process.ask(other._index, "buffer_content")
-        self._tell("take_over_buffer", content)
+        self._tell("take_over_buffer", other.ask("buffer_content"))
         self._process.check()
 
     def lose_device(self) -> None:
@@ -158,24 +145,16 @@ class ProcessLearner(Learner):
         self.policy.load_state_dict(state)
         self._load(state)
 
-    def save_buffer(self, path: Path) -> None:
-        """Has the process write a file with the transitions that it learns from.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        self._process.ask(self._index, "save_buffer", str(path))
-
-    def restore_buffer(self, path: Path) -> None:
-        """Has the process take over the transitions of a file.
-
-        Raises:
-            ReplayBufferError: it cannot be used.
-        """
-        self._tell("restore_buffer", str(path), done=self._take_report)
-        self._process.check()
-
     # --- calls ---------------------------------------------------------------------------------------------------
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """What a method of the learner there gives; see ``LearnerProcess.check`` for what is raised."""
+        return self._process.ask(self._index, method, *arguments)
+
+    def renew(self, method: str, *arguments: Any) -> None:
+        """Has a method called there that gives a new report."""
+        self._tell(method, *arguments, done=self._take_report)
+        self._process.check()
 
     def _tell(self, method: str, *arguments: Any, **named: Any) -> None:
         self._process.tell(self._index, method, *arguments, **named)
@@ -231,7 +210,7 @@ class ProcessBuffer:
         Raises:
             OSError: it cannot be written.
         """
-        self._learner.save_buffer(Path(path))
+        self._learner.ask("save_buffer", str(path))
 
     def restore(self, path: str | Path) -> None:
         """Takes over the transitions of a saved replay buffer.
@@ -239,7 +218,7 @@ class ProcessBuffer:
         Raises:
             ReplayBufferError: it cannot be used.
         """
-        self._learner.restore_buffer(Path(path))
+        self._learner.renew("restore_buffer", str(path))
 
 
 class _NewestWeights:
@@ -264,12 +243,6 @@ def start_learners(
     config: TrainingConfig, feature_set: FeatureSet, devices: Sequence[str], stopwatch: Stopwatch
 ) -> list[ProcessLearner]:
     """A learner for each policy, in a process for each device. They are ready; if one fails none is left.
-
-    Args:
-        config: the whole configuration.
-        feature_set: what observations hold.
-        devices: of each policy.
-        stopwatch: gets the seconds that the processes spend on learning, added up.
 
     Raises:
         DeviceError: a device cannot be used.

@@ -40,11 +40,7 @@ class RolloutWorkers(Experience):
     from their beginnings. A process that ends is replaced, and its episodes are begun again.
 
     Args:
-        config: of the whole training.
-        levels: what is played.
         population: the policies that the processes play with; each gets the rows of the trains it has driven.
-        stopwatch: gets the seconds that the processes spend, added up.
-        warn: gets a sentence about a process that has ended.
     """
 
     def __init__(

@@ -73,11 +73,7 @@ class RoundPlayer:
         self._said: list[str] = []
         observer = training_observer(config, feature_set)
         self._pool = LevelPool(
-            config.training_env,
-            config.seed,
-            task.level_workers,
-            plan=observer.plan_ahead,
-            warn=self._said.append,
+            config.training_env, config.seed, task.level_workers, plan=observer.plan_ahead, warn=self._said.append
         )
         self._levels = PlayableLevels(self._pool, config.simulator, warn=self._said.append)
         self._stopwatch = Stopwatch()

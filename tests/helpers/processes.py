@@ -46,4 +46,11 @@ def _processes_threads_and_files() -> set[Any]:
 def wait_until_ready(pool: LevelPool) -> None:
     """Waits until every process that was started can be asked for levels, or has ended."""
     while any(not process.is_ready for process in pool._workers._processes):
-        pool._take(pool._workers.next_answer(SECONDS_FOR_A_LEVEL))
+        answer = pool._workers.next_answer(SECONDS_FOR_A_LEVEL)
+        assert answer is not None
+        pool._take(answer)
+
+
+def levels_ahead(pool: LevelPool) -> set[int]:
+    """The numbers of the levels that are ready or being made."""
+    return {number for number, _ in pool._ready.keys() | pool._workers.in_the_making()}

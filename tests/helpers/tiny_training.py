@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reinforcement_learning.multi_policy.mapping_log import MappingLog
 from reinforcement_learning.saving.run_folders import RunFolders
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.tracking.metrics import MetricsWriter, Sink
@@ -73,7 +72,7 @@ def make_trainer(
         TrainingConfig(**{**SMALL, **options}),
         folders,
         metrics=MetricsWriter([sink, *sinks]),
-        mapping_log=MappingLog(folders.output, None) if log_mapping else None,
+        logs_mapping=log_mapping,
         stop_requested=stop_requested,
         devices=devices,
     )

@@ -11,7 +11,8 @@ from tests.helpers.sampled_levels import save_map
 from utils.levels.env_configs import ENV_CONFIGS, names_files, resolve_env_config, single_envs, with_absolute_path
 from utils.levels.level_folders import LevelFolder
 from utils.levels.level_pool import LevelPool
-from utils.levels.level_streams import EvaluationLevels, TrainingLevels
+from utils.levels.level_streams import TrainingLevels
+from utils.levels.playable_levels import EvaluationLevels
 from utils.levels.rail_envs import make_rail_env
 from utils.levels.saved_levels import EnvConfigError, SavedEnv, check_saved_env
 from utils.simulator.compiled_simulator import CompiledSimulator

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.lockstep import lockstep
-from tests.helpers.processes import wait_until_ready
+from tests.helpers.processes import levels_ahead, wait_until_ready
 from tests.helpers.simulator_equality import assert_same_in_play
 from utils.levels.env_configs import ENV_CONFIGS, SAMPLED_ENVS
 from utils.levels.level_pool import LevelPool
@@ -79,7 +79,7 @@ class TestLevels:
             pool.simulator(0)
             wait_until_ready(pool)
             pool.simulator(1)  # from now on the others are made ahead
-            assert pool.ahead == set(range(2, 12))
+            assert levels_ahead(pool) == set(range(2, 12))
             pool.simulator(2)
             pool.levels.opened = (0, 3)
             plain = TrainingLevels(mixture, 3)
@@ -87,7 +87,7 @@ class TestLevels:
             assert {plain.stage(k) for k in range(3, 12)} == {0, 1}
             for k in range(3, 12):
                 assert_same_in_play(pool.simulator(k), CompiledSimulator.from_env(plain.make(k)), k)
-            assert (pool.ahead, warnings) == (set(), [])
+            assert (levels_ahead(pool), warnings) == (set(), [])
 
 
 class TestNames:

@@ -24,8 +24,9 @@ from tests.helpers.simulator_lockstep import play_both
 from utils.levels import sampled_envs
 from utils.levels.env_configs import SAMPLED_ENVS, resolve_env_config
 from utils.levels.level_pool import LevelPool
-from utils.levels.level_streams import EvaluationLevels, TrainingLevels
+from utils.levels.level_streams import TrainingLevels
 from utils.levels.packed_level import pack_level, unpack_level
+from utils.levels.playable_levels import EvaluationLevels
 from utils.levels.rail_envs import make_rail_env, make_rail_env_fast
 from utils.levels.sampled_envs import Disruptions, SampledEnv
 from utils.levels.saved_levels import EnvConfigError

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,12 +20,10 @@ from reinforcement_learning.multi_policy.exchange import (
     PERTURBED,
     REPLACED,
     Fate,
-    Reached,
     choose_fates,
     first_hyperparameters,
     is_better,
     perturbed,
-    ranking,
     searched,
     within,
 )
@@ -33,6 +32,7 @@ from reinforcement_learning.multi_policy.modes import check_mapping, make_mappin
 from reinforcement_learning.saving.checkpoint_content import check_content
 from reinforcement_learning.saving.checkpointing import numbered_checkpoint, read_checkpoint
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig, make_config
+from reinforcement_learning.training.population_scores import PopulationScores
 from reinforcement_learning.training.trainer import Trainer
 from tests.helpers.rows import PLAIN
 from tests.helpers.tiny_training import MemorySink, make_trainer, stop_after
@@ -56,10 +56,14 @@ def fates_of(scores: list[float], share: float, min_gap: float, seed: int = 0) -
     return choose_fates(on_one_level(scores), share, min_gap, 0.0, random(seed))
 
 
-def test_ranking_by_hand() -> None:
-    assert ranking([Reached(score, 0.5) for score in (-0.3, -0.1, -0.5, -0.1)]) == [1, 3, 0, 2]
+def test_the_best_by_hand() -> None:
+    def best(*results: tuple[float, float]) -> int:
+        alone = [[SimpleNamespace(score=score, completion=completion)] for score, completion in results]
+        return PopulationScores([], alone).best  # type: ignore[arg-type]
+
+    assert best((-0.3, 0.5), (-0.1, 0.5), (-0.5, 0.5), (-0.1, 0.5)) == 1
     # levels without latest arrivals give every policy the score 0
-    assert ranking([Reached(0.0, completion) for completion in (0.2, 0.9, 0.5, 0.1)]) == [1, 2, 0, 3]
+    assert best((0.0, 0.2), (0.0, 0.9), (0.0, 0.5)) == 1
 
 
 def test_fates_by_hand() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
-from reinforcement_learning.multi_policy.assignment import Assignment, EpsilonSchedule, learning_of
+from reinforcement_learning.multi_policy.assignment import Assignment, learning_of
 from reinforcement_learning.settings.config import TrainingConfig
 from tests.helpers.playing import ListSink
 from utils.levels.env_configs import ENV_CONFIGS
@@ -14,14 +14,16 @@ from utils.levels.rail_envs import make_rail_env
 from utils.simulator.rail_state import RailState
 
 
-def test_decays_from_the_first_episode_and_stops_at_the_end() -> None:
-    epsilon = EpsilonSchedule(start=1.0, end=0.2, decay=0.5)
-    assert [epsilon(episode) for episode in range(5)] == [1.0, 0.5, 0.25, 0.2, 0.2]
-
-
-def test_constant_schedules() -> None:
-    assert EpsilonSchedule(0.3, 0.1, 1.0)(10_000) == pytest.approx(0.3)
-    assert EpsilonSchedule(0.0, 0.0, 0.9)(7) == 0.0
+@pytest.mark.parametrize(
+    ("start", "end", "decay", "wanted"),
+    [(1.0, 0.2, 0.5, [1.0, 0.5, 0.25, 0.2, 0.2]), (0.3, 0.1, 1.0, [0.3] * 5), (0.0, 0.0, 0.9, [0.0] * 5)],
+)
+def test_epsilon_decays_from_the_first_episode_and_stops_at_the_end(
+    start: float, end: float, decay: float, wanted: list[float]
+) -> None:
+    config = TrainingConfig(eps_start=start, eps_end=end, eps_decay=decay)
+    assignment, given = Assignment(config), Hyperparameters.of(config)
+    assert [assignment.epsilon(given, episode, 2) for episode in range(5)] == wanted
 
 
 def test_the_share_of_demonstrations_falls_to_nothing() -> None:

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from reinforcement_learning.multi_policy.mapping import (
     NEEDS_MIXING,
     RULES,
-    MappingError,
     MappingRule,
     PolicyMapping,
     batched,
-    find_rule,
     synchronous,
 )
+from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.settings.extensions import ExtensionError, find_callable
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
 from utils.simulator.rail_state import RailState
@@ -45,15 +45,10 @@ def mapping_of(
     n_environments: int = 1,
     seed: int = 0,
 ) -> PolicyMapping:
-    return PolicyMapping(
-        rule,
-        name,
-        n_policies,
-        mixed=mixed,
-        resample_every=resample_every,
-        n_environments=n_environments,
-        seed=seed,
+    config = TrainingConfig(
+        num_policies=n_policies, resample_policies_every=resample_every, num_envs=n_environments, seed=seed
     )
+    return PolicyMapping(rule, name, config, mixed=mixed)
 
 
 def shares(mapping: PolicyMapping, n_trains: int, n_episodes: int = 1000) -> np.ndarray:
@@ -197,7 +192,7 @@ class TestUsersRules:
     )
     def test_wrong_mappings_are_told_in_a_sentence(self, given: Any, words: str) -> None:
         mapping = mapping_of(lambda request: given, "mine:rule", 2)
-        with pytest.raises(MappingError, match=words) as error_info:
+        with pytest.raises(ExtensionError, match=words) as error_info:
             mapping.policy_of_train(0, level(3))
         sentence = str(error_info.value)
         assert "'mine:rule'" in sentence
@@ -206,12 +201,12 @@ class TestUsersRules:
 
     def test_mixing_where_there_is_none(self) -> None:
         mapping = mapping_of(lambda request: [0, 1], "mine:rule", 2, mixed=False)
-        with pytest.raises(MappingError, match="--mix_policies_in_one_env is False"):
+        with pytest.raises(ExtensionError, match="--mix_policies_in_one_env is False"):
             mapping.policy_of_train(0, level(2))
 
     def test_rule_that_fails(self) -> None:
         mapping = mapping_of(lambda request: 1 // 0, "mine:rule", 2)
-        with pytest.raises(MappingError, match=r"episode 4 .*ZeroDivisionError"):
+        with pytest.raises(ExtensionError, match=r"episode 4 .*ZeroDivisionError"):
             mapping.policy_of_train(4, level(2))
 
     def test_rule_sees_the_episode(self) -> None:
@@ -230,7 +225,7 @@ class TestUsersRules:
         (tmp_path / "my_mapping_rules.py").write_text("def mine(request):\n    return [1] * request.n_trains\nN = 3\n")
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "path", list(sys.path))
-        rule = find_rule("my_mapping_rules:mine")
+        rule = find_callable("my_mapping_rules:mine", "mapping", RULES)
         assert mapping_of(rule, "mine", 2).policy_of_train(0, level(3)).tolist() == [1, 1, 1]
         for name, words in (
             ("my_mapping_rules:yours", "AttributeError"),
@@ -239,5 +234,5 @@ class TestUsersRules:
             ("by_colour", "random, round_robin"),
             (":x", "package.module:callable"),
         ):
-            with pytest.raises(MappingError, match=words):
-                find_rule(name)
+            with pytest.raises(ExtensionError, match=words):
+                find_callable(name, "mapping", RULES)

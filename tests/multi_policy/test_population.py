@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.saving.checkpointing import load_policies, load_policy, numbered_checkpoint
+from reinforcement_learning.settings.extensions import ExtensionError
 from reinforcement_learning.training.trainer import Trainer
 from tests.helpers.tiny_training import MemorySink, make_trainer
 from tests.helpers.trainings import assert_equals_uninterrupted, assert_same, run, state_of
@@ -137,10 +137,11 @@ class TestSeveralPolicies:
 
 def test_with_a_single_train_policies_take_turns_and_their_schedules_count_their_own_episodes(tmp_path: Path) -> None:
     trainer, _ = make_trainer(tmp_path, num_policies=4, eps_decay=0.5)
-    epsilon = trainer.population.epsilon
-    assert [epsilon(1, k, 1) for k in (0, 3, 4, 8)] == [1.0, 1.0, 0.5, 0.25]
-    assert [epsilon(1, k, 2) for k in (0, 2, 4)] == [1.0, 0.5, 0.25]
-    assert [epsilon(1, k, 9) for k in (0, 1, 2)] == [1.0, 0.5, 0.25]
+    population = trainer.population
+    epsilon = partial(population.assignment.epsilon, population.hyperparameters[1])
+    assert [epsilon(k, 1) for k in (0, 3, 4, 8)] == [1.0, 1.0, 0.5, 0.25]
+    assert [epsilon(k, 2) for k in (0, 2, 4)] == [1.0, 0.5, 0.25]
+    assert [epsilon(k, 9) for k in (0, 1, 2)] == [1.0, 0.5, 0.25]
 
 
 def test_mapping_that_breaks_in_mid_training_costs_nothing_that_was_learned(tmp_path: Path) -> None:
@@ -151,7 +152,7 @@ def test_mapping_that_breaks_in_mid_training_costs_nothing_that_was_learned(tmp_
         policy_mapping="tests.multi_policy.test_population:wrong_later",
         checkpoint_interval=9,
     )
-    with pytest.raises(MappingError, match="gave 1 numbers"):
+    with pytest.raises(ExtensionError, match="gave 1 numbers"):
         trainer.run()
     assert numbered_checkpoint(trainer.folders.checkpoints, 5).exists()
 

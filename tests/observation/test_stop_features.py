@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from tests.helpers.observations import observe
 from tests.helpers.rail_envs import EAST, drawn_env
 from tests.helpers.stops import line_env, sparse_env_with_stops, with_stops
 from utils.observation.feature_sets import FEATURE_SETS, get_feature_set
-from utils.observation.observer import Observer, observe
+from utils.observation.observer import Observer
 from utils.observation.route_features import least_detour_actions
 from utils.simulator.rail_grid import MOVE_FORWARD, MOVE_LEFT, STOP_MOVING
 from utils.simulator.rail_state import RailState

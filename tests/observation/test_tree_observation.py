@@ -15,9 +15,10 @@ from tests.helpers.flatland_trees import (
     tree_observation,
     values_in_preorder,
 )
+from tests.helpers.observations import observe
 from tests.helpers.rail_envs import EAST, FOUR_SPEEDS, ONE_SPEED, drawn_env, play, possible_moves, sparse_env
-from utils.observation.feature_sets import FEATURE_SETS, get_feature_set
-from utils.observation.observer import Observer, observe
+from utils.observation.feature_sets import FEATURE_SETS, FeatureSet, get_feature_set
+from utils.observation.observer import Observer
 from utils.observation.timetable_features import TIMETABLE_FEATURE_NAMES
 from utils.simulator.rail_state import RailState, remaining_travel_time
 
@@ -143,7 +144,7 @@ def test_names_and_sizes_of_the_feature_sets() -> None:
     tree, timetable = FEATURE_SETS["tree"], FEATURE_SETS["tree_timetable"]
     assert (tree.version, tree.n_features) == (1, 231)
     assert (timetable.version, timetable.n_features) == (1, 231 + len(TIMETABLE_FEATURE_NAMES)) == (1, 257)
-    for feature_set in (*FEATURE_SETS.values(), get_feature_set("tree", max_depth=3)):
+    for feature_set in (*FEATURE_SETS.values(), FeatureSet("deep", 1, max_depth=3)):
         assert len(set(feature_set.feature_names)) == feature_set.n_features
     assert tree.feature_names[:2] == ("root.own_target", "root.other_target")
     assert tree.feature_names[6 * 21 + 3] == "left.forward.to_target"
@@ -160,9 +161,9 @@ def test_unknown_and_impossible_feature_sets_are_refused() -> None:
     with pytest.raises(ValueError, match="no feature set 'trees'; there are tree, tree_timetable, tree_routes"):
         get_feature_set("trees")
     with pytest.raises(ValueError, match="depth of the tree is 0"):
-        get_feature_set("tree", max_depth=0)
+        FeatureSet("flat", 1, max_depth=0)
     with pytest.raises(ValueError, match="radius is 0"):
-        get_feature_set("tree", radius=0)
+        FeatureSet("blind", 1, radius=0)
 
 
 def test_one_observer_serves_levels_of_different_sizes() -> None:

@@ -265,7 +265,7 @@ def test_sizes_are_even_as_video_needs_them(width, cell_size):
 
 def test_gif_plays_the_episode_and_stays_small(played, tmp_path):
     path = tmp_path / "new" / "episode.gif"
-    played.save(path, fps=10)
+    played.save(path)
     assert path.stat().st_size < 1_500_000
     with Image.open(path) as gif:
         assert gif.info["loop"] == 0
@@ -284,14 +284,14 @@ def test_mp4_plays_the_episode(played, tmp_path):
     import imageio_ffmpeg
 
     path = tmp_path / "episode.mp4"
-    played.save(path, fps=20)
+    played.save(path)
     assert path.stat().st_size < 1_500_000
     reader = imageio_ffmpeg.read_frames(str(path))
     meta = next(reader)
     frames = list(reader)
     height, width, _ = frame(played).shape
     assert meta["size"] == (width, height)
-    assert meta["fps"] == 20
+    assert meta["fps"] == 10
     assert meta["pix_fmt"].startswith("yuv420p")  # the only one that every browser plays
     assert len(frames) == len(played)
     last = np.frombuffer(frames[-1], dtype=np.uint8).reshape(height, width, 3).astype(int)
@@ -428,6 +428,4 @@ def test_wrong_use_is_explained(tmp_path: Path):
     recorder.capture()
     with pytest.raises(ValueError, match=r"suffix must be one of \.gif, \.mp4, \.png"):
         recorder.save(tmp_path / "a.avi")
-    with pytest.raises(ValueError, match="fps must be above 0"):
-        recorder.save(tmp_path / "a.gif", fps=0)
     assert list(tmp_path.iterdir()) == []

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.observations import action_mask
 from tests.helpers.rail_envs import EAST, FOUR_SPEEDS, ONE_SPEED, WEST, drawn_env, sparse_env
 from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
 from utils.safe_moves.safe_moves import NO_MOVE, SAFE_MOVE, UNSAFE_MOVE, SafeMoves, can_move_on
-from utils.simulator.action_mask import action_mask
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_state import COLUMN, DIRECTION, DONE, ROW, RailState

@@ -30,7 +30,7 @@ from reinforcement_learning.saving.checkpointing import (
     stored_feature_set,
     write_checkpoint,
 )
-from reinforcement_learning.tracking.metrics import alone
+from reinforcement_learning.tracking.metrics import of_policy
 from tests.helpers.tiny_training import make_trainer
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
@@ -180,7 +180,7 @@ class TestLoadPolicy:
 def test_policy_that_was_best_by_completion_where_scores_are_equal(tmp_path: Path) -> None:
     trainer, _ = make_trainer(tmp_path, num_policies=3)
     trainer.state.last_evaluation = {
-        alone(p, name): value
+        of_policy(p, f"evaluation/{name}"): value
         for p, completion in enumerate((0.2, 0.8, 0.8))
         for name, value in (("scores_mean", 0.0), ("completions_mean", completion))
     }

@@ -17,7 +17,8 @@ from reinforcement_learning.settings.named_rewards import REWARDS, find_rewards
 from tests.helpers.own_code import KindRewards
 from tests.helpers.rail_envs import sparse_env
 from tests.helpers.trainings import run as train
-from utils.levels.level_streams import EvaluationLevels, TrainingLevels
+from utils.levels.level_streams import TrainingLevels
+from utils.levels.playable_levels import EvaluationLevels
 from utils.system.users_code import UsersCodeError
 
 OWN = "tests.helpers.own_code"

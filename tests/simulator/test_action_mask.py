@@ -7,10 +7,10 @@ from flatland.envs.step_utils.states import TrainState
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.observations import action_mask
 from tests.helpers.rail_envs import EAST, FOUR_SPEEDS, ONE_SPEED, drawn_env, play, possible_moves, sparse_env
 from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
-from utils.simulator.action_mask import action_mask
 from utils.simulator.rail_state import RailState
 
 DO_NOTHING, LEFT, FORWARD, RIGHT, STOP = range(5)

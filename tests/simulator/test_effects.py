@@ -34,7 +34,6 @@ from tests.helpers.simulator_equality import assert_same_in_play
 from tests.helpers.simulator_lockstep import add_stops, choose_actions, play_both, shortest_ways
 from utils.levels.packed_level import UnpackableLevelError, pack_level, unpack_level
 from utils.simulator.compiled_simulator import CompiledSimulator
-from utils.simulator.rail_state import RailState
 from utils.simulator.simulator import UnsupportedLevel
 
 ALL_CELLS = [(row, column) for row in range(30) for column in range(30)]
@@ -292,18 +291,6 @@ def test_packed_and_pickled_levels_bring_the_same() -> None:
 def test_conditions_of_ones_own_are_not_packed() -> None:
     with pytest.raises(UnpackableLevelError, match="cannot be packed"):
         pack_level(CompiledSimulator.from_env(level(1, conditional(broken_or_late))))
-
-
-def test_malfunctions_of_ones_own_replace_all_effects() -> None:
-    env = level(1, MultiEffectsGeneratorWrapped(departure_delays(), breakdowns()))
-    table = np.zeros((env._max_episode_steps, 10), dtype=np.int32)
-    table[3, 4] = 6
-    simulator = CompiledSimulator.from_env(env, table)
-    expected = RailState.from_env(env)
-    while not simulator.done:
-        simulator.step([2] * 10)
-    assert expected.n_malfunctions.tolist() == [0] * 10
-    assert simulator.state.n_malfunctions.tolist() == [0] * 4 + [1] + [0] * 5
 
 
 class _Flood(EffectsGenerator):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from tests.helpers.observations import action_mask
 from tests.helpers.rail_envs import EAST, SOUTH, WEST, drawn_env
 from tests.helpers.stops import line_env, with_stops
 from utils.simulator import halts
-from utils.simulator.action_mask import action_mask
 from utils.simulator.rail_grid import MOVE_FORWARD, STOP_MOVING
 from utils.simulator.rail_state import DONE, RailState, remaining_travel_time
 

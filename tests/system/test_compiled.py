@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import NoReturn
 
 import numba
+import numpy as np
 import pytest
+from numba.core import event
 
 from utils.system import compiled as compiled_module
 from utils.system import compiled_files
-from utils.system.compiled import cache_folder, compiled, digest_of_sources, is_missing_in_cache
+from utils.system.compiled import cache_folder, compiled, compiled_helper, digest_of_sources, is_missing_in_cache
 from utils.system.files import PROJECT_ROOT
 
 
@@ -58,7 +60,7 @@ def test_a_function_is_missing_in_the_cache_until_it_is_called(tmp_path, monkeyp
 @pytest.fixture
 def copied_project(tmp_path) -> Path:
     """What a compiled function needs of the project, in a folder that may be changed."""
-    for name in ("__init__.py", "compiled.py", "compiled_files.py", "files.py"):
+    for name in ("__init__.py", "compiled.py", "compiled_files.py", "linked_only.py", "files.py"):
         place = tmp_path / "project" / "utils" / "system" / name
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT_ROOT / "utils" / "system" / name, place)
@@ -183,3 +185,30 @@ def test_what_cannot_be_written_is_no_cache_folder(tmp_path, monkeypatch) -> Non
     monkeypatch.setenv("XDG_CACHE_HOME", str(file))
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(file))
     assert cache_folder() is None
+
+
+@compiled_helper
+def doubled(number: int) -> int:
+    if number > 50:
+        print("large:", number)
+    return 2 * number
+
+
+def sum_of_doubled(small: np.ndarray, large: np.ndarray) -> int:
+    return doubled(small[0]) + doubled(large[0]) + doubled(3) + doubled_again(small.shape[0])
+
+
+@compiled_helper
+def doubled_again(number: int) -> int:
+    return doubled(number)
+
+
+def test_a_helper_is_compiled_once_for_all_types_of_whole_numbers_and_callers(tmp_path, monkeypatch, capfd) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    numbers = np.array([30], dtype=np.int32), np.array([60], dtype=np.uint8)
+    with event.install_recorder("numba:compile") as recorder:
+        assert compiled(sum_of_doubled)(*numbers) == 60 + 120 + 6 + 2
+    names = [record.data["dispatcher"].py_func.__name__ for _, record in recorder.buffer if record.is_start]
+    assert sorted(names) == ["doubled", "doubled_again", "sum_of_doubled"]
+    assert compiled(sum_of_doubled)(*numbers) == 188  # as read from the disk
+    assert capfd.readouterr().out == 2 * "large: 60\n"

@@ -85,3 +85,15 @@ def test_resume_without_a_file_starts_one(tmp_path):
     sink.log(8, {"a": 1.0})
     sink.close()
     assert read_rows(tmp_path / "metrics.jsonl") == [{"episode": 8, "a": 1.0}]
+
+
+def test_rows_of_another_kind_are_not_doubled_either(tmp_path):
+    path = tmp_path / "policy_mapping.jsonl"
+    sink = JsonLinesSink(path)
+    for episode in (1, 2, 3):
+        sink.write({"episode": episode, "policy_of_train": [episode, 0]})
+    sink.close()
+    resumed = JsonLinesSink(path, resume_episode=2)
+    resumed.write({"episode": 3, "policy_of_train": [7, 7]})
+    resumed.close()
+    assert [row["policy_of_train"] for row in read_rows(path)] == [[1, 0], [2, 0], [7, 7]]

@@ -15,8 +15,7 @@ from reinforcement_learning.settings.features import training_observer
 from reinforcement_learning.training import trainer as trainer_module
 from tests.helpers.tiny_training import make_trainer
 from utils.levels.env_configs import ENV_CONFIGS, Environment, level_of, resolve_env_config
-from utils.levels.level_streams import EvaluationLevels
-from utils.levels.playable_levels import PlayableEvaluationLevels
+from utils.levels.playable_levels import EvaluationLevels
 from utils.levels.rail_envs import make_rail_env
 from utils.observation.feature_sets import get_feature_set
 from utils.observation.kept_plans import QUICK, PlanAhead
@@ -33,9 +32,7 @@ def environment(name: str, folder: Path) -> Environment:
     return resolve_env_config(str(folder / "Test_0.pkl" if name == "saved" else folder))
 
 
-def played(
-    levels: PlayableEvaluationLevels, *, on_flatland: bool, features: str = "tree_routes"
-) -> list[EpisodeResult]:
+def played(levels: EvaluationLevels, *, on_flatland: bool, features: str = "tree_routes") -> list[EpisodeResult]:
     """What a new network does on them."""
     observer = training_observer(TrainingConfig(), get_feature_set(features))
     policy = make_policy(TrainingConfig(hidden_size=16), observer.feature_set, 0, "cpu").evaluation_policy()
@@ -69,7 +66,7 @@ def test_results_are_the_same_to_the_last_bit(name: str, rewards: type[Rewards] 
     config = environment(name, tmp_path)
     if rewards is not None:
         config = dataclasses.replace(level_of(config, 0), rewards=rewards)
-    levels = PlayableEvaluationLevels(EvaluationLevels(config, 3, 4), "compiled")
+    levels = EvaluationLevels(config, 3, 4)
     flatlands = played(levels, on_flatland=True)
     first, second = (played(levels, on_flatland=False) for _ in range(2))  # the second time from what is kept
     assert {type(simulator) for simulator in levels.simulators()} == {CompiledSimulator}
@@ -82,7 +79,7 @@ def test_results_are_the_same_to_the_last_bit(name: str, rewards: type[Rewards] 
 def test_plans_that_are_kept_with_the_levels_change_nothing() -> None:
     plan = training_observer(TrainingConfig(), get_feature_set("tree_plan")).plan_ahead
     assert plan == PlanAhead(QUICK)
-    levels = PlayableEvaluationLevels(EvaluationLevels(ENV_CONFIGS["Test_0"], 3, 4), "compiled", plan)
+    levels = EvaluationLevels(ENV_CONFIGS["Test_0"], 3, 4, plan=plan)
     wanted = [as_compared(result) for result in played(levels, on_flatland=True, features="tree_plan")]
     for _ in range(2):
         assert [as_compared(result) for result in played(levels, on_flatland=False, features="tree_plan")] == wanted
@@ -91,7 +88,7 @@ def test_plans_that_are_kept_with_the_levels_change_nothing() -> None:
 
 def test_flatland_plays_what_the_compiled_simulator_cannot() -> None:
     config = dataclasses.replace(ENV_CONFIGS["Tiny"], rewards=OwnRewards)
-    levels = PlayableEvaluationLevels(EvaluationLevels(config, 0, 1), "compiled")
+    levels = EvaluationLevels(config, 0, 1)
     for _ in range(2):
         (simulator,) = levels.simulators()
         assert isinstance(simulator, FlatlandSimulator)

@@ -2,33 +2,16 @@
 
 import errno
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from reinforcement_learning.training import reports
-from reinforcement_learning.training.reports import CROSS_PLAY_FILE, LINEAGE_FILE, report_several_policies
+from reinforcement_learning.training import summary
+from reinforcement_learning.training.summary import CROSS_PLAY_FILE, LINEAGE_FILE, report_several_policies
 from reinforcement_learning.training.trainer import Trainer
 from tests.helpers.tiny_training import make_trainer
-
-
-def report(trainer: Trainer, lost: Callable[[Path, object], None], *, with_cross_play: bool = True) -> list[str]:
-    return report_several_policies(
-        trainer.population,
-        trainer.levels_to_evaluate,
-        trainer.observer,
-        trainer.folders,
-        n_episodes=20,
-        with_cross_play=with_cross_play,
-        could_not_save=lost,
-    )
-
-
-def nothing_lost(path: Path, why: object) -> None:
-    pytest.fail(f"{path}: {why}")
 
 
 def exchanged(folder: Path, **options: Any) -> Trainer:
@@ -41,7 +24,8 @@ def exchanged(folder: Path, **options: Any) -> Trainer:
 
 def test_cross_play_and_take_overs(tmp_path: Path) -> None:
     trainer = exchanged(tmp_path)
-    lines = report(trainer, nothing_lost)
+    lines = report_several_policies(trainer, with_cross_play=True)
+    assert not trainer.unsaved
     folder = trainer.folders.output
     table = json.loads((folder / CROSS_PLAY_FILE).read_text())
     assert len(table) == 4 + 6 + 1  # alone, pairs, mapping
@@ -52,7 +36,7 @@ def test_cross_play_and_take_overs(tmp_path: Path) -> None:
 
 def test_cross_play_can_be_left_out(tmp_path: Path) -> None:
     trainer = exchanged(tmp_path)
-    lines = report(trainer, nothing_lost, with_cross_play=False)
+    lines = report_several_policies(trainer, with_cross_play=False)
     assert len(lines) == 1
     assert LINEAGE_FILE in lines[0]
     assert not (trainer.folders.output / CROSS_PLAY_FILE).exists()
@@ -60,16 +44,17 @@ def test_cross_play_can_be_left_out(tmp_path: Path) -> None:
 
 def test_single_policy_has_nothing_to_report(tmp_path: Path) -> None:
     trainer, _ = make_trainer(tmp_path)
-    assert report(trainer, nothing_lost) == []
+    assert report_several_policies(trainer, with_cross_play=True) == []
 
 
 def test_full_disk_costs_the_file_but_not_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(reports, "atomic_write", full)
-    lost: list[tuple[Path, object]] = []
-    trainer, _ = make_trainer(tmp_path, num_policies=2, n_evaluation_episodes=1)
-    (table,) = report(trainer, lambda *what: lost.append(what))
+    monkeypatch.setattr(summary, "atomic_write", full)
+    trainer, sink = make_trainer(tmp_path, num_policies=2, n_evaluation_episodes=1)
+    (table,) = report_several_policies(trainer, with_cross_play=True)
     assert "training mapping" in table
-    assert lost == [(trainer.folders.output / CROSS_PLAY_FILE, "No space left on device")]
+    assert trainer.unsaved == [CROSS_PLAY_FILE]
+    path = trainer.folders.output / CROSS_PLAY_FILE
+    assert sink.messages == [f"warning: {path} could not be written (No space left on device)."]

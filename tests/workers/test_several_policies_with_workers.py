@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from reinforcement_learning.multi_policy.mapping import MappingError
 from reinforcement_learning.saving.checkpointing import numbered_checkpoint, read_checkpoint
+from reinforcement_learning.settings.extensions import ExtensionError
 from reinforcement_learning.training.trainer import Trainer
 from tests.helpers.processes import ROLLOUT_WORKER, pids_of
 from tests.helpers.tiny_training import UNGUIDED, MemorySink, make_trainer, stop_after
@@ -139,7 +139,7 @@ class TestTraining:
 def test_mapping_that_breaks_in_a_worker_is_told_as_in_one_process(tmp_path: Path) -> None:
     name = "tests.workers.test_several_policies_with_workers:wrong_later"
     trainer, _ = make_trainer(tmp_path, n_episodes=9, num_policies=2, num_workers=1, policy_mapping=name)
-    with pytest.raises(MappingError, match=r"in episode 5 the mapping .* gave 1 numbers") as error_info:
+    with pytest.raises(ExtensionError, match=r"in episode 5 the mapping .* gave 1 numbers") as error_info:
         trainer.run()
     assert error_info.value.saved
     assert numbered_checkpoint(trainer.folders.checkpoints, trainer.episode).exists()

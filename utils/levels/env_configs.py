@@ -21,37 +21,22 @@ from utils.levels.saved_levels import EnvConfigError, SavedEnv, check_saved_env,
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """What describes a distribution of levels; a level is a configuration and a seed.
+    """What describes a distribution of levels; a level is a configuration and a seed."""
 
-    Attributes:
-        name: the name in the registry.
-        n_agents: number of trains.
-        width: columns of the map (``x_dim`` in the metadata of the graders).
-        height: rows of the map (``y_dim``).
-        n_cities: how many cities the generator tries to place; it may place fewer.
-        max_rail_pairs_in_city: pairs of parallel tracks in a city.
-        max_rails_between_cities: tracks that leave a city towards another one.
-        malfunction_rate: expected malfunctions per step and train; 0 for none.
-        malfunction_min_duration: steps, inclusive.
-        malfunction_max_duration: steps, inclusive.
-        speed_ratios: pairs (speed in cells per step, share of the trains); empty for every train at speed 1.
-        grid_mode: cities on a regular grid instead of at random positions.
-        rewards: made anew for each level.
-    """
-
-    name: str
-    n_agents: int
-    width: int
-    height: int
-    n_cities: int
-    max_rail_pairs_in_city: int = 2
-    max_rails_between_cities: int = 2
-    malfunction_rate: float = 0.0
-    malfunction_min_duration: int = 20
-    malfunction_max_duration: int = 50
+    name: str  # the name in the registry
+    n_agents: int  # number of trains
+    width: int  # columns of the map (``x_dim`` in the metadata of the graders)
+    height: int  # rows of the map (``y_dim``)
+    n_cities: int  # how many cities the generator tries to place; it may place fewer
+    max_rail_pairs_in_city: int = 2  # pairs of parallel tracks in a city
+    max_rails_between_cities: int = 2  # tracks that leave a city towards another one
+    malfunction_rate: float = 0.0  # expected malfunctions per step and train; 0 for none
+    malfunction_min_duration: int = 20  # steps, inclusive
+    malfunction_max_duration: int = 50  # steps, inclusive
+    # pairs (speed in cells per step, share of the trains); empty for every train at speed 1
     speed_ratios: tuple[tuple[float, float], ...] = ()
-    grid_mode: bool = False
-    rewards: type[Rewards] = DefaultRewards
+    grid_mode: bool = False  # cities on a regular grid instead of at random positions
+    rewards: type[Rewards] = DefaultRewards  # made anew for each level
 
 
 def _classic(name: str, n_agents: int, n_cities: int, rail_pairs: int, malfunction_interval: int) -> EnvConfig:
@@ -149,12 +134,11 @@ ENVIRONMENTS_IN_WORDS = (
 """For the help of options that name an environment."""
 
 
-def _accepted() -> str:
-    return (
-        f"a number from 0 to 2, one of {', '.join(_CLASSIC_NAMES)}, Tiny, Round2_Test_00 to Round2_Test_14, "
-        f"Benchmarks_Test_00 to Benchmarks_Test_14, {', '.join(SAMPLED_ENVS)}, or the path of an environment saved as "
-        ".pkl, of a folder of them, or of levels described in .json"
-    )
+_ACCEPTED = (
+    f"a number from 0 to 2, one of {', '.join(_CLASSIC_NAMES)}, Tiny, Round2_Test_00 to Round2_Test_14, "
+    f"Benchmarks_Test_00 to Benchmarks_Test_14, {', '.join(SAMPLED_ENVS)}, or the path of an environment saved as "
+    ".pkl, of a folder of them, or of levels described in .json"
+)
 
 
 def resolve_env_config(given: str | int) -> Environment:
@@ -182,7 +166,7 @@ def resolve_env_config(given: str | int) -> Environment:
     elif is_sampled_env_path(text):
         return read_sampled_env(Path(text))
     shown = text if text.isdecimal() else repr(text)
-    raise EnvConfigError(f"unknown environment {shown}: accepted is {_accepted()}")
+    raise EnvConfigError(f"unknown environment {shown}: accepted is {_ACCEPTED}")
 
 
 def names_files(text: str) -> bool:

@@ -8,7 +8,6 @@ and without touching flatland's classes:
 - the timetable, which makes a second distance map for the same trains and targets.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from flatland.envs.rail_grid_transition_map import RailGridTransitionMap
 from flatland.envs.timetable_generators import timetable_generator
 from flatland.envs.timetable_utils import Timetable
 
-from utils.simulator.rail_distances import distances_to
+from utils.simulator.rail_distances import distance_maps
 from utils.simulator.rail_grid import COLUMN_STEP, ROW_STEP, exits_of, has_exit, is_inside
 from utils.system.compiled import compiled, compiled_helper
 
@@ -84,20 +83,9 @@ class FastDistanceMap(DistanceMap):
 
     def _compute(self, agents: list[EnvAgent], rail: RailGridTransitionMap) -> None:
         self.agents_previous_computation = self.agents
-        grid = np.ascontiguousarray(rail.grid, dtype=np.uint16)
-        full = np.full((len(agents), *grid.shape, 4), np.inf)
-        found: dict[frozenset, np.ndarray] = {}
-        for train, agent in enumerate(agents):
-            targets = frozenset(target for target in agent.targets if rail.is_valid_configuration(target))
-            if targets not in found:
-                found[targets] = distances_to(grid, _as_rows(targets))
-            full[train] = found[targets]
-        self.distance_map = full
-
-
-def _as_rows(configurations: Iterable[tuple[IntVector2D, int]]) -> np.ndarray:
-    """int64 ``[configurations, 3]``: row, column, direction."""
-    return np.array([(*position, int(d)) for position, d in configurations], dtype=np.int64).reshape(-1, 3)
+        targets = [filter(rail.is_valid_configuration, agent.targets) for agent in agents]
+        places = [[(*position, int(direction)) for position, direction in of_train] for of_train in targets]
+        self.distance_map = distance_maps(np.ascontiguousarray(rail.grid, dtype=np.uint16), places)
 
 
 def fast_timetable(
@@ -115,7 +103,10 @@ def fast_timetable(
         return timetable_generator(agents, distance_map, agents_hints, np_random)
     n_cities = len(agents_hints["city_positions"]) if agents_hints else 2
     size = distance_map.rail.width + distance_map.rail.height + len(agents) / n_cities
-    path_times = _path_lengths(agents, distance_map) / np.array([agent.speed_counter.speed for agent in agents])
+    moves = moves_to_targets(agents, distance_map)
+    # in cells, both ends counted; 0 without a path; whole numbers, which flatland divides by fractions
+    path_lengths = np.where(np.isfinite(moves), moves + 1, 0).astype(np.int64)
+    path_times = path_lengths / np.array([agent.speed_counter.speed for agent in agents])
     mean_delay = np.mean(path_times) * 0.2
     max_episode_steps = min(int(np.ceil(np.max(path_times) * 1.5) + mean_delay), int(int(4 * 2 * size) * 3.0))
     last_arrival = max_episode_steps - int(max_episode_steps * 0.05)
@@ -130,12 +121,7 @@ def fast_timetable(
     return Timetable(earliest_departures=departures, latest_arrivals=arrivals, max_episode_steps=max_episode_steps)
 
 
-def _path_lengths(agents: list[EnvAgent], distance_map: DistanceMap) -> np.ndarray:
-    """Cells on the shortest path of each train, both ends counted; 0 where there is no path. int64 ``[trains]``."""
-    distances = distance_map.get()
-    lengths = []
-    for agent in agents:
-        (row, column), direction = agent.initial_configuration
-        moves = distances[agent.handle, row, column, direction]
-        lengths.append(int(moves) + 1 if np.isfinite(moves) else 0)
-    return np.array(lengths)
+def moves_to_targets(agents: list[EnvAgent], distance_map: DistanceMap) -> np.ndarray:
+    """Moves from where each train starts to its target, float64 ``[trains]``; infinite where no way leads there."""
+    starts = [(*agent.initial_configuration[0], int(agent.initial_configuration[1])) for agent in agents]
+    return distance_map.get()[(np.arange(len(agents)), *np.array(starts).T)]

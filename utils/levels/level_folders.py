@@ -14,17 +14,11 @@ from utils.levels.stations import holds_stations
 
 @dataclass(frozen=True)
 class LevelFolder:
-    """Saved levels that are played in turn.
+    """Saved levels that are played in turn."""
 
-    Attributes:
-        given: the folder or the pattern, as text.
-        files: paths of the levels, in order, at least one.
-        rewards: made anew for each level.
-    """
-
-    given: str
-    files: tuple[Path, ...]
-    rewards: type[Rewards] = DefaultRewards
+    given: str  # the folder or the pattern, as text
+    files: tuple[Path, ...]  # paths of the levels, in order, at least one
+    rewards: type[Rewards] = DefaultRewards  # made anew for each level
 
     @classmethod
     def find(cls, given: str) -> "LevelFolder":

@@ -1,18 +1,47 @@
 """Training levels, made ahead by other processes."""
 
+import pickle
 import queue
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+from typing import Any, NamedTuple
 
-from utils.levels.level_process import Answer, Kind, Level, LevelProcess, Planning
 from utils.levels.level_streams import TrainingLevels
 from utils.levels.mixtures import TrainingEnvironment
 from utils.levels.packed_level import pack_level, unpack_level
 from utils.simulator.compiled_simulator import CompiledSimulator
+from utils.simulator.rail_state import RailState
 from utils.simulator.simulator import UnsupportedLevel
+from utils.system.child_process import ChildProcess
 
 LEVELS_AHEAD = 64  # an evaluation takes long enough to make some dozens
 MAX_ENDED_WORKERS = 3  # in a row, without a level between them
 SECONDS_FOR_A_LEVEL = 300  # the largest official configurations take about a tenth of it
+
+Planning = Callable[[RailState], None]
+"""Fills ``plan_ahead`` of a level at its beginning; pickled by its name."""
+
+Level = tuple[int, int]
+"""A level by its number and the stage of the environment that it is made of, see ``Mixture``."""
+
+
+class Kind(Enum):
+    """What an answer is."""
+
+    READY = "everything is imported and compiled"
+    LEVEL = "what pack_level gives, or the UnsupportedLevel that says why the compiled simulator cannot play it"
+    FAILED = "the level could not be made or packed; the sentence that says why"
+    ENDED = "put in by the parent when the process is no more"
+
+
+class Answer(NamedTuple):
+    """What has come from a process."""
+
+    process: "LevelProcess"
+    kind: Kind
+    level: Level = (-1, -1)
+    content: Any = None
 
 
 class LevelPool:
@@ -69,8 +98,6 @@ class LevelPool:
             UnsupportedLevel: the compiled simulator cannot play it.
         """
         packed = self._packed(k)
-        if isinstance(packed, UnsupportedLevel):
-            raise packed
         return self._make_here(k) if packed is None else unpack_level(packed)
 
     def packed(self, k: int) -> bytes:
@@ -81,14 +108,7 @@ class LevelPool:
             UnpackableLevelError: it cannot be packed.
         """
         packed = self._packed(k)
-        if isinstance(packed, UnsupportedLevel):
-            raise packed
         return pack_level(self._make_here(k)) if packed is None else packed
-
-    @property
-    def ahead(self) -> set[int]:
-        """The numbers of the levels that are ready or being made."""
-        return {number for number, _ in self._ready.keys() | self._workers.in_the_making()}
 
     def expect(self, levels: Sequence[int]) -> None:
         """Makes these ahead from now on, for one who plays some levels and not others."""
@@ -100,7 +120,7 @@ class LevelPool:
         self._workers.end()
         self._ready.clear()
 
-    def _packed(self, k: int) -> bytes | UnsupportedLevel | None:
+    def _packed(self, k: int) -> bytes | None:
         """A level that was made already or is being made; None if it must be made here."""
         while answer := self._workers.next_answer(0):
             self._take(answer)
@@ -114,7 +134,10 @@ class LevelPool:
                 self._workers.give_up("do not answer")
             else:
                 self._take(answer)
-        return self._ready.pop(level, None)
+        found = self._ready.pop(level, None)
+        if isinstance(found, UnsupportedLevel):
+            raise found
+        return found
 
     def _following(self, first: int) -> Iterable[int]:
         end = first + self._n_ahead
@@ -129,31 +152,54 @@ class LevelPool:
             if level not in self._ready:
                 self._workers.ask(level)
 
-    def _take(self, answer: Answer | None) -> None:
+    def _take(self, answer: Answer) -> None:
         """Keeps the level that a process has delivered."""
-        if answer is None:
-            return
-        if answer.kind is Kind.LEVEL:
-            self._ready[answer.level] = answer.content
-        elif answer.kind is Kind.UNSUPPORTED:
-            self._ready[answer.level] = UnsupportedLevel(answer.content.decode())
-        elif answer.kind is Kind.FAILED:
-            self._ready[answer.level] = None
+        if answer.kind in (Kind.LEVEL, Kind.FAILED):
+            self._ready[answer.level] = answer.content if answer.kind is Kind.LEVEL else None
 
     def _make_here(self, k: int) -> CompiledSimulator:
         return CompiledSimulator.from_env(self.levels.make(k))
+
+
+class LevelProcess(ChildProcess):
+    """A process that makes the levels it is asked for, one after the other. It ends with this process.
+
+    Args:
+        config, seed, plan: what levels to make, see ``LevelPool``.
+        answers: where all its answers are put.
+
+    Attributes:
+        is_ready: whether it has said so; until then it is better not to ask.
+        asked: the levels it has been asked for and has not answered, oldest first.
+
+    Raises:
+        OSError: the process cannot be started.
+    """
+
+    def __init__(
+        self, config: TrainingEnvironment, seed: int, plan: Planning | None, answers: "queue.SimpleQueue[Answer]"
+    ) -> None:
+        self.is_ready = False
+        self.asked: deque[Level] = deque()
+        self._answers = answers
+        super().__init__("utils.levels.level_worker", self._received)
+        self.send(pickle.dumps((config, seed, plan)))
+
+    def ask(self, level: Level) -> None:
+        """Asks for a level; never waits."""
+        self.asked.append(level)
+        self.send(pickle.dumps(level))
+
+    def _received(self, message: bytes | None) -> None:
+        answer = (Kind.ENDED,) if message is None else pickle.loads(message)
+        self._answers.put(Answer(self, *answer))
 
 
 class _Workers:
     """The background processes of a pool: started when needed, replaced when they end, shared out evenly."""
 
     def __init__(
-        self,
-        config: TrainingEnvironment,
-        seed: int,
-        plan: Planning | None,
-        n_workers: int,
-        warn: Callable[[str], None],
+        self, config: TrainingEnvironment, seed: int, plan: Planning | None, n_workers: int, warn: Callable[[str], None]
     ) -> None:
         self._levels = config, seed, plan
         self._n_workers = n_workers
@@ -192,7 +238,7 @@ class _Workers:
             self._ended = 0
             if answer.kind is Kind.FAILED and not self._told_of_failure:
                 self._told_of_failure = True
-                self._warn(f"a level was not made ahead ({answer.content.decode()}).")
+                self._warn(f"a level was not made ahead ({answer.content}).")
         return answer
 
     def end(self) -> None:

@@ -1,33 +1,14 @@
-"""Where levels come from: an endless stream for training, a fixed set for evaluation."""
+"""Where training levels come from: an endless stream."""
 
 from collections.abc import Iterator
 
 from flatland.envs.rail_env import RailEnv
 
-from utils.levels.env_configs import Environment, level_of, n_files
-from utils.levels.flatland_workarounds import clear_flatland_caches
-from utils.levels.level_snapshot import LevelSnapshot
+from utils.levels.env_configs import level_of
+from utils.levels.flatland_workarounds import clear_flatland_caches_now_and_then
 from utils.levels.mixtures import TrainingEnvironment, environments_of, stage_of_level
 from utils.levels.rail_envs import make_rail_env_fast
 from utils.system.seeds import Stream, level_seed
-
-# Each level leaves about 2 MB in flatland's caches (ten trains, 30 x 30 cells). Clearing costs the same per
-# level however seldom it is done, but other environments in play then fill the caches with their answers again.
-LEVELS_BETWEEN_CLEARINGS = 10
-
-
-class _CacheKeeper:
-    """Clears flatland's caches now and then as levels are handed out."""
-
-    def __init__(self) -> None:
-        self._levels_since_clearing = 0
-
-    def count(self) -> None:
-        """Call it once for each level handed out."""
-        self._levels_since_clearing += 1
-        if self._levels_since_clearing >= LEVELS_BETWEEN_CLEARINGS:
-            clear_flatland_caches()
-            self._levels_since_clearing = 0
 
 
 class TrainingLevels:
@@ -49,7 +30,6 @@ class TrainingLevels:
         self.seed = seed
         self.environments = environments_of(config)
         self.opened = (0,) * len(self.environments)
-        self._caches = _CacheKeeper()
 
     def stage(self, k: int) -> int:
         """Which of the environments level ``k`` is made of: a function of ``(seed, opened, k)`` alone."""
@@ -62,55 +42,10 @@ class TrainingLevels:
             k: number of the level.
             stage: which of the environments it is made of; None: ``stage(k)``.
         """
-        self._caches.count()
+        clear_flatland_caches_now_and_then()
         environment = self.environments[self.stage(k) if stage is None else stage]
         return make_rail_env_fast(level_of(environment, k), level_seed(self.seed, Stream.TRAINING_LEVELS, k))
 
     def first_of_each(self) -> Iterator[RailEnv]:
         """The first level, made of each environment: what is to be tried before a training."""
         return (self.make(0, stage) for stage in range(len(self.environments)))
-
-
-class EvaluationLevels:
-    """``count`` levels that stay the same, malfunctions included, so that evaluations can be compared.
-
-    Of a folder of saved levels each is there at least once.
-
-    The first time a level is asked for it is made by the fast way, which gives the same levels; afterwards it is
-    restored from a snapshot: about 60 kB and 1 ms (ten trains, 30 x 30 cells).
-
-    Args:
-        config: the distribution of levels; with a saved level only the malfunctions differ, and the levels of a
-            folder take turns.
-        seed: the seed of the training; these levels never meet its training levels.
-        count: how many levels there are, at least 1.
-
-    Raises:
-        ValueError: ``count`` is below 1.
-    """
-
-    def __init__(self, config: Environment, seed: int, count: int) -> None:
-        if count < 1:
-            raise ValueError(f"an evaluation needs at least one level, got {count}")
-        self.config = config
-        self.seed = seed
-        self._snapshots: list[LevelSnapshot | None] = [None] * max(count, n_files(config))
-        self._caches = _CacheKeeper()
-
-    def __len__(self) -> int:
-        return len(self._snapshots)
-
-    def make(self, i: int) -> RailEnv:
-        """Level ``i``, reset and ready to play; every call gives an environment of its own.
-
-        Raises:
-            IndexError: ``i`` is not in ``range(len(self))``.
-        """
-        if not 0 <= i < len(self):
-            raise IndexError(f"there are {len(self)} evaluation levels, got index {i}")
-        self._caches.count()
-        snapshot = self._snapshots[i]
-        if snapshot is None:
-            env = make_rail_env_fast(level_of(self.config, i), level_seed(self.seed, Stream.EVALUATION_LEVELS, i))
-            self._snapshots[i] = snapshot = LevelSnapshot.take(env)
-        return snapshot.restore()

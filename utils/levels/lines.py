@@ -27,19 +27,14 @@ Stops = list[Places]
 
 @dataclass(frozen=True)
 class LineLimits:
-    """What lines are asked for.
+    """What lines are asked for."""
 
-    Attributes:
-        least, most: stations of a line, start and target included, drawn evenly. A line has fewer where that would be a
-            detour or take too long.
-        travel_factor: steps in the timetable for each cell.
-        longest: steps of the timetable that a line may take.
-    """
-
+    # stations of a line, start and target included, drawn evenly. A line has fewer where that would be a detour or take
+    # too long.
     least: int
     most: int
-    travel_factor: float
-    longest: float
+    travel_factor: float  # steps in the timetable for each cell
+    longest: float  # steps of the timetable that a line may take
 
 
 def sample_lines(network: RailNetwork, n_lines: int, limits: LineLimits, random: np.random.RandomState) -> list[Stops]:
@@ -126,7 +121,8 @@ def _line_through(
             continue
         legs = legs_of(line, network)
         is_detour = sum(legs) > LARGEST_DETOUR * network.between_tracks(start, target)
-        if not is_detour and LineTimes.of(legs, limits.travel_factor).last <= limits.longest:
+        last_arrival = line_times(legs, limits.travel_factor)[1][-1] or 0
+        if not is_detour and last_arrival <= limits.longest:
             return line
     return []
 
@@ -158,43 +154,26 @@ def legs_of(line: Stops, network: RailNetwork) -> list[float]:
     return [network.leg(here, following) for here, following in pairwise(line)]
 
 
-@dataclass(frozen=True)
-class LineTimes:
-    """The times of a train that departs at step 0, None where there is none.
+def line_times(
+    legs: Sequence[float], travel_factor: float, first_step: int = 0
+) -> tuple[list[int | None], list[int | None]]:
+    """The times of a train, at start, stops and target: earliest departures and latest arrivals, None for none.
 
-    Attributes:
-        departures: earliest departure from start and stops; None for the target.
-        arrivals: latest arrival at stops and target; None for the start.
+    Args:
+        legs: cells from each stop to the next.
+        travel_factor: steps for each cell.
+        first_step: when it departs.
     """
-
-    departures: tuple[int | None, ...]
-    arrivals: tuple[int | None, ...]
-
-    @classmethod
-    def of(cls, legs: Sequence[float], travel_factor: float) -> "LineTimes":
-        """The times on a line whose legs take ``travel_factor`` steps for each cell."""
-        departures: list[int | None] = [0]
-        arrivals: list[int | None] = [None]
-        time = 0
-        for leg in legs:
-            time += math.ceil(round(leg * travel_factor, 6))
-            arrivals.append(time)
-            time += STEPS_AT_A_STOP
-            departures.append(time)
-        departures[-1] = None
-        return cls(tuple(departures), tuple(arrivals))
-
-    @property
-    def last(self) -> int:
-        """The latest arrival at the target."""
-        return self.arrivals[-1] or 0
-
-    def after(self, steps: int) -> tuple[list[int | None], list[int | None]]:
-        """Departures and arrivals of a train that departs later."""
-        departures, arrivals = (
-            [None if time is None else time + steps for time in times] for times in (self.departures, self.arrivals)
-        )
-        return departures, arrivals
+    departures: list[int | None] = [first_step]
+    arrivals: list[int | None] = [None]
+    time = first_step
+    for leg in legs:
+        time += math.ceil(round(leg * travel_factor, 6))
+        arrivals.append(time)
+        time += STEPS_AT_A_STOP
+        departures.append(time)
+    departures[-1] = None
+    return departures, arrivals
 
 
 def time_to_next_station(network: RailNetwork, travel_factor: float) -> int:

@@ -3,12 +3,17 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from utils.levels.level_pool import LevelPool
-from utils.levels.level_process import Planning
-from utils.levels.level_streams import EvaluationLevels
+from flatland.envs.rail_env import RailEnv
+
+from utils.levels.env_configs import Environment, level_of, n_files
+from utils.levels.flatland_workarounds import clear_flatland_caches_now_and_then
+from utils.levels.level_pool import LevelPool, Planning
+from utils.levels.level_snapshot import LevelSnapshot
 from utils.levels.packed_level import UnpackableLevelError, pack_level, unpack_level
+from utils.levels.rail_envs import make_rail_env_fast
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.simulator import FlatlandSimulator, Simulator, UnsupportedLevel
+from utils.system.seeds import Stream, level_seed
 
 
 class PlayableLevels:
@@ -67,26 +72,61 @@ class PlayableLevels:
         self._fell_back = True
 
 
-class PlayableEvaluationLevels:
-    """Evaluation levels, the same each time, on the simulator that was asked for.
+class EvaluationLevels:
+    """``count`` levels that stay the same, malfunctions included, so that evaluations can be compared.
 
-    Where the compiled simulator cannot play a level flatland's own does. A level that it has played before costs it a
-    quarter of a millisecond (ten trains, 30 x 30 cells): a few kilobytes are kept of each.
+    Of a folder of saved levels each is there at least once.
+
+    The first time a level is asked for it is made by the fast way, which gives the same levels. Afterwards it costs
+    flatland-rl a millisecond and the compiled simulator a quarter of one (ten trains, 30 x 30 cells): a snapshot is
+    kept, about 60 kB, and what the compiled simulator plays, a few kilobytes.
 
     Args:
-        levels: makes the levels.
-        simulator: "compiled" or "flatland".
+        config: as for ``TrainingLevels``, but no mixture.
+        seed: the seed of the training; these levels never meet its training levels.
+        count: how many levels there are, at least 1.
+        compiled: whether the compiled simulator plays them, unless it cannot.
         plan: plans a level when it is made, where levels are to be planned.
+
+    Raises:
+        ValueError: ``count`` is below 1.
     """
 
-    def __init__(self, levels: EvaluationLevels, simulator: str, plan: Planning | None = None) -> None:
-        self.levels = levels
+    def __init__(
+        self,
+        config: Environment,
+        seed: int,
+        count: int,
+        *,
+        compiled: bool = True,
+        plan: Planning | None = None,
+    ) -> None:
+        if count < 1:
+            raise ValueError(f"an evaluation needs at least one level, got {count}")
+        self.config = config
+        self.seed = seed
+        self._compiled = compiled
         self._plan = plan
-        self._compiled = simulator == "compiled"
+        self._snapshots: list[LevelSnapshot | None] = [None] * max(count, n_files(config))
         self._packed: dict[int, bytes] = {}
 
     def __len__(self) -> int:
-        return len(self.levels)
+        return len(self._snapshots)
+
+    def make(self, i: int) -> RailEnv:
+        """Level ``i``, reset and ready to play; every call gives an environment of its own.
+
+        Raises:
+            IndexError: ``i`` is not in ``range(len(self))``.
+        """
+        if not 0 <= i < len(self):
+            raise IndexError(f"there are {len(self)} evaluation levels, got index {i}")
+        clear_flatland_caches_now_and_then()
+        snapshot = self._snapshots[i]
+        if snapshot is None:
+            env = make_rail_env_fast(level_of(self.config, i), level_seed(self.seed, Stream.EVALUATION_LEVELS, i))
+            self._snapshots[i] = snapshot = LevelSnapshot.take(env)
+        return snapshot.restore()
 
     def simulators(self) -> Iterator[Simulator]:
         """All levels, ready to play."""
@@ -94,12 +134,12 @@ class PlayableEvaluationLevels:
 
     def on_flatland(self) -> Iterator[Simulator]:
         """The same on flatland-rl itself."""
-        return (FlatlandSimulator(self.levels.make(i)) for i in range(len(self)))
+        return (FlatlandSimulator(self.make(i)) for i in range(len(self)))
 
     def _simulator(self, i: int) -> Simulator:
         if i in self._packed:
             return unpack_level(self._packed[i])
-        env = self.levels.make(i)
+        env = self.make(i)
         if self._compiled:
             with suppress(UnsupportedLevel):
                 simulator = CompiledSimulator.from_env(env)

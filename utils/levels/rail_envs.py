@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from flatland.core.grid.grid4_utils import get_new_position
 from flatland.envs.line_generators import sparse_line_generator
 from flatland.envs.malfunction_generators import MalfunctionParameters, ParamMalfunctionGen
 from flatland.envs.rail_env import RailEnv
@@ -9,7 +10,7 @@ from flatland.envs.rail_generators import RailGenerator, sparse_rail_generator
 
 from utils.levels.env_configs import EnvConfig, Environment
 from utils.levels.fast_reset import FastDistanceMap, FastSparseRailGen, fast_timetable
-from utils.levels.flatland_workarounds import forget_positions, garbage_collection_paused, quiet_generation
+from utils.levels.flatland_workarounds import garbage_collection_paused, quiet_generation
 from utils.levels.level_folders import LevelFolder
 from utils.levels.level_snapshot import NoObservations
 from utils.levels.sampled_envs import SampledEnv
@@ -34,37 +35,33 @@ def make_rail_env(config: Environment, seed: int) -> RailEnv:
     Raises:
         EnvConfigError: a file has become unusable.
     """
-    return _make(config, seed, _by_the_recipe)
+    return _make(config, seed, fast=False)
 
 
 def make_rail_env_fast(config: Environment, seed: int) -> RailEnv:
     """``make_rail_env(config, seed)``, faster; the distance map is there already."""
-    return _make(config, seed, _faster)
+    return _make(config, seed, fast=True)
 
 
-def _make(config: Environment, seed: int, generate: Callable[[EnvConfig, int], RailEnv]) -> RailEnv:
+def _make(config: Environment, seed: int, *, fast: bool) -> RailEnv:
     with quiet_generation(), garbage_collection_paused():
         if isinstance(config, LevelFolder):
             config = config.level(seed)
         if isinstance(config, SavedEnv):
             return play_saved_level(config, seed)
-        env = make_sampled_level(config, seed) if isinstance(config, SampledEnv) else generate(config, seed)
-        forget_positions()
+        if isinstance(config, SampledEnv):
+            env = make_sampled_level(config, seed)
+        else:
+            env = unset_rail_env(config, seed, FastSparseRailGen if fast else sparse_rail_generator)
+            if fast:
+                env.distance_map = FastDistanceMap([], env.height, env.width)
+                env.timetable_generator = fast_timetable
+            env.reset(True, True, random_seed=seed)
+        # Generating a map leaves positions made of numpy's integers in a cache that all maps share. flatland-rl 4.2.6
+        # cannot compare those with a level-free crossing: a map with such crossings, played afterwards in the same
+        # process, would end in an error. 4.3.0 makes them plain.
+        get_new_position.cache_clear()
         return env
-
-
-def _by_the_recipe(config: EnvConfig, seed: int) -> RailEnv:
-    env = unset_rail_env(config, seed)
-    env.reset(True, True, random_seed=seed)
-    return env
-
-
-def _faster(config: EnvConfig, seed: int) -> RailEnv:
-    env = unset_rail_env(config, seed, FastSparseRailGen)
-    env.distance_map = FastDistanceMap([], env.height, env.width)
-    env.timetable_generator = fast_timetable
-    env.reset(True, True, random_seed=seed)
-    return env
 
 
 def unset_rail_env(

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.levels.fast_reset import distances_to
 from utils.levels.stations import Stations
+from utils.simulator.rail_distances import distances_to
 from utils.simulator.rail_grid import exits_of
 
 Configuration = tuple[int, int, int]
@@ -22,25 +22,17 @@ class RailNetwork:
 
     A *place* is the number of a cell of a station in a direction of travel; an *option* is the number of a station in a
     direction of travel, with the places on all its tracks. Ways are counted in cells, infinite where there is none.
-
-    Attributes:
-        places: row, column and direction of each place.
-        place_of: the number of each place.
-        tracks: of each station, the places on each of its tracks.
-        options: the places of each option.
-        station_of_option: int64 ``[options]``.
-        moves: ``[places][places]``, from one to the other; lists, as most questions are about a few of them.
-        option_moves: float64 ``[options, options]``, see ``leg``.
-        station_moves: float64 ``[stations, stations]``, the shortest between their places; infinite to itself.
     """
 
-    places: list[Configuration]
-    place_of: dict[Configuration, int] = field(repr=False)
-    tracks: list[list[Places]]
-    options: list[Places]
-    station_of_option: NDArray[np.int64]
+    places: list[Configuration]  # row, column and direction of each place
+    place_of: dict[Configuration, int] = field(repr=False)  # the number of each place
+    tracks: list[list[Places]]  # of each station, the places on each of its tracks
+    options: list[Places]  # the places of each option
+    station_of_option: NDArray[np.int64]  # int64 ``[options]``
+    # ``[places][places]``, from one to the other; lists, as most questions are about a few of them
     moves: list[list[float]] = field(repr=False)
-    option_moves: NDArray[np.float64]
+    option_moves: NDArray[np.float64]  # float64 ``[options, options]``, see ``leg``
+    # float64 ``[stations, stations]``, the shortest between their places; infinite to itself
     station_moves: NDArray[np.float64]
 
     @classmethod

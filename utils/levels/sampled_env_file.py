@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,42 +18,35 @@ def is_sampled_env_path(text: str) -> bool:
     return Path(text.strip()).suffix.lower() == SAMPLED_ENV_SUFFIX
 
 
-@dataclass(frozen=True)
-class _Value:
-    """What a key accepts, in words and as a test."""
-
-    words: str
-    fits: Callable[[Any], bool]
-
-
-def _whole(low: int) -> _Value:
-    return _Value(f"a whole number of at least {low}", lambda value: _is_whole(value, low))
-
-
-def _range(low: int) -> _Value:
-    def fits(value: Any) -> bool:
-        is_pair = isinstance(value, list) and len(value) == 2
-        return is_pair and all(_is_whole(number, low) for number in value) and value[0] <= value[1]
-
-    return _Value(
-        f"a whole number of at least {low}, or two of them, the smaller first",
-        lambda value: _is_whole(value, low) or fits(value),
-    )
+_Value = tuple[str, Callable[[Any], bool]]
+"""What a key accepts, in words and as a test."""
 
 
 def _is_whole(value: Any, low: int) -> bool:
     return type(value) is int and value >= low
 
 
+def _is_pair(value: Any, low: int) -> bool:
+    is_pair = isinstance(value, list) and len(value) == 2 and all(_is_whole(number, low) for number in value)
+    return is_pair and value[0] <= value[1]
+
+
+def _whole(low: int) -> _Value:
+    return f"a whole number of at least {low}", lambda value: _is_whole(value, low)
+
+
+def _range(low: int) -> _Value:
+    words = f"a whole number of at least {low}, or two of them, the smaller first"
+    return words, lambda value: _is_whole(value, low) or _is_pair(value, low)
+
+
 def _number(low: float) -> _Value:
-    return _Value(
-        f"a finite number of at least {low:g}",
-        lambda value: type(value) in (int, float) and math.isfinite(value) and value >= low,
-    )
+    words = f"a finite number of at least {low:g}"
+    return words, lambda value: type(value) in (int, float) and math.isfinite(value) and value >= low
 
 
-_TEXT = _Value("a text", lambda value: isinstance(value, str) and value != "")
-_DISRUPTIONS = _Value('as {"interval": 540, "duration": [20, 50]}', lambda value: isinstance(value, dict))
+_TEXT: _Value = "a text", lambda value: isinstance(value, str) and value != ""
+_DISRUPTIONS: _Value = 'as {"interval": 540, "duration": [20, 50]}', lambda value: isinstance(value, dict)
 _KEYS = {
     "map": _TEXT,
     "stations": _TEXT,
@@ -89,19 +81,16 @@ def read_sampled_env(path: Path) -> SampledEnv:
     if not isinstance(content, dict):
         raise EnvConfigError(f"{where} must hold a JSON object with the keys {', '.join(_KEYS)}")
     _check(content, _KEYS, ("map", "trains"), where)
-    found: dict[str, Any] = {name: _disruptions(content[name], f"{name} in {where}") for name in _disrupting(content)}
-    found |= {name: content[name] for name in _PLAIN_KEYS if name in content}
+    for name in ("malfunctions", "departure_delays"):
+        if name in content:
+            content[name] = _disruptions(content[name], f"{name} in {where}")
     if "line_length" in content:
-        found["waypoints"] = _waypoints(content["line_length"])
-    folder = path.parent
-    stations = folder / content["stations"] if "stations" in content else None
-    source = SavedMap(folder / content["map"], stations, content.get("scene"))
-    env = SampledEnv(path.stem, source, trains=_pair(content["trains"]), **found)
+        content["waypoints"] = _waypoints(content.pop("line_length"))
+    stations = path.parent / content.pop("stations") if "stations" in content else None
+    source = SavedMap(path.parent / content.pop("map"), stations, content.pop("scene", None))
+    env = SampledEnv(path.stem, source, _pair(content.pop("trains")), **content)
     env.check()
     return env
-
-
-_PLAIN_KEYS = ("lines", "interval", "travel_factor", "max_episode_steps")
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -118,12 +107,9 @@ def _check(content: Mapping[str, Any], keys: Mapping[str, _Value], needed: tuple
     for name, value in content.items():
         if name not in keys:
             raise EnvConfigError(f"{where} have an unknown key {name!r}: known are {', '.join(keys)}")
-        if not keys[name].fits(value):
-            raise EnvConfigError(f"{name!r} in {where} is {json.dumps(value)}, but must be {keys[name].words}")
-
-
-def _disrupting(content: Mapping[str, Any]) -> list[str]:
-    return [name for name in ("malfunctions", "departure_delays") if name in content]
+        words, fits = keys[name]
+        if not fits(value):
+            raise EnvConfigError(f"{name!r} in {where} is {json.dumps(value)}, but must be {words}")
 
 
 def _disruptions(content: Mapping[str, Any], where: str) -> Disruptions:

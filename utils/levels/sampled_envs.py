@@ -5,7 +5,6 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from flatland.envs.rail_grid_transition_map import RailGridTransitionMap
@@ -35,16 +34,12 @@ class SavedMap:
     """The map of an environment that ``RailEnvPersister`` saved; its trains and all else do not count.
 
     Flatland's classes unpickle the file, and a pickle can run any code: only open files you trust.
-
-    Attributes:
-        path: the saved environment.
-        stations: a file that ``read_stations`` reads; None: they are where the saved trains start, stop and end.
-        scene: only stations of this scene are used; None for all.
     """
 
-    path: Path
+    path: Path  # the saved environment
+    # a file that ``read_stations`` reads; None: they are where the saved trains start, stop and end
     stations: Path | None = None
-    scene: str | None = None
+    scene: str | None = None  # only stations of this scene are used; None for all
 
     def load(self) -> Map:
         """The map, read again only if a file has changed.
@@ -87,20 +82,13 @@ def _load(saved: SavedMap, *_stamps: Hashable) -> Map:
 
 @dataclass(frozen=True)
 class GeneratedMap:
-    """Maps that flatland's ``sparse_rail_generator`` makes, a new one for each level.
+    """Maps that flatland's ``sparse_rail_generator`` makes, a new one for each level."""
 
-    Attributes:
-        width, height: columns and rows.
-        n_cities: how many cities, each a station, the generator tries to place; it may place fewer.
-        max_rail_pairs_in_city: pairs of parallel tracks in a city.
-        max_rails_between_cities: tracks that leave a city towards another one.
-    """
-
-    width: int
-    height: int
-    n_cities: int
-    max_rail_pairs_in_city: int = 2
-    max_rails_between_cities: int = 2
+    width: int  # columns
+    height: int  # rows
+    n_cities: int  # how many cities, each a station, the generator tries to place; it may place fewer
+    max_rail_pairs_in_city: int = 2  # pairs of parallel tracks in a city
+    max_rails_between_cities: int = 2  # tracks that leave a city towards another one
 
     def generate(self, random: np.random.RandomState) -> Map:
         """A map that is drawn with these random numbers."""
@@ -116,47 +104,30 @@ class GeneratedMap:
 
 @dataclass(frozen=True)
 class Disruptions:
-    """How often and for how long trains stand still.
+    """How often and for how long trains stand still."""
 
-    Attributes:
-        interval: steps from one to the next on average, of a train to which it can happen.
-        shortest, longest: steps, inclusive.
-    """
-
-    interval: float
-    shortest: int
-    longest: int
+    interval: float  # steps from one to the next on average, of a train to which it can happen
+    shortest: int  # steps, inclusive
+    longest: int  # the same
 
 
 @dataclass(frozen=True)
 class SampledEnv:
-    """A distribution of levels on one map, or on maps of one kind; see ``docs/environments.md``.
+    """A distribution of levels on one map, or on maps of one kind; see ``docs/environments.md``."""
 
-    Attributes:
-        name: shown in logs.
-        map: where lines are sampled.
-        trains: least and most trains of a level, drawn evenly.
-        waypoints: least and most stations of a line, start and target included, see ``LineLimits``.
-        lines: how many lines, at most one for each train; None: as many as there are stations.
-        interval: steps from one train of a line to the next.
-        travel_factor: steps in the timetable for each cell of the shortest way.
-        max_episode_steps: None: twice the last latest arrival.
-        malfunctions: breakdowns at any place; None for none.
-        departure_delays: breakdowns at waypoints only, where a train has stopped; None for none.
-        rewards: made anew for each level.
-    """
-
-    name: str
-    map: SavedMap | GeneratedMap
-    trains: tuple[int, int]
+    name: str  # shown in logs
+    map: SavedMap | GeneratedMap  # where lines are sampled
+    trains: tuple[int, int]  # least and most trains of a level, drawn evenly
+    # least and most stations of a line, start and target included, see ``LineLimits``
     waypoints: tuple[int, int] = (3, 4)
-    lines: int | None = None
-    interval: int = 30
-    travel_factor: float = 1.2
-    max_episode_steps: int | None = None
-    malfunctions: Disruptions | None = None
+    lines: int | None = None  # how many lines, at most one for each train; None: as many as there are stations
+    interval: int = 30  # steps from one train of a line to the next
+    travel_factor: float = 1.2  # steps in the timetable for each cell of the shortest way
+    max_episode_steps: int | None = None  # None: twice the last latest arrival
+    malfunctions: Disruptions | None = None  # breakdowns at any place; None for none
+    # breakdowns at waypoints only, where a train has stopped; None for none
     departure_delays: Disruptions | None = None
-    rewards: type[Rewards] = DefaultRewards
+    rewards: type[Rewards] = DefaultRewards  # made anew for each level
 
     @property
     def n_agents(self) -> int:
@@ -195,8 +166,3 @@ class SampledEnv:
                 f"{n_lines} lines with a train every {self.interval} steps, the next station may be {needed} steps "
                 f"away, and the last train must arrive within {steps} steps"
             )
-
-
-def hints_of(found: Map) -> dict[str, Any]:
-    """What a rail generator says beside the map, for flatland and for the generators of lines and timetables."""
-    return {"agents_hints": {"network": found.network}, "level_free_positions": set(found.level_free)}

@@ -3,7 +3,7 @@
 import pickle
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from flatland.envs.rail_generators import rail_from_file
 from flatland.envs.rewards import DefaultRewards, Rewards
 from flatland.envs.timetable_generators import timetable_from_file
 
-from utils.levels.fast_reset import FastDistanceMap
+from utils.levels.fast_reset import FastDistanceMap, moves_to_targets
 from utils.levels.flatland_workarounds import quiet_generation
 from utils.levels.level_snapshot import LevelSnapshot, NoObservations
 from utils.simulator.flatland_versions import find_all_effects_generators
@@ -42,6 +42,8 @@ class SavedEnv:
 
     flatland itself unpickles the file, and a pickle can run any code: only open files you trust. The file does not say
     what is rewarded.
+
+    What is read from the file raises ``EnvConfigError`` if it has become unusable.
     """
 
     path: Path
@@ -55,20 +57,12 @@ class SavedEnv:
 
     @property
     def n_agents(self) -> int:
-        """Number of trains.
-
-        Raises:
-            EnvConfigError: the file has become unusable.
-        """
+        """Number of trains."""
         return len(_saved_level(self).state["agents"])
 
     @property
     def n_unreachable(self) -> int:
-        """Number of trains whose target cannot be reached from where they start.
-
-        Raises:
-            EnvConfigError: the file has become unusable.
-        """
+        """Number of trains whose target cannot be reached from where they start."""
         return _saved_level(self).n_unreachable
 
 
@@ -81,23 +75,13 @@ class _SavedLevel:
     n_unreachable: int  # trains
 
 
-@dataclass(frozen=True)
-class _GeneratorFromFile:
-    """One of flatland's ``*_from_file`` generators; those are closures, which cannot be pickled."""
-
-    make_generator: Callable[..., Callable]
-    saved: SavedEnv
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.make_generator(env_dict=_saved_level(self.saved).state)(*args, **kwargs)
+def _from_file(make_generator: Callable[..., Callable], saved: SavedEnv, *args: Any, **kwargs: Any) -> Any:
+    """What one of flatland's ``*_from_file`` generators gives; those are closures, which cannot be pickled."""
+    return make_generator(env_dict=_saved_level(saved).state)(*args, **kwargs)
 
 
 def _saved_level(saved: SavedEnv) -> _SavedLevel:
-    """The saved level, read again only if the file has changed.
-
-    Raises:
-        EnvConfigError: see ``check_saved_env``.
-    """
+    """The saved level, read again only if the file has changed."""
     return _read_saved_level(SavedEnv(saved.path), stamp_of(saved.path))
 
 
@@ -147,7 +131,8 @@ def _read_saved_level(saved: SavedEnv, _stamp: Hashable) -> _SavedLevel:
             if not state["agents"]:
                 raise EnvConfigError(f"the saved environment {str(path)!r} has no trains")
             env = _rewind(env, state, saved)
-            return _SavedLevel(state, LevelSnapshot.take(env), _count_unreachable(env))
+            n_unreachable = int(np.isinf(moves_to_targets(env.agents, env.distance_map)).sum())
+            return _SavedLevel(state, LevelSnapshot.take(env), n_unreachable)
     except EnvConfigError:
         raise
     except Exception as error:  # it holds other things than flatland expects
@@ -181,13 +166,6 @@ def _from_another_version(path: Path, error: Exception) -> EnvConfigError:
     )
 
 
-def _count_unreachable(env: RailEnv) -> int:
-    """Trains that no way leads to their target."""
-    distances = env.distance_map.get()
-    starts = [(*agent.initial_configuration[0], int(agent.initial_configuration[1])) for agent in env.agents]
-    return sum(bool(np.isinf(distances[train][start])) for train, start in enumerate(starts))
-
-
 def _rewind(env: RailEnv, state: dict[str, Any], saved: SavedEnv) -> RailEnv:
     """Puts a loaded environment to step 0 of its level, whatever had happened when it was saved.
 
@@ -204,9 +182,9 @@ def _rewind(env: RailEnv, state: dict[str, Any], saved: SavedEnv) -> RailEnv:
         generator = effects.malfunction_generator
         generator._cached_rand = generator._cached_broken = generator._cached_random_state = None
         generator._rand_idx = 0
-    env.rail_generator = _GeneratorFromFile(rail_from_file, saved)
-    env.line_generator = _GeneratorFromFile(line_from_file, saved)
-    env.timetable_generator = _GeneratorFromFile(timetable_from_file, saved)
+    env.rail_generator = partial(_from_file, rail_from_file, saved)
+    env.line_generator = partial(_from_file, line_from_file, saved)
+    env.timetable_generator = partial(_from_file, timetable_from_file, saved)
     return env
 
 

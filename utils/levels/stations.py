@@ -4,7 +4,7 @@ import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -18,14 +18,10 @@ _SAME_STATION = 2  # cells: parallel tracks of a station lie so close together, 
 
 @dataclass(frozen=True)
 class Stations:
-    """The stations of a map.
+    """The stations of a map."""
 
-    Attributes:
-        cells: of each station, row and column, one for each of its tracks.
-        scenes: of each station, what parts of the map it belongs to; empty where nothing is said of that.
-    """
-
-    cells: tuple[tuple[Cell, ...], ...]
+    cells: tuple[tuple[Cell, ...], ...]  # of each station, row and column, one for each of its tracks
+    # of each station, what parts of the map it belongs to; empty where nothing is said of that
     scenes: tuple[frozenset[str], ...] = ()
 
     @classmethod
@@ -124,9 +120,6 @@ class _PlainUnpickler(pickle.Unpickler):
         ("numpy.core.numeric", "_frombuffer"): vars(np.core.numeric)["_frombuffer"],
         ("flatland.core.grid.grid4", "Grid4TransitionsEnum"): int,  # directions
     }
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__(file)
 
     def find_class(self, module: str, name: str) -> Any:
         """What a name in the pickle stands for."""

@@ -1,20 +1,33 @@
 """What policies can see: named feature sets."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from utils.observation.more_features import MoreFeatures
 from utils.observation.neighbours import MOST_NEIGHBOURS, N_RELATIONS, Relation
-from utils.observation.plan_features import N_PLAN_FEATURES, PLAN_FEATURE_NAMES
-from utils.observation.route_features import N_ROUTE_FEATURES, ROUTE_FEATURE_NAMES
-from utils.observation.stop_features import N_STOP_FEATURES, STOP_FEATURE_NAMES
-from utils.observation.timetable_features import N_TIMETABLE_FEATURES, TIMETABLE_FEATURE_NAMES
+from utils.observation.plan_features import PLAN_FEATURE_NAMES
+from utils.observation.route_features import ROUTE_FEATURE_NAMES
+from utils.observation.stop_features import STOP_FEATURE_NAMES
+from utils.observation.timetable_features import TIMETABLE_FEATURE_NAMES
 from utils.observation.tree_features import FEATURES_PER_NODE, tree_feature_names
-from utils.observation.tree_layout import TreeLayout, tree_layout
 from utils.observation.tree_observation import count_nodes
 
 # The classic kit's tree.
 CLASSIC_DEPTH = 2
 CLASSIC_RADIUS = 10  # cells
+
+
+@dataclass(frozen=True)
+class TreeLayout:
+    """Indices into an observation: ``observations[:, layout.nodes]`` is ``[batch, nodes, features of a node]``."""
+
+    names: tuple[str, ...]  # of the nodes in preorder: ``root``, ``left``, ``left.left`` and so on
+    node_features: tuple[str, ...]  # names of the features of a node, in the order of the columns of ``nodes``
+    nodes: NDArray[np.int64]  # [nodes, features of a node]
+    parents: NDArray[np.int64]  # [nodes], the row of each node's parent; -1 for the root
+    others: NDArray[np.int64]  # [other features], where all features stand that belong to no node
 
 
 @dataclass(frozen=True)
@@ -91,27 +104,26 @@ class FeatureSet:
             + (tuple(f"{more.name}.{k}" for k in range(more.n_features)) if more else ())
         )
 
+    def _place_of(self, names: tuple[str, ...]) -> slice | None:
+        if names[0] not in self._more_names:
+            return None
+        begin = self.n_tree_features + self._more_names.index(names[0])
+        return slice(begin, begin + len(names))
+
     @property
     def route_features(self) -> slice | None:
         """Where ``ROUTE_FEATURE_NAMES`` stand in an observation; None if there are none."""
-        begin = self.n_tree_features + (N_TIMETABLE_FEATURES if self.with_timetable else 0)
-        return slice(begin, begin + N_ROUTE_FEATURES) if self.with_routes else None
+        return self._place_of(ROUTE_FEATURE_NAMES)
 
     @property
     def stop_features(self) -> slice | None:
         """Where ``STOP_FEATURE_NAMES`` stand in an observation; None if there are none."""
-        end = self._end_of_kits - (N_PLAN_FEATURES if self.with_plan else 0)
-        return slice(end - N_STOP_FEATURES, end) if self.with_stops else None
+        return self._place_of(STOP_FEATURE_NAMES)
 
     @property
     def plan_features(self) -> slice | None:
         """Where ``PLAN_FEATURE_NAMES`` stand in an observation; None if there are none."""
-        return slice(self._end_of_kits - N_PLAN_FEATURES, self._end_of_kits) if self.with_plan else None
-
-    @property
-    def _end_of_kits(self) -> int:
-        """The number of the kit's own features."""
-        return self.n_own_features - (self.more.n_features if self.more else 0)
+        return self._place_of(PLAN_FEATURE_NAMES)
 
     @property
     def own_feature_names(self) -> tuple[str, ...]:
@@ -128,7 +140,19 @@ class FeatureSet:
     @property
     def tree(self) -> TreeLayout:
         """Where the nodes of a train's own tree stand among the features that it sees of itself."""
-        return tree_layout(self.own_feature_names, self.n_tree_features)
+        feature_names = self.own_feature_names
+        indices: dict[str, list[int]] = {}
+        for index, name in enumerate(feature_names[: self.n_tree_features]):
+            indices.setdefault(name.rpartition(".")[0], []).append(index)
+        rows = {name: row for row, name in enumerate(indices)}
+        root, *below = rows
+        return TreeLayout(
+            names=tuple(rows),
+            node_features=tuple(feature_names[index].rpartition(".")[2] for index in indices[root]),
+            nodes=np.array(list(indices.values()), dtype=np.int64),
+            parents=np.array([-1] + [rows[name.rpartition(".")[0] or root] for name in below], dtype=np.int64),
+            others=np.arange(self.n_tree_features, len(feature_names), dtype=np.int64),
+        )
 
     @property
     def label(self) -> str:
@@ -149,12 +173,12 @@ FEATURE_SETS = {
 }
 
 
-def get_feature_set(name: str, max_depth: int = CLASSIC_DEPTH, radius: int = CLASSIC_RADIUS) -> FeatureSet:
-    """The registered feature set of that name, with another depth or radius if given.
+def get_feature_set(name: str) -> FeatureSet:
+    """The registered feature set of that name.
 
     Raises:
-        ValueError: there is no such feature set, or depth or radius is below 1.
+        ValueError: there is none.
     """
     if name not in FEATURE_SETS:
         raise ValueError(f"there is no feature set {name!r}; there are {', '.join(FEATURE_SETS)}")
-    return replace(FEATURE_SETS[name], max_depth=max_depth, radius=radius)
+    return FEATURE_SETS[name]

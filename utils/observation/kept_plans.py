@@ -49,15 +49,10 @@ _PAUSE, _LONGEST_PAUSE = 3, 48  # steps from one new plan to the next
 
 @dataclass(frozen=True)
 class KeptPlan:
-    """A plan that holds now.
-
-    Attributes:
-        plan: the plan.
-        actions: int64 [trains], what the trains do in the next step to follow it.
-    """
+    """A plan that holds now."""
 
     plan: LevelPlan
-    actions: NDArray[np.int64]
+    actions: NDArray[np.int64]  # [trains], what the trains do in the next step to follow it
 
     def allow_moves(
         self, state: RailState, possible: NDArray[np.bool_], mask: NDArray[np.bool_], *, others_are_safe: bool

@@ -1,13 +1,6 @@
 """Features of the user's own, which follow those of a feature set in every observation.
 
-Example::
-
-    class Delays:
-        name, version, n_features = "delays", 1, 1
-
-        def __call__(self, state: RailState) -> np.ndarray:
-            late = state.elapsed_steps - state.latest_arrival
-            return np.clip(late / state.max_episode_steps, -1, 1)[:, np.newaxis]
+``examples/more_features.py`` has some.
 """
 
 from typing import Protocol
@@ -44,7 +37,6 @@ class MoreFeatures(Protocol):
             state: the level and its trains, to be read only. It is asked about once for each observation, whichever
                 level it is of, so nothing should be kept from one call to the next.
         """
-        ...
 
 
 def checked_features(more: MoreFeatures, state: RailState) -> NDArray[np.float32]:

@@ -17,19 +17,13 @@ from utils.system.compiled import compiled, compiled_helper
 
 @dataclass(frozen=True)
 class NeighbourRows:
-    """The parts of the observations of a level.
+    """The parts of the observations of a level."""
 
-    Attributes:
-        own: float32 [trains, own features].
-        neighbours: int64 [trains, most neighbours], rows of ``own``, the soonest met first; -1 where there is none.
-        relations: float32 [trains, most neighbours, N_RELATIONS], see ``neighbours.Relation``.
-        is_observed: bool [trains], whether a row of ``own`` is of now: it is that of a train that observes, or of a
-            neighbour of one.
-    """
-
-    own: NDArray[np.float32]
+    own: NDArray[np.float32]  # [trains, own features]
+    # [trains, most neighbours], rows of ``own``, the soonest met first; -1 where there is none
     neighbours: NDArray[np.int64]
-    relations: NDArray[np.float32]
+    relations: NDArray[np.float32]  # [trains, most neighbours, N_RELATIONS], see ``neighbours.Relation``
+    # [trains], whether a row of ``own`` is of now: it is that of a train that observes, or of a neighbour of one
     is_observed: NDArray[np.bool_]
 
     @classmethod
@@ -68,11 +62,7 @@ def _assemble(row: int, own: np.ndarray, looked_at: np.ndarray, relations: np.nd
 
 @compiled
 def assemble_level(
-    observes: np.ndarray,
-    own: np.ndarray,
-    neighbours: np.ndarray,
-    relations: np.ndarray,
-    observations: np.ndarray,
+    observes: np.ndarray, own: np.ndarray, neighbours: np.ndarray, relations: np.ndarray, observations: np.ndarray
 ) -> None:
     """Fill ``observations``, float32 [trains, features], from the parts of a level, see ``NeighbourRows``.
 

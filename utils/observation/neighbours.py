@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from utils.simulator.rail_grid import (
     MOVE_FORWARD,
-    MOVE_LEFT,
-    MOVE_RIGHT,
     clip,
     count_exits,
     exits_of,
+    nearest_move,
     possible_move,
     resource_of,
 )
@@ -77,22 +76,15 @@ _RESOURCE, _DIRECTION, _TRAIN, _BEFORE, _N_CELL_COLUMNS = range(5)
 
 
 class NeighbourSearch(NamedTuple):
-    """Memory for one size of grid and number of trains.
+    """Memory for one size of grid and number of trains."""
 
-    Attributes:
-        cells: int64 [trains x LOOK_AHEAD, 4], the cells of all ways: resource, direction, train, and the entry of the
-            same resource before it.
-        begins: int64 [trains + 1], where the ways begin in ``cells``.
-        last: int64 [resources], the last entry of each resource; _NONE between calls.
-        own: int64 [resources], the place of a resource in the way that is looked at; _NONE between calls.
-        meetings: float64 [MOST_NEIGHBOURS], the steps at which the neighbours found so far are met.
-    """
-
+    # [trains x LOOK_AHEAD, 4], the cells of all ways: resource, direction, train, and the entry of the same
+    # resource before it
     cells: NDArray[np.int64]
-    begins: NDArray[np.int64]
-    last: NDArray[np.int64]
-    own: NDArray[np.int64]
-    meetings: NDArray[np.float64]
+    begins: NDArray[np.int64]  # [trains + 1], where the ways begin in ``cells``
+    last: NDArray[np.int64]  # [resources], the last entry of each resource; _NONE between calls
+    own: NDArray[np.int64]  # [resources], the place of a resource in the way that is looked at; _NONE between calls
+    meetings: NDArray[np.float64]  # [MOST_NEIGHBOURS], the steps at which the neighbours found so far are met
 
     @classmethod
     def for_state(cls, state: RailState) -> "NeighbourSearch":
@@ -126,18 +118,11 @@ def _enter_way(handle: int, n_cells: int, arrays: StateArrays, search: Neighbour
         n_cells += 1
         if to_go == 0 or to_go == np.inf:
             break
-        if count_exits(exits_of(int(arrays.grid[row, column]), direction)) == 1:
-            # from where there is a way to the target the only way on leads there
-            row, column, direction = possible_move(arrays.grid, row, column, direction, MOVE_FORWARD)
-            to_go = arrays.maps[way_map, row, column, direction]
-            continue
-        here = row, column, direction
-        to_go = np.inf
-        for action in (MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT):
-            to_row, to_column, to_direction = possible_move(arrays.grid, here[0], here[1], here[2], action)
-            if to_row >= 0 and arrays.maps[way_map, to_row, to_column, to_direction] < to_go:
-                row, column, direction = to_row, to_column, to_direction
-                to_go = arrays.maps[way_map, row, column, direction]
+        action = MOVE_FORWARD  # from where there is a way to the target the only way on leads there
+        if count_exits(exits_of(int(arrays.grid[row, column]), direction)) > 1:
+            action = nearest_move(arrays.grid, arrays.maps, way_map, row, column, direction)
+        row, column, direction = possible_move(arrays.grid, row, column, direction, action)
+        to_go = arrays.maps[way_map, row, column, direction]
     return n_cells
 
 
@@ -249,7 +234,6 @@ def find_neighbours(
     """Find the neighbours of trains.
 
     Args:
-        state_arrays, search_arrays: the fields of ``StateArrays`` and ``NeighbourSearch``.
         observes: bool [trains], who looks for neighbours; others get none.
         neighbours: int64 [trains, most neighbours], filled with handles, the soonest met first, and _NONE behind.
         relations: float32 [trains, most neighbours, N_RELATIONS], filled in the order of ``Relation``.

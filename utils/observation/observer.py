@@ -11,11 +11,7 @@ from utils.observation.neighbours import NeighbourSearch, find_neighbours
 from utils.observation.plan_features import fill_plan_features
 from utils.observation.route_features import fill_route_features
 from utils.observation.stop_features import fill_stop_features
-from utils.observation.timetable_features import (
-    N_TIMETABLE_FEATURES,
-    fill_timetable_features,
-    shares_of_trains,
-)
+from utils.observation.timetable_features import N_TIMETABLE_FEATURES, fill_timetable_features, shares_of_trains
 from utils.observation.tree_features import FEATURES_PER_NODE, normalize_tree
 from utils.observation.tree_observation import (
     N_NODE_VALUES,
@@ -60,13 +56,7 @@ def fill_observations(
     for handle in range(dynamic.shape[1]):
         if not is_observed[handle]:
             continue
-        explore_tree(
-            handle,
-            max_depth,
-            arrays,
-            scratch,
-            nodes,
-        )
+        explore_tree(handle, max_depth, arrays, scratch, nodes)
         normalize_tree(nodes, radius, features[handle, :n_tree_features])
         if with_timetable:
             fill_timetable_features(
@@ -91,7 +81,7 @@ class Observer:
         feature_set: which features.
         safe_moves: whether moves that could end in a deadlock are taken out of the action mask, see ``safe_moves``.
             Where a plan is kept its moves are left in: as long as all keep its order, all can leave the map.
-        action_mask, decision_points: see ``action_mask.action_mask``.
+        action_mask, decision_points: the options of these names, see ``action_mask.fill_masks``.
         plan_rounds: how long plans are searched for, where there are any.
 
     Attributes:
@@ -229,33 +219,19 @@ class Observer:
             features[:, -more.n_features :] = checked_features(more, state)
 
     def fill_routes(
-        self,
-        state: RailState,
-        safe: NDArray[np.int8],
-        is_observed: NDArray[np.bool_],
-        features: NDArray[np.float32],
+        self, state: RailState, safe: NDArray[np.int8], is_observed: NDArray[np.bool_], features: NDArray[np.float32]
     ) -> None:
-        """Fills ``features``, float32 [trains, N_ROUTE_FEATURES], with ``safe`` from ``SafeMoves.restrict``."""
+        """Fills ``features``, float32 [trains, route features], with ``safe`` from ``SafeMoves.restrict``."""
         if self._routes is None or not self._routes.fits(state):
             self._routes = RouteSearch.for_state(state)
         fill_route_features(
-            state.elapsed_steps,
-            state.max_episode_steps,
-            state.arrays,
-            safe,
-            is_observed,
-            tuple(self._routes),
-            features,
+            state.elapsed_steps, state.max_episode_steps, state.arrays, safe, is_observed, tuple(self._routes), features
         )
 
     def fill_plan(
-        self,
-        state: RailState,
-        kept: KeptPlan | None,
-        is_observed: NDArray[np.bool_],
-        features: NDArray[np.float32],
+        self, state: RailState, kept: KeptPlan | None, is_observed: NDArray[np.bool_], features: NDArray[np.float32]
     ) -> None:
-        """Fills ``features``, float32 [trains, N_PLAN_FEATURES]; zeros where there is no plan."""
+        """Fills ``features``, float32 [trains, plan features]; zeros where there is no plan."""
         if kept is None:
             features[:] = 0.0
             return
@@ -296,8 +272,3 @@ class Observer:
             self._safe_moves.settle(state, actions)
         elif self._safe_moves.enabled:
             actions[leaving] = np.where(state.row[leaving] < 0, DO_NOTHING, STOP_MOVING)
-
-
-def observe(state: RailState, feature_set: FeatureSet) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """One observation without keeping an ``Observer``: features [trains, n_features] and action mask [trains, 5]."""
-    return Observer(feature_set, safe_moves=False).observe(state)

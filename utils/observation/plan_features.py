@@ -61,7 +61,6 @@ _PLACES = (1, 2, 4, 8)  # the how many-th cells ahead
 PLAN_FEATURE_NAMES = tuple(f"plan_{feature.name.lower()}" for feature in _Own) + tuple(
     f"plan_cell_{place}_{feature.name.lower()}" for place in _PLACES for feature in _Place
 )
-N_PLAN_FEATURES = len(PLAN_FEATURE_NAMES)
 
 _WAIT_SCALE = 20.0  # steps
 _SLACK_SCALE = 30.0  # steps: about a malfunction
@@ -110,12 +109,11 @@ def fill_plan_features(
     is_observed: np.ndarray,
     features: np.ndarray,
 ) -> None:
-    """Fill ``features``, float32 [trains, N_PLAN_FEATURES], in the order of ``PLAN_FEATURE_NAMES``.
+    """Fill ``features``, float32 [trains, features], in the order of ``PLAN_FEATURE_NAMES``.
 
     A train that is planned to stay off the map has no plan of its own, only the action to do nothing.
 
     Args:
-        state_arrays, table_arrays: the fields of ``StateArrays`` and ``PlanTables``.
         cells: int32 [height, width], the numbers of the rail cells.
         actions: int64 [trains], what the plan has the trains do now.
         is_observed: bool [trains]; the rows of other trains are left as they are.

@@ -36,7 +36,6 @@ _N_WAY_FEATURES = len(_Way)
 ROUTE_FEATURE_NAMES = tuple(
     f"{move}_{feature.name.lower()}" for move in ("left", "forward", "right") for feature in _Way
 )
-N_ROUTE_FEATURES = len(ROUTE_FEATURE_NAMES)
 
 _EXTRA_DETOUR_SCALE = 10.0  # cells
 _SLACK_SCALE = 30.0  # steps: about a malfunction
@@ -46,7 +45,7 @@ def least_detour_actions(features: NDArray[np.float32], action_mask: NDArray[np.
     """The possible move with the least detour for each train, the first if there are several; else what is possible.
 
     Args:
-        features: float32 [k, N_ROUTE_FEATURES].
+        features: float32 [k, features], those of ``ROUTE_FEATURE_NAMES``.
         action_mask: bool [k, 5].
     """
     moves = action_mask[:, MOVE_LEFT : MOVE_RIGHT + 1]
@@ -64,14 +63,13 @@ def fill_route_features(
     search_arrays: Arrays,
     features: np.ndarray,
 ) -> None:
-    """Fill ``features``, float32 [trains, N_ROUTE_FEATURES], in the order of ``ROUTE_FEATURE_NAMES``, all in [-1, 1].
+    """Fill ``features``, float32 [trains, features], in the order of ``ROUTE_FEATURE_NAMES``, all in [-1, 1].
 
     For left, forward and right: whether the move is safe (-1 if not, 0 where there is no choice); the detour of this
     way out against the shortest path of all, its detour against the best of the ways out; the time left at the end of
     the episode when the train arrives this way. A way that does not exist has the detours 1 and the slack -1.
 
     Args:
-        state_arrays, search_arrays: the fields of ``StateArrays`` and ``RouteSearch``.
         safe: int8 [trains, 3], see ``SafeMoves.restrict``.
         is_observed: bool [trains]; the rows of other trains are left as they are.
     """
@@ -96,14 +94,7 @@ def fill_route_features(
             if to_row < 0 or maps[way_map, to_row, to_column, to_direction] == np.inf:
                 continue
             costs[branch] = 1 + maps[way_map, to_row, to_column, to_direction]
-            costs[branch] += find_detour(
-                handle,
-                to_row,
-                to_column,
-                to_direction,
-                arrays,
-                search,
-            )
+            costs[branch] += find_detour(handle, to_row, to_column, to_direction, arrays, search)
         least = min(costs[0], costs[1], costs[2])
         for branch in range(3):
             of_way = of_train[branch * _N_WAY_FEATURES : (branch + 1) * _N_WAY_FEATURES]

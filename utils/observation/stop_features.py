@@ -38,23 +38,17 @@ class _Stop(IntEnum):
 
 
 STOP_FEATURE_NAMES = tuple(feature.name.lower() for feature in _Stop)
-N_STOP_FEATURES = len(STOP_FEATURE_NAMES)
 
 _MANY_STOPS = 6.0  # before the target
 
 
 @compiled
 def fill_stop_features(
-    elapsed_steps: int,
-    max_episode_steps: int,
-    state_arrays: Arrays,
-    is_observed: np.ndarray,
-    features: np.ndarray,
+    elapsed_steps: int, max_episode_steps: int, state_arrays: Arrays, is_observed: np.ndarray, features: np.ndarray
 ) -> None:
-    """Fill ``features``, float32 [trains, N_STOP_FEATURES], in the order of ``STOP_FEATURE_NAMES``.
+    """Fill ``features``, float32 [trains, features], in the order of ``STOP_FEATURE_NAMES``.
 
     Args:
-        state_arrays: the fields of ``StateArrays``.
         is_observed: bool [trains]; the rows of other trains are left as they are.
     """
     arrays = StateArrays(*state_arrays)

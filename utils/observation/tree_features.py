@@ -6,14 +6,7 @@ from utils.observation.tree_observation import BRANCHES, OWN_TARGET, SAME_DIRECT
 from utils.simulator.rail_grid import clip
 from utils.system.compiled import compiled_helper
 
-_DISTANCE_NAMES = (
-    "own_target",
-    "other_target",
-    "other_train",
-    "potential_conflict",
-    "unusable_switch",
-    "next_branch",
-)
+_DISTANCE_NAMES = ("own_target", "other_target", "other_train", "potential_conflict", "unusable_switch", "next_branch")
 _NODE_COUNT_NAMES = ("same_direction", "opposite_direction", "malfunction", "slowest_speed")
 _N_DISTANCES = len(_DISTANCE_NAMES)
 _N_NODE_COUNTS = len(_NODE_COUNT_NAMES)

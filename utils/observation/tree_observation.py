@@ -76,19 +76,12 @@ def count_nodes(max_depth: int) -> int:
 
 
 class TreeScratch(NamedTuple):
-    """Memory that the compiled functions use again and again, for one size of grid and one depth.
+    """Memory that the compiled functions use again and again, for one size of grid and one depth."""
 
-    Attributes:
-        waiting: int32 [cells], trains that will depart from a cell; all zero between calls.
-        visited: int64 [cells x 4], the number of the last branch that came through a cell in a direction.
-        n_branches: int64 [1], the branches explored so far; their numbers make clearing ``visited`` needless.
-        stack: int64 [branches, _N_STACK_COLUMNS], the branches still to explore.
-    """
-
-    waiting: NDArray[np.int32]
-    visited: NDArray[np.int64]
-    n_branches: NDArray[np.int64]
-    stack: NDArray[np.int64]
+    waiting: NDArray[np.int32]  # [cells], trains that will depart from a cell; all zero between calls
+    visited: NDArray[np.int64]  # [cells x 4], the number of the last branch that came through a cell in a direction
+    n_branches: NDArray[np.int64]  # [1], the branches explored so far; their numbers make clearing ``visited`` needless
+    stack: NDArray[np.int64]  # [branches, _N_STACK_COLUMNS], the branches still to explore
 
     @classmethod
     def for_state(cls, state: RailState, max_depth: int) -> "TreeScratch":
@@ -229,13 +222,7 @@ def _push_children(
 
 
 @compiled_helper
-def explore_tree(
-    handle: int,
-    max_depth: int,
-    arrays: StateArrays,
-    scratch: TreeScratch,
-    nodes: np.ndarray,
-) -> None:
+def explore_tree(handle: int, max_depth: int, arrays: StateArrays, scratch: TreeScratch, nodes: np.ndarray) -> None:
     """Fill ``nodes``, float64 [count_nodes(max_depth), N_NODE_VALUES], with the tree of one train.
 
     ``occupant`` and ``waiting`` hold the trains (``mark_trains``, ``mark_waiting_trains``); for the other scratch

@@ -1,5 +1,6 @@
 """Draws one step of an episode with Pillow: rails, trains, stations, and a header that counts the trains."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,21 +43,13 @@ _MIN_WIDTH = 520  # pixels; the header needs them
 
 @dataclass(frozen=True, slots=True)
 class TrainSnapshot:
-    """One train at one step.
+    """One train at one step."""
 
-    Attributes:
-        state: flatland's TrainState as a number.
-        cell: row, column, or None off the map.
-        direction: 0 to 3, north, east, south, west; of the initial position while off the map.
-        deadlocked: whether it can never move again.
-        delay: steps after its latest arrival at which it has arrived, or cannot arrive before any more.
-    """
-
-    state: int
-    cell: tuple[int, int] | None
-    direction: int
-    deadlocked: bool
-    delay: int = 0
+    state: int  # flatland's TrainState as a number
+    cell: tuple[int, int] | None  # row, column, or None off the map
+    direction: int  # 0 to 3, north, east, south, west; of the initial position while off the map
+    deadlocked: bool  # whether it can never move again
+    delay: int = 0  # steps after its latest arrival at which it has arrived, or cannot arrive before any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,21 +196,19 @@ def count_trains(trains: Sequence[TrainSnapshot], final: bool = False) -> list[t
         "malfunction": MALFUNCTION_COLOUR,
         "deadlocked": DEADLOCK_COLOUR,
     }
-    groups = dict.fromkeys(colours, 0)
-    for train in trains:
-        if train.state == DONE:
-            continue
-        if train.deadlocked:
-            groups["deadlocked"] += 1
-        elif final and train.state in OFF_MAP_STATES:
-            groups[off_map] += 1
-        elif train.state in MALFUNCTION_STATES:
-            groups["malfunction"] += 1
-        elif train.state in OFF_MAP_STATES:
-            groups[off_map] += 1
-        else:
-            groups["standing" if train.state == STOPPED else "running"] += 1
-    return [(name, colours[name], count) for name, count in groups.items()]
+    groups = Counter(_group_of(train, off_map, final) for train in trains if train.state != DONE)
+    return [(name, colour, groups[name]) for name, colour in colours.items()]
+
+
+def _group_of(train: TrainSnapshot, off_map: str, final: bool) -> str:
+    is_off_map = train.state in OFF_MAP_STATES
+    if train.deadlocked:
+        return "deadlocked"
+    if train.state in MALFUNCTION_STATES and not (final and is_off_map):
+        return "malfunction"
+    if is_off_map:
+        return off_map
+    return "standing" if train.state == STOPPED else "running"
 
 
 def _legend(policy_of_train: NDArray[np.int64]) -> list[tuple[str, Colour]]:

@@ -8,6 +8,8 @@ when the film is saved, so that recording costs microseconds and a long episode 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from flatland.envs.rail_env import RailEnv
 
 FILM_SUFFIXES = (".gif", ".mp4", ".png")
+_STEPS_A_SECOND = 10
 _GAP = 8  # pixels between episodes side by side
 _GIF_COLOURS = 64
 # So many trains at most are drawn in all pictures of a GIF, but 50 pictures in any case: 80 for twice fifty trains.
@@ -46,6 +49,8 @@ class EpisodeRecorder:
         cell_size: pixels a cell; None fits the map into about 500 pixels.
 
     Attributes:
+        state: the level as it is now.
+        steps: what was recorded.
         planned: the ways, in the form of :meth:`ways`, that were planned at the start; None: there was no plan.
     """
 
@@ -56,33 +61,23 @@ class EpisodeRecorder:
         policy_of_train: NDArray[np.int64] | None = None,
         cell_size: int | None = None,
     ) -> None:
-        self._state = state
-        self._steps: list[StepSnapshot] = []
+        self.state = state
+        self.steps: list[StepSnapshot] = []
         self.title, self.policy_of_train = title, policy_of_train
         self._cell_size = cell_size
         self.planned: list[NDArray[np.int64]] | None = None
 
-    @property
-    def state(self) -> RailState:
-        """The level as it is now."""
-        return self._state
-
     def __len__(self) -> int:
-        return len(self._steps)
-
-    @property
-    def steps(self) -> Sequence[StepSnapshot]:
-        """What was recorded."""
-        return self._steps
+        return len(self.steps)
 
     @cached_property
     def level_picture(self) -> LevelPicture:
         """What draws the steps."""
-        return LevelPicture(self._state, self.title, self.policy_of_train, self._cell_size)
+        return LevelPicture(self.state, self.title, self.policy_of_train, self._cell_size)
 
     def capture(self) -> None:
         """Records the level as it is now."""
-        state = self._state
+        state = self.state
         columns = (state.state, state.row, state.column, state.direction, state.initial_direction)
         values = zip(*(c.tolist() for c in (*columns, deadlocked(state), delays(state))), strict=True)
         trains = tuple(
@@ -91,7 +86,7 @@ class EpisodeRecorder:
             else TrainSnapshot(train, None, initial_direction, stuck, delay)
             for train, row, column, direction, initial_direction, stuck, delay in values
         )
-        self._steps.append(StepSnapshot(state.elapsed_steps, trains))
+        self.steps.append(StepSnapshot(state.elapsed_steps, trains))
 
     def picture(self, index: int) -> Image.Image:
         """The picture of a recorded step, RGB; width and height are even, as video needs them.
@@ -99,15 +94,15 @@ class EpisodeRecorder:
         Raises:
             IndexError: no such step was recorded.
         """
-        return self.level_picture.draw(self._steps[index])
+        return self.level_picture.draw(self.steps[index])
 
     def last_picture(self) -> Image.Image:
         """The picture of the last step, which tells that trains off the map have never departed."""
-        return self.level_picture.draw(self._steps[-1], final=True)
+        return self.level_picture.draw(self.steps[-1], final=True)
 
-    def save(self, path: str | Path, fps: float = 10) -> None:
+    def save(self, path: str | Path) -> None:
         """Writes a film (.gif, .mp4) of all recorded steps or a picture (.png) of the last one; see ``save_film``."""
-        save_film([self], path, fps)
+        save_film([self], path)
 
     def ways(self) -> list[NDArray[np.int64]]:
         """For each train the (grid cell, direction) keys that it has entered and the step of each, int64 [n, 2].
@@ -115,39 +110,29 @@ class EpisodeRecorder:
         A key is 4 * (row * width + column) + direction. A train that goes home is removed as it enters its target: that
         is its last key.
         """
-        state, width = self._state, self._state.grid.shape[1]
+        state, width = self.state, self.state.grid.shape[1]
         ways = []
         for handle in range(state.n_trains):
-            way: list[tuple[int, int]] = []
-            for step in self._steps:
-                train = step.trains[handle]
-                if train.cell is not None:
-                    key = 4 * (train.cell[0] * width + train.cell[1]) + train.direction
-                    if not way or way[-1][0] != key:
-                        way.append((key, step.step))
+            seen = [(step.trains[handle], step.step) for step in self.steps]
+            places: list[tuple[int, ...]] = [(*train.cell, train.direction, step) for train, step in seen if train.cell]
             if state.state[handle] == DONE and state.arrived_row[handle] >= 0:
-                cell = int(state.arrived_row[handle]) * width + int(state.arrived_column[handle])
-                key = 4 * cell + int(state.arrived_direction[handle])
-                if not way or way[-1][0] != key:
-                    way.append((key, int(state.arrival_time[handle])))
+                arrival = (state.arrived_row, state.arrived_column, state.arrived_direction, state.arrival_time)
+                places.append(tuple(int(of_trains[handle]) for of_trains in arrival))
+            keys = [(4 * (row * width + column) + direction, step) for row, column, direction, step in places]
+            way = [next(stay) for _, stay in groupby(keys, key=itemgetter(0))]
             ways.append(np.array(way, dtype=np.int64).reshape(-1, 2))
         return ways
 
     def malfunctions(self) -> list[tuple[int, int, int]]:
         """Each malfunction on the map: the train, the first and the last step in which it was seen broken."""
-        found: list[tuple[int, int, int]] = []
-        for handle in range(self._state.n_trains):
-            since: int | None = None
-            for step in self._steps:
-                train = step.trains[handle]
-                broken = train.cell is not None and train.state in MALFUNCTION_STATES
-                if broken and since is None:
-                    since = step.step
-                if not broken and since is not None:
-                    found.append((handle, since, step.step - 1))
-                    since = None
-            if since is not None:
-                found.append((handle, since, self._steps[-1].step))
+        found = []
+        for handle in range(self.state.n_trains):
+            seen = [(step.trains[handle], step.step) for step in self.steps]
+            broken = [(train.cell is not None and train.state in MALFUNCTION_STATES, step) for train, step in seen]
+            for is_broken, while_so in groupby(broken, key=itemgetter(0)):
+                steps = [step for _, step in while_so]
+                if is_broken:
+                    found.append((handle, steps[0], steps[-1]))
         return found
 
 
@@ -165,7 +150,7 @@ def delays(state: RailState) -> NDArray[np.int64]:
     return np.maximum(late, 0.0).astype(np.int64)
 
 
-def save_film(recorders: Sequence[EpisodeRecorder], path: str | Path, fps: float = 10) -> None:
+def save_film(recorders: Sequence[EpisodeRecorder], path: str | Path) -> None:
     """Writes episodes side by side: a film (.gif, .mp4) of all steps, or a picture (.png) of the last ones.
 
     An episode that ends before the others stands still from then on. The file is written beside and renamed, so that
@@ -175,10 +160,9 @@ def save_film(recorders: Sequence[EpisodeRecorder], path: str | Path, fps: float
     Args:
         recorders: from left to right; the pictures' heights need not be the same.
         path: where to; folders above it are made.
-        fps: steps a second. GIF counts in hundredths of a second and stops at 50.
 
     Raises:
-        ValueError: nothing was recorded, another suffix, or ``fps`` not above 0.
+        ValueError: nothing was recorded, or another suffix.
         OSError: the file cannot be written, or ffmpeg fails.
     """
     path = Path(path)
@@ -187,21 +171,19 @@ def save_film(recorders: Sequence[EpisodeRecorder], path: str | Path, fps: float
         raise ValueError(f"cannot write {path.name}: the suffix must be one of {', '.join(FILM_SUFFIXES)}")
     if not recorders or not all(len(recorder) for recorder in recorders):
         raise ValueError("nothing was recorded: call capture() after the reset and after each step")
-    if not fps > 0:
-        raise ValueError(f"fps must be above 0, got {fps}")
     last = max(len(recorder) for recorder in recorders) - 1
     with atomic_write(path) as file:
         if suffix == ".png":
             _join([recorder.last_picture() for recorder in recorders]).save(file, format="PNG")
         elif suffix == ".mp4":
-            _write_mp4(file, (_step_of(recorders, step) for step in range(last + 1)), fps)
+            _write_mp4(file, (_step_of(recorders, step) for step in range(last + 1)))
         else:
             # one palette for the whole film, from steps that between them show every train and mark
             chosen = [_step_of(recorders, step) for step in sorted({0, last // 3, 2 * last // 3, last})]
             n_trains = sum(len(recorder.steps[0].trains) for recorder in recorders)
             stride = math.ceil(last / max(_GIF_PICTURES, _GIF_TRAINS // n_trains)) or 1
             steps = [*range(0, last, stride), last]
-            seconds = min(stride / fps, max(1 / fps, _GIF_LONGEST))
+            seconds = min(stride / _STEPS_A_SECOND, _GIF_LONGEST)
             _write_gif(file, (_step_of(recorders, step) for step in steps), _palette(chosen), seconds)
 
 
@@ -254,11 +236,11 @@ class RecordedSimulator(FlatlandSimulator):
 def _write_gif(file: BinaryIO, pictures: Iterator[Image.Image], palette: Image.Image, seconds: float) -> None:
     # Pillow stores only the part of a picture that has changed. With one palette and no dithering that is little.
     frames = (picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)
-    duration = max(20, 10 * round(100 * seconds))  # ms; browsers slow anything faster than 20 ms down to 100 ms
+    duration = 10 * round(100 * seconds)  # ms
     next(frames).save(file, format="GIF", save_all=True, append_images=frames, duration=duration, loop=0)
 
 
-def _write_mp4(file: BinaryIO, pictures: Iterator[Image.Image], fps: float) -> None:
+def _write_mp4(file: BinaryIO, pictures: Iterator[Image.Image]) -> None:
     from imageio_ffmpeg import write_frames  # type: ignore[import-untyped]
 
     first = next(pictures)
@@ -266,7 +248,7 @@ def _write_mp4(file: BinaryIO, pictures: Iterator[Image.Image], fps: float) -> N
     writer = write_frames(
         file.name,
         first.size,
-        fps=fps,
+        fps=_STEPS_A_SECOND,
         codec="libx264",
         macro_block_size=2,
         ffmpeg_log_level="error",

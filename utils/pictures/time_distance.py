@@ -30,19 +30,12 @@ _PLANNED, _PLAYED = "--", "-"
 
 @dataclass(frozen=True)
 class Diagram:
-    """What one diagram shows of a level.
+    """What one diagram shows of a level."""
 
-    Attributes:
-        title: text above it.
-        planned: ways of the trains as they were planned, drawn dashed; None: there is no plan.
-        played: ways as they were played, drawn solid; None: nothing was played.
-        malfunctions: train, first and last step; each on the way that was played.
-    """
-
-    title: str
-    planned: Ways | None = None
-    played: Ways | None = None
-    malfunctions: Sequence[tuple[int, int, int]] = ()
+    title: str  # text above it
+    planned: Ways | None = None  # ways of the trains as they were planned, drawn dashed; None: there is no plan
+    played: Ways | None = None  # ways as they were played, drawn solid; None: nothing was played
+    malfunctions: Sequence[tuple[int, int, int]] = ()  # train, first and last step; each on the way that was played
 
 
 def draw_time_distance(state: RailState, diagrams: Sequence[Diagram], path: str | Path) -> None:
@@ -112,12 +105,16 @@ class Line:
     Args:
         state: of the level.
         cells: row * width + column, from one end to the other.
+
+    Attributes:
+        cells, rows, columns: int64 [n], its cells.
+        cities: first and last position of each group of stops on it.
     """
 
     def __init__(self, state: RailState, cells: NDArray[np.int64]) -> None:
         self.cells = cells
         self._width = state.grid.shape[1]
-        self._rows, self._columns = np.divmod(cells, self._width)
+        self.rows, self.columns = np.divmod(cells, self._width)
         self._positions = {cell: index for index, cell in enumerate(cells.tolist())}
         stops = (
             *zip(state.initial_row, state.initial_column, strict=True),
@@ -136,7 +133,7 @@ class Line:
         if cell in self._positions:
             return self._positions[cell], True
         row, column = divmod(cell, self._width)
-        rows, columns = np.abs(self._rows - row), np.abs(self._columns - column)
+        rows, columns = np.abs(self.rows - row), np.abs(self.columns - column)
         candidates = np.flatnonzero(np.maximum(rows, columns) <= _BESIDE)
         if near is not None and (np.abs(candidates - near) <= _JUMP).any():
             candidates = candidates[np.abs(candidates - near) <= _JUMP]
@@ -144,20 +141,11 @@ class Line:
             return None
         return int(candidates[(rows + columns)[candidates].argmin()]), False
 
-    def points(self, index: int) -> tuple[float, float]:
-        """Row and column of a cell of the line."""
-        return float(self._rows[index]), float(self._columns[index])
-
 
 def _clusters(positions: Sequence[int]) -> list[tuple[int, int]]:
     """First and last position of each group without large gaps: the cities that lie on a line."""
-    groups: list[tuple[int, int]] = []
-    for position in positions:
-        if groups and position - groups[-1][1] <= _CITY_GAP:
-            groups[-1] = (groups[-1][0], position)
-        else:
-            groups.append((position, position))
-    return groups
+    groups = np.split(np.array(positions), np.flatnonzero(np.diff(positions) > _CITY_GAP) + 1)
+    return [(int(group[0]), int(group[-1])) for group in groups if len(group)]
 
 
 def curves(
@@ -285,12 +273,11 @@ def _draw_map(axes: Any, state: RailState, line: Line) -> None:
     picture = draw_rails(state.grid[rows, columns], _MAP_CELL)
     extent = (columns.start - 0.5, columns.stop - 0.5, rows.stop - 0.5, rows.start - 0.5)
     axes.imshow(np.asarray(picture), extent=extent, interpolation="bilinear")
-    points = np.array([line.points(index) for index in range(len(line.cells))])
-    axes.plot(points[:, 1], points[:, 0], color=as_hex(train_colour(0)), linewidth=2.5, alpha=0.9)
+    axes.plot(line.columns, line.rows, color=as_hex(train_colour(0)), linewidth=2.5, alpha=0.9)
     for index, (first, last) in enumerate(line.cities):
-        row, column = line.points((first + last) // 2)
+        middle = (first + last) // 2
         box = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": "#555555", "linewidth": 0.8}
-        axes.text(column, row, _name(index), fontsize=9, ha="center", va="center", bbox=box)
+        axes.text(line.columns[middle], line.rows[middle], _name(index), fontsize=9, ha="center", va="center", bbox=box)
     axes.set_title("the line on the map", fontsize=10)
     axes.set_axis_off()
 

@@ -146,9 +146,9 @@ def keep_order(table_arrays: Arrays, step: int) -> bool:
     tables = PlanTables(*table_arrays)
     trains, visits = tables.trains, tables.visits
     n_left, n_over = 0, 0
-    trains[PLAYED_AT], trains[PLAYED_FIRST] = trains[AT], trains[FIRST]
-    trains[PLAYED_CELLS] = 0
-    for handle in range(trains.shape[1]):
+    for handle in range(trains.shape[1]):  # numba compiles long to assign one array to another
+        trains[PLAYED_AT, handle], trains[PLAYED_FIRST, handle] = trains[AT, handle], trains[FIRST, handle]
+        trains[PLAYED_CELLS, handle] = 0
         trains[PLAYED_READY, handle] = ready_after_stops(handle, tables)
         if trains[FIRST, handle] != NO_VISIT:
             n_left += 1

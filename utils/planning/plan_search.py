@@ -35,13 +35,12 @@ from utils.system.compiled import Arrays, compiled, compiled_helper
 _TINY = 1e-9
 
 
-@compiled
-def plan_one(table_arrays: Arrays, handle: int, last: int) -> bool:
+@compiled_helper
+def _plan_one(handle: int, last: int, tables: PlanTables) -> bool:
     """Plan the way of a train that has no path; returns whether it can arrive by the step ``last``.
 
     A train off the map is only planned if it arrives before the episode ends.
     """
-    tables = PlanTables(*table_arrays)
     if tables.trains[AT, handle] == NO_VISIT:
         last = min(last, int(tables.counts[LAST_STEP]))
     return plan_train(handle, min(last, LONGEST), tables)
@@ -68,20 +67,20 @@ def plan_all(table_arrays: Arrays, order: np.ndarray) -> int:
     n_missing = 0
     for handle in order:
         if tables.trains[HAS_ARRIVED, handle] == 0 and tables.trains[FIRST, handle] == NO_VISIT:
-            planned = plan_one(table_arrays, handle, LONGEST)
+            planned = _plan_one(handle, LONGEST, tables)
             if not planned and tables.trains[AT, handle] != NO_VISIT:
                 n_missing += 1
     return n_missing
 
 
 @compiled_helper
-def _plan_chosen(n_chosen: int, most: float, table_arrays: Arrays, tables: PlanTables) -> int:
+def _plan_chosen(n_chosen: int, most: float, tables: PlanTables) -> int:
     """Plan the chosen trains one after the other for at most a cost; returns how many, or -1 if all are."""
     spent = 0.0
     for place in range(n_chosen):
         handle = tables.chosen[CHOSEN, place]
         last = last_affordable(handle, most - spent + _TINY, tables)
-        if last < 0 or not plan_one(table_arrays, handle, last):
+        if last < 0 or not _plan_one(handle, last, tables):
             gives_up = tables.counts[N_EXPANSIONS] >= tables.counts[MAX_EXPANSIONS]
             cancelled = spent + tables.own_costs[CANCELLED, handle]
             if gives_up or tables.trains[AT, handle] != NO_VISIT or cancelled > most + _TINY:
@@ -93,7 +92,7 @@ def _plan_chosen(n_chosen: int, most: float, table_arrays: Arrays, tables: PlanT
 
 
 @compiled_helper
-def _play_round(random: np.ndarray, table_arrays: Arrays, tables: PlanTables) -> None:
+def _play_round(random: np.ndarray, tables: PlanTables) -> None:
     """One round: what comes of it stays if it costs no more."""
     trains, chosen = tables.trains, tables.chosen
     tables.counts[N_ROUNDS] += 1
@@ -107,7 +106,7 @@ def _play_round(random: np.ndarray, table_arrays: Arrays, tables: PlanTables) ->
         if trains[AT, handle] != NO_VISIT:
             trains[OLD_LEG_AFTER, handle] = tables.visits[trains[AT, handle], LEG_AFTER]
         remove_path(handle, tables)
-    n_planned = _plan_chosen(n_chosen, before, table_arrays, tables)
+    n_planned = _plan_chosen(n_chosen, before, tables)
     if n_planned < 0:
         for place in range(n_chosen):
             handle = chosen[CHOSEN, place]
@@ -141,6 +140,6 @@ def improve_plans(table_arrays: Arrays, random: np.ndarray, n_rounds: int, n_exp
     tables = PlanTables(*table_arrays)
     n_played, end = 0, tables.counts[N_EXPANSIONS] + n_expansions
     while n_played < n_rounds and tables.counts[N_EXPANSIONS] < end:
-        _play_round(random, table_arrays, tables)
+        _play_round(random, tables)
         n_played += 1
     return n_played

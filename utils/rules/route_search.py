@@ -40,17 +40,11 @@ MAX_DETOUR = 30
 
 
 class RouteSearch(NamedTuple):
-    """Memory for one size of grid.
+    """Memory for one size of grid."""
 
-    Attributes:
-        detour: int64 [configurations], the least detour known in this search, negative for none.
-        bucket: int64 [MAX_DETOUR + 1], the last entry of each detour's list, -1 for an empty one.
-        entries: int64 [entries, 4], row, column, direction and the entry before it in the list.
-    """
-
-    detour: NDArray[np.int64]
-    bucket: NDArray[np.int64]
-    entries: NDArray[np.int64]
+    detour: NDArray[np.int64]  # [configurations], the least detour known in this search, negative for none
+    bucket: NDArray[np.int64]  # [MAX_DETOUR + 1], the last entry of each detour's list, -1 for an empty one
+    entries: NDArray[np.int64]  # [entries, 4], row, column, direction and the entry before it in the list
 
     @classmethod
     def for_state(cls, state: RailState) -> "RouteSearch":
@@ -69,14 +63,7 @@ class RouteSearch(NamedTuple):
 
 
 @compiled_helper
-def _hindrance(
-    handle: int,
-    row: int,
-    column: int,
-    direction: int,
-    cells_before: int,
-    arrays: StateArrays,
-) -> int:
+def _hindrance(handle: int, row: int, column: int, direction: int, cells_before: int, arrays: StateArrays) -> int:
     """What another train in a cell costs, in cells, if the cell is reached after ``cells_before`` others."""
     constants, dynamic = arrays.constants, arrays.dynamic
     other = arrays.occupant[resource_of(arrays.level_free, row, column, direction)] - 1
@@ -108,14 +95,7 @@ def _put_off(
 
 
 @compiled_helper
-def find_detour(
-    handle: int,
-    row: int,
-    column: int,
-    direction: int,
-    arrays: StateArrays,
-    search: RouteSearch,
-) -> int:
+def find_detour(handle: int, row: int, column: int, direction: int, arrays: StateArrays, search: RouteSearch) -> int:
     """Cells by which the best way from a configuration is longer than the shortest path; at most ``MAX_DETOUR``.
 
     ``arrays.occupant`` holds the trains (``mark_trains``). What stands in the first cell itself counts too.
@@ -155,12 +135,7 @@ def find_detour(
                 continue
             next_detour = detour + int(1 + maps[way_map, next_row, next_column, next_direction] - to_go)
             next_detour += _hindrance(
-                handle,
-                next_row,
-                next_column,
-                next_direction,
-                int(shortest - to_go) + detour + 1,
-                arrays,
+                handle, next_row, next_column, next_direction, int(shortest - to_go) + detour + 1, arrays
             )
             n_entries = _put_off(next_row, next_column, next_direction, next_detour, n_entries, grid.shape[1], search)
     for entry in search.entries[:n_entries]:

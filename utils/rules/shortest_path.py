@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.simulator.rail_grid import DO_NOTHING, MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT, STOP_MOVING, possible_move
+from utils.simulator.rail_grid import DO_NOTHING, STOP_MOVING, nearest_move
 from utils.simulator.rail_state import DONE, HALTS, NEXT_MAP, STATE, RailState, configuration_of
 from utils.system.compiled import compiled
 
@@ -20,13 +20,7 @@ def _fill_actions(
             actions[handle] = STOP_MOVING
             continue
         row, column, direction = configuration_of(handle, constants, dynamic)
-        way_map = dynamic[NEXT_MAP, handle]
-        nearest = np.inf
-        for action in (MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT):
-            next_row, next_column, next_direction = possible_move(grid, row, column, direction, action)
-            if next_row >= 0 and maps[way_map, next_row, next_column, next_direction] < nearest:
-                nearest = maps[way_map, next_row, next_column, next_direction]
-                actions[handle] = action
+        actions[handle] = nearest_move(grid, maps, dynamic[NEXT_MAP, handle], row, column, direction)
 
 
 def shortest_path_actions(state: RailState) -> NDArray[np.int64]:

@@ -86,8 +86,8 @@ def lowest_first(values: np.ndarray) -> np.ndarray:
 
     By insertion: there are few trains, and compiling ``np.argsort`` takes more than a second.
     """
-    order = np.arange(values.shape[0])
-    for n_sorted in range(1, values.shape[0]):
+    order = np.empty(values.shape[0], dtype=np.int64)
+    for n_sorted in range(values.shape[0]):
         place = n_sorted
         while place > 0 and values[order[place - 1]] > values[n_sorted]:
             order[place] = order[place - 1]

@@ -5,7 +5,6 @@ one action that is left is the one that keeps it going.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from utils.simulator.rail_grid import (
     DO_NOTHING,
@@ -30,7 +29,6 @@ from utils.simulator.rail_state import (
     SPEED,
     STATE,
     WAITING,
-    RailState,
     configuration_of,
 )
 from utils.system.compiled import compiled, compiled_helper
@@ -117,15 +115,7 @@ def fill_masks(
     dynamic: np.ndarray,
     mask: np.ndarray,
 ) -> None:
-    """Fill ``mask``, bool [trains, N_ACTIONS]; see ``action_mask``."""
-    for handle in range(mask.shape[0]):
-        fill_mask_of_train(handle, all_actions, stop_everywhere, grid, constants, dynamic, mask[handle])
-
-
-def action_mask(
-    state: RailState, enabled: bool = True, decision_points: str = DEFAULT_DECISION_POINTS
-) -> NDArray[np.bool_]:
-    """The allowed actions, bool [trains, 5], in the order of flatland's ``RailEnvActions``; at least one a train.
+    """Fill ``mask``, bool [trains, 5], with the allowed actions, in the order of flatland's ``RailEnvActions``.
 
     - Off the map a train can only do nothing, until it is ready to depart: then it may depart or wait.
     - In a malfunction, and after arrival, it can only do nothing.
@@ -135,20 +125,10 @@ def action_mask(
     - Inside its cell it has one action, the one that keeps it going.
 
     Args:
-        enabled: False gives trains that decide all five actions, as in kits without a mask.
-        decision_points: "every_cell" allows trains to stop in every cell. With "switches" a train on the map has a
-            choice only where there are several ways on; it stops only if it must (see ``safe_moves``).
-
-    Raises:
-        ValueError: ``decision_points`` is not one of ``DECISION_POINTS``.
+        all_actions: gives trains that decide all five actions, as in kits without a mask.
+        stop_everywhere: allows trains to stop in every cell. Otherwise a train on the map has a choice only where there
+            are several ways on; it stops only if it must (see ``safe_moves``).
+        grid, constants, dynamic: see ``RailState``.
     """
-    mask = np.empty((state.n_trains, N_ACTIONS), dtype=np.bool_)
-    fill_masks(
-        not enabled,
-        stops_everywhere(decision_points),
-        state.grid,
-        state.constants,
-        state.dynamic,
-        mask,
-    )
-    return mask
+    for handle in range(mask.shape[0]):
+        fill_mask_of_train(handle, all_actions, stop_everywhere, grid, constants, dynamic, mask[handle])

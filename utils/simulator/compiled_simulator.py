@@ -19,16 +19,9 @@ from utils.simulator.effects import effect_arrays_of, generator_of, is_unconditi
 from utils.simulator.halts import halts_of
 from utils.simulator.malfunction_draws import draw_malfunctions
 from utils.simulator.own_conditions import OwnConditions
-from utils.simulator.rail_rewards import CLIPS_LOSSES, finish_trains, reward_stops
+from utils.simulator.rail_rewards import CLIPS_LOSSES, reward_stops_and_end
 from utils.simulator.rail_state import RailState
-from utils.simulator.rail_step import (
-    ACCELERATION,
-    BRAKING,
-    N_CLAIMS,
-    N_PLANS,
-    StepArrays,
-    step_trains,
-)
+from utils.simulator.rail_step import ACCELERATION, BRAKING, N_CLAIMS, N_PLANS, StepArrays, step_trains
 from utils.simulator.reward_weights import weights_of
 from utils.simulator.simulator import UnsupportedLevel
 from utils.system.compiled import Arrays
@@ -86,19 +79,15 @@ class CompiledSimulator:
         self._shape = (state.n_trains,)
         claims = np.zeros((2 * state.grid.size, N_CLAIMS), dtype=np.int32)
         self._step_arrays: Arrays = tuple(StepArrays(plans, claims, weights, self.rewards))
-        self._stop_arrays: Arrays = tuple(state.stops)
-        self._has_stops = state.stops.first_stop[-1] > 0
 
     @classmethod
-    def from_env(cls, env: RailEnv, malfunctions: NDArray[np.int32] | None = None) -> "CompiledSimulator":
+    def from_env(cls, env: RailEnv) -> "CompiledSimulator":
         """The twin of an environment; the environment itself is left as it is.
 
         Both go on independently: played with the same actions they show the same.
 
         Args:
             env: at any step before the last.
-            malfunctions: int32 [max_episode_steps, trains], how long the malfunctions last that begin in each step,
-                0 for none; instead of those that the environment's own random numbers would bring.
 
         Raises:
             UnsupportedLevel: the environment needs something that the simulator cannot do.
@@ -116,9 +105,7 @@ class CompiledSimulator:
         plans[ACCELERATION] = [int(Fraction(env.acceleration_delta) * unit) for unit in units]
         plans[BRAKING] = [int(Fraction(env.braking_delta) * unit) for unit in units]
         halts = halts_of(env, state.stops, weights)
-        if malfunctions is not None:
-            effects = []
-        elif len(effects) == 1 and is_unconditional(effects[0]):
+        if len(effects) == 1 and is_unconditional(effects[0]):
             malfunctions = draw_malfunctions(env, generator_of(effects.pop()))
         else:
             malfunctions = np.zeros((state.max_episode_steps, state.n_trains), dtype=np.int32)
@@ -157,35 +144,25 @@ class CompiledSimulator:
         if self._n_effects:
             self._begin_malfunctions()
         self.done = step_trains(state.arrays, self._step_arrays, self.malfunctions, actions, state.elapsed_steps)
-        if self._has_stops or self.done:
-            self._reward_stops()
-        return self.rewards, self.done
-
-    def _reward_stops(self) -> None:
-        """Add to the rewards of a step those of stops, and after the last step what falls due then."""
-        state = self.state
-        arguments = self._stop_arrays, state.served, self.halts, self.weights, state.elapsed_steps, self.rewards
-        if self._has_stops:
+        if state.has_stops:
             state.follow_stops()
-            reward_stops(state.dynamic, *arguments)
-        if self.done:
-            finish_trains(state.arrays, *arguments)
+        if state.has_stops or self.done:
+            halts, weights, rewards = self.halts, self.weights, self.rewards
+            arguments = state.arrays, state.stop_arrays, state.served, halts, weights
+            reward_stops_and_end(*arguments, state.elapsed_steps, self.done, rewards)
+        return self.rewards, self.done
 
     def _begin_malfunctions(self) -> None:
         """Those that depend on what the trains do."""
         state = self.state
         if self.own_conditions is not None:
-            self.own_conditions.begin_malfunctions(state, self.effects, self._effect_arrays)
+            self.own_conditions.begin_malfunctions(state, self.effects)
         else:
             begin_malfunctions(state.dynamic, self._effect_arrays, state.elapsed_steps, 0, self._n_effects)
 
 
 def _as_whole_numbers(actions: ArrayLike) -> NDArray[np.int64]:
-    """The actions as a contiguous array of int64.
-
-    Raises:
-        ValueError: they are no whole numbers.
-    """
+    """The actions as a contiguous array of int64."""
     given = np.asarray(actions)
     if given.dtype.kind not in "iu":
         raise ValueError(f"actions must be whole numbers, not {given.dtype}")

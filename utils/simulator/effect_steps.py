@@ -56,12 +56,7 @@ WORDS_OF_A_MILLION = WORDS_OF_A_DOUBLE * NBR_CHACHED_RAND
 ) = range(8)
 
 # Rows of ``conditions``.
-(
-    KIND,
-    FROM_STEP,
-    BEFORE_STEP,
-    N_CONDITION_ROWS,
-) = range(4)
+(KIND, FROM_STEP, BEFORE_STEP, N_CONDITION_ROWS) = range(4)
 # Kinds of conditions: always; on the map; standing at one of the places that count for the train; where the end of the
 # train's range of places is not 0, see ``own_conditions``.
 ALWAYS, ON_MAP, STOPPED_AT, ASKED = range(4)
@@ -86,23 +81,15 @@ OWN_STREAM = 0
 
 
 class EffectArrays(NamedTuple):
-    """The effects of a level and where they have come to.
+    """The effects of a level and where they have come to."""
 
-    Attributes:
-        effects: float64 [N_EFFECT_ROWS, effects].
-        conditions: float64 [N_CONDITION_ROWS, conditions].
-        place_ranges: int32 [2, conditions, trains], the columns of ``places`` that count, from one up to the other.
-        places: int32 [N_PLACE_ROWS, places].
-        generators: float64 [N_GENERATOR_ROWS, generators].
-        keys, positions: the streams, see above and ``mersenne_twister``.
-    """
-
-    effects: NDArray[np.float64]
-    conditions: NDArray[np.float64]
+    effects: NDArray[np.float64]  # [N_EFFECT_ROWS, effects]
+    conditions: NDArray[np.float64]  # [N_CONDITION_ROWS, conditions]
+    # [2, conditions, trains], the columns of ``places`` that count, from one up to the other
     place_ranges: NDArray[np.int32]
-    places: NDArray[np.int32]
-    generators: NDArray[np.float64]
-    keys: NDArray[np.uint32]
+    places: NDArray[np.int32]  # [N_PLACE_ROWS, places]
+    generators: NDArray[np.float64]  # [N_GENERATOR_ROWS, generators]
+    keys: NDArray[np.uint32]  # the streams, see above and ``mersenne_twister``
     positions: NDArray[np.int64]
 
 

@@ -1,14 +1,10 @@
 """The effects of an environment: which of them can make trains break down, and as arrays for ``effect_steps``."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from flatland.core.effects_generator import (
-    EffectsGenerator,
-    MultiEffectsGeneratorWrapped,
-    find_all_effects_generators,
-)
+from flatland.core.effects_generator import EffectsGenerator, MultiEffectsGeneratorWrapped, find_all_effects_generators
 from flatland.envs.malfunction_effects_generators import (
     ConditionalMalfunctionEffectsGenerator,
     IntermediateStopMalfunctionEffectsGenerator,
@@ -103,12 +99,13 @@ def effect_arrays_of(env: RailEnv, effects: list[EffectsGenerator]) -> tuple[Eff
     Beside them the conditions that are a user's own, None if there are none of these.
 
     Raises:
-        UnsupportedLevel: a condition or random numbers of another kind.
+        UnsupportedLevel: a condition is of another kind, durations cannot be drawn, or the random numbers are of
+            another kind, or it is not known where they come from.
     """
     generators = list({id(generator_of(effect)): generator_of(effect) for effect in effects}.values())
     rows: list[tuple[float, ...]] = []
     conditions: list[tuple[float, ...]] = []
-    places = _Places(len(env.agents))
+    all_places_of: list[Callable[[Any], Places]] = []
     asked: list[AskedCondition] = []
     for number, effect in enumerate(effects):
         earliest, most, n_begun, condition = _limits_of(effect)
@@ -118,7 +115,7 @@ def effect_arrays_of(env: RailEnv, effects: list[EffectsGenerator]) -> tuple[Eff
             if kind == ASKED:
                 asked.append(AskedCondition(number, len(conditions), part))
             conditions.append((kind, from_step, before_step))
-            places.add(places_of(agent) for agent in env.agents)
+            all_places_of.append(places_of)
         # an effect may be there twice, and its malfunctions are counted together
         counted_in = next(i for i, other in enumerate(effects) if other is effect)
         generator = next(i for i, other in enumerate(generators) if other is generator_of(effect))
@@ -127,8 +124,7 @@ def effect_arrays_of(env: RailEnv, effects: list[EffectsGenerator]) -> tuple[Eff
     arrays = EffectArrays(
         _table(rows, N_EFFECT_ROWS, np.float64),
         _table(conditions, N_CONDITION_ROWS, np.float64),
-        places.ranges(),
-        _table(places.places, N_PLACE_ROWS, np.int32),
+        *_place_arrays(env.agents, all_places_of),
         _table([_generator_column(generator) for generator in generators], N_GENERATOR_ROWS, np.float64),
         keys,
         positions,
@@ -153,27 +149,21 @@ def _limits_of(effect: Any) -> tuple[float, float, int, Callable | None]:
     )
 
 
-class _Places:
-    """The places of all conditions, one after the other; trains with the same places share them."""
+def _place_arrays(agents: list[Any], places_of: list[Callable[[Any], Places]]) -> tuple[np.ndarray, np.ndarray]:
+    """``place_ranges`` and ``places`` of ``EffectArrays``, one condition after the other.
 
-    def __init__(self, n_trains: int) -> None:
-        self.places: list[tuple[int, int, int]] = []
-        self._ranges: list[tuple[int, int]] = []
-        self._known: dict[frozenset, tuple[int, int]] = {}
-        self._n_trains = n_trains
-
-    def add(self, places_of_trains: Iterable[Places]) -> None:
-        """Takes the places of one more condition, for each train."""
-        for places in places_of_trains:
-            key = frozenset(places)
-            if key not in self._known:
-                self._known[key] = len(self.places), len(self.places) + len(places)
-                self.places += sorted(places)
-            self._ranges.append(self._known[key])
-
-    def ranges(self) -> np.ndarray:
-        """``place_ranges`` of ``EffectArrays``."""
-        return _table(self._ranges, 2, np.int32).reshape(2, -1, self._n_trains)
+    Trains with the same places share them.
+    """
+    places: list[tuple[int, int, int]] = []
+    known: dict[frozenset[tuple[int, int, int]], tuple[int, int]] = {}
+    ranges: list[tuple[int, int]] = []
+    for of_agent in places_of:
+        for found in (frozenset(of_agent(agent)) for agent in agents):
+            if found not in known:
+                known[found] = len(places), len(places) + len(found)
+                places += sorted(found)
+            ranges.append(known[found])
+    return _table(ranges, 2, np.int32).reshape(2, -1, len(agents)), _table(places, N_PLACE_ROWS, np.int32)
 
 
 _Condition = tuple[int, tuple[float, float], Callable[[Any], Places]]
@@ -188,11 +178,7 @@ def _parts_of(condition: Any) -> list[Any]:
 
 
 def _condition_of(condition: Any) -> _Condition:
-    """A single condition.
-
-    Raises:
-        UnsupportedLevel: it is none of flatland's, and depends on more than its arguments.
-    """
+    """A single condition; it must be one of flatland's, or depend on its arguments only."""
     if condition is None:
         return ALWAYS, _ALL_STEPS, _no_places
     if condition is on_map_state_condition:
@@ -246,11 +232,7 @@ def _cells_of_stops(agent: Any) -> Places:
 
 
 def _generator_column(generator: ParamMalfunctionGen) -> tuple[float, ...]:
-    """A column of ``generators``.
-
-    Raises:
-        UnsupportedLevel: its durations cannot be drawn.
-    """
+    """A column of ``generators``; its durations must be such that they can be drawn."""
     probability, shortest, longest = generator._malfunction_prob, generator.MFP.min_duration, generator.MFP.max_duration
     if probability > 0 and not -NEVER < shortest <= longest < NEVER:
         raise UnsupportedLevel(f"malfunctions of at least {shortest} and at most {longest} steps cannot be drawn")
@@ -258,11 +240,7 @@ def _generator_column(generator: ParamMalfunctionGen) -> tuple[float, ...]:
 
 
 def _streams_of(env: RailEnv, generators: list[ParamMalfunctionGen]) -> tuple[np.ndarray, np.ndarray]:
-    """``keys`` and ``positions`` of ``EffectArrays``.
-
-    Raises:
-        UnsupportedLevel: these are random numbers of another kind, or it is not known where they come from.
-    """
+    """``keys`` and ``positions`` of ``EffectArrays``."""
     first_ahead = first_stream_ahead(len(generators))
     n_streams = first_ahead + sum(generator._cached_rand is None for generator in generators)
     keys = np.zeros((n_streams, N_WORDS), dtype=np.uint32)
@@ -286,11 +264,7 @@ def _streams_of(env: RailEnv, generators: list[ParamMalfunctionGen]) -> tuple[np
 
 
 def _key_and_word(state: Any) -> tuple[Any, int]:
-    """Of numpy's MT19937, in one of the two forms in which numpy gives its state.
-
-    Raises:
-        UnsupportedLevel: it is the state of another generator, or missing.
-    """
+    """Of numpy's MT19937, in one of the two forms in which numpy gives its state."""
     if isinstance(state, dict) and state["bit_generator"] == "MT19937":
         return state["state"]["key"], state["state"]["pos"]
     if isinstance(state, tuple | list) and state[0] == "MT19937":

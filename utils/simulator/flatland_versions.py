@@ -3,14 +3,11 @@
 Evaluation and submissions play on both. Training and the compiled simulator are for 4.3.0 alone.
 """
 
-from collections.abc import Callable
-from operator import attrgetter
 from typing import Any, TypeVar
 
 from flatland.core.effects_generator import EffectsGenerator, MultiEffectsGeneratorWrapped
 from flatland.core.env_observation_builder import ObservationBuilder
 from flatland.envs import rewards
-from flatland.envs.agent_utils import EnvAgent
 from flatland.envs.rail_env import RailEnv
 from flatland.envs.rail_trainrun_data_structures import Waypoint
 
@@ -29,16 +26,6 @@ def find_all_effects_generators(effects: EffectsGenerator, kind: type[_Effects])
         for inner in effects.effects_generators:
             found += find_all_effects_generators(inner, kind)
     return found
-
-
-def _nowhere(_: EnvAgent) -> None:
-    """4.2.6 forgets where a train has arrived."""
-
-
-target_configuration_of: Callable[[EnvAgent], tuple[tuple[int, int], int] | None] = (
-    _nowhere if _IS_OLDER else attrgetter("target_configuration")
-)
-"""Where a train has arrived; None before that, and where it is not known."""
 
 
 def configuration_of_waypoint(waypoint: Any) -> tuple[tuple[int, int], int | None]:

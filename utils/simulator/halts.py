@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 
 from utils.simulator.flatland_versions import CHOSEN_STOPS_COST, configuration_of_waypoint
 from utils.simulator.rail_rewards import (
-    EARLY_DEPARTURE_FACTOR,
-    LATE_ARRIVAL_FACTOR,
+    HALT_LEFT,
+    HALT_REACHED,
     N_HALTS,
     NO_VISIT,
     NOT_HERE,
     NOT_LEFT,
     SINCE_BEFORE,
+    end_visit,
 )
 from utils.simulator.rail_state import NEVER, STOPPED, TARGET_COLUMN, TARGET_DIRECTIONS, TARGET_ROW
 from utils.simulator.simulator import UnsupportedLevel
-from utils.simulator.stops import Stops, make_stops, no_stops
+from utils.simulator.stops import Stops, make_stops
 
 Configuration = tuple[tuple[int, int], int]
 
@@ -31,8 +32,6 @@ def stops_of(
     env: RailEnv, grid: NDArray[np.uint16], distance_map: NDArray[np.float64], constants: NDArray[np.int32]
 ) -> Stops:
     """The stops of an environment, at any step; the arrays are those of ``RailState``."""
-    if all(len(agent.waypoints) <= 2 for agent in env.agents):
-        return no_stops(len(env.agents), grid.shape)
     places: list[tuple[int, int, int]] = []
     first_place, first_stop, latest, earliest = [0], [0], [], []
     for agent in env.agents:
@@ -111,48 +110,43 @@ def halts_of(env: RailEnv, stops: Stops, weights: NDArray[np.float64]) -> NDArra
         for number, (_, latest_arrival, earliest_departure) in enumerate(_stops_of_train(agent), 1):
             if latest_arrival is None or earliest_departure is None:
                 raise UnsupportedLevel(f"stop {number} of train {agent.handle} has no time of arrival or departure")
-    halts = np.empty((N_HALTS, len(stops.places)), dtype=np.float64)
+    halts = np.full((N_HALTS, len(stops.places)), NO_VISIT)
+    halts[HALT_REACHED] = NOT_HERE
+    halts[HALT_LEFT] = NOT_LEFT
     stop_of_place = np.repeat(np.arange(len(stops.latest_arrival)), np.diff(stops.first_place))
     for handle, place, configuration in _places_by_train(stops):
-        stop = stop_of_place[place]
-        times = float(stops.latest_arrival[stop]), float(stops.earliest_departure[stop])
-        halts[:, place] = _noted(env, env.agents[handle], configuration, times, weights)
+        _note(env, env.agents[handle], configuration, stop_of_place[place], place, stops, halts, weights)
     return halts
 
 
-def _noted(
-    env: RailEnv, agent: Any, place: Configuration, times: tuple[float, float], weights: NDArray[np.float64]
-) -> tuple[float, ...]:
-    """What ``halts`` hold of a train's visits to a place.
+def _note(
+    env: RailEnv,
+    agent: Any,
+    configuration: Configuration,
+    stop: int,
+    place: int,
+    stops: Stops,
+    halts: NDArray[np.float64],
+    weights: NDArray[np.float64],
+) -> None:
+    """Fills ``halts`` with a train's visits to a place.
 
     flatland pairs the first arrival with the first departure, and so on. An environment that was loaded from a file
     has forgotten all, so that a train that stands on the place has a departure to come and no arrival.
     """
     noted = env.rewards._proxy
     # not with [], which would leave an empty list behind
-    arrivals = noted.arrivals.get(agent.handle, {}).get(place, [])
-    departures = noted.departures.get(agent.handle, {}).get(place, [])
-    is_here = agent.current_configuration == place
+    arrivals = noted.arrivals.get(agent.handle, {}).get(configuration, [])
+    departures = noted.departures.get(agent.handle, {}).get(configuration, [])
+    is_here = agent.current_configuration == configuration
     n_unpaired = len(arrivals) - len(departures) - is_here
     if n_unpaired not in (0, -1):
         raise UnsupportedLevel("the rewards remember the stops of an earlier episode: use a new environment for each")
-    reached, left = NOT_HERE, NOT_LEFT
+    for arrival, departure in zip(arrivals, departures, strict=False):
+        halts[HALT_REACHED, place] = arrival
+        end_visit(place, stop, departure, stops, halts, weights)
+    halts[HALT_REACHED, place] = NOT_HERE
     if is_here:
-        reached = arrivals[-1] if n_unpaired == 0 else SINCE_BEFORE
+        halts[HALT_REACHED, place] = arrivals[-1] if n_unpaired == 0 else SINCE_BEFORE
     elif n_unpaired == -1:
-        left = departures[-1]
-    return reached, *_best_visit(zip(arrivals, departures, strict=False), times, weights), left
-
-
-def _best_visit(
-    visits: Iterable[tuple[int, int]], times: tuple[float, float], weights: NDArray[np.float64]
-) -> tuple[float, float]:
-    """What the cheapest visit cost for late arrival and early departure, as ``note_visits`` keeps it."""
-    best = NO_VISIT, NO_VISIT
-    latest_arrival, earliest_departure = times
-    for arrival, departure in visits:
-        late = weights[LATE_ARRIVAL_FACTOR] * min(float(latest_arrival - arrival), 0.0)
-        early = weights[EARLY_DEPARTURE_FACTOR] * min(float(departure - earliest_departure), 0.0)
-        if late + early > sum(best):
-            best = late, early
-    return best
+        halts[HALT_LEFT, place] = departures[-1]

@@ -1,8 +1,5 @@
 """Malfunctions that depend on nothing: what flatland's random numbers will bring, worked out in advance."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 from flatland.envs.malfunction_generators import NBR_CHACHED_RAND, ParamMalfunctionGen
 from flatland.envs.rail_env import RailEnv
@@ -27,7 +24,8 @@ def draw_malfunctions(env: RailEnv, generator: ParamMalfunctionGen) -> NDArray[n
         return durations
     to_come = durations[env._elapsed_steps :].ravel()
     first = generator._rand_idx + 1  # flatland counts up before it takes a number
-    with _kept_state(env.np_random) as random:
+    random, state = env.np_random, env.np_random.get_state()
+    try:
         draws, n_skipped = generator._cached_rand, 0
         if draws is None:
             n_drawn = min(first + to_come.size, NBR_CHACHED_RAND)
@@ -39,17 +37,9 @@ def draw_malfunctions(env: RailEnv, generator: ParamMalfunctionGen) -> NDArray[n
             parameters = generator.MFP
             drawn = random.randint(parameters.min_duration, parameters.max_duration + 1, size=len(places))
             to_come[places] = drawn + 1
-    return durations
-
-
-@contextmanager
-def _kept_state(random: np.random.RandomState) -> Iterator[np.random.RandomState]:
-    """Lends a random state and puts it back to where it was."""
-    state = random.get_state()
-    try:
-        yield random
     finally:
         random.set_state(state)
+    return durations
 
 
 def skip_draws(random: np.random.RandomState, n_skipped: int) -> None:

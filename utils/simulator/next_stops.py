@@ -46,7 +46,6 @@ def follow_stops(
     Args:
         goes_to_stops: whether trains go to their stops and stand still there.
         elapsed_steps, max_episode_steps, served: see ``RailState``.
-        state_arrays, stop_arrays: the fields of ``StateArrays`` and ``Stops``.
     """
     arrays, stops = StateArrays(*state_arrays), Stops(*stop_arrays)
     for handle in range(arrays.dynamic.shape[1]):

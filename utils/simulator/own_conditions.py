@@ -40,8 +40,9 @@ class OwnConditions:
         self._agents = copy.deepcopy(env.agents)
         self._asked = asked
 
-    def begin_malfunctions(self, state: RailState, effects: EffectArrays, arrays: Arrays) -> None:
-        """``arrays`` are the fields of ``effects``."""
+    def begin_malfunctions(self, state: RailState, effects: EffectArrays) -> None:
+        """At the beginning of a step, in place."""
+        arrays: Arrays = tuple(effects)
         elapsed_steps, first = state.elapsed_steps, 0
         for asked in self._asked:
             begin_malfunctions(state.dynamic, arrays, elapsed_steps, first, asked.effect)

@@ -1,6 +1,9 @@
 """How far it is along the rails, compiled."""
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from utils.simulator.rail_grid import COLUMN_STEP, ROW_STEP, exits_of, has_exit, is_inside
 from utils.system.compiled import compiled
@@ -43,3 +46,22 @@ def distances_to(grid: np.ndarray, targets: np.ndarray) -> np.ndarray:
                 queue[end, 0], queue[end, 1], queue[end, 2] = previous_row, previous_column, heading
                 end += 1
     return distances
+
+
+def distance_maps(grid: NDArray[np.uint16], targets: Sequence[Iterable[tuple[int, int, int]]]) -> NDArray[np.float64]:
+    """flatland's distance map: moves from every configuration to the nearest target of each train.
+
+    Args:
+        grid: ``[height, width]``, contiguous.
+        targets: of each train, row, column and direction of those that lie on a track.
+
+    Returns:
+        ``[trains, height, width, 4]``, infinite where no target can be reached.
+    """
+    maps = np.empty((len(targets), *grid.shape, 4))
+    first_with: dict[frozenset[tuple[int, int, int]], int] = {}
+    for train, places in enumerate(map(frozenset, targets)):
+        same = first_with.setdefault(places, train)
+        rows = np.array(sorted(places), dtype=np.int64).reshape(-1, 3)
+        maps[train] = maps[same] if same < train else distances_to(grid, rows)
+    return maps

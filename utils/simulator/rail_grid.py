@@ -96,6 +96,20 @@ def first_possible_move(grid: np.ndarray, row: int, column: int, direction: int)
 
 
 @compiled_helper
+def nearest_move(grid: np.ndarray, maps: np.ndarray, way_map: int, row: int, column: int, direction: int) -> int:
+    """The move with the fewest cells to go by one of ``RailState.maps``, DO_NOTHING where no way leads there.
+
+    Forward, then left where ways are equally long.
+    """
+    nearest, best = np.inf, DO_NOTHING
+    for action in (MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT):
+        to_row, to_column, to_direction = possible_move(grid, row, column, direction, action)
+        if to_row >= 0 and maps[way_map, to_row, to_column, to_direction] < nearest:
+            nearest, best = maps[way_map, to_row, to_column, to_direction], action
+    return best
+
+
+@compiled_helper
 def resource_of(level_free: np.ndarray, row: int, column: int, direction: int) -> int:
     """The number, below 2 x cells, of what a train occupies: a cell, or one axis of a level-free crossing."""
     resource = 2 * (row * level_free.shape[1] + column)

@@ -59,8 +59,8 @@ def _late_reward(latest_arrival: int, reached: float, weights: np.ndarray) -> fl
 
 
 @compiled_helper
-def _end_visit(place: int, stop: int, departure: float, stops: Stops, halts: np.ndarray, weights: np.ndarray) -> None:
-    """Keep the cheapest visit to a place, of those before and the one that is over now."""
+def end_visit(place: int, stop: int, departure: float, stops: Stops, halts: np.ndarray, weights: np.ndarray) -> None:
+    """Keep the cheapest visit to a place, of those before and the one that is over now; also called from Python."""
     late = _late_reward(stops.latest_arrival[stop], halts[HALT_REACHED, place], weights)
     early = weights[EARLY_DEPARTURE_FACTOR] * min(departure - stops.earliest_departure[stop], 0.0)
     if late + early > halts[HALT_LATE, place] + halts[HALT_EARLY, place]:
@@ -90,12 +90,12 @@ def _note_visits(
                 if halts[HALT_REACHED, place] == SINCE_BEFORE:
                     halts[HALT_LEFT, place] = elapsed_steps
                 else:
-                    _end_visit(place, stop, elapsed_steps, stops, halts, weights)
+                    end_visit(place, stop, elapsed_steps, stops, halts, weights)
                 halts[HALT_REACHED, place] = NOT_HERE
             elif is_here and not was_here:
                 halts[HALT_REACHED, place] = elapsed_steps
                 if halts[HALT_LEFT, place] != NOT_LEFT:
-                    _end_visit(place, stop, halts[HALT_LEFT, place], stops, halts, weights)
+                    end_visit(place, stop, halts[HALT_LEFT, place], stops, halts, weights)
                     halts[HALT_LEFT, place] = NOT_LEFT
                     halts[HALT_REACHED, place] = SINCE_BEFORE
 
@@ -122,33 +122,6 @@ def _stop_rewards(
             late += best_late
             early += best_early
     return not_served, late, early
-
-
-@compiled
-def reward_stops(
-    dynamic: np.ndarray,
-    stop_arrays: Arrays,
-    served: np.ndarray,
-    halts: np.ndarray,
-    weights: np.ndarray,
-    elapsed_steps: int,
-    rewards: np.ndarray,
-) -> None:
-    """After each step: note all visits, and add what their stops have cost them for the trains that arrive in it.
-
-    Args:
-        dynamic, served: see ``RailState``, after ``follow_stops``.
-        stop_arrays: the fields of ``Stops``.
-        halts, weights: see above.
-        elapsed_steps: the number of the step.
-        rewards: float64 [trains], those of the step.
-    """
-    stops = Stops(*stop_arrays)
-    for handle in range(rewards.shape[0]):
-        _note_visits(handle, elapsed_steps, dynamic, stops, halts, weights)
-        if dynamic[STATE, handle] == DONE and dynamic[PREVIOUS_STATE, handle] != DONE:
-            not_served, late, early = _stop_rewards(handle, stops, served, halts, weights)
-            rewards[handle] = rewards[handle] + not_served + late + early
 
 
 @compiled_helper
@@ -179,17 +152,34 @@ def _final_reward(
 
 
 @compiled
-def finish_trains(
+def reward_stops_and_end(
     state_arrays: Arrays,
     stop_arrays: Arrays,
     served: np.ndarray,
     halts: np.ndarray,
     weights: np.ndarray,
     elapsed_steps: int,
+    is_over: bool,
     rewards: np.ndarray,
 ) -> None:
-    """After the last step: add what falls due for trains that have not arrived; arguments as in ``reward_stops``."""
+    """Add to the rewards of a step what stops have cost the trains that arrive, and in the end those that do not.
+
+    It is due after the last step, and after each one where trains have stops: all visits are noted here.
+
+    Args:
+        served: see ``RailState``, after ``follow_stops``.
+        halts, weights: see above.
+        elapsed_steps: the number of the step.
+        is_over: whether it is the last one.
+        rewards: float64 [trains], those of the step.
+    """
     arrays, stops = StateArrays(*state_arrays), Stops(*stop_arrays)
+    dynamic = arrays.dynamic
     for handle in range(rewards.shape[0]):
-        if arrays.dynamic[STATE, handle] != DONE:
-            rewards[handle] += _final_reward(handle, elapsed_steps, arrays, stops, served, halts, weights)
+        _note_visits(handle, elapsed_steps, dynamic, stops, halts, weights)
+        if dynamic[STATE, handle] != DONE:
+            if is_over:
+                rewards[handle] += _final_reward(handle, elapsed_steps, arrays, stops, served, halts, weights)
+        elif dynamic[PREVIOUS_STATE, handle] != DONE:
+            not_served, late, early = _stop_rewards(handle, stops, served, halts, weights)
+            rewards[handle] = rewards[handle] + not_served + late + early

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.simulator.rail_grid import resource_of
-from utils.simulator.stops import Stops, no_stops
+from utils.simulator.stops import Stops
 from utils.system.compiled import Arrays, compiled, compiled_helper
 
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ class RailState:
         elapsed_steps, max_episode_steps: steps done, and the step at which the episode ends.
         plan_ahead: what was planned for the level when it was made, see ``kept_plans``; b"" where nothing was.
         occupant: int32 [2 x cells], scratch memory of compiled functions; all zero between their calls.
-        arrays: the fields of ``StateArrays``. No array is ever replaced by another one.
+        arrays, stop_arrays: the fields of ``StateArrays`` and ``Stops``. No array is ever replaced by another one.
+        has_stops: whether any train has one.
     """
 
     initial_row = _TableRow("constants", INITIAL_ROW)
@@ -151,33 +152,32 @@ class RailState:
         grid: NDArray[np.uint16],
         distance_map: NDArray[np.float64],
         level_free: NDArray[np.bool_],
-        has_target: NDArray[np.bool_],
         constants: NDArray[np.int32],
         max_episode_steps: int,
-        stops: Stops | None = None,
+        stops: Stops,
     ) -> None:
         self.grid = grid
         self.level_free = level_free
-        self.has_target = has_target
+        self.has_target = np.zeros(grid.shape, dtype=np.bool_)
+        self.has_target[constants[TARGET_ROW], constants[TARGET_COLUMN]] = True
         self.constants = constants
         self.max_episode_steps = max_episode_steps
         self.n_trains = constants.shape[1]
         self.dynamic = np.full((N_DYNAMIC, self.n_trains), -1, dtype=np.int32)
         self.dynamic[NEXT_STOP:] = 0
         self.dynamic[NEXT_MAP] = np.arange(self.n_trains)
-        stops = no_stops(self.n_trains, grid.shape) if stops is None else stops
         self.maps = np.concatenate([distance_map, stops.distances]) if len(stops.distances) else distance_map
         self.distance_map = self.maps[: self.n_trains]
         self.stops = stops._replace(distances=self.maps[self.n_trains :])
         self.served = np.zeros(len(stops.places), dtype=np.bool_)
         self.goes_to_stops = True
-        self._stop_arrays: Arrays = tuple(self.stops)
-        self._has_stops = len(stops.latest_arrival) > 0
+        self.stop_arrays: Arrays = tuple(self.stops)
+        self.has_stops = len(stops.latest_arrival) > 0
         self.elapsed_steps = 0
         self.plan_ahead = b""
         self.occupant = np.zeros(2 * grid.size, dtype=np.int32)
         self.arrays: Arrays = tuple(
-            StateArrays(grid, self.maps, level_free, has_target, constants, self.dynamic, self.occupant)
+            StateArrays(grid, self.maps, level_free, self.has_target, constants, self.dynamic, self.occupant)
         )
         # update() packs the trains one after the other; the table wants the fields one after the other.
         self._packed = np.empty((self.n_trains, _N_READ), dtype=np.int32)
@@ -203,14 +203,12 @@ class RailState:
         level_free = np.zeros(grid.shape, dtype=np.bool_)
         for position in env.resource_map.level_free_positions:
             level_free[tuple(position)] = True
-        has_target = np.zeros(grid.shape, dtype=np.bool_)
         constants = np.empty((N_CONSTANTS, len(env.agents)), dtype=np.int32)
         for handle, agent in enumerate(env.agents):
             constants[:, handle] = constants_of(agent, denominator_of(agent, env))
-            has_target[constants[TARGET_ROW, handle], constants[TARGET_COLUMN, handle]] = True
         distance_map = np.ascontiguousarray(env.distance_map.get(), dtype=np.float64)
         stops = stops_of(env, grid, distance_map, constants)
-        state = cls(grid, distance_map, level_free, has_target, constants, int(env._max_episode_steps), stops)
+        state = cls(grid, distance_map, level_free, constants, int(env._max_episode_steps), stops)
         state.served[:] = served_places(env, stops)
         state.goes_to_stops = are_stops_worth_it(env)
         state.update(env)
@@ -221,8 +219,6 @@ class RailState:
 
         Private attributes are read where flatland's properties would double the cost: about 1 us a train.
         """
-        from utils.simulator.flatland_versions import target_configuration_of  # flatland, which takes long, is loaded
-
         values: list[int] = []
         for agent, denominator in zip(env.agents, self._denominators, strict=True):
             machine = agent.state_machine
@@ -234,7 +230,9 @@ class RailState:
             distance = counter._distance
             handler = agent.malfunction_handler
             arrival_time = agent.arrival_time
-            (arrived_row, arrived_column), arrived_direction = target_configuration_of(agent) or _NOWHERE
+            # None before the arrival; flatland-rl 4.2.6 does not keep it at all
+            arrived = getattr(agent, "target_configuration", None) or _NOWHERE
+            (arrived_row, arrived_column), arrived_direction = arrived
             values += (
                 state,
                 -1 if previous is None else previous,
@@ -254,14 +252,14 @@ class RailState:
         struct.pack_into(self._packed_format, self._packed.data, 0, *values)
         self.dynamic[:_N_READ] = self._packed.T
         self.elapsed_steps = env._elapsed_steps
-        if self._has_stops:
+        if self.has_stops:
             self.follow_stops()
 
     def follow_stops(self) -> None:
         """After a step: note which stops are served, and where the trains go next."""
         from utils.simulator.next_stops import follow_stops  # which needs what is defined here
 
-        arrays, stops, served = self.arrays, self._stop_arrays, self.served
+        arrays, stops, served = self.arrays, self.stop_arrays, self.served
         follow_stops(self.goes_to_stops, self.elapsed_steps, self.max_episode_steps, arrays, stops, served)
 
 

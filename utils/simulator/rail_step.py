@@ -41,9 +41,6 @@ from utils.simulator.rail_state import (
     DISTANCE_IN_CELL,
     DONE,
     EARLIEST_DEPARTURE,
-    INITIAL_COLUMN,
-    INITIAL_DIRECTION,
-    INITIAL_ROW,
     LATEST_ARRIVAL,
     MALFUNCTION,
     MALFUNCTION_COUNTER,
@@ -62,6 +59,7 @@ from utils.simulator.rail_state import (
     TARGET_ROW,
     WAITING,
     StateArrays,
+    configuration_of,
 )
 from utils.system.compiled import Arrays, compiled, compiled_helper
 
@@ -89,20 +87,13 @@ HOLDER, WINNER, N_CLAIMS = range(3)
 
 
 class StepArrays(NamedTuple):
-    """What a step works with, beyond the arrays of a ``RailState``.
+    """What a step works with, beyond the arrays of a ``RailState``."""
 
-    Attributes:
-        plans: int32 [N_PLANS, trains], see above.
-        claims: int32 [2 x cells, 2], for each resource its holder and who gets it next, as handle + 1; all zero
-            between steps.
-        weights: see ``rail_rewards``.
-        rewards: float64 [trains], those of the last step.
-    """
-
-    plans: NDArray[np.int32]
+    plans: NDArray[np.int32]  # [N_PLANS, trains], see above
+    # [2 x cells, 2], for each resource its holder and who gets it next, as handle + 1; all zero between steps
     claims: NDArray[np.int32]
-    weights: NDArray[np.float64]
-    rewards: NDArray[np.float64]
+    weights: NDArray[np.float64]  # see ``rail_rewards``
+    rewards: NDArray[np.float64]  # [trains], those of the last step
 
 
 @compiled_helper
@@ -209,13 +200,7 @@ def _make_plans(arrays: StateArrays, plans: np.ndarray, actions: np.ndarray, ela
         if not DO_NOTHING <= action <= STOP_MOVING:
             action = DO_NOTHING
         on_map = _is_on_map(state)
-        if on_map:
-            row, column = int(dynamic[ROW, handle]), int(dynamic[COLUMN, handle])
-            direction = int(dynamic[DIRECTION, handle])
-        else:
-            row, column = int(constants[INITIAL_ROW, handle]), int(constants[INITIAL_COLUMN, handle])
-            direction = int(constants[INITIAL_DIRECTION, handle])
-
+        row, column, direction = configuration_of(handle, constants, dynamic)
         speed, new_speed = int(dynamic[SPEED, handle]), 0
         new_row, new_column = row, column
         new_direction = _way_out(exits_of(int(grid[row, column]), direction), direction, action)
@@ -361,18 +346,13 @@ def _fill_rewards(constants: np.ndarray, dynamic: np.ndarray, step: StepArrays, 
 
 @compiled
 def step_trains(
-    state_arrays: Arrays,
-    step_arrays: Arrays,
-    malfunctions: np.ndarray,
-    actions: np.ndarray,
-    elapsed_steps: int,
+    state_arrays: Arrays, step_arrays: Arrays, malfunctions: np.ndarray, actions: np.ndarray, elapsed_steps: int
 ) -> bool:
-    """One step of all trains, in place; returns whether the episode is over, ``finish_trains`` is then due.
+    """One step of all trains, in place; returns whether the episode is over.
 
-    Where trains have stops, ``rail_rewards.reward_stops`` is due before that.
+    Then, or where trains have stops, ``rail_rewards.reward_stops_and_end`` is due.
 
     Args:
-        state_arrays, step_arrays: the fields of ``StateArrays`` and ``StepArrays``.
         malfunctions: int32 [max_episode_steps, trains], how many steps the malfunction lasts that begins in a step;
             0 for none.
         actions: int64 [trains].

@@ -1,9 +1,8 @@
 """What moves the trains: flatland-rl's own ``RailEnv``, or a compiled twin of it, behind the same two members."""
 
 import math
-from collections.abc import Iterable
 from numbers import Real
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from flatland.envs.rail_env import RailEnv
@@ -20,12 +19,10 @@ class Simulator(Protocol):
     @property
     def state(self) -> RailState:
         """The level and its trains as they are now; the same object for the whole episode."""
-        ...
 
     @property
     def clips_losses(self) -> bool:
         """Whether scores count no more than ``max_episode_steps`` of what a train loses."""
-        ...
 
     def losses(self, train_rewards: NDArray[np.float64]) -> NDArray[np.float64] | None:
         """What each train has lost by each of ``rail_losses.CAUSES`` when the episode is over.
@@ -36,7 +33,6 @@ class Simulator(Protocol):
         Returns:
             float64 ``[trains, causes]``; None where that is not told apart.
         """
-        ...
 
     def step(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.float64], bool]:
         """Moves all trains by one step.
@@ -47,7 +43,6 @@ class Simulator(Protocol):
         Returns:
             The environment's own rewards ``[trains]``, and whether the episode is over.
         """
-        ...
 
 
 class UnsupportedLevel(ValueError):
@@ -64,7 +59,9 @@ class FlatlandSimulator:
     def __init__(self, env: RailEnv) -> None:
         self.env = env
         self.state = RailState.from_env(env)
-        self._has_own_rewards = not type(env.rewards).__module__.startswith("flatland.")
+        rewards = type(env.rewards)
+        is_flatlands = rewards.__module__.startswith("flatland.")
+        self._own_rewards = "" if is_flatlands else f"the rewards class {rewards.__qualname__!r}"
 
     @property
     def clips_losses(self) -> bool:
@@ -86,25 +83,18 @@ class FlatlandSimulator:
         # plain integers: RailEnv does nothing, without a word, for types that it does not know
         rewards, over = self._step_env(dict(enumerate(actions.tolist())))
         self.state.update(self.env)
-        if self._has_own_rewards:
-            self._check(rewards.values())
-        return np.fromiter(rewards.values(), dtype=np.float64, count=self.state.n_trains), over
-
-    def _check(self, rewards: Iterable[Any]) -> None:
-        for reward in rewards:
+        for reward in rewards.values() if self._own_rewards else ():
             if not isinstance(reward, Real) or not math.isfinite(reward):
-                raise UsersCodeError(f"{self._who_rewards()} gave {reward!r}, but must give a finite number.")
-
-    def _who_rewards(self) -> str:
-        return f"the rewards class {type(self.env.rewards).__qualname__!r}"
+                raise UsersCodeError(f"{self._own_rewards} gave {reward!r}, but must give a finite number.")
+        return np.fromiter(rewards.values(), dtype=np.float64, count=self.state.n_trains), over
 
     def _step_env(self, actions: dict[int, int]) -> tuple[dict[int, float], bool]:
         """Rewards by handle, and whether the episode is over."""
         try:
             _, rewards, dones, _ = self.env.step(actions)
         except RAISED_BY_USERS_CODE as error:
-            if not self._has_own_rewards:
+            if not self._own_rewards:
                 raise
             where = f"step {self.state.elapsed_steps + 1}"
-            raise UsersCodeError(f"{self._who_rewards()} failed in {where} ({describe(error)}).") from error
+            raise UsersCodeError(f"{self._own_rewards} failed in {where} ({describe(error)}).") from error
         return rewards, dones["__all__"]

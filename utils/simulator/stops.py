@@ -1,6 +1,5 @@
 """``Stops``: where and when the trains of a level halt on their way, as plain arrays."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,18 +120,3 @@ def _way_after(
         if distances[place] < np.inf:
             return n_stops + 1, minus_cells - int(distances[place])
     return 0, -int(to_target[place])
-
-
-def no_stops(n_trains: int, shape: Sequence[int]) -> Stops:
-    """For trains that go to their target without a stop, on a map of that shape."""
-    return Stops(
-        places=np.zeros((0, 3), dtype=np.int32),
-        first_place=np.zeros(1, dtype=np.int32),
-        latest_arrival=np.zeros(0, dtype=np.int32),
-        earliest_departure=np.zeros(0, dtype=np.int32),
-        first_stop=np.zeros(n_trains + 1, dtype=np.int32),
-        map_of_stop=np.zeros(0, dtype=np.int32),
-        distances=np.zeros((0, *shape, 4), dtype=np.float64),
-        cells_after=np.zeros(0, dtype=np.int32),
-        stops_after=np.zeros(0, dtype=np.int32),
-    )

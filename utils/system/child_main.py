@@ -8,9 +8,10 @@ import queue
 import threading
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import IO, NoReturn
 
-from utils.system.child_process import LENGTH, end_with_parent, read_message
+from utils.system.child_process import end_with_parent, read_message, write_message
 
 Messages = queue.SimpleQueue[bytes]
 
@@ -29,13 +30,7 @@ def serve(work: Callable[[Messages, Callable[[bytes], None]], None]) -> NoReturn
         from_parent, to_parent = _take_over_pipes()
         messages: Messages = queue.SimpleQueue()
         threading.Thread(target=_read_messages, args=(from_parent, messages), daemon=True).start()
-
-        def send(message: bytes) -> None:
-            to_parent.write(LENGTH.pack(len(message)))
-            to_parent.write(message)
-            to_parent.flush()
-
-        work(messages, send)
+        work(messages, partial(write_message, to_parent))
     except BrokenPipeError:
         code = 0  # the parent is gone
     except BaseException:

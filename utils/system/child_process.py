@@ -19,7 +19,7 @@ from typing import IO
 
 from utils.system.files import PROJECT_ROOT
 
-LENGTH = struct.Struct("<Q")  # of the message that follows, in bytes
+_LENGTH = struct.Struct("<Q")  # of the message that follows, in bytes
 
 # Ctrl-C reaches a child only if it is sent to it: it has a session of its own. Even then the parent decides.
 BOOTSTRAP = """
@@ -66,9 +66,7 @@ class ChildProcess:
         """Sends a message; the child reads at all times, so this hardly waits."""
         # Where the process is no more, the reading thread notices as well, and reports it.
         with contextlib.suppress(OSError):
-            self._to_child.write(LENGTH.pack(len(message)))
-            self._to_child.write(message)
-            self._to_child.flush()
+            write_message(self._to_child, message)
 
     def end(self, patience: float = 0) -> int:
         """Ends the process, whatever it is doing: it has nothing to lose.
@@ -100,12 +98,19 @@ def end_with_parent(number: int = signal.SIGKILL) -> Callable[[], object] | None
 
 def read_message(reader: IO[bytes]) -> bytes | None:
     """The next message; None where the other side has hung up."""
-    length = reader.read(LENGTH.size)
-    if len(length) < LENGTH.size:
+    length = reader.read(_LENGTH.size)
+    if len(length) < _LENGTH.size:
         return None
-    (size,) = LENGTH.unpack(length)
+    (size,) = _LENGTH.unpack(length)
     message = reader.read(size)
     return message if len(message) == size else None
+
+
+def write_message(writer: IO[bytes], message: bytes) -> None:
+    """Sends a message to the other side."""
+    writer.write(_LENGTH.pack(len(message)))
+    writer.write(message)
+    writer.flush()
 
 
 def _pass_on(reader: IO[bytes], received: Callable[[bytes | None], None]) -> None:

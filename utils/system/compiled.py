@@ -5,8 +5,8 @@ another file would go on running the old helper after that file was changed, for
 the name of the cache folder is a digest of all files in ``utils``, wherever the folder lies.
 
 What Python calls is ``@compiled``; what only compiled functions call is ``@compiled_helper``. numba links every
-function into those that call it, and LLVM optimises it again in each of them: small functions cost least, and large
-ones are best called from as few layers as possible. Every array of a tuple counts like an argument.
+helper into the functions that call it, and LLVM optimises it in each ``@compiled`` function anew, see ``linked_only``:
+large helpers are best called from few of these. Every array of a tuple counts like an argument.
 
 Arrays that belong together are a ``NamedTuple``. Python hands them over as a plain tuple (``Arrays``), of which the
 function makes the named one again: numba takes 0.2 us to tell the type of a plain tuple, and 1.5 us for a named one.
@@ -21,16 +21,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from numba.core.typing.templates import infer_global
 from numba.misc.appdirs import AppDirs
 from numpy.typing import NDArray
 
 from utils.system.compiled_files import CompiledFiles
 from utils.system.files import PROJECT_ROOT
+from utils.system.linked_only import EntryCompiler, HelperCompiler, HelperType
 
 F = TypeVar("F", bound=Callable)
 
 Arrays = tuple[NDArray[Any], ...]
-"""The fields of a ``NamedTuple`` of arrays, as a plain tuple."""
+"""The fields of a ``NamedTuple`` of arrays as a plain tuple; ``state_arrays``: those of ``StateArrays``, and so on."""
 
 
 def digest_of_sources(folder: Path) -> str:
@@ -82,7 +84,7 @@ def _can_be_written(folder: Path) -> bool:
 
 def compiled(function: F) -> F:
     """Compile ``function`` at its first call and keep the result on disk for later processes, see ``cache_folders``."""
-    dispatcher = numba.njit(no_cfunc_wrapper=True)(function)
+    dispatcher = numba.njit(no_cfunc_wrapper=True, pipeline_class=EntryCompiler)(function)
     if Path(function.__code__.co_filename).is_file():
         dispatcher._cache = CompiledFiles(function, cache_folders(), cache_folder())
     return dispatcher
@@ -95,16 +97,23 @@ def is_missing_in_cache(function: Any) -> bool:
 
 def allocating_helper(function: F) -> F:
     """A ``compiled_helper`` that makes arrays of its own, or assigns whole arrays to others."""
-    return numba.extending.register_jitable(no_cfunc_wrapper=True)(function)
+    return _helper(function)
 
 
 def compiled_helper(function: F) -> F:
     """Compile ``function`` as a part of the compiled functions that call it; called from Python it stays as it is.
 
     numba would otherwise compile a way in from Python as well, and keep a file for each function on disk: together as
-    much work as the function itself. Nor is it compiled anew for each constant that is handed to it.
+    much work as the function itself. Nor is it compiled anew for each constant or type of whole numbers that is handed
+    to it: they all come as int64.
 
     It takes the arrays that it is given for granted: numba would otherwise count up and down with every call who
     holds which of them, in a way that no processor does fast, which made up four fifths of a search for a way.
     """
-    return numba.extending.register_jitable(no_cfunc_wrapper=True, _nrt=False)(function)
+    return _helper(function, _nrt=False)
+
+
+def _helper(function: F, **options: bool) -> F:
+    compile_it = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=HelperCompiler, **options)
+    infer_global(function, HelperType(compile_it(function)))
+    return function

@@ -21,9 +21,9 @@ def prepare_console() -> None:
             stream.reconfigure(errors="replace")
 
 
-def say(text: str, end: str = "\n") -> bool:
+def say(text: str) -> bool:
     """Prints a line to standard output; False where nobody can read it any more."""
-    return _write(text, sys.stdout, end)
+    return _write(text, sys.stdout, "\n")
 
 
 def complain(text: str, end: str = "\n") -> bool:

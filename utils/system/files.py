@@ -82,13 +82,9 @@ def remove_unfinished(folder: Path) -> None:
 
 def _sync_folder(folder: Path) -> None:
     """Makes the rename itself survive a power cut, where the system allows it (Windows does not)."""
-    try:
+    with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
