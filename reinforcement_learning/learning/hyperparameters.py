@@ -4,7 +4,7 @@ A replay buffer holds rewards in parts. Weights, ``gamma`` and ``n_step`` put th
 so new values hold at once for everything that is stored.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from reinforcement_learning.playing.reward_shaping import RewardWeights
 from reinforcement_learning.settings.config import TrainingConfig
@@ -30,21 +30,9 @@ class Hyperparameters:
     @classmethod
     def of(cls, config: TrainingConfig) -> "Hyperparameters":
         """The hyper-parameters that the command line gives to every policy; of weights that a reward replaces, 0."""
-        weight = 0.0 if config.learning_reward else 1.0
-        return cls(
-            learning_rate=config.learning_rate,
-            tau=config.tau,
-            epsilon_scale=1.0,
-            n_step=config.n_step,
-            gamma=config.gamma,
-            shaping=weight * config.shaping,
-            arrival_reward=weight * config.arrival_reward,
-            deadlock_penalty=weight * config.deadlock_penalty,
-            batch_size=config.batch_size,
-            update_every=config.update_every,
-            advantage_learning=config.advantage_learning,
-            team_reward=config.team_reward,
-        )
+        replaced = ("shaping", "arrival_reward", "deadlock_penalty") if config.learning_reward else ()
+        given = {row.name: getattr(config, row.name) for row in fields(cls) if row.name != "epsilon_scale"}
+        return cls(epsilon_scale=1.0, **given | dict.fromkeys(replaced, 0.0))
 
     @property
     def reward_weights(self) -> RewardWeights:

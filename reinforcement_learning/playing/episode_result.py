@@ -45,16 +45,11 @@ class EpisodeResult:
         policy_of_train: npt.NDArray[np.int64] = _NO_POLICIES,
         losses: npt.NDArray[np.float64] | None = None,
     ) -> "EpisodeResult":
-        """From what is known of each train, ``[trains]``, at the end.
+        """From what is known of each train at the end, ``[trains]``: whether it ever arrived, departed, was deadlocked.
 
         Args:
             train_rewards: the sum of the environment's own rewards of each train.
-            max_episode_steps: of the level.
-            clips_losses: whether no more than that counts of what a train loses.
-            arrived, departed, deadlocked: whether a train ever was.
-            n_steps: steps played.
-            action_counts: how often each action was chosen, ``[5]``.
-            policy_of_train: numbers of the policies.
+            clips_losses: whether no more than ``max_episode_steps`` counts of what a train loses.
             losses: what each train has lost by each of ``CAUSES``, ``[trains, causes]``, where that is known. Of a
                 train whose losses are clipped all causes count less, in proportion.
         """

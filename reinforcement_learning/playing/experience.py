@@ -108,14 +108,8 @@ class LocalExperience(Experience):
         stopwatch: Stopwatch,
     ) -> None:
         self._levels, self._n_levels = levels, n_levels
-        self._observer, self._policies, self._learning, self._train_settings = (
-            observer,
-            policies,
-            learning,
-            train_settings,
-        )
-        self._n_slots = n_slots
-        self._stopwatch = stopwatch
+        self._observer, self._policies, self._learning = observer, policies, learning
+        self._train_settings, self._n_slots, self._stopwatch = train_settings, n_slots, stopwatch
         self._in_play: dict[int, tuple[int, TrainSettings]] = {}  # level numbers and settings by slot
         self._resumed: list[UnfinishedEpisode] = []  # until the first step
         self._rollout: Rollout | None = None
@@ -135,11 +129,11 @@ class LocalExperience(Experience):
         rollout = self._rollout
         if rollout is None:
             return list(self._resumed)
-        in_play, playing = self._in_play.items(), rollout.playing
+        playing = rollout.playing
         return [
             # one that was over when something broke, before anybody got its result, begins again
             UnfinishedEpisode(slot, level_number, rollout.history(slot) if slot in playing else [], train_settings)
-            for slot, (level_number, train_settings) in in_play
+            for slot, (level_number, train_settings) in self._in_play.items()
         ]
 
     def resume(self, next_level: int, unfinished: Sequence[UnfinishedEpisode]) -> None:

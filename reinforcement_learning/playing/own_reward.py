@@ -53,13 +53,9 @@ def _try(reward: LearningReward, simulator: FlatlandSimulator) -> None:
     state = simulator.state
     before, actions = remaining_travel_time(state), np.full(state.n_trains, DO_NOTHING)
     rewards, over = simulator.step(actions)
-    nobody = np.zeros(state.n_trains, dtype=bool)
-    remaining = remaining_travel_time(state)
-    reward(
-        TrainStep(
-            rewards, before, remaining, nobody, nobody, nobody, actions, over, state.max_episode_steps, state=state
-        )
-    )
+    remaining, nobody = remaining_travel_time(state), np.zeros(state.n_trains, dtype=bool)
+    happened = rewards, before, remaining, nobody, nobody, nobody, actions, over, state.max_episode_steps
+    reward(TrainStep(*happened, state=state))
 
 
 def _numbers(given: npt.ArrayLike, n_trains: int, who: str) -> npt.NDArray[np.float64]:

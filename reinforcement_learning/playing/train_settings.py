@@ -24,10 +24,9 @@ class TrainSettings:
 
     def padded(self, n_trains: int, n_places: int) -> "TrainSettings":
         """Settings for ``n_places`` trains, of which only the first ``n_trains`` are there."""
+        more = 0, n_places - n_trains
         wide: dict[str, Any] = {name: value for name, value in vars(self).items() if np.ndim(value)}
-        padded: dict[str, Any] = {
-            name: np.pad(value, (0, n_places - n_trains), mode="edge") for name, value in wide.items()
-        }
+        padded: dict[str, Any] = {name: np.pad(value, more, mode="edge") for name, value in wide.items()}
         return replace(self, **padded)
 
     def state_dict(self) -> dict[str, Any]:
