@@ -241,9 +241,7 @@ def _leave(row: int, train: int, last: int, size: int, tables: PlanTables) -> in
                 end = NEVER if after == NO_VISIT else visits[after, ENTER] - headway
                 time = max(earliest, begin)
                 if time + stay_there <= end:
-                    swaps = (
-                        next_one != NO_VISIT and visits[before, NEXT] == next_one and time == begin and time == latest
-                    )
+                    swaps = time == begin == latest and next_one != NO_VISIT and visits[before, NEXT] == next_one
                     if not swaps:
                         place = 4 * before + to_key % 4
                         size = _reach(place, leg, to_key, to_go, time, cells + 1, row, train, last, size, arrays)
