@@ -17,6 +17,7 @@ from utils.system.child_process import ChildProcess
 
 if TYPE_CHECKING:
     from utils.observation.feature_sets import FeatureSet
+    from utils.simulator.rail_state import RailState
 
 _SECONDS_TO_WAIT = 240  # what the other processes have not done by then is compiled here
 
@@ -82,34 +83,33 @@ def _is_needed() -> bool:
 def _compile_part(messages: Messages, send: Callable[[bytes], None]) -> None:
     gc.disable()
     warnings.simplefilter("ignore")  # the training warns of everything itself
-    _PARTS[messages.get().decode()]()
-    send(b"")
-
-
-def _compile_safe_moves() -> None:
-    import numpy as np
+    compile_part = _PARTS[messages.get().decode()]
 
     from utils.levels.env_configs import ENV_CONFIGS
     from utils.levels.rail_envs import make_rail_env
-    from utils.safe_moves.safe_moves import SafeMoves
     from utils.simulator.rail_state import RailState
 
-    state, safe_moves = RailState.from_env(make_rail_env(ENV_CONFIGS["Tiny"], 0)), SafeMoves()
+    compile_part(RailState.from_env(make_rail_env(ENV_CONFIGS["Tiny"], 0)))
+    send(b"")
+
+
+def _compile_safe_moves(state: "RailState") -> None:
+    import numpy as np
+
+    from utils.safe_moves.safe_moves import SafeMoves
+
+    safe_moves = SafeMoves()
     safe_moves.restrict(state, np.ones((state.n_trains, 5), dtype=np.bool_))
     safe_moves.settle(state, np.zeros(state.n_trains, dtype=np.int64))
 
 
-def _compile_planner() -> None:
+def _compile_planner(state: "RailState") -> None:
     import numpy as np
 
-    from utils.levels.env_configs import ENV_CONFIGS
-    from utils.levels.rail_envs import make_rail_env
     from utils.observation.feature_sets import get_feature_set
     from utils.observation.kept_plans import warm_up_plans
     from utils.observation.observer import Observer
-    from utils.simulator.rail_state import RailState
 
-    state = RailState.from_env(make_rail_env(ENV_CONFIGS["Tiny"], 0))
     kept = warm_up_plans(state)
     feature_set, all_trains = get_feature_set("tree_plan"), np.ones(state.n_trains, dtype=np.bool_)
     features = np.zeros((state.n_trains, feature_set.n_features), dtype=np.float32)

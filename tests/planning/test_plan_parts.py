@@ -7,10 +7,20 @@ from hypothesis import strategies as st
 
 from tests.helpers.rail_envs import sparse_env
 from utils.planning.level_plan import LevelPlan
-from utils.planning.neighbourhoods import CHOSEN, choose_trains
-from utils.planning.path_search import put_back_path, remove_path
 from utils.planning.plan_costs import cost_of_arrival, last_affordable
-from utils.planning.plan_tables import AFTER, ARRIVAL, FIRST, HAS_ARRIVED, N_ROUNDS, NEVER, NO_VISIT, PlanTables
+from utils.planning.plan_search import CHOSEN, choose_trains
+from utils.planning.plan_tables import (
+    AFTER,
+    ARRIVAL,
+    FIRST,
+    HAS_ARRIVED,
+    N_ROUNDS,
+    NEVER,
+    NO_VISIT,
+    PlanTables,
+    put_back_path,
+    take_out_path,
+)
 from utils.simulator.compiled_simulator import CompiledSimulator
 
 
@@ -77,10 +87,11 @@ def test_what_is_taken_out_is_put_back_where_it_was(chosen: list[int]) -> None:
         return found
 
     before = lists()
-    kept = [(handle, int(LEVEL.trains[FIRST, handle]), int(LEVEL.trains[ARRIVAL, handle])) for handle in chosen]
+    rows = LEVEL.trains[[FIRST, ARRIVAL]]
     for handle in chosen:
-        remove_path(handle, LEVEL)
-    assert sum(map(len, lists())) < sum(map(len, before)) or all(arrival == NEVER for _, _, arrival in kept)
-    for handle, first, arrival in reversed(kept):
-        put_back_path(handle, first, arrival, 0, LEVEL)
+        take_out_path(handle, LEVEL)
+    assert sum(map(len, lists())) < sum(map(len, before)) or (rows[1, chosen] == NEVER).all()
+    for handle in reversed(chosen):
+        put_back_path(handle, LEVEL)
     assert lists() == before
+    np.testing.assert_array_equal(LEVEL.trains[[FIRST, ARRIVAL]], rows)

@@ -55,8 +55,8 @@ class RailNetwork:
         station_of = np.array([station for station, _ in found], dtype=np.int64)
         first = np.flatnonzero(np.diff(station_of * 4 + places[:, 2], prepend=-1))
         moves = np.empty((len(places), len(places)))
-        for number in range(len(places)):
-            moves[:, number] = distances_to(grid, places[number : number + 1])[tuple(places.T)]
+        for number, place in enumerate(places):
+            moves[:, number] = distances_to(grid, np.array([(0, *place)], dtype=np.int64))[tuple(places.T)]
         n = len(stations.cells)
         station_moves = np.full((n, n), np.inf)
         np.minimum.at(station_moves, (station_of[:, None], station_of[None, :]), moves)

@@ -16,19 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.planning.level_plan import LevelPlan
+from utils.safe_moves.safe_moves import can_move_on
 from utils.simulator.rail_grid import DO_NOTHING, MOVE_LEFT, MOVE_RIGHT, N_ACTIONS, STOP_MOVING
-from utils.simulator.rail_state import (
-    DENOMINATOR,
-    DISTANCE_IN_CELL,
-    DONE,
-    MALFUNCTION_COUNTER,
-    MAX_SPEED,
-    READY_TO_DEPART,
-    ROW,
-    STATE,
-    RailState,
-)
-from utils.system.compiled import compiled, compiled_helper
+from utils.simulator.rail_state import ROW, RailState
+from utils.system.compiled import compiled
 
 
 class Rounds(NamedTuple):
@@ -74,17 +65,6 @@ class KeptPlan:
         return leaving
 
 
-@compiled_helper
-def _can_go_on(handle: int, constants: np.ndarray, dynamic: np.ndarray) -> bool:
-    """Whether a train is able to come to another cell, or onto the map, in the next step."""
-    if dynamic[MALFUNCTION_COUNTER, handle] > 0 or dynamic[STATE, handle] == DONE:
-        return False
-    if dynamic[ROW, handle] < 0:
-        return bool(dynamic[STATE, handle] == READY_TO_DEPART)
-    units = dynamic[DISTANCE_IN_CELL, handle] + constants[MAX_SPEED, handle]
-    return bool(units >= constants[DENOMINATOR, handle])
-
-
 @compiled
 def _allow_moves(
     constants: np.ndarray,
@@ -95,7 +75,7 @@ def _allow_moves(
     mask: np.ndarray,
 ) -> None:
     for handle in range(planned.shape[0]):
-        if not others_are_safe and _can_go_on(handle, constants, dynamic):
+        if not others_are_safe and can_move_on(handle, constants, dynamic):
             mask[handle, MOVE_LEFT : MOVE_RIGHT + 1] = False
         if possible[handle, planned[handle]]:
             mask[handle, planned[handle]] = True
@@ -110,7 +90,7 @@ def _fill_leaving(
     for handle in range(planned.shape[0]):
         action = actions[handle]
         waits = action == STOP_MOVING or (action == DO_NOTHING and dynamic[ROW, handle] < 0)
-        leaving[handle] = action != planned[handle] and not waits and _can_go_on(handle, constants, dynamic)
+        leaving[handle] = action != planned[handle] and not waits and can_move_on(handle, constants, dynamic)
 
 
 class _Keeper:

@@ -1,9 +1,7 @@
 """``LevelPlan``: the plan of a level in space and time, kept up to date while the level is played."""
 
-import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +38,6 @@ from utils.system.seeds import Stream, seed_sequence
 
 Clock = Callable[[], float]
 
-COMPLETION_WEIGHT = 0.3
-"""What the arrival of all trains counts beside the normalized score."""
 _SLICE = 0.02  # seconds of search from one look at the clock to the next
 _EXPANSIONS_A_SECOND = 500_000.0  # a first guess
 _ROUNDS_A_SLICE = 1000
@@ -69,6 +65,8 @@ class LevelPlan:
         clock: seconds.
 
     Attributes:
+        tables: the fields of its ``PlanTables``, to be read only.
+        cells: int32 [height, width], the numbers of the rail cells, see ``rail_keys``.
         is_late: whether something has happened since the plan was made that it did not reckon with: a train was
             late, or has broken down.
         is_in_order: whether no train had come to its cell before its turn at the last ``follow``: it may, where others
@@ -83,24 +81,23 @@ class LevelPlan:
         state: RailState,
         weights: NDArray[np.float64],
         seed: int = 0,
-        completion_weight: float = COMPLETION_WEIGHT,
+        completion_weight: float = 0.3,
         clock: Clock = time.perf_counter,
     ) -> None:
-        self._state = state
-        self._clock = clock
-        self._tables, self._cells = tables_of(state, weights)
-        self._arrays: Arrays = tuple(self._tables)
+        self._state, self._clock = state, clock
+        self._tables, self.cells = tables_of(state, weights)
+        self.tables: Arrays = tuple(self._tables)
         self._random = seed_sequence(seed, Stream.PLANNING).generate_state(1, np.uint64).astype(np.int64)
         self._speed = _EXPANSIONS_A_SECOND
-        self.is_late = False
-        self._tables.counts[MAX_EXPANSIONS] = np.iinfo(np.int64).max
+        self._tables.counts[MAX_EXPANSIONS] = _NO_LIMIT
         fill_costs(self._tables, weights, completion_weight)
         self._changing: Arrays = self._random, self._tables.visits, self._tables.trains, self._tables.counts
         self._blank = [table.copy() for table in self._changing]
         self._begin()
 
     def _begin(self) -> None:
-        place_trains(self._state.arrays, self._cells, self._state.elapsed_steps, self._arrays)
+        self.is_late = False
+        place_trains(self._state.arrays, self.cells, self._state.elapsed_steps, self.tables)
         self.follow()
 
     def begin_again(self) -> bool:
@@ -116,7 +113,6 @@ class LevelPlan:
         for table, blank in zip(self._changing, self._blank, strict=True):
             table[:] = blank
         tables.counts[N_SEARCHES] = n_searches
-        self.is_late = False
         self._begin()
         return True
 
@@ -130,18 +126,18 @@ class LevelPlan:
         cells = cells_from_start(self._tables)
         spare = trains[LATEST_ARRIVAL] - cells * trains[UNITS] // trains[SPEED]
         order = np.argsort(spare, kind="stable")
-        n_stranded, n_tries = plan_all(self._arrays, order), 1
+        n_stranded, n_tries = plan_all(self.tables, order), 1
         # a train that stands in another's way is out of it once it is planned, so what fails may go well the next time
         while n_stranded > 0 and n_tries < _TRIES:
-            n_stranded, n_tries = plan_all(self._arrays, order), n_tries + 1
-        price_plans(self._arrays)
+            n_stranded, n_tries = plan_all(self.tables, order), n_tries + 1
+        price_plans(self.tables)
         self.is_late = False
         return bool(n_stranded == 0)
 
     def follow(self) -> bool:
         """Read the state after a step; returns whether all trains are where the plan leads."""
         now = self._state.elapsed_steps
-        on_way, in_time, self.is_in_order = read_trains(self._state.arrays, self._cells, now, self._arrays)
+        on_way, in_time, self.is_in_order = read_trains(self._state.arrays, self.cells, now, self.tables)
         self.is_late = self.is_late or not in_time
         return bool(on_way)
 
@@ -151,8 +147,8 @@ class LevelPlan:
         Returns:
             Whether all trains that have a plan can follow it; anything else would be a fault of the plan.
         """
-        kept = keep_order(self._arrays, self._state.elapsed_steps + 1)
-        price_plans(self._arrays)
+        kept = keep_order(self.tables, self._state.elapsed_steps + 1)
+        price_plans(self.tables)
         self.is_late = False
         return bool(kept)
 
@@ -174,22 +170,20 @@ class LevelPlan:
         while n_rounds > 0 and now - began < seconds and not self._all_are_on_time():
             left, before = seconds - (now - began), int(counts[N_EXPANSIONS])
             # Compiled code has no clock: it gets as much work as fits into the time.
-            with self._at_most(self._speed * left):
-                in_slice = int(self._speed * min(left, _SLICE)) + 1
-                n_played = improve_plans(self._arrays, self._random, min(n_rounds, _ROUNDS_A_SLICE), in_slice)
-            n_rounds -= n_played
+            counts[MAX_EXPANSIONS] = before + int(min(self._speed * left, _NO_LIMIT)) + 1
+            in_slice = int(self._speed * min(left, _SLICE)) + 1
+            n_rounds -= improve_plans(self.tables, self._random, min(n_rounds, _ROUNDS_A_SLICE), in_slice)
             began_slice, now = now, self._clock()
             if now > began_slice:
                 self._speed = (self._speed + (int(counts[N_EXPANSIONS]) - before) / (now - began_slice)) / 2
-        keep_order(self._arrays, self._state.elapsed_steps + 1)
-        price_plans(self._arrays)
+        counts[MAX_EXPANSIONS] = _NO_LIMIT
+        self.keep_order()
         return now - began
 
     def play_rounds(self, n_rounds: int) -> None:
         """Improve the plan by a number of rounds of that search; the same plan comes of it on any machine."""
-        improve_plans(self._arrays, self._random, n_rounds, _NO_LIMIT)
-        keep_order(self._arrays, self._state.elapsed_steps + 1)
-        price_plans(self._arrays)
+        improve_plans(self.tables, self._random, n_rounds, _NO_LIMIT)
+        self.keep_order()
 
     def packed(self) -> bytes:
         """What was planned, for ``take_over`` of another plan of the same level in the same state."""
@@ -206,37 +200,11 @@ class LevelPlan:
         on_time = (trains[ARRIVAL] <= by) & ~has_costly_stops(self._tables)
         return bool((on_time | (trains[HAS_ARRIVED] == 1) | ~self.has_way).all())
 
-    @contextmanager
-    def _at_most(self, n_expansions: float) -> Iterator[None]:
-        """Path searches give up after so many nodes."""
-        counts = self._tables.counts
-        if math.isfinite(n_expansions):
-            counts[MAX_EXPANSIONS] = int(counts[N_EXPANSIONS]) + int(n_expansions) + 1
-        try:
-            yield
-        finally:
-            counts[MAX_EXPANSIONS] = np.iinfo(np.int64).max
-
     def actions(self) -> NDArray[np.int64]:
         """What the trains do in the next step, int64 [trains]."""
         actions = np.empty(self._state.n_trains, dtype=np.int64)
-        fill_actions(self._state.arrays, self._cells, self._state.elapsed_steps, self._arrays, actions)
+        fill_actions(self._state.arrays, self.cells, self._state.elapsed_steps, self.tables, actions)
         return actions
-
-    @property
-    def tables(self) -> Arrays:
-        """The fields of its ``PlanTables``, to be read only."""
-        return self._arrays
-
-    @property
-    def cells(self) -> NDArray[np.int32]:
-        """The numbers of the rail cells, int32 [height, width]; see ``plan_tables.rail_cells``."""
-        return self._cells
-
-    @property
-    def cost(self) -> float:
-        """What the plan costs, in steps: see ``plan_costs``."""
-        return float(price_plans(self._arrays))
 
     @property
     def arrivals(self) -> NDArray[np.int64]:
@@ -255,12 +223,8 @@ class LevelPlan:
             For each train int64 [visits, 2]: 4 x (row x columns + column) + direction, and the step in which the
             train enters there.
         """
-        return [_way(handle, self._tables, self._grid_keys()) for handle in range(self._state.n_trains)]
-
-    def _grid_keys(self) -> NDArray[np.int64]:
-        """The number of each rail key among the configurations of the whole grid, int64 [keys]."""
-        places = np.flatnonzero(self._cells.ravel() >= 0)
-        return (4 * places[:, None] + np.arange(4)).ravel()
+        grid_keys = (4 * np.flatnonzero(self.cells >= 0)[:, None] + np.arange(4)).ravel()  # of the rail keys
+        return [_way(handle, self._tables, grid_keys) for handle in range(self._state.n_trains)]
 
 
 def _way(handle: int, tables: PlanTables, grid_keys: NDArray[np.int64]) -> NDArray[np.int64]:

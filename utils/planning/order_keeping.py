@@ -6,12 +6,10 @@ malfunctions, gives the earliest times that keep the order: a longest path in th
 (Li et al. 2021, «Scalable Rail Planning and Replanning», their partial replanning and MCP).
 """
 
-from utils.planning.plan_stops import earliest_to_leave
 from utils.planning.plan_tables import (
     ARRIVAL,
     AT,
     BEFORE,
-    CANNOT_STOP,
     ENTER,
     FIRST,
     HEADWAY,
@@ -31,10 +29,12 @@ from utils.planning.plan_tables import (
     READY,
     TRAIN,
     PlanTables,
+    earliest_to_leave,
     relink,
     steps_to_run,
     unlink,
 )
+from utils.simulator.rail_keys import CANNOT_STOP
 from utils.system.compiled import Arrays, compiled, compiled_helper
 
 # What ``MOVES`` holds.

@@ -9,19 +9,14 @@ A train with intermediate stops has a copy of all that for each leg of its way, 
 the stop at the end of its leg, it goes on in the same leg at once, or in the next one after it has stood there.
 """
 
-from typing import NamedTuple
-
 import numpy as np
-from numpy.typing import NDArray
 
 from utils.planning.plan_legs import LATEST, REST, SOONEST, TO_GO_ROW, UNREACHABLE
-from utils.planning.plan_stops import earliest_to_leave, ends_at
 from utils.planning.plan_tables import (
     AFTER,
     ARRIVAL,
     AT,
     AT_KEY,
-    CANNOT_STOP,
     CELLS,
     ENTER,
     FIRST,
@@ -36,14 +31,12 @@ from utils.planning.plan_tables import (
     MAY_WAIT,
     N_EXPANSIONS,
     N_LEGS,
-    N_ONWARD,
     N_SEARCHES,
     NEVER,
     NEXT,
     NO_VISIT,
     PARENT,
     READY,
-    RESOURCE,
     STAMP,
     STANDS,
     START,
@@ -52,14 +45,16 @@ from utils.planning.plan_tables import (
     TRAIN,
     WAIT,
     PlanTables,
-    free_visit,
+    drop_path,
+    earliest_to_leave,
+    ends_at,
     link,
     new_visit,
-    relink,
     steps_to_run,
     unlink,
 )
-from utils.system.compiled import compiled_helper
+from utils.simulator.rail_keys import CANNOT_STOP, N_ONWARD, RESOURCE
+from utils.system.compiled import Arrays, compiled_helper
 
 NOT_FOUND = -1
 _ROOT = -1
@@ -103,16 +98,6 @@ def _pop(heap: np.ndarray, size: int) -> int:
     return lowest
 
 
-class SearchArrays(NamedTuple):
-    """The fields of ``PlanTables`` of the same names."""
-
-    search: NDArray[np.int32]
-    heap: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    trains: NDArray[np.int64]
-    legs: NDArray[np.int32]
-
-
 @compiled_helper
 def _entry(soonest: int, n_legs_left: int, late: int, to_go: int, row: int) -> int:
     """An entry of the heap: the soonest arrival first, of these what is farthest on its way.
@@ -137,7 +122,7 @@ def _reach(
     train: int,
     last: int,
     size: int,
-    arrays: SearchArrays,
+    arrays: Arrays,
 ) -> int:
     """Note a way to a row of ``search`` if it is the first or an earlier one; returns the size of the heap.
 
@@ -148,7 +133,7 @@ def _reach(
         time: step in which the train is there.
         cells: how many it has entered since the way began.
         last: the step by which it must be at its target.
-        arrays: of the tables, those that are needed: each costs time in every call.
+        arrays: ``search``, ``heap``, ``counts``, ``trains`` and ``legs``: each more costs time in every call.
     """
     search, heap, counts, trains, legs = arrays
     row, stamp = place + leg * counts[STRIDE], 2 * counts[N_SEARCHES]
@@ -178,7 +163,7 @@ def _begin(train: int, last: int, tables: PlanTables) -> int:
     """Reach where the way may begin; returns the size of the heap."""
     visits, trains = tables.visits, tables.trains
     ready, leg = trains[READY, train], trains[LEG, train]
-    arrays = SearchArrays(tables.search, tables.heap, tables.counts, trains, tables.legs)
+    arrays = (tables.search, tables.heap, tables.counts, trains, tables.legs)
     to_go = tables.to_go[tables.legs[TO_GO_ROW, trains[FIRST_LEG, train] + leg]]
     if trains[AT, train] != NO_VISIT:
         key = int(visits[trains[AT, train], KEY])
@@ -219,7 +204,7 @@ def _leave(row: int, train: int, last: int, size: int, tables: PlanTables) -> in
     """Reach all that comes after a row of ``search``; returns the size of the heap."""
     visits, search, trains, counts = tables.visits, tables.search, tables.trains, tables.counts
     key, cells, headway = int(search[row, AT_KEY]), int(search[row, CELLS]), counts[HEADWAY]
-    arrays = SearchArrays(search, tables.heap, counts, trains, tables.legs)
+    arrays = (search, tables.heap, counts, trains, tables.legs)
     leg, last_leg = 0, trains[N_LEGS, train] - 1
     if last_leg > 0:
         leg = row // counts[STRIDE]
@@ -256,9 +241,7 @@ def _leave(row: int, train: int, last: int, size: int, tables: PlanTables) -> in
                 end = NEVER if after == NO_VISIT else visits[after, ENTER] - headway
                 time = max(earliest, begin)
                 if time + stay_there <= end:
-                    swaps = (
-                        next_one != NO_VISIT and visits[before, NEXT] == next_one and time == begin and time == latest
-                    )
+                    swaps = time == begin == latest and next_one != NO_VISIT and visits[before, NEXT] == next_one
                     if not swaps:
                         place = 4 * before + to_key % 4
                         size = _reach(place, leg, to_key, to_go, time, cells + 1, row, train, last, size, arrays)
@@ -344,63 +327,6 @@ def _enter_visits(train: int, row: int, tables: PlanTables) -> bool:
 
 
 @compiled_helper
-def remove_path(train: int, tables: PlanTables) -> None:
-    """Take the visits to come of a train out of their lists; ``put_back_path`` undoes it.
-
-    A train on the map holds its cell from now on.
-    """
-    visits, trains = tables.visits, tables.trains
-    visit = trains[FIRST, train]
-    while visit != NO_VISIT:
-        unlink(visit, visits)
-        visit = visits[visit, NEXT]
-    if trains[AT, train] != NO_VISIT:
-        visits[trains[AT, train], LEAVE] = NEVER
-        visits[trains[AT, train], NEXT] = NO_VISIT
-        visits[trains[AT, train], LEG_AFTER] = trains[LEG, train]
-    trains[FIRST, train] = NO_VISIT
-    trains[ARRIVAL, train] = NEVER
-
-
-@compiled_helper
-def put_back_path(train: int, first: int, arrival: int, leg_after: int, tables: PlanTables) -> None:
-    """Undo ``remove_path``, when all that was done since then has been undone.
-
-    Args:
-        first, arrival: of ``trains``, as they were.
-        leg_after: of the visit that the train is at.
-    """
-    visits, trains = tables.visits, tables.trains
-    # The order must be reversed: turn the chain of visits round, and back again.
-    last, visit = NO_VISIT, first
-    while visit != NO_VISIT:
-        following = visits[visit, NEXT]
-        visits[visit, NEXT] = last
-        last, visit = visit, following
-    following = NO_VISIT
-    while last != NO_VISIT:
-        relink(last, visits)
-        visit = visits[last, NEXT]
-        visits[last, NEXT] = following
-        following, last = last, visit
-    if trains[AT, train] != NO_VISIT and first != NO_VISIT:
-        visits[trains[AT, train], LEAVE] = visits[first, ENTER]
-        visits[trains[AT, train], NEXT] = first
-        visits[trains[AT, train], LEG_AFTER] = leg_after
-    trains[FIRST, train] = first
-    trains[ARRIVAL, train] = arrival
-
-
-@compiled_helper
-def free_path(first: int, tables: PlanTables) -> None:
-    """Give back the visits from one on, which are in no list any more."""
-    while first != NO_VISIT:
-        following = tables.visits[first, NEXT]
-        free_visit(first, tables.visits, tables.counts)
-        first = following
-
-
-@compiled_helper
 def plan_train(train: int, last: int, tables: PlanTables) -> bool:
     """Plan the way of a train that has no path; returns whether it can arrive by the step ``last``."""
     visits, trains, at = tables.visits, tables.trains, tables.trains[AT, train]
@@ -417,7 +343,5 @@ def plan_train(train: int, last: int, tables: PlanTables) -> bool:
     if found:
         trains[ARRIVAL, train] = tables.search[row, TIME]
     elif row != NOT_FOUND:
-        first = trains[FIRST, train]
-        remove_path(train, tables)
-        free_path(first, tables)
+        drop_path(train, tables)
     return found

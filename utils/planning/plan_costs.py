@@ -6,29 +6,39 @@ Source: ``BaseDefaultRewards`` in flatland-rl's ``envs/rewards.py``; see ``rail_
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.planning.plan_legs import TO_GO_ROW, UNREACHABLE
-from utils.planning.plan_stops import cost_of_stops, cost_of_waits
+from utils.planning.plan_legs import EARLIEST, LATEST, TO_GO_ROW, UNREACHABLE
 from utils.planning.plan_tables import (
     ARRIVAL,
+    AT,
     CANCELLED,
     EARLY_AT_STOP,
+    ENTER,
+    FIRST,
     FIRST_LEG,
     LAST_STEP,
     LATE_AT_STOP,
     LATEST_ARRIVAL,
+    LEAVE,
+    LEG,
+    LEG_AFTER,
     LONGEST,
     MOST_LOST,
     N_LEGS,
     NEVER,
+    NEXT,
+    NO_VISIT,
     NOT_COMPLETED,
     NOT_REACHED,
     NOT_SERVED,
     PLANNED,
+    READY,
     SPEED,
+    STANDS,
     START,
     UNITS,
     WAIT,
     PlanTables,
+    steps_to_run,
 )
 from utils.simulator.flatland_versions import CHOSEN_STOPS_COST
 from utils.simulator.rail_rewards import (
@@ -89,6 +99,40 @@ def cost_of_arrival(handle: int, arrival: int, tables: PlanTables) -> float:
 
 
 @compiled_helper
+def _cost_of_stops(train: int, tables: PlanTables) -> float:
+    """What the stops to come of a train cost in its plan: late arrival, early departure, or not to be served."""
+    trains, visits, legs, shared = tables.trains, tables.visits, tables.legs, tables.shared_costs
+    leg, cost = trains[LEG, train], 0.0
+    visit = trains[AT, train] if trains[AT, train] != NO_VISIT else trains[FIRST, train]
+    while visit != NO_VISIT and leg < trains[N_LEGS, train] - 1 and visits[visit, ENTER] <= tables.counts[LAST_STEP]:
+        while leg < visits[visit, LEG_AFTER]:
+            column = trains[FIRST_LEG, train] + leg
+            cost += shared[LATE_AT_STOP] * max(0, visits[visit, ENTER] - legs[LATEST, column])
+            cost += shared[EARLY_AT_STOP] * max(0, legs[EARLIEST, column] - visits[visit, LEAVE])
+            leg += 1
+        visit = visits[visit, NEXT]
+    return cost + shared[NOT_SERVED] * (trains[N_LEGS, train] - 1 - leg)
+
+
+@compiled_helper
+def _cost_of_waits(train: int, tables: PlanTables) -> float:
+    """What a train's waits on the map cost in its plan, where a stop costs as much as a collision."""
+    trains, visits, n_cells, n_waits = tables.trains, tables.visits, 0, 0
+    visit = trains[AT, train]
+    leaves_from = trains[READY, train]
+    if visit == NO_VISIT or trains[STANDS, train] == 1:
+        visit = trains[FIRST, train] if visit == NO_VISIT else visits[visit, NEXT]
+        leaves_from = NEVER
+    while visit != NO_VISIT and visits[visit, NEXT] != NO_VISIT:
+        if leaves_from == NEVER:
+            run = steps_to_run(n_cells + 1, train, trains) - steps_to_run(n_cells, train, trains)
+            leaves_from = visits[visit, ENTER] + run
+        n_waits += visits[visit, LEAVE] > leaves_from
+        visit, n_cells, leaves_from = visits[visit, NEXT], n_cells + 1, NEVER
+    return tables.shared_costs[WAIT] * n_waits * trains[SPEED, train] / trains[UNITS, train]
+
+
+@compiled_helper
 def cost_of_plan(handle: int, tables: PlanTables) -> float:
     """What the plan of a train costs, its stops included."""
     arrival = int(tables.trains[ARRIVAL, handle])
@@ -97,9 +141,9 @@ def cost_of_plan(handle: int, tables: PlanTables) -> float:
         return cost
     more = 0.0
     if tables.trains[N_LEGS, handle] > 1:
-        more += cost_of_stops(handle, tables)
+        more += _cost_of_stops(handle, tables)
     if tables.shared_costs[WAIT] > 0.0:
-        more += cost_of_waits(handle, tables)
+        more += _cost_of_waits(handle, tables)
     return min(cost + more, max(cost, tables.shared_costs[MOST_LOST]))
 
 

@@ -4,7 +4,6 @@ import numpy as np
 
 from utils.planning.order_keeping import ENTERS, decide_moves, ready_after_stops
 from utils.planning.plan_legs import EARLIEST
-from utils.planning.plan_stops import ends_at
 from utils.planning.plan_tables import (
     AT,
     BEFORE,
@@ -24,23 +23,17 @@ from utils.planning.plan_tables import (
     NO_VISIT,
     PLAYED_READY,
     READY,
-    RESOURCE,
     STANDS,
     TRAIN,
     PlanTables,
+    ends_at,
     free_visit,
     link,
     new_visit,
     unlink,
 )
-from utils.simulator.rail_grid import (
-    DO_NOTHING,
-    MOVE_LEFT,
-    MOVE_RIGHT,
-    STOP_MOVING,
-    first_possible_move,
-    possible_move,
-)
+from utils.simulator.rail_grid import DO_NOTHING, MOVE_LEFT, MOVE_RIGHT, STOP_MOVING, first_possible_move, possible_move
+from utils.simulator.rail_keys import RESOURCE
 from utils.simulator.rail_state import (
     COLUMN,
     DENOMINATOR,

@@ -1,11 +1,10 @@
 """What a plan in space and time knows about one level, as a few tables over ``RailState``.
 
-A *rail key* is the number of a configuration: 4 x the number of its rail cell + the direction. A *resource* is what
-one train at a time may hold: a cell, or one axis of a level-free crossing. A *visit* says that a train holds a
-resource from the step in which it enters until the step in which it leaves. The visits of a resource are a list in
-the order of time, those of a train another one. Between two visits of a resource lies a *safe interval* (Phillips and
-Likhachev 2011); it has the number of the visit before it. Each resource has a visit of nobody that begins its list, so
-that the interval before the first train has a number too.
+A *resource* is what one train at a time may hold: a cell, or one axis of a level-free crossing. A *visit* says that a
+train holds a resource from the step in which it enters until the step in which it leaves. The visits of a resource are
+a list in the order of time, those of a train another one. Between two visits of a resource lies a *safe interval*
+(Phillips and Likhachev 2011); it has the number of the visit before it. Each resource has a visit of nobody that begins
+its list, so that the interval before the first train has a number too.
 
 A visit that is taken out of its list keeps its neighbours, so that it can be put back when all that was done to the
 list since then has been undone, in the reverse order ("dancing links", Knuth 2000).
@@ -16,21 +15,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.planning.plan_legs import TO_GO_ROW, UNREACHABLE, legs_of
+from utils.planning.plan_legs import EARLIEST, END_OF_PLACES, FIRST_PLACE, TO_GO_ROW, UNREACHABLE, legs_of
 from utils.simulator.flatland_versions import CHOSEN_STOPS_COST
-from utils.simulator.rail_grid import MOVE_LEFT, MOVE_RIGHT, count_exits, exits_of, has_exit, possible_move
+from utils.simulator.rail_keys import CANNOT_STOP, lay_tracks
 from utils.simulator.rail_rewards import COLLISION_FACTOR
 from utils.simulator.rail_state import RailState
-from utils.system.compiled import compiled, compiled_helper
+from utils.system.compiled import compiled_helper
 
 NEVER = 2**29  # a step that no episode comes to
 LONGEST = 2**17  # steps for which plans look ahead
 NOBODY = -1
 NO_VISIT = -1
-
-# Columns of ``tracks``; the first three are the rail keys that come next, -1 where there are no more.
-N_ONWARD = 3
-RESOURCE, CANNOT_STOP, _N_TRACK_COLUMNS = range(N_ONWARD, 6)
 
 # Columns of ``visits``.
 (
@@ -96,35 +91,21 @@ ID_BITS = 24  # of a row of ``search``
 
 
 class PlanTables(NamedTuple):
-    """See the module.
+    """See the module; the names of rows, columns and places stand around."""
 
-    Attributes:
-        tracks: int32 [keys, 5], what is known of each rail key.
-        to_go, legs, places: see ``plan_legs``.
-        visits: int32 [visits, 8]; the first ones, one for each resource, are those of nobody.
-        trains: int64 [rows, trains].
-        search: int32 [most legs of a train x 4 x visits, 5].
-        heap: int64 [4 x visits].
-        costs: float64 [trains, last step + 1], what an arrival in each step costs; see ``plan_costs``.
-        own_costs: float64 [2, trains], what it costs not to depart at all, and what the plan of a train costs now.
-        shared_costs: float64 [7], see ``plan_costs``.
-        chosen: int64 [2, trains], lists of trains.
-        counts: int64 [11].
-    """
-
-    tracks: NDArray[np.int32]
-    to_go: NDArray[np.int32]
+    tracks: NDArray[np.int32]  # [keys, 5], see ``rail_keys``
+    to_go: NDArray[np.int32]  # this one, ``legs`` and ``places``: see ``plan_legs``
     legs: NDArray[np.int32]
     places: NDArray[np.int32]
-    visits: NDArray[np.int32]
-    trains: NDArray[np.int64]
-    search: NDArray[np.int32]
-    heap: NDArray[np.int64]
-    costs: NDArray[np.float64]
-    own_costs: NDArray[np.float64]
-    shared_costs: NDArray[np.float64]
-    chosen: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    visits: NDArray[np.int32]  # [visits, 8]; the first ones, one for each resource, are those of nobody
+    trains: NDArray[np.int64]  # [rows, trains]
+    search: NDArray[np.int32]  # [most legs of a train x 4 x visits, 5]
+    heap: NDArray[np.int64]  # [4 x visits]
+    costs: NDArray[np.float64]  # [trains, last step + 1], what an arrival in each step costs; see ``plan_costs``
+    own_costs: NDArray[np.float64]  # [2, trains], what it costs not to depart at all, and what a train's plan costs now
+    shared_costs: NDArray[np.float64]  # [7], see ``plan_costs``
+    chosen: NDArray[np.int64]  # [2, trains], lists of trains
+    counts: NDArray[np.int64]  # [10]
 
 
 # Rows of ``own_costs``.
@@ -143,47 +124,12 @@ CANCELLED, PLANNED = range(2)
 ) = range(8)
 
 
-def rail_cells(state: RailState) -> NDArray[np.int32]:
-    """The number of each rail cell, int32 [height, width]; -1 where there is no rail."""
-    cells = np.full(state.grid.shape, -1, dtype=np.int32)
-    has_rail = state.grid > 0
-    cells[has_rail] = np.arange(np.count_nonzero(has_rail))
-    return cells
-
-
-@compiled
-def _lay_tracks(grid: np.ndarray, level_free: np.ndarray, cells: np.ndarray, tracks: np.ndarray) -> None:
-    """Fill ``tracks``.
-
-    A train stops of its own will only where it could go straight on, or has no choice: elsewhere flatland takes its
-    stop for a collision.
-    """
-    for row in range(grid.shape[0]):
-        for column in range(grid.shape[1]):
-            if cells[row, column] < 0:
-                continue
-            for direction in range(4):
-                key = 4 * cells[row, column] + direction
-                tracks[key, RESOURCE] = 2 * cells[row, column] + (direction % 2 if level_free[row, column] else 0)
-                exits = exits_of(int(grid[row, column]), direction)
-                tracks[key, CANNOT_STOP] = count_exits(exits) > 1 and not has_exit(exits, direction)
-                n = 0
-                for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
-                    to_row, to_column, to_direction = possible_move(grid, row, column, direction, action)
-                    if to_row >= 0:
-                        tracks[key, n] = 4 * cells[to_row, to_column] + to_direction
-                        n += 1
-
-
 @compiled_helper
 def link(visit: int, before: int, visits: np.ndarray) -> None:
     """Put a visit into the list of a resource, behind another one."""
-    after = visits[before, AFTER]
     visits[visit, BEFORE] = before
-    visits[visit, AFTER] = after
-    visits[before, AFTER] = visit
-    if after != NO_VISIT:
-        visits[after, BEFORE] = visit
+    visits[visit, AFTER] = visits[before, AFTER]
+    relink(visit, visits)
 
 
 @compiled_helper
@@ -221,6 +167,75 @@ def free_visit(visit: int, visits: np.ndarray, counts: np.ndarray) -> None:
 
 
 @compiled_helper
+def remove_path(train: int, tables: PlanTables) -> None:
+    """Take the visits to come of a train out of their lists.
+
+    A train on the map holds its cell from now on.
+    """
+    visits, trains = tables.visits, tables.trains
+    visit = trains[FIRST, train]
+    while visit != NO_VISIT:
+        unlink(visit, visits)
+        visit = visits[visit, NEXT]
+    if trains[AT, train] != NO_VISIT:
+        visits[trains[AT, train], LEAVE] = NEVER
+        visits[trains[AT, train], NEXT] = NO_VISIT
+        visits[trains[AT, train], LEG_AFTER] = trains[LEG, train]
+    trains[FIRST, train] = NO_VISIT
+    trains[ARRIVAL, train] = NEVER
+
+
+@compiled_helper
+def take_out_path(train: int, tables: PlanTables) -> None:
+    """``remove_path``, for ``put_back_path``."""
+    trains, at = tables.trains, tables.trains[AT, train]
+    trains[OLD_FIRST, train], trains[OLD_ARRIVAL, train] = trains[FIRST, train], trains[ARRIVAL, train]
+    if at != NO_VISIT:
+        trains[OLD_LEG_AFTER, train] = tables.visits[at, LEG_AFTER]
+    remove_path(train, tables)
+
+
+@compiled_helper
+def put_back_path(train: int, tables: PlanTables) -> None:
+    """Undo ``take_out_path``, when all that was done since then has been undone."""
+    visits, trains, first = tables.visits, tables.trains, tables.trains[OLD_FIRST, train]
+    # The order must be reversed: turn the chain of visits round, and back again.
+    last, visit = NO_VISIT, first
+    while visit != NO_VISIT:
+        following = visits[visit, NEXT]
+        visits[visit, NEXT] = last
+        last, visit = visit, following
+    following = NO_VISIT
+    while last != NO_VISIT:
+        relink(last, visits)
+        visit = visits[last, NEXT]
+        visits[last, NEXT] = following
+        following, last = last, visit
+    if trains[AT, train] != NO_VISIT and first != NO_VISIT:
+        visits[trains[AT, train], LEAVE] = visits[first, ENTER]
+        visits[trains[AT, train], NEXT] = first
+        visits[trains[AT, train], LEG_AFTER] = trains[OLD_LEG_AFTER, train]
+    trains[FIRST, train], trains[ARRIVAL, train] = first, trains[OLD_ARRIVAL, train]
+
+
+@compiled_helper
+def free_path(first: int, tables: PlanTables) -> None:
+    """Give back the visits from one on, which are in no list any more."""
+    while first != NO_VISIT:
+        following = tables.visits[first, NEXT]
+        free_visit(first, tables.visits, tables.counts)
+        first = following
+
+
+@compiled_helper
+def drop_path(train: int, tables: PlanTables) -> None:
+    """``remove_path`` for good."""
+    first = tables.trains[FIRST, train]
+    remove_path(train, tables)
+    free_path(first, tables)
+
+
+@compiled_helper
 def steps_to_run(n_cells: int, train: int, trains: np.ndarray) -> int:
     """Steps in motion until a train has entered the ``n_cells``-th cell after its present one.
 
@@ -231,6 +246,28 @@ def steps_to_run(n_cells: int, train: int, trains: np.ndarray) -> int:
         return 0
     units = n_cells * trains[UNITS, train] - trains[DISTANCE, train]
     return (units + trains[SPEED, train] - 1) // trains[SPEED, train]
+
+
+@compiled_helper
+def ends_at(key: int, leg: int, train: int, tables: PlanTables) -> bool:
+    """Whether a train can serve the stop at the end of a leg at a rail key; the last leg has none."""
+    column = tables.trains[FIRST_LEG, train] + leg
+    for place in range(tables.legs[FIRST_PLACE, column], tables.legs[END_OF_PLACES, column]):
+        if tables.places[place] == key:
+            return True
+    return False
+
+
+@compiled_helper
+def earliest_to_leave(ready: int, leg: int, leg_after: int, train: int, tables: PlanTables) -> int:
+    """The step from which a train may go on from where it comes from one leg to another one.
+
+    Args:
+        ready: the step from which it could go on without a stop. Each stop takes one step more.
+    """
+    for column in range(tables.trains[FIRST_LEG, train] + leg, tables.trains[FIRST_LEG, train] + leg_after):
+        ready = max(ready + 1, int(tables.legs[EARLIEST, column]))
+    return ready
 
 
 def cells_from_start(tables: PlanTables) -> NDArray[np.int32]:
@@ -249,12 +286,9 @@ def tables_of(state: RailState, weights: NDArray[np.float64]) -> tuple[PlanTable
     Raises:
         ValueError: the level is larger than plans can be.
     """
-    cells = rail_cells(state)
-    n_cells, n_trains = int(cells.max(initial=-1)) + 1, state.n_trains
-    tracks = np.full((4 * n_cells, _N_TRACK_COLUMNS), -1, dtype=np.int32)
-    _lay_tracks(state.grid, state.level_free, cells, tracks)
-    cannot_stop = tracks[:, CANNOT_STOP] == 1
-    legs = legs_of(state, weights, cells, tracks[:, :N_ONWARD], cannot_stop, stops_cost=CHOSEN_STOPS_COST)
+    cells, tracks = lay_tracks(state)
+    n_cells, n_trains = len(tracks) // 4, state.n_trains
+    legs = legs_of(state, weights, cells, tracks[:, CANNOT_STOP] == 1, stops_cost=CHOSEN_STOPS_COST)
     trains = np.zeros((_N_TRAIN_ROWS, n_trains), dtype=np.int64)
     trains[START] = 4 * cells[state.initial_row, state.initial_column] + state.initial_direction
     trains[FIRST_LEG], trains[N_LEGS] = legs.first_leg, legs.n_legs

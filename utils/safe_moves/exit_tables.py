@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.safe_moves.train_sets import words_for
-from utils.simulator.rail_grid import MOVE_LEFT, MOVE_RIGHT, possible_move
+from utils.simulator import rail_keys
+from utils.simulator.rail_keys import N_ONWARD, lay_tracks
 from utils.simulator.rail_state import RailState, as_int64
 from utils.system.compiled import compiled, compiled_helper
 
@@ -103,45 +104,16 @@ def _link(key: int, side: int, other: int, places: np.ndarray, forks: np.ndarray
 
 
 @compiled
-def _lay_tracks(
-    grid: np.ndarray,
-    level_free: np.ndarray,
-    cells: np.ndarray,
-    side: int,
-    places: np.ndarray,
-    forks: np.ndarray,
-    n_forks: int,
-) -> int:
-    """Fill ``RESOURCE`` and one of ``ONWARD`` and ``BACKWARD``; returns how many forks there are then."""
-    for row in range(grid.shape[0]):
-        for column in range(grid.shape[1]):
-            if cells[row, column] < 0:
-                continue
-            for direction in range(4):
-                key = key_of(cells, row, column, direction)
-                axis = direction % 2 if level_free[row, column] else 0
-                places[key, RESOURCE] = 2 * cells[row, column] + axis
-                for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
-                    next_row, next_column, next_direction = possible_move(grid, row, column, direction, action)
-                    if next_row >= 0:
-                        following = key_of(cells, next_row, next_column, next_direction)
-                        first, second = (key, following) if side == ONWARD else (following, key)
-                        n_forks = _link(first, side, second, places, forks, n_forks)
+def _link_all(tracks: np.ndarray, side: int, places: np.ndarray, forks: np.ndarray, n_forks: int) -> int:
+    """Fill one of ``ONWARD`` and ``BACKWARD``; returns how many forks there are then."""
+    for key in range(tracks.shape[0]):
+        for n in range(N_ONWARD):
+            following = int(tracks[key, n])
+            if following < 0:
+                break
+            first, second = (key, following) if side == ONWARD else (following, key)
+            n_forks = _link(first, side, second, places, forks, n_forks)
     return n_forks
-
-
-def _without_trains(state: RailState) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], int]:
-    """``cells``, ``places`` and ``forks`` of ``ExitTables``, and how many of these are no merges."""
-    cells = np.full(state.grid.shape, -1, dtype=np.int32)
-    has_rail = state.grid > 0
-    n_cells = np.count_nonzero(has_rail)
-    cells[has_rail] = np.arange(n_cells)
-    places = np.zeros((4 * n_cells, _N_PLACE_COLUMNS), dtype=np.int32)
-    places[:, [ONWARD, BACKWARD]] = NO_WAY
-    forks = np.full((8 * n_cells, 4), NO_WAY, dtype=np.int32)
-    n_forks = _lay_tracks(state.grid, state.level_free, cells, ONWARD, places, forks, 0)
-    end = _lay_tracks(state.grid, state.level_free, cells, BACKWARD, places, forks, n_forks)
-    return cells, places, forks[:end], n_forks
 
 
 def _distances_behind(forks: NDArray[np.int32], cells: NDArray[np.int32], state: RailState) -> NDArray[np.float64]:
@@ -154,46 +126,40 @@ def _distances_behind(forks: NDArray[np.int32], cells: NDArray[np.int32], state:
 class ExitTables(NamedTuple):
     """Where the trains of one level are, on which ways and in which order they can leave, and memory for the search.
 
-    A configuration is written as one number, its *key*: 4 x cell + direction. Only cells with rails are counted, so
-    that what belongs together is close together in memory.
-
-    Attributes:
-        cells: int32 [height, width], the numbers of the cells, -1 where there are no rails.
-        maps: those of the ``RailState``, not copied.
-        forks: int32 [forks + merges, 4], the keys of where a choice leads, and of from where trains come together; the
-            rest of a row is NO_WAY. See ``SEVERAL``.
-        fork_distances: float64 [trains, 4 x forks], the distance map for where choices lead.
-        trains: int64 [rows, trains], see above.
-        counts: int64 [counts], see above.
-        occupant: int32 [2 x cells], handle + 1 of the train that stands there; see ``rail_grid.resource_of``.
-        places: int32 [configurations, columns], see above.
-        keys: int32 [trains, configurations], the known way of each train, which may have begun before it.
-        crossing: int64 [cells, words], the trains, a bit each, whose known way leads on through a cell.
-        sets: int64 [trains, sets, words], sets of trains: by direction, those whose positions made the train's move
-            unsafe (see ``ASKED``); ``WAITS_FOR``, those that the last search for the train has met, unless it has
-            found a way; ``MET_BACK``, those that it has met on its way back from the target.
-        found: int32 [trains, size], what earlier searches have found, see above. First ``N_CUTS`` cuts: as long as
-            other trains stand at all places of a cut there is no way. Then ``N_WAYS`` ways.
+    A configuration is written as its *key*, see ``rail_keys``. Rows, columns and places have their names above.
     """
 
-    cells: NDArray[np.int32]
-    maps: NDArray[np.float64]
+    cells: NDArray[np.int32]  # [height, width], the numbers of the cells, -1 where there are no rails
+    maps: NDArray[np.float64]  # those of the ``RailState``, not copied
+    # [forks + merges, 4], the keys of where a choice leads, and of from where trains come together; the rest of a row
+    # is NO_WAY. See ``SEVERAL``.
     forks: NDArray[np.int32]
-    fork_distances: NDArray[np.float64]
-    trains: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    occupant: NDArray[np.int32]
-    places: NDArray[np.int32]
-    keys: NDArray[np.int32]
-    crossing: NDArray[np.int64]
+    fork_distances: NDArray[np.float64]  # [trains, 4 x forks], the distance map for where choices lead
+    trains: NDArray[np.int64]  # [rows, trains]
+    counts: NDArray[np.int64]  # [counts]
+    occupant: NDArray[np.int32]  # [2 x cells], handle + 1 of the train that stands there; see ``rail_grid.resource_of``
+    places: NDArray[np.int32]  # [configurations, columns]
+    keys: NDArray[np.int32]  # [trains, configurations], the known way of each train, which may have begun before it
+    crossing: NDArray[np.int64]  # [cells, words], the trains, a bit each, whose known way leads on through a cell
+    # [trains, sets, words], sets of trains: by direction, those whose positions made the train's move unsafe (see
+    # ``ASKED``); ``WAITS_FOR``, those that the last search for the train has met, unless it has found a way;
+    # ``MET_BACK``, those that it has met on its way back from the target.
     sets: NDArray[np.int64]
+    # [trains, size], what earlier searches have found. First ``N_CUTS`` cuts: as long as other trains stand at all
+    # places of a cut there is no way. Then ``N_WAYS`` ways.
     found: NDArray[np.int32]
 
     @classmethod
     def for_state(cls, state: RailState) -> "ExitTables":
         """An empty map of that level."""
-        cells, places, forks, n_forks = _without_trains(state)
-        n_trains, n_cells, n_words = state.n_trains, len(places) // 4, words_for(state.n_trains)
+        cells, tracks = lay_tracks(state)
+        n_trains, n_cells, n_words = state.n_trains, len(tracks) // 4, words_for(state.n_trains)
+        places = np.zeros((len(tracks), _N_PLACE_COLUMNS), dtype=np.int32)
+        places[:, RESOURCE] = tracks[:, rail_keys.RESOURCE]
+        places[:, [ONWARD, BACKWARD]] = NO_WAY
+        forks = np.full((8 * n_cells, 4), NO_WAY, dtype=np.int32)
+        n_forks = _link_all(tracks, ONWARD, places, forks, 0)
+        n_all = _link_all(tracks, BACKWARD, places, forks, n_forks)
         trains = np.zeros((_N_TRAIN_ROWS, n_trains), dtype=np.int64)
         trains[TARGET] = cells[state.target_row, state.target_column]
         arrives = state.distance_map[np.arange(n_trains), state.target_row, state.target_column] == 0
@@ -207,7 +173,7 @@ class ExitTables(NamedTuple):
         return cls(
             cells=cells,
             maps=state.maps,
-            forks=forks,
+            forks=forks[:n_all],
             fork_distances=_distances_behind(forks[:n_forks], cells, state),
             trains=trains,
             counts=np.zeros(_N_COUNTS, dtype=np.int64),

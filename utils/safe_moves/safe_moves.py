@@ -65,12 +65,11 @@ def can_follow(handle: int, other: int, row: int, column: int, grid: np.ndarray,
     if dynamic[ROW, handle] < 0 or dynamic[MALFUNCTION_COUNTER, other] > 0:
         return False
     direction = as_int64(dynamic[DIRECTION, other])
-    n_ways = 0
     for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
         to_row, to_column, _ = possible_move(grid, row, column, direction, action)
         if to_row >= 0 and (to_row != dynamic[ROW, handle] or to_column != dynamic[COLUMN, handle]):
-            n_ways += 1
-    return n_ways > 0
+            return True
+    return False
 
 
 @compiled_helper
@@ -86,15 +85,9 @@ def _next_configuration(
 
 @compiled
 def _restrict(
-    enabled: bool,
-    grid: np.ndarray,
-    constants: np.ndarray,
-    dynamic: np.ndarray,
-    exit_tables: Arrays,
-    mask: np.ndarray,
-    safe: np.ndarray,
+    grid: np.ndarray, constants: np.ndarray, dynamic: np.ndarray, tables: Arrays, mask: np.ndarray, safe: np.ndarray
 ) -> None:
-    exits = ExitTables(*exit_tables)
+    exits = ExitTables(*tables)
     for handle in range(mask.shape[0]):
         safe[handle] = NO_MOVE
         if not can_move_on(handle, constants, dynamic):
@@ -109,9 +102,8 @@ def _restrict(
             else:
                 is_safe = can_follow(handle, other, row, column, grid, dynamic)
             safe[handle, action - MOVE_LEFT] = SAFE_MOVE if is_safe else UNSAFE_MOVE
-            if enabled:
-                mask[handle, action] = is_safe
-        if enabled and not mask[handle].any():
+            mask[handle, action] = is_safe
+        if not mask[handle].any():
             mask[handle, STOP_MOVING] = True
 
 
@@ -135,10 +127,8 @@ def _fill_urgency(
 
 
 @compiled
-def _settle(
-    grid: np.ndarray, constants: np.ndarray, dynamic: np.ndarray, exit_tables: Arrays, actions: np.ndarray
-) -> None:
-    exits = ExitTables(*exit_tables)
+def _settle(grid: np.ndarray, constants: np.ndarray, dynamic: np.ndarray, tables: Arrays, actions: np.ndarray) -> None:
+    exits = ExitTables(*tables)
     urgency = np.empty(actions.shape[0])
     _fill_urgency(exits.maps, constants, dynamic, actions, urgency)
     order = lowest_first(urgency)
@@ -191,7 +181,7 @@ class SafeMoves:
         safe = np.empty((state.n_trains, 3), dtype=np.int8)
         exits = self._known(state)
         follow_trains(state.dynamic, exits)
-        _restrict(self.enabled, state.grid, state.constants, state.dynamic, exits, mask, safe)
+        _restrict(state.grid, state.constants, state.dynamic, exits, mask if self.enabled else mask.copy(), safe)
         return safe
 
     def all_can_leave(self, state: RailState) -> bool:

@@ -174,32 +174,30 @@ def _holds(handle: int, cut: np.ndarray, occupant: np.ndarray, trains: np.ndarra
 
 
 @compiled_helper
-def _is_cut_off(
-    handle: int, found: np.ndarray, waits_for: np.ndarray, occupant: np.ndarray, trains: np.ndarray
-) -> bool:
-    """Whether a cut holds that an earlier search has found; then the trains there are in ``waits_for``."""
+def _is_cut_off(handle: int, found: np.ndarray, met: np.ndarray, occupant: np.ndarray, trains: np.ndarray) -> bool:
+    """Whether a cut holds that an earlier search has found; then the trains there are in ``met``."""
     for first in range(0, N_CUTS * CUT_SIZE, CUT_SIZE):
         cut = found[first : first + CUT_SIZE]
         if cut[CUT_FROM] == trains[AT, handle] and _holds(handle, cut, occupant, trains):
-            waits_for[:] = 0
+            met[:] = 0
             for place in cut[CUT_PLACES : CUT_PLACES + cut[N_CUT_PLACES]]:
-                put_bit(waits_for, as_int64(occupant[place]) - 1)
+                put_bit(met, as_int64(occupant[place]) - 1)
             return True
     return False
 
 
 @compiled_helper
-def _note_cut(at: int, cut: np.ndarray, waits_for: np.ndarray, trains: np.ndarray, places: np.ndarray) -> None:
+def _note_cut(at: int, cut: np.ndarray, met: np.ndarray, trains: np.ndarray, places: np.ndarray) -> None:
     """Remember that a search has failed, unless it has met too many trains."""
     cut[CUT_FROM] = NO_WAY
     end = CUT_PLACES
-    other = next_bit(waits_for, -1)
+    other = next_bit(met, -1)
     while other >= 0:
         if end == CUT_SIZE:
             return
         cut[end] = places[trains[AT, other], RESOURCE]
         end += 1
-        other = next_bit(waits_for, other)
+        other = next_bit(met, other)
     cut[CUT_FROM] = at
     cut[N_CUT_PLACES] = end - CUT_PLACES
 
@@ -250,8 +248,8 @@ def find_way(handle: int, exits: ExitTables) -> int:
     ``ORIGIN`` then leads back. Else the set ``WAITS_FOR`` are trains of which one must leave before there is a way.
     """
     trains, occupant, places = exits.trains, exits.occupant, exits.places
-    found, waits_for = exits.found[handle], exits.sets[handle, WAITS_FOR]
-    if _is_cut_off(handle, found, waits_for, occupant, trains):
+    found, met = exits.found[handle], exits.sets[handle, WAITS_FOR]
+    if _is_cut_off(handle, found, met, occupant, trains):
         return NO_WAY
     last = _known_earlier(handle, found, occupant, places, trains)
     if last != NO_WAY:
@@ -259,7 +257,7 @@ def find_way(handle: int, exits: ExitTables) -> int:
     last, number = _search(handle, exits), exits.counts[N_SEARCHES]
     if last == NO_WAY:
         first = number % N_CUTS * CUT_SIZE
-        _note_cut(trains[AT, handle], found[first : first + CUT_SIZE], waits_for, trains, places)
+        _note_cut(trains[AT, handle], found[first : first + CUT_SIZE], met, trains, places)
     else:
         _note_way(last, number, found, places)
     return last

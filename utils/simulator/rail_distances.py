@@ -11,11 +11,11 @@ from utils.system.compiled import compiled
 
 @compiled
 def distances_to(grid: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Moves from every configuration to the nearest target: breadth first, backwards, from all targets at once.
+    """Fewest moves from every configuration to a target and on from there: breadth first, backwards, from all targets.
 
     Args:
         grid: uint16 ``[height, width]``.
-        targets: int64 ``[targets, 3]``, row, column and direction.
+        targets: int64 ``[targets, 4]``, the moves on from there, in rising order, row, column and direction.
 
     Returns:
         float64 ``[height, width, 4]``, infinite where no target can be reached.
@@ -23,28 +23,31 @@ def distances_to(grid: np.ndarray, targets: np.ndarray) -> np.ndarray:
     height, width = grid.shape
     distances = np.full((height, width, 4), np.inf)
     queue = np.empty((height * width * 4, 3), dtype=np.int64)
-    end = 0
-    # number by number: numba takes two seconds to compile the copying of a row
-    for i in range(targets.shape[0]):
-        row, column, direction = targets[i, 0], targets[i, 1], targets[i, 2]
-        if distances[row, column, direction] > 0:
-            distances[row, column, direction] = 0
-            queue[end, 0], queue[end, 1], queue[end, 2] = row, column, direction
-            end += 1
-    begin = 0
-    while begin < end:
-        row, column, direction = queue[begin, 0], queue[begin, 1], queue[begin, 2]
-        begin += 1
-        previous_row, previous_column = row - ROW_STEP[direction], column - COLUMN_STEP[direction]
-        if not is_inside(height, width, previous_row, previous_column):
-            continue
-        cell = int(grid[previous_row, previous_column])
-        for heading in range(4):
-            is_new = distances[previous_row, previous_column, heading] == np.inf
-            if is_new and has_exit(exits_of(cell, heading), direction):
-                distances[previous_row, previous_column, heading] = distances[row, column, direction] + 1
-                queue[end, 0], queue[end, 1], queue[end, 2] = previous_row, previous_column, heading
+    begin, end, n_begun, moves = 0, 0, 0, 0
+    while begin < end or n_begun < targets.shape[0]:
+        # number by number: numba takes two seconds to compile the copying of a row
+        while n_begun < targets.shape[0] and targets[n_begun, 0] <= moves:
+            row, column, direction = targets[n_begun, 1], targets[n_begun, 2], targets[n_begun, 3]
+            n_begun += 1
+            if distances[row, column, direction] > moves:
+                distances[row, column, direction] = moves
+                queue[end, 0], queue[end, 1], queue[end, 2] = row, column, direction
                 end += 1
+        moves += 1
+        end_of_ring = end
+        while begin < end_of_ring:
+            row, column, direction = queue[begin, 0], queue[begin, 1], queue[begin, 2]
+            begin += 1
+            previous_row, previous_column = row - ROW_STEP[direction], column - COLUMN_STEP[direction]
+            if not is_inside(height, width, previous_row, previous_column):
+                continue
+            cell = int(grid[previous_row, previous_column])
+            for heading in range(4):
+                is_new = distances[previous_row, previous_column, heading] == np.inf
+                if is_new and has_exit(exits_of(cell, heading), direction):
+                    distances[previous_row, previous_column, heading] = moves
+                    queue[end, 0], queue[end, 1], queue[end, 2] = previous_row, previous_column, heading
+                    end += 1
     return distances
 
 
@@ -62,6 +65,6 @@ def distance_maps(grid: NDArray[np.uint16], targets: Sequence[Iterable[tuple[int
     first_with: dict[frozenset[tuple[int, int, int]], int] = {}
     for train, places in enumerate(map(frozenset, targets)):
         same = first_with.setdefault(places, train)
-        rows = np.array(sorted(places), dtype=np.int64).reshape(-1, 3)
+        rows = np.array([(0, *place) for place in sorted(places)], dtype=np.int64).reshape(-1, 4)
         maps[train] = maps[same] if same < train else distances_to(grid, rows)
     return maps

@@ -72,8 +72,8 @@ def make_stops(
     map_of_stop = np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int32)
     distances = np.empty((len(numbers), *grid.shape, 4), dtype=np.float64)
     for (use, *target), number in numbers.items():
-        rows = np.array(sorted(use), dtype=np.int64).reshape(-1, 3)
-        distances[number] = distances_to(_without_way_through(grid, *target), rows)
+        rows = np.array([(0, *place) for place in sorted(use)], dtype=np.int64).reshape(-1, 4)
+        distances[number] = distances_to(without_way_through(grid, *target), rows)
     after = np.zeros((2, len(of_use)), dtype=np.int32)
     for stop in range(len(of_use) - 1, -1, -1):
         handle = train_of_stop[stop]
@@ -96,7 +96,7 @@ def _is_of_use(place: Place, grid: NDArray[np.uint16], to_target: NDArray[np.flo
     return may_stop and 0 < to_target[place] < np.inf
 
 
-def _without_way_through(grid: NDArray[np.uint16], row: int, column: int, directions: int) -> NDArray[np.uint16]:
+def without_way_through(grid: NDArray[np.uint16], row: int, column: int, directions: int) -> NDArray[np.uint16]:
     """The map as it is for a train that leaves it when it comes to that cell in one of the directions."""
     closed = grid.copy()
     for direction in range(4):
