@@ -22,12 +22,9 @@ class AttentionQNetwork(DuelingHeads):
     Args:
         feature_set: what an observation holds.
         hidden_size: width of the hidden layers of the streams; a train is encoded in half as many numbers.
-
-    Attributes:
-        cuda_graph: see ``learning/step_graph.py``.
     """
 
-    cuda_graph = True
+    cuda_graph = True  # see ``learning/step_graph.py``
 
     def __init__(self, feature_set: FeatureSet, hidden_size: int) -> None:
         super().__init__()

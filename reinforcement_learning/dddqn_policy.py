@@ -25,6 +25,7 @@ from reinforcement_learning.dueling_q_network import (
     set_weights,
     weights_of,
 )
+from reinforcement_learning.playing.policy import ActionMasks, Actions, Epsilon, Observations
 from utils.observation.route_features import least_detour_actions
 from utils.system.seeds import Stream, generator
 
@@ -51,7 +52,7 @@ class Batch:
 class Greedy(Protocol):
     """Plays what is best by some network."""
 
-    def act(self, observations: npt.NDArray[np.float32], action_mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    def act(self, observations: Observations, action_mask: ActionMasks) -> Actions:
         """The best possible actions ``[batch]``."""
         ...
 
@@ -64,12 +65,7 @@ class GreedyPolicy:
         self.device = device
 
     @torch.inference_mode()
-    def act(
-        self,
-        observations: npt.NDArray[np.float32],
-        action_mask: npt.NDArray[np.bool_],
-        epsilon: float | npt.NDArray[np.float64] = 0.0,
-    ) -> npt.NDArray[np.int64]:
+    def act(self, observations: Observations, action_mask: ActionMasks, epsilon: Epsilon = 0.0) -> Actions:
         """The best possible actions ``[batch]`` by one forward pass; ``epsilon`` makes no difference."""
         ranks = rank_actions(self.network, torch.from_numpy(observations).to(self.device)).cpu().numpy()
         return np.where(action_mask, ranks, -np.inf).argmax(axis=1)
@@ -163,12 +159,7 @@ class DDDQNPolicy:
                 tensor.fill_(value)
                 self._rates_set[name] = value
 
-    def act(
-        self,
-        observations: npt.NDArray[np.float32],
-        action_mask: npt.NDArray[np.bool_],
-        epsilon: float | npt.NDArray[np.float64] = 0.0,
-    ) -> npt.NDArray[np.int64]:
+    def act(self, observations: Observations, action_mask: ActionMasks, epsilon: Epsilon = 0.0) -> Actions:
         """Epsilon-greedy actions ``[batch]``, always possible ones; see :class:`~.policy.Policy`.
 
         The network sees only the trains that do not explore; where all explore it is not asked at all.
@@ -309,6 +300,6 @@ class DDDQNPolicy:
         self.exploration.bit_generator.state = state["exploration"]
 
 
-def random_possible_actions(action_mask: npt.NDArray[np.bool_], random: np.random.Generator) -> npt.NDArray[np.int64]:
+def random_possible_actions(action_mask: ActionMasks, random: np.random.Generator) -> Actions:
     """A possible action for each row of ``action_mask`` ``[batch, 5]``, each equally likely."""
     return np.where(action_mask, random.random(action_mask.shape), -1.0).argmax(axis=1)

@@ -58,21 +58,15 @@ class DuelingQNetwork(DuelingHeads):
     Args:
         n_features: what it looks at: so many numbers from an observation's beginning on.
         hidden_size: width of the hidden layers.
-
-    Attributes:
-        cuda_graph: see ``learning/step_graph.py``.
     """
 
-    cuda_graph = True
+    cuda_graph = True  # see ``learning/step_graph.py``
 
     def __init__(self, n_features: int, hidden_size: int) -> None:
         super().__init__()
         self.n_features = n_features
         self.trunk = nn.Sequential(
-            nn.Linear(n_features, hidden_size),
-            nn.ReLU(),
-            nn.Linear(hidden_size, hidden_size),
-            nn.ReLU(),
+            nn.Linear(n_features, hidden_size), nn.ReLU(), nn.Linear(hidden_size, hidden_size), nn.ReLU()
         )
         self.add_heads(hidden_size, hidden_size)
 
@@ -82,15 +76,11 @@ class DuelingQNetwork(DuelingHeads):
 
 
 class NetworkError(UsersCodeError):
-    """A network of the user's own fails, or gives something that cannot be used; the message is one sentence.
-
-    Attributes:
-        what: is wrong, as a part of a sentence.
-    """
+    """A network of the user's own fails, or gives something that cannot be used; the message is one sentence."""
 
     def __init__(self, what: str, network: str) -> None:
         super().__init__(what, network)  # both, or a process that plays could not send it
-        self.what = what
+        self.what = what  # is wrong, as a part of a sentence
 
     def __str__(self) -> str:
         what, network = self.args
@@ -182,12 +172,8 @@ def on_cpu(network: nn.Module) -> nn.Module:
 def polyak_update(parameters: tuple[Tensor, ...], targets: tuple[Tensor, ...], tau: float | Tensor) -> None:
     """``target = (1 - tau) * target + tau * parameter`` for each of them, in one fused call, or in three.
 
-    Buffers stay as they are: no forward pass may change them, see ``check_network``.
-
-    Args:
-        parameters: what the targets come closer to.
-        targets: are changed.
-        tau: a number, or a tensor of one on their device, whose value nobody waits for.
+    Buffers stay as they are: no forward pass may change them, see ``check_network``. ``tau`` is a number, or a tensor
+    of one on their device, whose value nobody waits for.
     """
     if isinstance(tau, Tensor):
         differences = torch._foreach_sub(parameters, targets)

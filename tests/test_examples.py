@@ -24,12 +24,7 @@ def trained_and_scored(named: str) -> str:
 # example, commands that use it, the modules it needs beyond requirements.txt, something that it prints
 EXAMPLES = [
     ("own_loop.py", "examples/own_loop.py --episodes 3", ["pettingzoo"], "episode 3: score -"),
-    (
-        "maskable_ppo.py",
-        "examples/maskable_ppo.py --steps 1000",
-        ["pettingzoo", "sb3_contrib"],
-        "episodes, score -",
-    ),
+    ("maskable_ppo.py", "examples/maskable_ppo.py --steps 1000", ["pettingzoo", "sb3_contrib"], "episodes, score -"),
     (
         "own_policy.py",
         f"{EVALUATE} --policy examples.own_policy:OneAfterTheOther --policy examples.own_policy:Hasty",
@@ -49,12 +44,7 @@ EXAMPLES = [
 
 @pytest.mark.parametrize(("example", "command", "needs", "printed"), EXAMPLES, ids=[row[0] for row in EXAMPLES])
 def test_runs(
-    example: str,
-    command: str,
-    needs: list[str],
-    printed: str,
-    tmp_path: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    example: str, command: str, needs: list[str], printed: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     for module in needs:
         if importlib.util.find_spec(module) is None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from reinforcement_learning.dddqn_policy import DDDQNPolicy, GreedyPolicy
 from reinforcement_learning.dueling_q_network import set_weights, weights_of
+from reinforcement_learning.playing.policy import ActionMasks, Actions, Epsilon, Observations
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,7 @@ class ActingCopy:
         self.begin_again()
         policy.act_by(self)
 
-    def act(
-        self,
-        observations: npt.NDArray[np.float32],
-        action_mask: npt.NDArray[np.bool_],
-        epsilon: float | npt.NDArray[np.float64] = 0.0,
-    ) -> npt.NDArray[np.int64]:
+    def act(self, observations: Observations, action_mask: ActionMasks, epsilon: Epsilon = 0.0) -> Actions:
         """The best possible actions ``[batch]``, see :class:`~.dddqn_policy.GreedyPolicy`."""
         self._take_what_is_due()
         return self._greedy.act(observations, action_mask, epsilon)

@@ -48,23 +48,14 @@ class StoredTransitions(Protocol):
 
 
 class Learner(ABC):
-    """A policy that learns, as the training sees it: in this process or elsewhere.
+    """A policy that learns, as the training sees it: in this process or elsewhere."""
 
-    Attributes:
-        policy: of a learner elsewhere, a copy as it was at the last :meth:`fetch`.
-        buffer: what it learns from.
-        losses: scalars, one for each learning step since the list was last cleared.
-        hyperparameters: how the policy learns and explores.
-        progress: the share of the training's episodes that are over; the learning rate falls with it.
-        has_failed: whether :meth:`wait` is known to raise something.
-    """
-
-    has_failed = False
-    policy: DDDQNPolicy
-    buffer: StoredTransitions
-    losses: list[torch.Tensor]
-    hyperparameters: Hyperparameters
-    progress: float
+    has_failed = False  # whether ``wait`` is known to raise something
+    policy: DDDQNPolicy  # of a learner elsewhere, a copy as it was at the last ``fetch``
+    buffer: StoredTransitions  # what it learns from
+    losses: list[torch.Tensor]  # scalars, one for each learning step since the list was last cleared
+    hyperparameters: Hyperparameters  # how the policy learns and explores
+    progress: float  # the share of the training's episodes that are over; the learning rate falls with it
 
     @property
     @abstractmethod

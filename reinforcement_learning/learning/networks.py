@@ -50,18 +50,14 @@ def make_network(config: TrainingConfig, feature_set: FeatureSet, index: int) ->
     Raises:
         ConfigError: there is no network of that name, or it cannot be made.
     """
-
-    def dueling(features: FeatureSet, n_actions: int) -> nn.Module:
-        return DuelingQNetwork(features.n_own_features, config.hidden_size)
-
-    def attention(features: FeatureSet, n_actions: int) -> nn.Module:
-        return AttentionQNetwork(features, config.hidden_size)
-
+    on_board: dict[str, Callable[[FeatureSet, int], nn.Module]] = {
+        DUELING: lambda features, _: DuelingQNetwork(features.n_own_features, config.hidden_size),
+        ATTENTION: lambda features, _: AttentionQNetwork(features, config.hidden_size),
+    }
     names = network_names(config)
     name = names[index] if len(names) > 1 else names[0]
     try:
-        on_board = {DUELING: dueling, ATTENTION: attention}
-        make: Callable[[FeatureSet, int], nn.Module] = find_callable(name, "network", on_board)
+        make = find_callable(name, "network", on_board)
     except ExtensionError as error:
         raise ConfigError(f"--network: {error}") from error
     with torch.random.fork_rng(devices=[]):

@@ -85,10 +85,8 @@ def evaluation_metrics(results: Sequence[EpisodeResult]) -> dict[str, float]:
         "nb_steps": [result.n_steps for result in results],
     }
     for name, values in measured.items():
-        metrics[f"evaluation/{name}_min"] = float(np.min(values))
-        metrics[f"evaluation/{name}_max"] = float(np.max(values))
-        metrics[f"evaluation/{name}_mean"] = float(np.mean(values))
-        metrics[f"evaluation/{name}_std"] = float(np.std(values))
+        for kind, number in (("min", np.min), ("max", np.max), ("mean", np.mean), ("std", np.std)):
+            metrics[f"evaluation/{name}_{kind}"] = float(number(values))
     metrics["evaluation/nb_episodes"] = len(results)
     metrics["evaluation/deadlocked"] = float(np.mean([result.deadlocked for result in results]))
     metrics["evaluation/never_departed"] = float(np.mean([result.never_departed for result in results]))

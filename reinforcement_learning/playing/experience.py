@@ -40,13 +40,9 @@ class UnfinishedEpisode:
 
 
 class ExperienceError(RuntimeError):
-    """Processes or devices that play or learn elsewhere cannot go on; the message is one sentence.
+    """Processes or devices that play or learn elsewhere cannot go on; the message is one sentence."""
 
-    Attributes:
-        saved: whether a checkpoint was saved then.
-    """
-
-    saved = False
+    saved = False  # whether a checkpoint was saved then
 
 
 class Experience(ABC):

@@ -11,30 +11,24 @@ from utils.simulator.action_mask import NOTHING_TO_DECIDE
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_state import RailState
 
-Actions = npt.NDArray[np.int64]
+Observations = npt.NDArray[np.float32]  # [batch, features]
+ActionMasks = npt.NDArray[np.bool_]  # [batch, 5], what is possible
+Actions = npt.NDArray[np.int64]  # [batch]
+Epsilon = float | npt.NDArray[np.float64]  # the share of random actions: one number for all, or [batch]
 
 
 class Policy(Protocol):
     """Chooses actions for trains that have a choice, by what each of them sees.
 
-    ``observations`` float32 ``[batch, features]`` and ``action_mask`` bool ``[batch, 5]`` describe the deciding
-    trains of one or of many levels; the result is an int64 array ``[batch]`` of possible actions.
+    ``observations`` and ``action_mask`` describe the deciding trains of one or of many levels.
     """
 
-    def act(
-        self,
-        observations: npt.NDArray[np.float32],
-        action_mask: npt.NDArray[np.bool_],
-        epsilon: float | npt.NDArray[np.float64] = 0.0,
-    ) -> Actions:
-        """Actions ``[batch]``; with probability ``epsilon`` each is drawn at random from the possible ones.
-
-        ``epsilon`` is one number for all or an array ``[batch]``.
-        """
+    def act(self, observations: Observations, action_mask: ActionMasks, epsilon: Epsilon = 0.0) -> Actions:
+        """Possible actions; with probability ``epsilon`` each is drawn at random."""
         ...
 
 
-def choose_actions(action_mask: npt.NDArray[np.bool_], choose: Callable[[npt.NDArray[np.intp]], Actions]) -> Actions:
+def choose_actions(action_mask: ActionMasks, choose: Callable[[npt.NDArray[np.intp]], Actions]) -> Actions:
     """Actions ``[trains]``: the only possible one, or where there are several what ``choose`` says.
 
     Args:
@@ -60,8 +54,8 @@ def drive(policy: Policy, observer: Observer, state: RailState) -> Actions:
 def act_with_each(
     policies: Sequence[Policy],
     policy_of_train: npt.NDArray[np.int64],
-    observations: npt.NDArray[np.float32],
-    action_mask: npt.NDArray[np.bool_],
+    observations: Observations,
+    action_mask: ActionMasks,
     epsilon: npt.NDArray[np.float64],
 ) -> Actions:
     """Actions ``[batch]``; each policy is asked once, for all trains that it drives."""

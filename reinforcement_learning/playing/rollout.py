@@ -55,9 +55,6 @@ class Rollout:
         n_slots: most episodes at a time.
         learning: where the rows of episodes go; None, as in an evaluation, leaves no way to write any.
         stopwatch: books the seconds of the parts.
-
-    Attributes:
-        n_decisions: so far, in all episodes.
     """
 
     def __init__(
@@ -90,7 +87,7 @@ class Rollout:
         self.departed = np.zeros(shape, dtype=bool)
         self.deadlocked = np.zeros(shape, dtype=bool)
         self._action_counts = np.zeros((n_slots, N_ACTIONS), dtype=np.int64)
-        self.n_decisions = 0
+        self.n_decisions = 0  # so far, in all episodes
         self._learning = learning
         self._recorder = Recorder(n_slots, n_trains)
 

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from flatland.envs.rail_env import RailEnv
 from flatland.envs.rail_env_action import RailEnvActions
 from flatland.envs.rail_env_policy import RailEnvPolicy
 
+from reinforcement_learning.playing.policy import Actions
 from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
 from utils.observation.route_features import least_detour_actions
@@ -21,8 +21,6 @@ from utils.rules.shortest_path import shortest_path_actions
 from utils.simulator.flatland_versions import reset_builder
 from utils.simulator.rail_grid import DO_NOTHING, MOVE_FORWARD, N_ACTIONS
 from utils.simulator.simulator import FlatlandSimulator
-
-Actions = npt.NDArray[np.int64]
 
 
 class MissingPackageError(ImportError):

@@ -16,9 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from reinforcement_learning.playing.policy import Actions, Policy, drive
+from reinforcement_learning.playing.policy import ActionMasks, Actions, Epsilon, Observations, Policy, drive
 from reinforcement_learning.scoring.heuristics import RULES, RailEnvPolicyRule, Rule, make_anew
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.settings.extensions import ExtensionError, find_callable, whole_numbers
@@ -127,12 +126,7 @@ class _PossibleActions(Policy):
     def __init__(self, name: str, policy: Policy) -> None:
         self._name, self._policy = name, policy
 
-    def act(
-        self,
-        observations: npt.NDArray[np.float32],
-        action_mask: npt.NDArray[np.bool_],
-        epsilon: float | npt.NDArray[np.float64] = 0.0,
-    ) -> Actions:
+    def act(self, observations: Observations, action_mask: ActionMasks, epsilon: Epsilon = 0.0) -> Actions:
         who = f"the policy {self._name!r}"
         chosen = whole_numbers(self._policy.act(observations, action_mask, epsilon), len(observations), N_ACTIONS, who)
         for action, possible in zip(chosen, action_mask, strict=True):

@@ -74,11 +74,7 @@ def test_deadlocked_trains_do_nothing() -> None:
         env.step(dict.fromkeys(range(3), RailEnvActions.MOVE_FORWARD))
     assert deadlocked(RailState.from_env(env)).tolist() == [True, True, False]
     actions = Policy().act_many([0, 1, 2], list(builder.get_many([0, 1, 2]).values()))
-    assert list(actions.values()) == [
-        RailEnvActions.DO_NOTHING,
-        RailEnvActions.DO_NOTHING,
-        RailEnvActions.MOVE_FORWARD,
-    ]
+    assert list(actions.values()) == [RailEnvActions.DO_NOTHING, RailEnvActions.DO_NOTHING, RailEnvActions.MOVE_FORWARD]
 
 
 def test_one_train_by_itself() -> None:

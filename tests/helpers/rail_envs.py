@@ -56,10 +56,7 @@ def sparse_env(
         width=size,
         height=height or size,
         rail_generator=sparse_rail_generator(
-            max_num_cities=n_cities,
-            max_rails_between_cities=2,
-            max_rail_pairs_in_city=2,
-            p_level_free=p_level_free,
+            max_num_cities=n_cities, max_rails_between_cities=2, max_rail_pairs_in_city=2, p_level_free=p_level_free
         ),
         line_generator=sparse_line_generator(dict(speeds), line_length=line_length),
         number_of_agents=n_agents,

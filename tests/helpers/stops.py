@@ -11,9 +11,7 @@ from tests.helpers.simulator_lockstep import add_stops, shortest_ways
 
 
 def with_stops(
-    env: RailEnv,
-    stops: Mapping[int, Sequence[Sequence[Configuration]]],
-    times: Sequence[tuple[int, int]] | None = None,
+    env: RailEnv, stops: Mapping[int, Sequence[Sequence[Configuration]]], times: Sequence[tuple[int, int]] | None = None
 ) -> RailEnv:
     """Gives trains their stops, each a list of places.
 

@@ -199,10 +199,7 @@ def test_all_but_the_control_begin_with_changed_hyper_parameters() -> None:
         ({"n_episodes": 1000}, "never exchange.* after 1000 episodes .*--n_episodes is 1000"),
         ({"n_evaluation_episodes": 1}, "--n_evaluation_episodes is 1; give at least 2, or --pbt_min_errors 0"),
         ({"pbt_objective": "punctuality"}, "--pbt_objective: there is no objective 'punctuality': give one of score, "),
-        (
-            {"pbt_objective": "builtins:repr"},
-            "the objective 'builtins:repr' gave 'Episode.*must give a finite number",
-        ),
+        ({"pbt_objective": "builtins:repr"}, "the objective 'builtins:repr' gave 'Episode.*must give a finite number"),
         ({"pbt_objective": "builtins:len"}, "the objective 'builtins:len' failed"),
     ],
 )

@@ -70,13 +70,7 @@ def test_nobody_starves(rule: str, mixed: bool, n_policies: int, n_trains: int, 
     if not mixed and rule in NEEDS_MIXING:
         return
     mapping = mapping_of(
-        RULES[rule],
-        rule,
-        n_policies,
-        mixed=mixed,
-        resample_every=10,
-        n_environments=n_environments,
-        seed=seed,
+        RULES[rule], rule, n_policies, mixed=mixed, resample_every=10, n_environments=n_environments, seed=seed
     )
     assert shares(mapping, n_trains) == pytest.approx(np.ones(n_policies), abs=0.1)
 

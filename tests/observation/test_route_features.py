@@ -71,11 +71,7 @@ def test_detours_are_the_shortest(seed: int, n_trains: int) -> None:
 
 
 # Two ways from west to east, the lower one two cells longer.
-PASSING = [
-    "<-v---^->",
-    "  |   |  ",
-    "  L---J  ",
-]
+PASSING = ["<-v---^->", "  |   |  ", "  L---J  "]
 SWITCHES = {"v": ("WE", "WS"), "^": ("EW", "ES")}
 
 

@@ -73,9 +73,7 @@ def test_a_line_that_passes_a_cell_twice_goes_on_where_the_train_was() -> None:
 def test_curve_stands_until_the_steps_for_its_cell_begin() -> None:
     line = Line(two_tracks(), busiest_line(two_tracks()))
     fast = way((0, 1, 4), (0, 2, 5), (0, 3, 9), (0, 4, 10))
-    assert list(curves(line, fast, 1, end=12)) == [
-        ([(4, 0), (5, 1), (8, 1), (9, 2), (10, 3), (12, 3)], True),
-    ]
+    assert list(curves(line, fast, 1, end=12)) == [([(4, 0), (5, 1), (8, 1), (9, 2), (10, 3), (12, 3)], True)]
     slow = way((0, 1, 4), (0, 2, 8), (0, 3, 12))
     assert list(curves(line, slow, 4, end=12)) == [([(4, 0), (8, 1), (12, 2)], True)]
 

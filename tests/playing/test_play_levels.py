@@ -7,11 +7,7 @@ import numpy as np
 import pytest
 
 from reinforcement_learning.playing.episode_result import EpisodeResult, evaluation_metrics, mean_and_standard_error
-from reinforcement_learning.playing.play_levels import (
-    LEVELS_AT_A_TIME,
-    play_levels,
-    warm_up,
-)
+from reinforcement_learning.playing.play_levels import LEVELS_AT_A_TIME, play_levels, warm_up
 from tests.helpers.playing import ForwardPolicy, RandomPolicy
 from tests.helpers.tiny_training import stop_after
 from utils.levels.env_configs import ENV_CONFIGS

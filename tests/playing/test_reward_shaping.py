@@ -85,11 +85,7 @@ def test_environments_reward_is_a_share_of_the_episode() -> None:
 def test_arrival_and_deadlock_have_their_weights_at_their_step() -> None:
     weights = no_terms(arrival_reward=7.0, deadlock_penalty=3.0)
     zeros, yes, no = np.zeros(2), np.array([True, False]), np.array([False, False])
-    for arrived, stuck, over, wanted in (
-        (no, no, False, [0, 0]),
-        (yes, ~yes, False, [7, -3]),
-        (no, no, True, [0, 0]),
-    ):
+    for arrived, stuck, over, wanted in ((no, no, False, [0, 0]), (yes, ~yes, False, [7, -3]), (no, no, True, [0, 0])):
         step = step_of_trains(zeros, zeros, zeros, arrived, stuck, over=over, max_episode_steps=5)
         assert shaped_reward(step, weights).tolist() == [wanted]
 

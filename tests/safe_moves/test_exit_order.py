@@ -138,10 +138,7 @@ def ask_all(
 
 @settings(max_examples=25, deadline=None)
 @given(
-    seed=st.integers(0, 10_000),
-    n_on_map=st.integers(1, 12),
-    p_level_free=st.sampled_from([0.0, 0.8]),
-    data=st.data(),
+    seed=st.integers(0, 10_000), n_on_map=st.integers(1, 12), p_level_free=st.sampled_from([0.0, 0.8]), data=st.data()
 )
 def test_who_can_leave_and_moves_are_judged_and_carried_out_one_after_the_other(
     seed: int, n_on_map: int, p_level_free: float, data: st.DataObject

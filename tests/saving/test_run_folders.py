@@ -12,12 +12,7 @@ import psutil
 import pytest
 
 from reinforcement_learning.learning.replay_buffer import bytes_needed
-from reinforcement_learning.saving.run_folders import (
-    RunFolders,
-    check_file_writable,
-    own_run_folders,
-    warn_about_sizes,
-)
+from reinforcement_learning.saving.run_folders import RunFolders, check_file_writable, own_run_folders, warn_about_sizes
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from utils.observation.feature_sets import get_feature_set
 from utils.system.files import PROJECT_ROOT

@@ -59,9 +59,7 @@ def test_deadlock_avoidance_gets_more_trains_home_than_shortest_paths() -> None:
 def test_deadlock_avoidance_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "flatland_baselines.deadlock_avoidance_heuristic.policy", None)
     monkeypatch.delitem(
-        sys.modules,
-        "flatland_baselines.deadlock_avoidance_heuristic.policy.deadlock_avoidance_policy",
-        raising=False,
+        sys.modules, "flatland_baselines.deadlock_avoidance_heuristic.policy.deadlock_avoidance_policy", raising=False
     )
     with pytest.raises(MissingPackageError, match="pip install flatland-baselines"):
         make_anew(RULES["dla"], 0)

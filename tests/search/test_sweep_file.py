@@ -88,11 +88,7 @@ def test_logarithmic_values_give_every_power_its_share(tmp_path: Path, by: str) 
 
 @pytest.mark.parametrize(
     ("rule", "bands"),
-    [
-        ({"min_iter": 2, "eta": 2}, {2, 4, 8}),
-        ({"min_iter": 3}, {3, 9}),
-        ({"max_iter": 8, "s": 2, "eta": 2}, {2, 4, 8}),
-    ],
+    [({"min_iter": 2, "eta": 2}, {2, 4, 8}), ({"min_iter": 3}, {3, 9}), ({"max_iter": 8, "s": 2, "eta": 2}, {2, 4, 8})],
 )
 def test_hyperband_stops_the_worse_at_its_bands_only(tmp_path: Path, rule: dict[str, int], bands: set[int]) -> None:
     path = write_sweep(tmp_path / "sweep.yaml", HIDDEN, early_terminate={"type": "hyperband", **rule})

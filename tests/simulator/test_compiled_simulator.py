@@ -7,11 +7,7 @@ import numpy as np
 import pytest
 from flatland.envs.malfunction_generators import NBR_CHACHED_RAND
 from flatland.envs.rail_env import RailEnv
-from flatland.envs.rewards import (
-    DefaultRewards,
-    DelayRewards,
-    ECML2026Rewards,
-)
+from flatland.envs.rewards import DefaultRewards, DelayRewards, ECML2026Rewards
 from flatland.envs.step_utils.states import TrainState
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -16,11 +16,7 @@ from flatland.envs.malfunction_effects_generators import (
     make_multi_malfunction_condition,
     on_map_state_condition,
 )
-from flatland.envs.malfunction_generators import (
-    NBR_CHACHED_RAND,
-    MalfunctionParameters,
-    ParamMalfunctionGen,
-)
+from flatland.envs.malfunction_generators import NBR_CHACHED_RAND, MalfunctionParameters, ParamMalfunctionGen
 from flatland.envs.persistence import RailEnvPersister
 from flatland.envs.rail_env import RailEnv
 from flatland.envs.record_steps_effects_generator import RecordStepsEffectsGenerator
@@ -111,9 +107,7 @@ effect_kinds = st.one_of(
 
 @settings(max_examples=40, deadline=None)
 @given(
-    seed=st.integers(0, 100_000),
-    effects=st.lists(effect_kinds, max_size=4),
-    random_share=st.sampled_from([0.2, 0.6]),
+    seed=st.integers(0, 100_000), effects=st.lists(effect_kinds, max_size=4), random_share=st.sampled_from([0.2, 0.6])
 )
 def test_equal_with_any_effects_in_any_order(seed, effects, random_share) -> None:
     play_both(level(seed, MultiEffectsGeneratorWrapped(*effects)), random_share, seed, halting=0.5)

@@ -21,10 +21,7 @@ def assert_equals_env(state: RailState, env) -> None:
     nowhere = ((-1, -1), -1)
     for handle, agent in enumerate(env.agents):
         position = ((state.row[handle], state.column[handle]), state.direction[handle])
-        arrived = (
-            (state.arrived_row[handle], state.arrived_column[handle]),
-            state.arrived_direction[handle],
-        )
+        arrived = ((state.arrived_row[handle], state.arrived_column[handle]), state.arrived_direction[handle])
         initial = ((state.initial_row[handle], state.initial_column[handle]), state.initial_direction[handle])
         unit = Fraction(1, int(state.denominator[handle]))
         previous = agent.state_machine.previous_state

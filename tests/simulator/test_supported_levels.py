@@ -5,11 +5,7 @@ import warnings
 import pytest
 from flatland.envs.malfunction_generators import no_malfunction_generator
 from flatland.envs.rail_env import RailEnv
-from flatland.envs.rewards import (
-    BasicMultiObjectiveRewards,
-    DefaultRewards,
-    PunctualityRewards,
-)
+from flatland.envs.rewards import BasicMultiObjectiveRewards, DefaultRewards, PunctualityRewards
 
 from tests.helpers.rail_envs import sparse_env
 from utils.levels.env_configs import ENV_CONFIGS

@@ -133,13 +133,7 @@ def test_ctrl_c_in_a_command_is_no_traceback() -> None:
     assert (done.returncode, done.stderr) == (130, "")
 
 
-COMMANDS = (
-    "multi_agent_training",
-    "evaluate_agent",
-    "hyperparameter_search",
-    "export_checkpoint",
-    "grade_locally",
-)
+COMMANDS = ("multi_agent_training", "evaluate_agent", "hyperparameter_search", "export_checkpoint", "grade_locally")
 
 
 @pytest.mark.parametrize("path", ["run.py", *(f"reinforcement_learning/{name}.py" for name in COMMANDS)])

@@ -17,11 +17,7 @@ import pytest
 from reinforcement_learning.saving.checkpointing import numbered_checkpoint, read_checkpoint
 from reinforcement_learning.training.trainer import Trainer
 from reinforcement_learning.workers import rollout_workers
-from reinforcement_learning.workers.rollout_workers import (
-    MAX_ENDED_WORKERS,
-    RolloutWorkerError,
-    RolloutWorkers,
-)
+from reinforcement_learning.workers.rollout_workers import MAX_ENDED_WORKERS, RolloutWorkerError, RolloutWorkers
 from tests.helpers.processes import ROLLOUT_WORKER, nothing_is_left, pids_of
 from tests.helpers.tiny_training import UNGUIDED, MemorySink, make_trainer, stop_after
 from utils.system import child_process

@@ -93,13 +93,7 @@ class EvaluationLevels:
     """
 
     def __init__(
-        self,
-        config: Environment,
-        seed: int,
-        count: int,
-        *,
-        compiled: bool = True,
-        plan: Planning | None = None,
+        self, config: Environment, seed: int, count: int, *, compiled: bool = True, plan: Planning | None = None
     ) -> None:
         if count < 1:
             raise ValueError(f"an evaluation needs at least one level, got {count}")

@@ -54,12 +54,7 @@ def make_sampled_level(config: SampledEnv, seed: int) -> RailEnv:
 
 
 def _generate_map(
-    config: SampledEnv,
-    width: int,
-    height: int,
-    num_agents: int,
-    num_resets: int,
-    np_random: np.random.RandomState,
+    config: SampledEnv, width: int, height: int, num_agents: int, num_resets: int, np_random: np.random.RandomState
 ) -> tuple[RailGridTransitionMap, dict[str, Any]]:
     """Map and hints, as flatland's rail generators give them; with them goes the map's network, for the two below."""
     found = config.map.load() if isinstance(config.map, SavedMap) else config.map.generate(np_random)
