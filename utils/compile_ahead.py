@@ -52,7 +52,7 @@ class CompileAhead:
         """
         if not self._children:
             return
-        say("First start: compiling simulator, observation and planner, which takes about half a minute.")
+        say("First start: compiling simulator, observation and planner, which takes about 20 seconds.")
         _compile_the_rest(feature_set)
         gc.enable()
         is_needed = {_SAFE_MOVES: safe_moves or feature_set.with_routes, _PLANNER: plans}

@@ -66,7 +66,7 @@ class FlatlandParallelEnv(ParallelEnv, EzPickle):
     Levels for evaluation are others: ``reset(options={"level_seed": s})`` plays the level that ``evaluate_agent.py
     --seed s`` plays first, for an ``s`` below 2**30. No training ever plays one of those.
 
-    The first start in a fresh checkout takes about half a minute longer, in which numba compiles.
+    The first start in a fresh checkout takes about 20 seconds longer, in which numba compiles.
 
     Args:
         environment: what ``multi_agent_training.py -t`` takes (a number, a name, or a path),

@@ -177,7 +177,7 @@ def say_once(text: str) -> None:
 def warm_up_planning() -> None:
     """Compiles what planning needs, which would otherwise be done in the time of a step."""
     if is_missing_in_cache(improve_plans):
-        complain("First start: compiling the planner, which takes about a quarter of a minute.")
+        complain("First start: compiling the planner, which takes about ten seconds.")
     simulator = FlatlandSimulator(make_rail_env(ENV_CONFIGS["Tiny"], 0))
     weights = weights_of(simulator.env.rewards)
     plan = LevelPlan(simulator.state, weights)
