@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from utils import compile_ahead
+from utils.observation.feature_sets import get_feature_set
 from utils.system.files import PROJECT_ROOT
 
 START = """
@@ -52,6 +56,38 @@ def test_nothing_is_left_to_compile_and_the_second_time_nothing_is_started(tmp_p
     said = said_by(START + TRAIN, tmp_path / "training", tmp_path / "cache")
     assert said == ["2", "started", "said", "episodes", "3"]
     assert said_by(START, tmp_path, tmp_path / "cache") == ["0", "started"]
+
+
+@pytest.mark.parametrize(
+    ("feature_set", "safe_moves", "plans", "needed"),
+    [
+        ("tree_plan", True, True, ["safe moves", "planner"]),
+        ("tree_routes", True, False, ["safe moves"]),
+        ("tree_routes", False, False, ["safe moves"]),  # the routes go by them
+        ("tree", False, False, []),
+    ],
+)
+def test_only_what_is_played_with_is_waited_for(
+    feature_set: str, safe_moves: bool, plans: bool, needed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[str] = []
+
+    class Child:
+        def __init__(self, module: str, on_message: object) -> None: ...
+
+        def send(self, message: bytes) -> None:
+            part = message.decode()
+            monkeypatch.setattr(ahead._done[part], "wait", lambda seconds: waited.append(part))
+
+        def end(self) -> None: ...
+
+    monkeypatch.setattr(compile_ahead, "ChildProcess", Child)
+    monkeypatch.setattr(compile_ahead, "_is_needed", lambda: True)
+    monkeypatch.setattr(compile_ahead, "_compile_the_rest", lambda feature_set: None)
+    ahead = compile_ahead.CompileAhead()
+    ahead.start()
+    ahead.finish(get_feature_set(feature_set), safe_moves=safe_moves, plans=plans, say=lambda text: None)
+    assert waited == needed
 
 
 def test_ctrl_c_does_not_wait_until_all_is_compiled(tmp_path: Path) -> None:
