@@ -18,14 +18,15 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from filelock import FileLock
 from matplotlib.figure import Figure
 
 from reinforcement_learning.saving import checkpoint_writer
 from reinforcement_learning.saving.checkpointing import read_checkpoint, write_checkpoint
+from reinforcement_learning.saving.run_folders import LOCK_FILE
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.training import summary
 from utils.system.files import PROJECT_ROOT
-from utils.system.folder_lock import locked
 
 SCRIPTS = PROJECT_ROOT / "reinforcement_learning"
 TRAIN = str(SCRIPTS / "multi_agent_training.py")
@@ -358,10 +359,10 @@ class TestInThisProcess:
     def test_name_of_a_training_that_runs_is_refused(self, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
         folder = place / "output_dir" / "mine"
         folder.mkdir(parents=True)
-        with locked(folder):
+        with FileLock(folder / LOCK_FILE):
             assert self.train() == 2
         assert "--run_name 'mine' is the name of a training that runs now" in capfd.readouterr().err
-        assert [path.name for path in place.rglob("*")] == ["output_dir", "mine"]
+        assert [path.name for path in place.rglob("*")] == ["output_dir", "mine", LOCK_FILE]
 
 
 def no_room(*arguments: object) -> None:

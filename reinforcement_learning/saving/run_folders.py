@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from filelock import FileLock, Timeout
 
 from reinforcement_learning.learning.replay_buffer import bytes_needed
 from reinforcement_learning.saving.checkpointing import newest_first
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig, options_to_repeat
 from reinforcement_learning.settings.features import feature_set_of
 from utils.system.files import remove_unfinished
-from utils.system.folder_lock import locked
+
+LOCK_FILE = ".lock"
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,23 @@ def own_run_folders(config: TrainingConfig, *, resumed: bool) -> Iterator[RunFol
 
 
 def _lock(stack: contextlib.ExitStack, name: str, folder: Path) -> None:
+    """Keeps others out of a folder until the stack ends, or the process, whatever ends that."""
+    path = folder / LOCK_FILE
     try:
-        stack.enter_context(locked(folder))
-    except BlockingIOError as error:
+        stack.enter_context(FileLock(path, blocking=False, fallback_to_soft=False))
+    except Timeout as error:
         raise ConfigError(
             f"--run_name {name!r} is the name of a training that runs now and writes to {folder}: choose another name, "
             "or wait for its end."
         ) from error
+    except OSError:  # a file system without locks: nobody is kept out
+        pass
+    stack.callback(_remove, path)  # while it is locked
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _missing(folder: Path) -> list[Path]:

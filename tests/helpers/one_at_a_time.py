@@ -1,16 +1,12 @@
 """Helpers of the tests: what there is only once on a machine, as ports are."""
 
-import contextlib
-import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock
 
-@contextlib.contextmanager
-def one_at_a_time(what: str) -> Iterator[None]:
-    """Waits until no other process of this user is in a block for the same."""
-    with (Path(tempfile.gettempdir()) / f"flatland_tests_{what}_{os.getuid()}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+
+def one_at_a_time(what: str) -> FileLock:
+    """A block that waits until no other process of this user is in one for the same."""
+    return FileLock(Path(tempfile.gettempdir()) / f"flatland_tests_{what}_{os.getuid()}.lock")

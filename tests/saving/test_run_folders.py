@@ -1,5 +1,7 @@
 """Where a run writes: names, folders that cannot be written, and sizes that will not fit."""
 
+import errno
+import fcntl
 import os
 import shutil
 import subprocess
@@ -12,7 +14,13 @@ import psutil
 import pytest
 
 from reinforcement_learning.learning.replay_buffer import bytes_needed
-from reinforcement_learning.saving.run_folders import RunFolders, check_file_writable, own_run_folders, warn_about_sizes
+from reinforcement_learning.saving.run_folders import (
+    LOCK_FILE,
+    RunFolders,
+    check_file_writable,
+    own_run_folders,
+    warn_about_sizes,
+)
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from utils.observation.feature_sets import get_feature_set
 from utils.system.files import PROJECT_ROOT
@@ -110,17 +118,27 @@ class TestOwner:
     def test_a_kill_frees_the_folders(self, tmp_path: Path) -> None:
         script = (
             "import os, sys; sys.path.insert(0, sys.argv[1])\n"
-            "from pathlib import Path\n"
-            "from utils.system.folder_lock import locked\n"
-            "with locked(Path(sys.argv[2])):\n"
+            "from reinforcement_learning.saving.run_folders import own_run_folders\n"
+            "from tests.saving.test_run_folders import config_below, Path\n"
+            "with own_run_folders(config_below(Path(sys.argv[2]), run_name='mine'), resumed=True):\n"
             "    os.kill(os.getpid(), 9)\n"
         )
         config = config_below(tmp_path, run_name="mine")
         folder = made(config).checkpoints
-        subprocess.run([sys.executable, "-c", script, str(PROJECT_ROOT), str(folder)], check=False)
-        assert len(os.listdir(folder)) == 2  # the killed one's lock is still there
+        subprocess.run([sys.executable, "-c", script, str(PROJECT_ROOT), str(tmp_path)], check=False)
+        assert sorted(os.listdir(folder)) == [LOCK_FILE, "something"]  # the killed one's lock is still there
         made(config)
         assert os.listdir(folder) == ["something"]
+
+    def test_without_locks_nobody_is_kept_out(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def no_locks(*arguments: object) -> None:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        config = config_below(tmp_path, run_name="mine")
+        monkeypatch.setattr(fcntl, "flock", no_locks)
+        with own_run_folders(config, resumed=False):
+            made(config)
+        assert os.listdir(tmp_path / "checkpoint_dir" / "mine") == ["something"]
 
 
 class TestEmptyFolders:
