@@ -41,7 +41,9 @@ def make_players(
     names = [of_pytorch(str(device)) for device in devices or ["cpu"] * config.num_policies]
     places = place_learners(names, on_cluster=config.ray_address != "")
     answers = Answers(LocalRay().check, stop_requested)
-    learners = [RemoteLearner(config, feature_set, index, place, answers, warn) for index, place in enumerate(places)]
+    learners = [
+        RemoteLearner(config, feature_set, index, place, answers, stopwatch, warn) for index, place in enumerate(places)
+    ]
     population = Population(config, feature_set, make_learner=lambda *of_policy: learners[of_policy[2]])
     experience = RayExperience(
         config, levels, learners, population.past_selves, answers, stopwatch=stopwatch, warn=warn

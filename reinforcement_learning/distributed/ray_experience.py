@@ -19,8 +19,6 @@ from reinforcement_learning.distributed.remote_learner import RemoteLearner
 from reinforcement_learning.distributed.remote_rollout import RemoteRollout
 from reinforcement_learning.distributed.rollout_actor import RoundReport
 from reinforcement_learning.distributed.session import n_rollout_actors
-from reinforcement_learning.distributed.watch import ProgressWatch
-from reinforcement_learning.learning.hosted_learner import LearnerReport
 from reinforcement_learning.multi_policy.past_selves import PastSelves
 from reinforcement_learning.playing.experience import Experience, FinishedEpisode, UnfinishedEpisode
 from reinforcement_learning.settings.config import TrainingConfig
@@ -64,7 +62,6 @@ class RayExperience(Experience):
         self._rollouts: list[RemoteRollout] = []  # those asked longest ago come first
         self._finished: list[FinishedEpisode] = []  # and not handed out yet
         self._n_started = 0
-        self._watch = ProgressWatch([learner.name for learner in learners], warn)
         self._broadcast = Broadcast(learners, past_selves, ray.put)
         self._said: set[str] = set()
 
@@ -121,8 +118,6 @@ class RayExperience(Experience):
         self._warn_about_cores(n_rollouts + len(self._learners))
         for _ in range(n_rollouts):
             self._add_rollout()
-        for p, learner in enumerate(self._learners):
-            learner.on_progress = self._progress_of(p)
         self._answers.while_waiting = self._look_for_progress
 
     def _warn_about_cores(self, needed: int) -> None:
@@ -132,13 +127,6 @@ class RayExperience(Experience):
                 f"the Ray cluster has {cores:g} cores, but {needed} actors take one each: those that do not fit in "
                 "wait until there is room."
             )
-
-    def _progress_of(self, policy: int) -> Callable[[LearnerReport], None]:
-        def progress(report: LearnerReport) -> None:
-            self._watch.progress(policy)
-            self._stopwatch.seconds["learn"] += report.seconds
-
-        return progress
 
     def _add_rollout(self, n_ended: int = 0) -> None:
         # a resumed training counts on from its level, or its actors would draw the same random numbers again
@@ -161,17 +149,10 @@ class RayExperience(Experience):
 
     def _look_for_progress(self) -> None:
         if self._n_ahead() or self._queue.n_left:  # not at the end, where there is nothing to learn from
-            self._watch.check(self._reason)
-
-    def _reason(self, policy: int) -> str:
-        waiting, is_ready = self._learners[policy].waiting, self._learners[policy].is_ready
-        if not is_ready:
-            return "it has not started yet"
-        if waiting:
-            return f"{waiting} rounds wait for it"
-        if not any(rollout.is_ready for rollout in self._rollouts):
-            return "no rollout actor has started yet"
-        return "the rollout actors send it nothing"
+            is_played = any(rollout.is_ready for rollout in self._rollouts)
+            reason = "the rollout actors send it nothing" if is_played else "no rollout actor has started yet"
+            for learner in self._learners:
+                learner.warn_without_progress(reason)
 
     def _n_ahead(self) -> int:
         """Rounds that were asked for and that not all learners have learned from."""

@@ -2,8 +2,9 @@
 
 import dataclasses
 import errno
+import time
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import ray
@@ -12,17 +13,24 @@ from ray.exceptions import RayError
 
 from reinforcement_learning.distributed.answers import ActorsError, Answers, RayEndedError, reason_of
 from reinforcement_learning.distributed.placement import Place
-from reinforcement_learning.learning.hosted_learner import HostedLearner, LearnerReport
+from reinforcement_learning.learning.hosted_learner import (
+    BufferElsewhere,
+    HostedLearner,
+    LearnerElsewhere,
+    LearnerReport,
+)
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.learner import Learner, LocalLearner
 from reinforcement_learning.playing.episode_rows import EpisodeRows
 from reinforcement_learning.settings.config import TrainingConfig
 from utils.observation.feature_sets import FeatureSet
+from utils.system.stopwatch import Stopwatch
 
 MAX_ENDED = 3  # actors in a row, none of which has learned anything
+SECONDS_WITHOUT_PROGRESS = 60.0
 
 
-class RemoteLearner(Learner):
+class RemoteLearner(LearnerElsewhere):
     """Learns in an actor of its own.
 
     Here is a copy of the policy as it was at the last ``fetch``, which is what evaluations play and checkpoints hold.
@@ -34,10 +42,7 @@ class RemoteLearner(Learner):
         waiting: rounds that it was given and has not learned from.
         lags: learning steps between playing and learning, of rounds since they were last cleared.
         report: the actor's newest.
-        on_progress: is called with each report on what the actor has learned.
     """
-
-    buffer: "RemoteBuffer"
 
     def __init__(
         self,
@@ -46,6 +51,7 @@ class RemoteLearner(Learner):
         index: int,
         place: Place,
         answers: Answers,
+        stopwatch: Stopwatch,
         warn: Callable[[str], None],
     ) -> None:
         # it never learns, so its replay buffer may be small
@@ -56,14 +62,15 @@ class RemoteLearner(Learner):
         self.progress = 0.0
         self.name = f"the learner of policy {index}"
         self.lags: list[int] = []
-        self.on_progress: Callable[[LearnerReport], None] = lambda report: None
         self._config, self._index, self._place = config, index, place
-        self._answers, self._warn = answers, warn
+        self._answers, self._stopwatch, self._warn = answers, stopwatch, warn
         self._hyperparameters = Hyperparameters.of(config)
         self._state = beginning.state_dict()  # as of the last fetch
-        self.buffer = RemoteBuffer(self)
+        self.buffer = BufferElsewhere(self)
+        self._saved_buffer: str | None = None  # the file that a new actor can go on with, if there is one
         self.given_up = False
         self._ended = 0  # in a row
+        self._learned_at, self._has_warned = time.monotonic(), False
         self._start()
 
     def _start(self) -> None:
@@ -75,49 +82,38 @@ class RemoteLearner(Learner):
         # what rollout actors play with until the actor has learned something
         self._newest_weights = (self.policy.learning_steps, ray.put(self.policy.acting_weights()))
         self._broadcast_at = self.policy.learning_steps
-        actor = self.actor
+        self.tell("report", done=self._begin)
 
-        def begin(report: LearnerReport) -> None:
-            if actor is self.actor:
-                self.is_ready = True
-
-        self._answers.expect(actor.report.remote(), begin, lambda error: self._failed(actor, error))
+    def _begin(self, report: LearnerReport) -> None:
+        self.is_ready = True
 
     # --- learning ------------------------------------------------------------------------------------------------
 
     def take(self, rows: "ray.ObjectRef", played_with: int) -> None:
         """Has the actor learn from rows, wherever they are; ``played_with`` is the age of the weights."""
         self.waiting += 1
-        actor = self.actor
+        self.tell("learn_from", rows, self.progress, done=partial(self._learned, played_with))
 
-        def done(report: LearnerReport) -> None:
-            if actor is self.actor:
-                self._learned(report, played_with)
-
-        answer = self.actor.learn_from.remote(rows, self.progress)
-        self._answers.expect(answer, done, lambda error: self._failed(actor, error))
-
-    def _learned(self, report: LearnerReport, played_with: int) -> None:
+    def _learned(self, played_with: int, report: LearnerReport) -> None:
         self.waiting -= 1
         self._ended = 0
+        self._learned_at, self._has_warned = time.monotonic(), False
         self.report = report
         self.lags.append(max(0, report.learning_steps - len(report.losses) - played_with))
         self.losses.extend(torch.tensor(report.losses))
-        self.on_progress(report)
+        self._stopwatch.seconds["learn"] += report.seconds
         if report.learning_steps - self._broadcast_at >= self._config.broadcast_every:
             self._broadcast_at = report.learning_steps
             self._ask_for_weights()
 
     def _ask_for_weights(self) -> None:
         """Has the actor put its weights where rollout actors find them."""
-        actor = self.actor
-        steps, weights = actor.weights.options(num_returns=2).remote()
+        steps, weights = self.actor.weights.options(num_returns=2).remote()
 
         def done(learning_steps: int) -> None:
-            if actor is self.actor:
-                self._newest_weights = (learning_steps, weights)
+            self._newest_weights = (learning_steps, weights)
 
-        self._answers.expect(steps, done, lambda error: self._failed(actor, error))
+        self._expect(steps, done)
 
     def _failed(self, actor: Any, error: Exception) -> None:
         """The actor has ended, unless what it was to learn from was lost on its way."""
@@ -139,10 +135,26 @@ class RemoteLearner(Learner):
             f"after {self.policy.learning_steps} learning steps."
         )
         self._start()
-        self._call(self.actor.tune.remote(self._hyperparameters))
+        self.tell("tune", self._hyperparameters)
         self._load()
-        if self.buffer.saved is not None:
-            self._call(self.actor.restore_buffer.remote(self.buffer.saved))
+        if self._saved_buffer is not None:
+            self.tell("restore_buffer", self._saved_buffer)
+
+    def warn_without_progress(self, reason: str) -> None:
+        """Warns once where it has learned nothing for a minute, and again if it went on and stopped again.
+
+        Args:
+            reason: why it learns nothing where it has started and got all that it was given.
+        """
+        seconds = time.monotonic() - self._learned_at
+        if seconds < SECONDS_WITHOUT_PROGRESS or self._has_warned:
+            return
+        self._has_warned = True
+        if not self.is_ready:
+            reason = "it has not started yet"
+        elif self.waiting:
+            reason = f"{self.waiting} rounds wait for it"
+        self._warn(f"{self.name} has made no progress for {seconds:.0f} seconds: {reason}.")
 
     def lost_weights(self, weights: "ray.ObjectRef") -> None:
         """Takes note that these are nowhere any more: until there are newer ones, those known here are played with."""
@@ -152,25 +164,8 @@ class RemoteLearner(Learner):
     # --- what the training sees ----------------------------------------------------------------------------------
 
     @property
-    def learning_steps(self) -> int:
-        return self.report.learning_steps
-
-    @property
     def newest_weights(self) -> tuple[int, "ray.ObjectRef"]:
         return self._newest_weights
-
-    @property
-    def replay_ratio(self) -> float:
-        return self.report.replay_ratio
-
-    @property
-    def hyperparameters(self) -> Hyperparameters:
-        return self._hyperparameters
-
-    @hyperparameters.setter
-    def hyperparameters(self, values: Hyperparameters) -> None:
-        self._hyperparameters = values
-        self._call(self.actor.tune.remote(values))
 
     def add(self, rows: EpisodeRows) -> None:
         self.take(ray.put(rows), self.learning_steps)
@@ -205,7 +200,7 @@ class RemoteLearner(Learner):
         self._state = self._state | self.policy.state_dict()
         self._state.pop("acting", None)  # of what it had learned itself
         self._load()
-        self._call(self.actor.take_over_buffer.remote(other.actor.buffer_content.remote()))
+        self.tell("take_over_buffer", other.actor.buffer_content.remote())
 
     def state_dict(self) -> dict[str, Any]:
         """As of the last ``fetch``."""
@@ -217,6 +212,19 @@ class RemoteLearner(Learner):
         self.report = LearnerReport(self.policy.learning_steps)
         self._load()
 
+    def save_buffer(self, path: str) -> None:
+        try:
+            if self.given_up:
+                raise RayEndedError
+            self._value("save_buffer", path)
+        except (RayError, RayEndedError) as error:
+            raise OSError(errno.EIO, f"{self.name} does not answer") from error
+        self._saved_buffer = path
+
+    def restore_buffer(self, path: str) -> None:
+        self.report = self._value("restore_buffer", path)
+        self._saved_buffer = path
+
     def close(self) -> None:
         ray.kill(self.actor)
 
@@ -224,53 +232,22 @@ class RemoteLearner(Learner):
         """Has the actor go on from what is known here."""
         self._broadcast_at = self.policy.learning_steps
         self._newest_weights = (self.policy.learning_steps, ray.put(self.policy.acting_weights()))
-        self._call(self.actor.load.remote(self._state))
+        self.tell("load", self._state)
 
-    def _call(self, answer: "ray.ObjectRef") -> None:
-        """Has the actor do something that nobody waits for."""
+    def tell(self, method: str, *arguments: Any, done: Callable[[Any], None] = lambda value: None) -> None:
+        self._expect(getattr(self.actor, method).remote(*arguments), done)
+
+    def _expect(self, answer: "ray.ObjectRef", done: Callable[[Any], None]) -> None:
+        """Has ``done`` called with an answer of the actor, unless another one has taken its place by then."""
         actor = self.actor
-        self._answers.expect(answer, lambda nothing: None, lambda error: self._failed(actor, error))
+
+        def came(value: Any) -> None:
+            if actor is self.actor:
+                done(value)
+
+        self._answers.expect(answer, came, lambda error: self._failed(actor, error))
 
     def _value(self, method: str, *arguments: Any) -> Any:
         """What a method of the actor gives; see ``Answers.wait_for`` for what is raised."""
         self._answers.check()
         return self._answers.wait_for(getattr(self.actor, method).remote(*arguments))
-
-
-class RemoteBuffer:
-    """The replay buffer of a learner in an actor; its files are on the actor's machine.
-
-    Attributes:
-        saved: the file that a new actor can go on with, if there is one.
-    """
-
-    def __init__(self, learner: RemoteLearner) -> None:
-        self._learner = learner
-        self.saved: str | None = None
-
-    @property
-    def n_added(self) -> int:
-        """Transitions added over its whole life."""
-        return self._learner.report.n_added
-
-    def __len__(self) -> int:
-        return self._learner.report.n_stored
-
-    def save(self, path: str | Path) -> None:
-        """Writes a file on the actor's machine.
-
-        Raises:
-            OSError: the file cannot be written, or the actor has ended.
-        """
-        try:
-            if self._learner.given_up:
-                raise RayEndedError
-            self._learner._value("save_buffer", str(path))
-        except (RayError, RayEndedError) as error:
-            raise OSError(errno.EIO, f"{self._learner.name} does not answer") from error
-        self.saved = str(path)
-
-    def restore(self, path: str | Path) -> None:
-        """Takes over the transitions of a file on the actor's machine."""
-        self._learner.report = self._learner._value("restore_buffer", str(path))
-        self.saved = str(path)

@@ -1,10 +1,12 @@
-"""A learner that lives in a process of its own or in an actor, and does what it is asked from elsewhere."""
+"""A learner that lives in a process of its own or in an actor: what it does there, and what it is here."""
 
 import math
 import time
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
-from reinforcement_learning.learning.learner import LocalLearner, copied_to_cpu
+from reinforcement_learning.learning.learner import Learner, LocalLearner, copied_to_cpu
 from reinforcement_learning.learning.saved_replay_buffer import SavedReplayBuffer
 from reinforcement_learning.playing.episode_rows import EpisodeRows
 from reinforcement_learning.settings.config import TrainingConfig
@@ -130,3 +132,71 @@ class HostedLearner:
             yield
         finally:
             self._seconds += time.perf_counter() - started
+
+
+class LearnerElsewhere(Learner):
+    """Has a :class:`HostedLearner` elsewhere do the work."""
+
+    report: LearnerReport  # how far it is
+    buffer: "BufferElsewhere"
+    _hyperparameters: Hyperparameters
+
+    @abstractmethod
+    def tell(self, method: str, *arguments: Any, done: Callable[[Any], None] = lambda value: None) -> None:
+        """Has a method called there, and does not wait; ``done`` gets what it gives, once that is known here."""
+
+    @property
+    def learning_steps(self) -> int:
+        return self.report.learning_steps
+
+    @property
+    def replay_ratio(self) -> float:
+        return self.report.replay_ratio
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        return self._hyperparameters
+
+    @hyperparameters.setter
+    def hyperparameters(self, values: Hyperparameters) -> None:
+        self._hyperparameters = values
+        self.tell("tune", values)
+
+    @abstractmethod
+    def save_buffer(self, path: str) -> None:
+        """See :meth:`BufferElsewhere.save`."""
+
+    @abstractmethod
+    def restore_buffer(self, path: str) -> None:
+        """See :meth:`BufferElsewhere.restore`."""
+
+
+class BufferElsewhere:
+    """The replay buffer of a learner elsewhere; its files are written and read there."""
+
+    def __init__(self, learner: LearnerElsewhere) -> None:
+        self._learner = learner
+
+    @property
+    def n_added(self) -> int:
+        """Transitions added over its whole life."""
+        return self._learner.report.n_added
+
+    def __len__(self) -> int:
+        return self._learner.report.n_stored
+
+    def save(self, path: str | Path) -> None:
+        """Writes a file for :meth:`restore`.
+
+        Raises:
+            OSError: it cannot be written, or the learner has ended.
+        """
+        self._learner.save_buffer(str(path))
+
+    def restore(self, path: str | Path) -> None:
+        """Takes over the transitions of a saved replay buffer.
+
+        Raises:
+            ReplayBufferError: it cannot be used.
+        """
+        self._learner.restore_buffer(str(path))

@@ -1,8 +1,7 @@
 """A learner in a process on this machine, as the training sees it."""
 
 import copy
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 
 from reinforcement_learning.dddqn_policy import GreedyPolicy
 from reinforcement_learning.dueling_q_network import set_weights
-from reinforcement_learning.learning.hosted_learner import LearnerReport
+from reinforcement_learning.learning.hosted_learner import BufferElsewhere, LearnerElsewhere, LearnerReport
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.learner import Learner, make_policy
 from reinforcement_learning.playing.episode_rows import EpisodeRows
@@ -21,7 +20,7 @@ from utils.observation.feature_sets import FeatureSet
 from utils.system.stopwatch import Stopwatch
 
 
-class ProcessLearner(Learner):
+class ProcessLearner(LearnerElsewhere):
     """Learns in another process, to the bit what a ``LocalLearner`` would learn in this one.
 
     Calls are sent in the order in which they are made, and :meth:`add` and :meth:`learn` do not wait, so that devices
@@ -29,14 +28,12 @@ class ProcessLearner(Learner):
     :meth:`wait` and :meth:`fetch`; numbers and weights are then those before.
     """
 
-    buffer: "ProcessBuffer"
-
     def __init__(
         self, config: TrainingConfig, feature_set: FeatureSet, index: int, process: LearnerProcess, stopwatch: Stopwatch
     ) -> None:
         self.policy = make_policy(config, feature_set, index, "cpu")
         self.policy.act_by(_NewestWeights(self))
-        self.buffer = ProcessBuffer(self)
+        self.buffer = BufferElsewhere(self)
         self._index, self._process, self._stopwatch = index, process, stopwatch
         self._hyperparameters, self._progress = Hyperparameters.of(config), 0.0
         self._losses: list[torch.Tensor] = []
@@ -49,11 +46,11 @@ class ProcessLearner(Learner):
     # --- learning ------------------------------------------------------------------------------------------------
 
     def add(self, rows: EpisodeRows) -> None:
-        self._tell("add", rows)
+        self.tell("add", rows)
 
     def learn(self) -> None:
         if self._may_learn:
-            self._tell("learn")
+            self.tell("learn")
             self._ask_for_weights()
             self._may_learn = False
 
@@ -76,12 +73,12 @@ class ProcessLearner(Learner):
         self.policy.take_over(other.policy)
         own.pop("acting", None)  # of what it had learned itself
         self._load(own | self.policy.state_dict())
-        self._tell("take_over_buffer", other.ask("buffer_content"))
+        self.tell("take_over_buffer", other.ask("buffer_content"))
         self._process.check()
 
     def lose_device(self) -> None:
         self._process.forget_errors()
-        self._tell("lose_device")
+        self.tell("lose_device")
 
     def close(self) -> None:
         self._process.close()
@@ -93,31 +90,14 @@ class ProcessLearner(Learner):
         return self._process.has_failed
 
     @property
-    def learning_steps(self) -> int:
-        return self.report.learning_steps
-
-    @property
     def newest_weights(self) -> tuple[int, npt.NDArray[np.float32]]:
         self._process.wait()
         return self._newest_weights
 
     @property
-    def replay_ratio(self) -> float:
-        return self.report.replay_ratio
-
-    @property
     def losses(self) -> list[torch.Tensor]:  # type: ignore[override]
         self._renew_report()
         return self._losses
-
-    @property
-    def hyperparameters(self) -> Hyperparameters:
-        return self._hyperparameters
-
-    @hyperparameters.setter
-    def hyperparameters(self, values: Hyperparameters) -> None:
-        self._hyperparameters = values
-        self._tell("tune", values)
 
     @property
     def progress(self) -> float:
@@ -126,11 +106,10 @@ class ProcessLearner(Learner):
     @progress.setter
     def progress(self, value: float) -> None:
         self._progress = value
-        self._tell("set_progress", value)
+        self.tell("set_progress", value)
 
     @property
-    def report(self) -> LearnerReport:
-        """How far it is now."""
+    def report(self) -> LearnerReport:  # type: ignore[override]
         self._renew_report()
         return self._report
 
@@ -151,13 +130,15 @@ class ProcessLearner(Learner):
         """What a method of the learner there gives; see ``LearnerProcess.check`` for what is raised."""
         return self._process.ask(self._index, method, *arguments)
 
-    def renew(self, method: str, *arguments: Any) -> None:
-        """Has a method called there that gives a new report."""
-        self._tell(method, *arguments, done=self._take_report)
+    def save_buffer(self, path: str) -> None:
+        self.ask("save_buffer", path)
+
+    def restore_buffer(self, path: str) -> None:
+        self.tell("restore_buffer", path, done=self._take_report)
         self._process.check()
 
-    def _tell(self, method: str, *arguments: Any, **named: Any) -> None:
-        self._process.tell(self._index, method, *arguments, **named)
+    def tell(self, method: str, *arguments: Any, done: Callable[[Any], None] = lambda value: None) -> None:
+        self._process.tell(self._index, method, *arguments, done=done)
         self._may_learn = self._report_is_old = self._state_is_old = True
 
     def _ask_for_weights(self) -> None:
@@ -167,7 +148,7 @@ class ProcessLearner(Learner):
         """Has the process go on from a state; losses in it come back with the next report."""
         self._renew_report()
         self._losses.clear()
-        self._tell("load", state)
+        self.tell("load", state)
         self._ask_for_weights()
         self._process.check()
 
@@ -188,37 +169,6 @@ class ProcessLearner(Learner):
     def _exploration(self) -> dict[str, Any]:
         """Acting happens here, so what it draws from is known here only."""
         return {"exploration": self.policy.exploration.bit_generator.state}
-
-
-class ProcessBuffer:
-    """The replay buffer of a learner in another process, which writes and reads the files itself."""
-
-    def __init__(self, learner: ProcessLearner) -> None:
-        self._learner = learner
-
-    @property
-    def n_added(self) -> int:
-        """Transitions added over its whole life."""
-        return self._learner.report.n_added
-
-    def __len__(self) -> int:
-        return self._learner.report.n_stored
-
-    def save(self, path: str | Path) -> None:
-        """Writes a file for :meth:`restore`.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        self._learner.ask("save_buffer", str(path))
-
-    def restore(self, path: str | Path) -> None:
-        """Takes over the transitions of a saved replay buffer.
-
-        Raises:
-            ReplayBufferError: it cannot be used.
-        """
-        self._learner.renew("restore_buffer", str(path))
 
 
 class _NewestWeights:

@@ -25,7 +25,7 @@ from tests.helpers.tiny_training import UNGUIDED, MemorySink, make_trainer, stop
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
 
-from reinforcement_learning.distributed import answers, watch  # noqa: E402
+from reinforcement_learning.distributed import answers, remote_learner  # noqa: E402
 from reinforcement_learning.distributed.answers import ActorsError  # noqa: E402
 from reinforcement_learning.distributed.local_ray import LocalRay  # noqa: E402
 from reinforcement_learning.distributed.placement import place_learners  # noqa: E402
@@ -58,7 +58,7 @@ def _ray() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine actors may take a minute to start, which nobody need be told here."""
-    monkeypatch.setattr(watch, "SECONDS_WITHOUT_PROGRESS", 1e9)
+    monkeypatch.setattr(remote_learner, "SECONDS_WITHOUT_PROGRESS", 1e9)
 
 
 def learner_of(trainer: Trainer, policy: int = 0) -> RemoteLearner:
@@ -234,7 +234,7 @@ class TestFaults:
                 stopping = True  # whoever waits for the learner asks again meanwhile
                 trainer.population.fetch()
                 steps.append(trainer.population.learners[0].policy.learning_steps)
-                monkeypatch.setattr(watch, "SECONDS_WITHOUT_PROGRESS", 0.1)
+                monkeypatch.setattr(remote_learner, "SECONDS_WITHOUT_PROGRESS", 0.1)
                 monkeypatch.setattr(answers, "SECONDS_AFTER_A_STOP", 0.0)
                 os.kill(pids_of("ray::HostedLearner")[0], signal.SIGSTOP)
                 trainer.population.fetch()  # as an evaluation does; waits until it is named
