@@ -32,7 +32,7 @@ from reinforcement_learning.dueling_q_network import (
     rank_actions,
 )
 from reinforcement_learning.settings.config import ATTENTION, DUELING, NETWORKS, ConfigError, TrainingConfig
-from reinforcement_learning.settings.extensions import ExtensionError, find_callable
+from reinforcement_learning.settings.extensions import ExtensionError, extension_errors, find_callable
 from utils.observation.feature_sets import FeatureSet
 from utils.simulator.rail_grid import N_ACTIONS
 from utils.system.seeds import Stream, seed_sequence
@@ -58,14 +58,11 @@ def make_network(config: TrainingConfig, feature_set: FeatureSet, index: int) ->
     name = names[index] if len(names) > 1 else names[0]
     try:
         make = find_callable(name, "network", on_board)
+        with torch.random.fork_rng(devices=[]), extension_errors(f"the network {name!r} cannot be made"):
+            torch.manual_seed(int(seed_sequence(config.seed, Stream.NETWORK, index).generate_state(1)[0]))
+            return make(feature_set, N_ACTIONS)
     except ExtensionError as error:
         raise ConfigError(f"--network: {error}") from error
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(seed_sequence(config.seed, Stream.NETWORK, index).generate_state(1)[0]))
-        try:
-            return make(feature_set, N_ACTIONS)
-        except RAISED_BY_USERS_CODE as error:  # whatever a user's code raises
-            raise _refused(name, f"cannot be made ({describe(error)})") from error
 
 
 def check_networks(config: TrainingConfig, feature_set: FeatureSet) -> None:

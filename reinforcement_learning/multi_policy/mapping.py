@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from reinforcement_learning.settings.config import TrainingConfig
-from reinforcement_learning.settings.extensions import ExtensionError, whole_numbers
+from reinforcement_learning.settings.extensions import ExtensionError, extension_errors, whole_numbers
 from utils.simulator.rail_state import RailState
 from utils.system.seeds import Stream, generator
-from utils.system.users_code import RAISED_BY_USERS_CODE, describe
 
 PolicyOfTrain = npt.NDArray[np.int64]  # [trains], the number of each train's policy
 
@@ -160,12 +159,8 @@ class PolicyMapping:
             generator(seed, Stream.POLICY_MAPPING, draw),
             seed,
         )
-        try:
+        with extension_errors(f"the mapping {self._name!r} failed in episode {episode}"):
             given = self._rule(request)
-        except RAISED_BY_USERS_CODE as error:  # whatever a user's rule raises
-            raise ExtensionError(
-                f"the mapping {self._name!r} failed in episode {episode} ({describe(error)})."
-            ) from error
         return self._checked(given, request)
 
     def _checked(self, given: npt.ArrayLike, request: MappingRequest) -> PolicyOfTrain:

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reinforcement_learning.playing.episode_result import EpisodeResult
-from reinforcement_learning.settings.extensions import ExtensionError, find_callable, short
-from utils.system.users_code import RAISED_BY_USERS_CODE, describe
+from reinforcement_learning.settings.extensions import ExtensionError, extension_errors, find_callable, short
 
 Objective = Callable[[EpisodeResult], float]
 """What an episode is worth; more is better."""
@@ -62,10 +61,8 @@ def reached_by(
         ExtensionError: a user's objective fails, or gives something that is no finite number.
     """
     objective = objective or find_callable(name, "objective", OBJECTIVES)
-    try:
+    with extension_errors(f"the objective {name!r} failed"):
         given = [[objective(result) for result in of_policy] for of_policy in results]
-    except RAISED_BY_USERS_CODE as error:
-        raise ExtensionError(f"the objective {name!r} failed ({describe(error)}).") from error
     for value in (value for of_policy in given for value in of_policy):
         if not isinstance(value, Real) or not math.isfinite(value):
             raise ExtensionError(f"the objective {name!r} gave {short(value)}, but must give a finite number.")

@@ -5,12 +5,11 @@ import numpy.typing as npt
 
 from reinforcement_learning.playing.reward_shaping import LearningReward, TrainStep
 from reinforcement_learning.settings.config import TrainingConfig
-from reinforcement_learning.settings.extensions import ExtensionError, find_callable
+from reinforcement_learning.settings.extensions import ExtensionError, extension_errors, find_callable
 from utils.levels.level_streams import TrainingLevels
 from utils.simulator.rail_grid import DO_NOTHING
 from utils.simulator.rail_state import remaining_travel_time
 from utils.simulator.simulator import FlatlandSimulator
-from utils.system.users_code import RAISED_BY_USERS_CODE, describe
 
 
 def find_own_reward(name: str) -> LearningReward:
@@ -27,10 +26,8 @@ def find_own_reward(name: str) -> LearningReward:
 
     def reward(step: TrainStep) -> npt.NDArray[np.float64]:
         who = f"the learning reward {name!r}"
-        try:
+        with extension_errors(f"{who} failed in step {step.state.elapsed_steps}"):
             given = function(step)
-        except RAISED_BY_USERS_CODE as error:  # whatever a user's code raises
-            raise ExtensionError(f"{who} failed in step {step.state.elapsed_steps} ({describe(error)}).") from error
         return _numbers(given, step.state.n_trains, who)
 
     return reward

@@ -20,7 +20,7 @@ import numpy as np
 from reinforcement_learning.playing.policy import ActionMasks, Actions, Epsilon, Observations, Policy, drive
 from reinforcement_learning.scoring.heuristics import RULES, RailEnvPolicyRule, Rule, make_anew
 from reinforcement_learning.settings.config import TrainingConfig
-from reinforcement_learning.settings.extensions import ExtensionError, find_callable, whole_numbers
+from reinforcement_learning.settings.extensions import ExtensionError, extension_errors, find_callable, whole_numbers
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
 from utils.observation.feature_sets import get_feature_set
@@ -28,7 +28,6 @@ from utils.observation.observer import Observer
 from utils.simulator.rail_grid import N_ACTIONS
 from utils.simulator.rail_state import READY_TO_DEPART
 from utils.simulator.simulator import FlatlandSimulator
-from utils.system.users_code import RAISED_BY_USERS_CODE, describe
 
 KINDS = (
     "act(simulator), act(observations, action_mask, epsilon) or, as a RailEnvPolicy of flatland, "
@@ -66,22 +65,14 @@ class _OwnRule(Rule):
 
     def __init__(self, name: str, make: Callable[..., Any], seed: int) -> None:
         self._name = name
-        try:
+        with extension_errors(f"the policy {name!r} cannot be made"):
             self._rule = _as_rule(name, make_anew(make, seed))
-        except ExtensionError:
-            raise
-        except RAISED_BY_USERS_CODE as error:  # whatever a user's code raises
-            raise ExtensionError(f"the policy {name!r} cannot be made ({describe(error)}).") from error
 
     def act(self, simulator: FlatlandSimulator) -> Actions:
         state = simulator.state
         who = f"the policy {self._name!r}"
-        try:
+        with extension_errors(f"{who} failed in step {state.elapsed_steps}"):
             given = self._rule.act(simulator)
-        except ExtensionError:
-            raise
-        except RAISED_BY_USERS_CODE as error:  # whatever a user's code raises
-            raise ExtensionError(f"{who} failed in step {state.elapsed_steps} ({describe(error)}).") from error
         return whole_numbers(given, state.n_trains, N_ACTIONS, who)
 
 

@@ -4,7 +4,8 @@ import importlib
 import os
 import shlex
 import sys
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,21 @@ from utils.system.users_code import RAISED_BY_USERS_CODE, UsersCodeError, descri
 
 class ExtensionError(UsersCodeError):
     """What a user put in place cannot be used; the message is one sentence."""
+
+
+@contextmanager
+def extension_errors(what: str) -> Iterator[None]:
+    """Turns what a user's code raises into a sentence that says ``what`` has failed, and why.
+
+    Raises:
+        ExtensionError: it has raised something.
+    """
+    try:
+        yield
+    except ExtensionError:
+        raise
+    except RAISED_BY_USERS_CODE as error:  # whatever a user's code raises
+        raise ExtensionError(f"{what} ({describe(error)}).") from error
 
 
 def find_callable(name: str, what: str, on_board: Mapping[str, Any]) -> Callable[..., Any]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from reinforcement_learning.settings.config import NETWORKS, ConfigError, TrainingConfig
-from reinforcement_learning.settings.extensions import ExtensionError, find_callable
+from reinforcement_learning.settings.extensions import ExtensionError, extension_errors, find_callable
 from utils.levels.level_streams import TrainingLevels
 from utils.observation.feature_sets import FeatureSet, get_feature_set
 from utils.observation.kept_plans import QUICK
@@ -12,7 +12,6 @@ from utils.observation.more_features import checked_features
 from utils.observation.neighbours import MOST_NEIGHBOURS
 from utils.observation.observer import Observer
 from utils.simulator.rail_state import RailState
-from utils.system.users_code import RAISED_BY_USERS_CODE, describe
 
 NO_FEATURES = TrainingConfig.features
 
@@ -72,11 +71,10 @@ def with_more_features(feature_set: FeatureSet, name: str) -> FeatureSet:
     if name == NO_FEATURES:
         return feature_set
     try:
-        more = find_callable(name, "set of features", {})()
+        with extension_errors(f"the features {name!r} cannot be made"):
+            more = find_callable(name, "set of features", {})()
     except ExtensionError as error:
         raise ConfigError(f"--features: {error}") from error
-    except RAISED_BY_USERS_CODE as error:  # whatever a user's code raises
-        raise ConfigError(f"--features: the features {name!r} cannot be made ({describe(error)}).") from error
     _check_attributes(more, name)
     return replace(feature_set, more=more)
 

@@ -10,11 +10,10 @@ from typing import Any
 
 from flatland.envs.rewards import DefaultRewards, ECML2026Rewards, Rewards
 
-from reinforcement_learning.settings.extensions import ExtensionError, find_callable
+from reinforcement_learning.settings.extensions import ExtensionError, extension_errors, find_callable
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
 from utils.simulator.flatland_versions import DelayRewards
-from utils.system.users_code import RAISED_BY_USERS_CODE, describe
 
 REWARDS: dict[str, type[Rewards]] = {"default": DefaultRewards, "ecml2026": ECML2026Rewards, "delay": DelayRewards}
 """Rewards on board, all of them flatland-rl's."""
@@ -35,10 +34,8 @@ def find_rewards(name: str) -> type[Rewards]:
     if not inspect.isclass(found) or not issubclass(found, Rewards):
         what = "another class" if inspect.isclass(found) else f"a {type(found).__name__}"
         raise ExtensionError(f"{who} is {what}, but must be a subclass of flatland.envs.rewards.Rewards.")
-    try:
+    with extension_errors(f"{who} failed"):
         given = _first_that_is_no_number(found)
-    except RAISED_BY_USERS_CODE as error:
-        raise ExtensionError(f"{who} failed ({describe(error)}).") from error
     if given:
         raise ExtensionError(f"{who} gave {given[0]!r}, but must give a finite number for each train.")
     return found
