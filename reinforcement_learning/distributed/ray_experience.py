@@ -17,7 +17,7 @@ from ray.exceptions import ObjectLostError
 from reinforcement_learning.distributed.answers import ActorsError, Answers, reason_of
 from reinforcement_learning.distributed.remote_learner import RemoteLearner
 from reinforcement_learning.distributed.remote_rollout import RemoteRollout
-from reinforcement_learning.distributed.rollout_actor import RoundReport
+from reinforcement_learning.distributed.rollout_actor import Report
 from reinforcement_learning.distributed.session import n_rollout_actors
 from reinforcement_learning.multi_policy.past_selves import PastSelves
 from reinforcement_learning.playing.experience import Experience, FinishedEpisode, UnfinishedEpisode
@@ -182,18 +182,18 @@ class RayExperience(Experience):
 
     def _taking_over(
         self, rollout: RemoteRollout, parts: Sequence["ray.ObjectRef"], ages: Sequence[int]
-    ) -> Callable[[RoundReport], None]:
-        def take_over(report: RoundReport) -> None:
+    ) -> Callable[[Report], None]:
+        def take_over(report: Report) -> None:
+            done, policies = report
             if rollout not in self._rollouts:
                 return  # it was replaced, and its levels are begun again
-            rollout.played([episode.level_number for episode in report.finished])
-            for p, n in enumerate(report.n_transitions):
-                if n:
-                    self._learners[p].take(parts[p], ages[p])
-            self._finished += report.finished
-            for part, seconds in report.seconds.items():
+            rollout.played([episode.level_number for episode in done.finished])
+            for p in policies:
+                self._learners[p].take(parts[p], ages[p])
+            self._finished += done.finished
+            for part, seconds in done.seconds.items():
                 self._stopwatch.seconds[part] += seconds
-            for sentence in set(report.said) - self._said:
+            for sentence in set(done.said) - self._said:
                 self._said.add(sentence)
                 self._warn(sentence)
 

@@ -3,12 +3,13 @@
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import ray
 
-from reinforcement_learning.distributed.rollout_actor import Play, RolloutActor
+from reinforcement_learning.distributed.rollout_actor import RolloutActor
 from reinforcement_learning.workers.broadcast import Listener
-from reinforcement_learning.workers.round_player import Task
+from reinforcement_learning.workers.round_player import RoundRequest, Task
 
 
 class RemoteRollout:
@@ -48,8 +49,9 @@ class RemoteRollout:
         """
         news = self._listener.news()
         copies = news.past_selves
-        n_copies = None if copies is None else len(copies)
-        request = Play(list(levels), opened, news.hyperparameters, list(news.weights), n_copies)
+        # Ray puts weights in the place of references only where those are not within something else
+        rest = replace(news, weights=dict.fromkeys(news.weights), past_selves=None if copies is None else ())
+        request = RoundRequest([(level_number, None) for level_number in levels], rest, opened)
         play = self.actor.play.options(num_returns=1 + self._n_policies)
         report, *parts = play.remote(request, *news.weights.values(), *(copies or []))
         self.levels += levels

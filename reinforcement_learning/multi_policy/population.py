@@ -93,10 +93,9 @@ class Population:
 
     def add(self, rows: EpisodeRows) -> None:
         """Hands every row to the learner whose policy has acted. Nobody learns from those of older copies."""
-        present = np.unique(rows.policy_of_train[rows.decided]).tolist()
-        for p in (p for p in present if p < len(self)):
+        for p, own in rows.by_policy(len(self)).items():
             taker = self.learners[p].add if self.even_shares is None else partial(self.even_shares.add, p)
-            taker(rows.of_policy(p))
+            taker(own)
 
     def after_episode(self, episode: int, policy_of_train: npt.NDArray[np.int64]) -> None:
         """Counts the trains that each policy has driven in an episode, the ``episode``-th that is finished."""

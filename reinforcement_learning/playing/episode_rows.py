@@ -96,6 +96,11 @@ class EpisodeRows:
         observes = self.observes
         return self if own[observes].all() else self.where(own & observes)
 
+    def by_policy(self, n_policies: int) -> "dict[int, EpisodeRows]":
+        """What each of the first policies may learn from; only policies for which there is something."""
+        present = np.unique(self.policy_of_train[self.decided]).tolist()
+        return {p: self.of_policy(p) for p in present if p < n_policies}
+
     def cut(self, n_transitions: int, n_step: int) -> "tuple[EpisodeRows, EpisodeRows]":
         """The first transitions, and the others.
 

@@ -16,7 +16,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r re
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from reinforcement_learning.distributed import watch  # noqa: E402
+from reinforcement_learning.distributed import remote_learner  # noqa: E402
 from reinforcement_learning.distributed.ray_experience import RayExperience  # noqa: E402
 from reinforcement_learning.distributed.session import RaySession, import_ray  # noqa: E402
 
@@ -34,7 +34,7 @@ OPTIONS: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine actors may take a minute to start, which nobody need be told here."""
-    monkeypatch.setattr(watch, "SECONDS_WITHOUT_PROGRESS", 1e9)
+    monkeypatch.setattr(remote_learner, "SECONDS_WITHOUT_PROGRESS", 1e9)
 
 
 @pytest.fixture
