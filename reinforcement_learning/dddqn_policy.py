@@ -6,7 +6,7 @@ https://arxiv.org/abs/1509.06461), dueling networks (Wang et al. 2016).
 
 import copy
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from reinforcement_learning.dueling_q_network import (
     set_weights,
     weights_of,
 )
-from reinforcement_learning.playing.policy import ActionMasks, Actions, Epsilon, Observations
+from reinforcement_learning.playing.policy import ActionMasks, Actions, Epsilon, Observations, Policy
 from utils.observation.route_features import least_detour_actions
 from utils.system.seeds import Stream, generator
 
@@ -47,14 +47,6 @@ class Batch:
     next_observations: Tensor  # float32 [batch, features]
     next_action_masks: Tensor  # bool [batch, 5]
     shown: Tensor  # int64 [batch], the action that a plan has shown there, -1 for none
-
-
-class Greedy(Protocol):
-    """Plays what is best by some network."""
-
-    def act(self, observations: Observations, action_mask: ActionMasks) -> Actions:
-        """The best possible actions ``[batch]``."""
-        ...
 
 
 class GreedyPolicy:
@@ -130,7 +122,7 @@ class DDDQNPolicy:
         self.optimizer = Adam(self._parameters, self._rate("learning_rate"))
         self.n_loaded = 0  # times that a state was taken over; the optimizer's tensors are others each time
         self.exploration = generator(seed, Stream.EXPLORATION, index)
-        self._greedy: Greedy = GreedyPolicy(self.q_network, self.device)
+        self._greedy: Policy = GreedyPolicy(self.q_network, self.device)
 
     @property
     def learning_rate(self) -> float:
@@ -257,7 +249,7 @@ class DDDQNPolicy:
         """
         return GreedyPolicy(on_cpu(self.average_network), _CPU)
 
-    def act_by(self, greedy: Greedy) -> None:
+    def act_by(self, greedy: Policy) -> None:
         """Acts greedily from now on as another one does, which has a copy of the network that learns."""
         self._greedy = greedy
 

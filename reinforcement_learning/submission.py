@@ -28,6 +28,7 @@ from reinforcement_learning.playing.policy import drive
 from reinforcement_learning.saving.checkpointing import load_policy
 from reinforcement_learning.scoring.planning import (
     PLAN_SECONDS,
+    LiveLevel,
     Planner,
     PlanningOptions,
     seconds_to_plan,
@@ -75,13 +76,6 @@ def load_warmed_up(
     policy, observer = load_policy(checkpoint, policy_index, named)
     warm_up(policy, observer)
     return policy, observer
-
-
-class LiveLevel(NamedTuple):
-    """A level in play: the environment, and its state as it was observed last."""
-
-    env: RailEnv
-    state: RailState
 
 
 class TrainObservation(NamedTuple):

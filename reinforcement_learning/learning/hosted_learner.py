@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
-from reinforcement_learning.learning.learner import Learner, LocalLearner, copied_to_cpu
+from reinforcement_learning.learning.learner import Learner, LocalLearner, StoredTransitions, copied_to_cpu
 from reinforcement_learning.learning.saved_replay_buffer import SavedReplayBuffer
 from reinforcement_learning.playing.episode_rows import EpisodeRows
 from reinforcement_learning.settings.config import TrainingConfig
@@ -171,7 +171,7 @@ class LearnerElsewhere(Learner):
         """See :meth:`BufferElsewhere.restore`."""
 
 
-class BufferElsewhere:
+class BufferElsewhere(StoredTransitions):
     """The replay buffer of a learner elsewhere; its files are written and read there."""
 
     def __init__(self, learner: LearnerElsewhere) -> None:
@@ -179,24 +179,13 @@ class BufferElsewhere:
 
     @property
     def n_added(self) -> int:
-        """Transitions added over its whole life."""
         return self._learner.report.n_added
 
     def __len__(self) -> int:
         return self._learner.report.n_stored
 
     def save(self, path: str | Path) -> None:
-        """Writes a file for :meth:`restore`.
-
-        Raises:
-            OSError: it cannot be written, or the learner has ended.
-        """
         self._learner.save_buffer(str(path))
 
     def restore(self, path: str | Path) -> None:
-        """Takes over the transitions of a saved replay buffer.
-
-        Raises:
-            ReplayBufferError: it cannot be used.
-        """
         self._learner.restore_buffer(str(path))

@@ -39,11 +39,19 @@ class StoredTransitions(Protocol):
     def __len__(self) -> int: ...
 
     def save(self, path: str | Path) -> None:
-        """Writes a file for :meth:`restore`."""
+        """Writes a file for :meth:`restore`.
+
+        Raises:
+            OSError: it cannot be written, or whoever learns elsewhere is no more.
+        """
         ...
 
     def restore(self, path: str | Path) -> None:
-        """Takes over the transitions of a saved replay buffer."""
+        """Takes over the transitions of a saved replay buffer.
+
+        Raises:
+            ReplayBufferError: it cannot be used.
+        """
         ...
 
 

@@ -38,12 +38,7 @@ class SavedReplayBuffer:
     @property
     def oldest(self) -> int:
         """The place of the oldest row."""
-        return oldest_place(self.capacity, self.n_rows_added)
-
-
-def oldest_place(capacity: int, n_rows_added: int) -> int:
-    """Where the oldest row of a ring is."""
-    return n_rows_added % capacity if n_rows_added > capacity else 0
+        return self.n_rows_added % self.capacity if self.n_rows_added > self.capacity else 0
 
 
 def write_saved(path: str | Path, feature_set: FeatureSet, saved: SavedReplayBuffer) -> None:

@@ -12,7 +12,7 @@ import math
 import time
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Protocol
+from typing import NamedTuple
 
 import numpy as np
 from flatland.envs.rail_env import RailEnv
@@ -68,18 +68,11 @@ def seconds_to_plan(text: str) -> float:
     return seconds
 
 
-class Live(Protocol):
-    """A level in play on flatland-rl itself: :class:`~utils.simulator.simulator.FlatlandSimulator` is one."""
+class LiveLevel(NamedTuple):
+    """A level in play: the environment, and its state as it was observed last."""
 
-    @property
-    def env(self) -> RailEnv:
-        """The environment."""
-        ...
-
-    @property
-    def state(self) -> RailState:
-        """Its state; the same object for the whole episode."""
-        ...
+    env: RailEnv
+    state: RailState
 
 
 @dataclass
@@ -100,7 +93,7 @@ class Planner:
     _pause: int = 1
     _spent: float = 0.0  # seconds, after the first step
 
-    def act(self, simulator: Live) -> NDArray[np.int64]:
+    def act(self, simulator: FlatlandSimulator | LiveLevel) -> NDArray[np.int64]:
         """An action for each train, int64 ``[trains]``; to be asked at each step of the level."""
         state = simulator.state
         if not self._begun:

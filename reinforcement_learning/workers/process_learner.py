@@ -14,6 +14,7 @@ from reinforcement_learning.learning.hosted_learner import BufferElsewhere, Lear
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.learner import Learner, make_policy
 from reinforcement_learning.playing.episode_rows import EpisodeRows
+from reinforcement_learning.playing.policy import ActionMasks, Actions, Epsilon, Observations
 from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.workers.learner_process import LearnerProcess, LearnerTask
 from utils.observation.feature_sets import FeatureSet
@@ -180,13 +181,13 @@ class _NewestWeights:
         self._greedy = GreedyPolicy(self._network, torch.device("cpu"))
         self._in_use: npt.NDArray[np.float32] | None = None
 
-    def act(self, observations: npt.NDArray[np.float32], action_mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    def act(self, observations: Observations, action_mask: ActionMasks, epsilon: Epsilon = 0.0) -> Actions:
         """The best possible actions ``[batch]``, see :class:`~.dddqn_policy.GreedyPolicy`."""
         _, weights = self._learner.newest_weights
         if weights is not self._in_use:
             set_weights(self._network, torch.from_numpy(weights))
             self._in_use = weights
-        return self._greedy.act(observations, action_mask)
+        return self._greedy.act(observations, action_mask, epsilon)
 
 
 def start_learners(
