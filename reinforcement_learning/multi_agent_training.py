@@ -44,9 +44,10 @@ from reinforcement_learning.saving.checkpointing import (
 )
 from reinforcement_learning.saving.run_folders import RunFolders, own_run_folders, warn_about_sizes
 from reinforcement_learning.settings.command_line import given_options
-from reinforcement_learning.settings.config import ConfigError, TrainingConfig, make_config
+from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from reinforcement_learning.settings.devices import DeviceError, available_gpus, describe, names_gpus, place_policies
 from reinforcement_learning.settings.features import check_features, feature_set_of
+from reinforcement_learning.settings.run_config import make_config
 from reinforcement_learning.tracking.console_sink import ConsoleSink
 from reinforcement_learning.tracking.json_lines_sink import METRICS_FILE, JsonLinesSink
 from reinforcement_learning.tracking.metrics import MetricsWriter, Sink

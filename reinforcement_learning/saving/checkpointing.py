@@ -26,10 +26,11 @@ from reinforcement_learning.saving.checkpoint_content import (
     check_policies,
     holds_no_more_than_its_size,
 )
-from reinforcement_learning.settings.config import DUELING, PLACES, ConfigError, TrainingConfig, make_config
+from reinforcement_learning.settings.config import DUELING, PLACES, ConfigError, TrainingConfig
 from reinforcement_learning.settings.extensions import ExtensionError
 from reinforcement_learning.settings.features import NO_FEATURES, with_more_features, with_neighbours
 from reinforcement_learning.settings.named_code import NOTHING_NAMED, NamedCode
+from reinforcement_learning.settings.run_config import make_config
 from reinforcement_learning.tracking.metrics import of_policy
 from utils.observation.feature_sets import FeatureSet, get_feature_set
 from utils.observation.observer import Observer

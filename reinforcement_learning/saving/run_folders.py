@@ -14,8 +14,9 @@ from filelock import FileLock, Timeout
 
 from reinforcement_learning.learning.replay_buffer import bytes_needed
 from reinforcement_learning.saving.checkpointing import newest_first
-from reinforcement_learning.settings.config import ConfigError, TrainingConfig, options_to_repeat
+from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from reinforcement_learning.settings.features import feature_set_of
+from reinforcement_learning.settings.run_config import options_to_repeat
 from utils.system.files import remove_unfinished
 
 LOCK_FILE = ".lock"

@@ -9,9 +9,9 @@ from pathlib import Path
 from reinforcement_learning.multi_policy.cross_play import as_json, as_text, cross_play
 from reinforcement_learning.multi_policy.lineage import draw_lineage
 from reinforcement_learning.saving.checkpointing import BEST, newest_first
-from reinforcement_learning.settings.config import options_to_repeat
 from reinforcement_learning.settings.named_code import options_to_play
 from reinforcement_learning.settings.named_rewards import DEFAULT_REWARDS
+from reinforcement_learning.settings.run_config import options_to_repeat
 from reinforcement_learning.tracking.json_lines_sink import METRICS_FILE
 from reinforcement_learning.tracking.learning_curve import draw_learning_curve
 from reinforcement_learning.training.trainer import Trainer

@@ -31,7 +31,8 @@ from reinforcement_learning.multi_policy.lineage import changed, draw_lineage, f
 from reinforcement_learning.multi_policy.modes import check_mapping, make_mapping
 from reinforcement_learning.saving.checkpoint_content import check_content
 from reinforcement_learning.saving.checkpointing import numbered_checkpoint, read_checkpoint
-from reinforcement_learning.settings.config import ConfigError, TrainingConfig, make_config
+from reinforcement_learning.settings.config import ConfigError, TrainingConfig
+from reinforcement_learning.settings.run_config import make_config
 from reinforcement_learning.training.population_scores import PopulationScores
 from reinforcement_learning.training.trainer import Trainer
 from tests.helpers.rows import PLAIN

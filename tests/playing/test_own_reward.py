@@ -18,8 +18,9 @@ from reinforcement_learning.playing.reward_shaping import LearningReward, Reward
 from reinforcement_learning.playing.rollout import Learning, Rollout
 from reinforcement_learning.playing.train_settings import TrainSettings
 from reinforcement_learning.saving.checkpointing import numbered_checkpoint, read_checkpoint
-from reinforcement_learning.settings.config import ConfigError, TrainingConfig, make_config
+from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from reinforcement_learning.settings.extensions import ExtensionError
+from reinforcement_learning.settings.run_config import make_config
 from tests.helpers.playing import ListSink, RandomPolicy, play, play_out, transitions_in
 from tests.helpers.tiny_training import UNGUIDED, make_trainer
 from tests.helpers.trainings import assert_same, run

@@ -13,7 +13,7 @@ import pytest
 import run
 from reinforcement_learning import evaluate_agent, multi_agent_training
 from reinforcement_learning.saving.checkpointing import export_checkpoint, read_checkpoint, write_checkpoint
-from reinforcement_learning.settings.config import make_config, options_to_repeat
+from reinforcement_learning.settings.run_config import make_config, options_to_repeat
 from tests.helpers.tiny_training import SMALL, make_trainer
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from reinforcement_learning.settings.command_line import build_parser, given_options, options_as_markdown
-from reinforcement_learning.settings.config import GROUPS, TrainingConfig, make_config
+from reinforcement_learning.settings.config import GROUPS, TrainingConfig
+from reinforcement_learning.settings.run_config import make_config
 from utils.system.files import PROJECT_ROOT
 
 ROWS = dataclasses.fields(TrainingConfig)

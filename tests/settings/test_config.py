@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from reinforcement_learning.settings.config import ConfigError, TrainingConfig, make_config
+from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from reinforcement_learning.settings.features import feature_set_of
+from reinforcement_learning.settings.run_config import make_config
 from utils.levels.mixtures import environments_of
 from utils.system.files import PROJECT_ROOT
 

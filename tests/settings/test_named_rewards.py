@@ -11,9 +11,9 @@ from flatland.envs.rewards import DefaultRewards, ECML2026Rewards, Rewards
 import run
 from reinforcement_learning import evaluate_agent, grade_locally, multi_agent_training
 from reinforcement_learning.grading import remote_evaluation
-from reinforcement_learning.settings.config import make_config
 from reinforcement_learning.settings.extensions import ExtensionError
 from reinforcement_learning.settings.named_rewards import REWARDS, find_rewards
+from reinforcement_learning.settings.run_config import make_config
 from tests.helpers.own_code import KindRewards
 from tests.helpers.rail_envs import sparse_env
 from tests.helpers.trainings import run as train

@@ -11,7 +11,8 @@ import yaml
 
 from reinforcement_learning.saving.checkpointing import read_checkpoint
 from reinforcement_learning.settings.command_line import given_options
-from reinforcement_learning.settings.config import TrainingConfig, make_config
+from reinforcement_learning.settings.config import TrainingConfig
+from reinforcement_learning.settings.run_config import make_config
 from tests.helpers.wandb_server import ENTITY, SWEEP, WandbServer
 from utils.system.files import PROJECT_ROOT
 
