@@ -232,7 +232,7 @@ class RemoteLearner(LearnerElsewhere):
         """Has the actor go on from what is known here."""
         self._broadcast_at = self.policy.learning_steps
         self._newest_weights = (self.policy.learning_steps, ray.put(self.policy.acting_weights()))
-        self.tell("load", self._state)
+        self.tell("load_state_dict", self._state)
 
     def tell(self, method: str, *arguments: Any, done: Callable[[Any], None] = lambda value: None) -> None:
         self._expect(getattr(self.actor, method).remote(*arguments), done)

@@ -33,8 +33,8 @@ class LearnerReport:
     seconds: float = 0.0  # spent on learning since the last report
 
 
-class HostedLearner:
-    """A ``LocalLearner`` whose methods take and give what can be sent. It does one thing after the other.
+class HostedLearner(LocalLearner):
+    """A ``LocalLearner`` with methods that take and give what can be sent. It does one thing after the other.
 
     Args:
         config: the whole configuration.
@@ -44,23 +44,21 @@ class HostedLearner:
 
     def __init__(self, config: TrainingConfig, index: int, device: str) -> None:
         torch.set_num_threads(config.num_threads)
-        self._learner = LocalLearner(config, feature_set_of(config), index, device)
+        super().__init__(config, feature_set_of(config), index, device)
         self._seconds = 0.0
         self._given: npt.NDArray[np.float32] | None = None  # the newest weights that were given
 
     def add(self, rows: EpisodeRows) -> None:
-        """Takes over rows; learning from them waits for :meth:`learn`."""
         with self._timed():
-            self._learner.add(rows)
+            super().add(rows)
 
     def learn(self) -> None:
-        """Takes the learning steps that are due."""
         with self._timed():
-            self._learner.learn()
+            super().learn()
 
     def set_progress(self, progress: float) -> None:
         """Takes note of the share of the training's episodes that are over."""
-        self._learner.progress = progress
+        self.progress = progress
 
     def learn_from(self, rows: EpisodeRows, progress: float) -> LearnerReport:
         """All of that in one call."""
@@ -71,21 +69,20 @@ class HostedLearner:
 
     def report(self) -> LearnerReport:
         """How far it is; losses come once. A GPU is waited for."""
-        learner = self._learner
         with self._timed():
-            losses = torch.stack(learner.losses).cpu().numpy() if learner.losses else np.empty(0, np.float32)
-        learner.losses.clear()
+            losses = torch.stack(self.losses).cpu().numpy() if self.losses else np.empty(0, np.float32)
+        self.losses.clear()
         seconds, self._seconds = self._seconds, 0.0
-        n_added, n_stored = learner.buffer.n_added, len(learner.buffer)
-        return LearnerReport(learner.learning_steps, n_added, n_stored, learner.replay_ratio, losses, seconds)
+        n_added, n_stored = self.buffer.n_added, len(self.buffer)
+        return LearnerReport(self.learning_steps, n_added, n_stored, self.replay_ratio, losses, seconds)
 
     def weights(self) -> tuple[int, npt.NDArray[np.float32]]:
         """The learning steps so far, and what the policy plays with now."""
-        return self._learner.learning_steps, self._learner.policy.acting_weights()
+        return self.learning_steps, self.policy.acting_weights()
 
     def new_weights(self) -> tuple[int, npt.NDArray[np.float32]] | None:
         """What ``Learner.newest_weights`` tells; None where that is what it told at the last call."""
-        newest = self._learner.newest_weights
+        newest = self.newest_weights
         if newest[1] is self._given:
             return None
         self._given = newest[1]
@@ -93,36 +90,28 @@ class HostedLearner:
 
     def state(self) -> dict[str, Any]:
         """Its part of a checkpoint, on the CPU."""
-        state: dict[str, Any] = copied_to_cpu(self._learner.state_dict())
+        state: dict[str, Any] = copied_to_cpu(self.state_dict())
         return state
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Goes on from a checkpoint."""
-        self._learner.load_state_dict(state)
 
     def tune(self, hyperparameters: Hyperparameters) -> None:
         """Learns with these from now on."""
-        self._learner.hyperparameters = hyperparameters
-
-    def lose_device(self) -> None:
-        """Reads nothing from its GPU from now on."""
-        self._learner.lose_device()
+        self.hyperparameters = hyperparameters
 
     def buffer_content(self) -> SavedReplayBuffer:
         """All transitions in its replay buffer."""
-        return self._learner.buffer.content()
+        return self.buffer.content()
 
     def take_over_buffer(self, content: SavedReplayBuffer) -> None:
         """Goes on with the transitions of another learner."""
-        self._learner.buffer.take_over(content)
+        self.buffer.take_over(content)
 
     def save_buffer(self, path: str) -> None:
         """Saves the replay buffer into a file on this machine."""
-        self._learner.buffer.save(path)
+        self.buffer.save(path)
 
     def restore_buffer(self, path: str) -> LearnerReport:
         """Takes over a saved replay buffer, a file on this machine."""
-        self._learner.buffer.restore(path)
+        self.buffer.restore(path)
         return self.report()
 
     @contextmanager

@@ -79,8 +79,7 @@ def _draw_founders(axes: Any, exchanges: Sequence[dict[str, Any]], edges: Sequen
     axes.set_ylim(n_policies - 0.4, -0.8)
     ranked_by = exchanges[-1].get("objective", "score")
     axes.set_xlabel(f"episode; numbers: {ranked_by}, arrows: take-overs, colours: the founders of the weights")
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
 
 
 def _mark(axes: Any, exchange: dict[str, Any]) -> None:
@@ -116,5 +115,4 @@ def _draw_hyperparameter(axes: Any, name: str, values: Sequence[Sequence[float]]
         axes.set_ylim(min(low, (low * high) ** 0.5 / 2), max(high, (low * high) ** 0.5 * 2))
     axes.tick_params(labelsize=7)
     axes.grid(True, color="#eeeeee", linewidth=0.6)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)

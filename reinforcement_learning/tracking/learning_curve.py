@@ -183,5 +183,4 @@ def _format_completion_axis(axes: Any) -> None:
 def _style(axes: Any) -> None:
     axes.grid(True, color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)

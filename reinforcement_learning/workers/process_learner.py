@@ -149,7 +149,7 @@ class ProcessLearner(LearnerElsewhere):
         """Has the process go on from a state; losses in it come back with the next report."""
         self._renew_report()
         self._losses.clear()
-        self.tell("load", state)
+        self.tell("load_state_dict", state)
         self._ask_for_weights()
         self._process.check()
 
