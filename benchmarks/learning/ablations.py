@@ -23,7 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from benchmarks.frame import keep, machine, markdown_table, with_error
-from benchmarks.learning.programs import Training, level_by_level, parser_of, rounded, score, train
+from benchmarks.learning.programs import Training, level_by_level, rounded, score, train, training_parser
 
 Table = dict[str, dict[str, Any]]  # variant -> what was measured of it
 DEFAULTS = "defaults"
@@ -75,7 +75,7 @@ EASIER = {"1": ["0"], "2": ["0", "1"], "Round2_Test_03": ["Round2_Test_00", "Rou
 
 def main() -> None:
     """Trains, scores, writes the record."""
-    parser = parser_of(__doc__, levels=150, work_dir="ablations")
+    parser = training_parser(__doc__, levels=150, work_dir="ablations")
     parser.add_argument("-t", "--training_env_config", nargs="+", default=["1"])
     parser.add_argument("-n", "--n_episodes", type=int, default=1000)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="VARIANT")
