@@ -123,14 +123,10 @@ def is_held_up_by_broken(
     """Whether the trains that stand one behind the other from here on end in a broken one."""
     seen = {handle}
     following = ahead[handle]
-    while following is not None and following not in seen:
-        if broken[following]:
-            return True
-        if not standing[following]:
-            return False
+    while following is not None and standing[following] and following not in seen:
         seen.add(following)
         following = ahead[following]
-    return False
+    return following is not None and bool(broken[following])
 
 
 def kinds_of(simulator: WatchedSimulator) -> NDArray[np.str_]:
