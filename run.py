@@ -131,7 +131,7 @@ def _load(options: argparse.Namespace) -> tuple[Player, str]:
     if choice == MAPPING:
         if options.plan_seconds:
             raise ValueError("planning is for a single policy: --policy_index must be a number or best.")
-        return load_player(str(checkpoint), MAPPING, named=named), str(checkpoint)
+        return load_player(str(checkpoint), MAPPING, named=named), f"{checkpoint}, without planning"
     seconds = options.plan_seconds
     planning = planning_to_submit() if seconds is None else PlanningOptions.of_seconds(seconds)
     how = f", planning for at most {planning.seconds:g} s a step" if planning else ""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from reinforcement_learning.playing.episode_rows import NOT_SHOWN, NOTHING_FOLLOWS, EpisodeRows
 from reinforcement_learning.playing.reward_parts import parts_of_intervals
 from reinforcement_learning.playing.reward_shaping import ARRIVAL, POTENTIAL, Floats
-from reinforcement_learning.playing.seen import Seen, seen_by_deciding, spread
+from reinforcement_learning.playing.seen import Seen, SeenByDeciding, seen_by_deciding, spread
 from reinforcement_learning.playing.train_settings import TrainSettings
 from utils.observation.neighbour_rows import NeighbourRows
 from utils.simulator.action_mask import NOTHING_TO_DECIDE
@@ -30,7 +30,7 @@ class Decisions(NamedTuple):
     """Trains that decide at one step; the leading axis is theirs."""
 
     trains: npt.NDArray[np.intp]  # [k], in rising order
-    observations: npt.NDArray[np.float32]  # [k, features]; not kept where neighbours are seen
+    observations: npt.NDArray[np.float32]  # [k, features]; not kept where trains see neighbours
     action_masks: npt.NDArray[np.bool_]  # [k, 5]
     actions: npt.NDArray[np.int64]  # [k], taken
     shown: npt.NDArray[np.int64]  # [k], a plan's; NOT_SHOWN for none
@@ -43,8 +43,8 @@ class _Episode:
     parts: list[Floats] = field(default_factory=list)  # of each step so far, [4, trains]
     decided_at: list[int] = field(default_factory=list)  # steps with decisions
     decisions: list[Decisions] = field(default_factory=list)  # in them
-    seen: list[Seen] = field(default_factory=list)  # in them
-    view: Seen | None = None  # what was seen last, where trains see neighbours
+    seen: list[Seen] = field(default_factory=list)  # in them, where trains see neighbours
+    view: Seen | None = None  # what was seen last, there
 
 
 class Recorder:
@@ -74,17 +74,17 @@ class Recorder:
 
     def decide(self, decisions: Decisions) -> None:
         """Takes down the decisions of a step; trains are counted through all slots. The arrays are kept."""
-        n_slots = len(self._episodes)
         arrays: tuple[Any, ...] = decisions
-        bounds = np.searchsorted(decisions.trains, np.arange(n_slots + 1) * self._n_trains).tolist()
-        for slot, (first, end) in enumerate(pairwise(bounds)):
-            episode = self._episodes[slot]
+        first_trains = np.arange(len(self._episodes) + 1) * self._n_trains
+        bounds = np.searchsorted(decisions.trains, first_trains).tolist()
+        for episode, first_train, (first, end) in zip(self._episodes, first_trains, pairwise(bounds), strict=False):
             if first < end and episode is not None:
-                now = Decisions(*(array[first:end] for array in arrays))
-                trains = now.trains - slot * self._n_trains
+                trains, observations, *others = (array[first:end] for array in arrays)
+                if episode.view is not None:
+                    episode.seen.append(episode.view)
+                    observations = _IN_SEEN
                 episode.decided_at.append(len(episode.parts))
-                episode.seen.append(episode.view or Seen.alone(trains, now.observations))
-                episode.decisions.append(now._replace(trains=trains, observations=_IN_SEEN))
+                episode.decisions.append(Decisions(trains - first_train, observations, *others))
 
     def reward(self, slot: int, parts: Floats) -> None:
         """Takes down what a step has brought, ``[4, trains]``; see ``parts_of_step``. The array is kept."""
@@ -116,7 +116,11 @@ class Recorder:
             end,
             gamma[train],
         )
-        seen = seen_by_deciding(episode.seen, [decisions.trains for decisions in episode.decisions])
+        seen = (
+            seen_by_deciding(episode.seen, [decisions.trains for decisions in episode.decisions])
+            if episode.seen
+            else SeenByDeciding.alone(train, together.observations)
+        )
         at, n = seen.at, len(seen.trains)
         next_row = np.where(following >= 0, at[following] - at, NOTHING_FOLLOWS)
         return EpisodeRows(

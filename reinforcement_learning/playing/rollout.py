@@ -16,7 +16,7 @@ from utils.observation.observer import Observer
 from utils.simulator.action_mask import NOTHING_TO_DECIDE
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_grid import N_ACTIONS
-from utils.simulator.rail_state import DONE, RailState, remaining_travel_time
+from utils.simulator.rail_state import DONE, ROW, STATE, RailState, remaining_travel_time
 from utils.simulator.simulator import Simulator
 from utils.system.stopwatch import Stopwatch
 
@@ -180,6 +180,8 @@ class Rollout:
                 self._leave(slot)
         for slot in self.playing:
             self._observe(slot)
+        # nothing that a deadlocked train does matters any more; its last decision stays open until the episode ends
+        self._action_mask[self.deadlocked] = NOTHING_TO_DECIDE
         self.stopwatch.lap("observation")
         return finished
 
@@ -224,8 +226,8 @@ class Rollout:
             state = episode.simulator.state
             n_trains = state.n_trains
             episode.n_steps += 1
-            arrived[slot, :n_trains] = state.state == DONE
-            departed[slot, :n_trains] |= state.row >= 0
+            arrived[slot, :n_trains] = state.dynamic[STATE] == DONE
+            departed[slot, :n_trains] |= state.dynamic[ROW] >= 0
             stuck[slot, :n_trains] |= deadlocked(state)
             if self._learning is not None:
                 self._remaining[slot, :n_trains] = remaining_travel_time(state)
@@ -269,8 +271,6 @@ class Rollout:
             self._recorder.see(slot, self.observer.rows)
         planned = self.observer.planned_actions(state, mask) if asks else None
         self._shown[slot, :n_trains] = NOT_SHOWN if planned is None else planned
-        # nothing that a deadlocked train does matters any more; its last decision stays open until the episode ends
-        mask[self.deadlocked[slot, :n_trains]] = NOTHING_TO_DECIDE
 
     def _leave(self, slot: int) -> None:
         """Makes a slot free again, with nothing to decide."""

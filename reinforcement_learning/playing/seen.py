@@ -27,12 +27,6 @@ class Seen(NamedTuple):
         trains = np.flatnonzero(rows.is_observed)
         return cls(trains, rows.own[trains], rows.neighbours[trains], rows.relations[trains])
 
-    @classmethod
-    def alone(cls, trains: Integers, observations: npt.NDArray[np.float32]) -> "Seen":
-        """Trains that see no others."""
-        k = len(trains)
-        return cls(trains, observations, np.zeros((k, 0), np.int64), np.zeros((k, 0, N_RELATIONS), np.float32))
-
 
 class SeenByDeciding(NamedTuple):
     """What is seen of all steps of an episode in which trains decide, and which of it they look at."""
@@ -43,6 +37,13 @@ class SeenByDeciding(NamedTuple):
     neighbours: npt.NDArray[np.int32]  # [k, most neighbours], see ``EpisodeRows``
     relations: npt.NDArray[np.float32]  # [k, most neighbours, N_RELATIONS]
 
+    @classmethod
+    def alone(cls, trains: Integers, observations: npt.NDArray[np.float32]) -> "SeenByDeciding":
+        """Trains that see no others."""
+        k = len(trains)
+        nobody, nothing = np.zeros((k, 0), np.int32), np.zeros((k, 0, N_RELATIONS), np.float32)
+        return cls(np.arange(k), trains, observations, nobody, nothing)
+
 
 def seen_by_deciding(seen: Sequence[Seen], deciding: Sequence[Integers]) -> SeenByDeciding:
     """Puts together the rows of deciding trains and of those that they look at, step by step.
@@ -52,8 +53,6 @@ def seen_by_deciding(seen: Sequence[Seen], deciding: Sequence[Integers]) -> Seen
         deciding: the trains that decide in it, in rising order; all of them are among those that see.
     """
     trains, own, neighbours, relations = (np.concatenate(arrays) for arrays in zip(*seen, strict=True))
-    if not neighbours.shape[1]:  # then only those that decide are seen
-        return SeenByDeciding(np.arange(len(trains)), trains, own, neighbours.astype(np.int32), relations)
     n_trains = int(trains.max()) + 1
     keys = np.repeat(np.arange(len(seen)), [len(each.trains) for each in seen]) * n_trains + trains
     step = np.repeat(np.arange(len(seen)), [len(each) for each in deciding])
@@ -71,7 +70,9 @@ def seen_by_deciding(seen: Sequence[Seen], deciding: Sequence[Integers]) -> Seen
 
 
 def spread(values: npt.NDArray[Any], at: Integers, n: int, otherwise: Any = 0) -> npt.NDArray[Any]:
-    """An array of ``n`` rows with ``values`` at some of them."""
+    """An array of ``n`` rows with ``values`` at some of them, in rising order."""
+    if len(at) == n:
+        return values
     array = np.full((n, *values.shape[1:]), otherwise, dtype=values.dtype)
     array[at] = values
     return array
