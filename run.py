@@ -27,7 +27,6 @@ import torch
 
 from reinforcement_learning.grading.remote_evaluation import EvaluatorError, RemoteEvaluation
 from reinforcement_learning.grading.remote_play import play_all, table
-from reinforcement_learning.saving.checkpointing import CheckpointError
 from reinforcement_learning.scoring.heuristics import RULES, MissingPackageError
 from reinforcement_learning.scoring.planning import PLAN_SECONDS, PlanningOptions, seconds_to_plan
 from reinforcement_learning.scoring.players import (
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # all of it before the evaluator is asked for anything: its clock runs from then on
         rewards = find_rewards(options.rewards)
         player, who = _load(options)
-    except (CheckpointError, MissingPackageError, ValueError) as error:
+    except (MissingPackageError, ValueError) as error:
         complain(f"run.py: error: {error}")
         return 2
     except KeyboardInterrupt:  # while what it needs is compiled

@@ -7,7 +7,6 @@ for each transition. Then the cost of a message and of a broadcast is measured, 
 rollout actors and more learners would do. Writes distributed.md and distributed.json beside itself.
 """
 
-import argparse
 import os
 import pickle
 import platform
@@ -22,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from benchmarks.frame import keep, markdown_table, processor
+from benchmarks.frame import keep, markdown_table, parser_of, processor
 from benchmarks.random_rows import random_rows
 from benchmarks.stretches import OPTIONS, stretch, training
 from reinforcement_learning.distributed.session import RaySession
@@ -37,7 +36,7 @@ ACTORS_ON_A_MACHINE = 16
 
 def main() -> None:
     """Measures, calculates, prints, writes."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=5.0, help="of a stretch")
     options = parser.parse_args()
@@ -149,13 +148,13 @@ def rates(result: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def bytes_per_second(result: dict[str, Any], throughput: float, n_rollouts: int) -> tuple[float, float]:
+def bytes_per_second(result: dict[str, Any], throughput: float, n_rollouts: int) -> float:
     """What the network carries: transitions to the learners, weights to each machine with rollout actors."""
     config = TrainingConfig(**OPTIONS)
     transitions = throughput * result["round_bytes"] / result["transitions_in_round"]
     broadcasts = throughput / config.update_every / config.broadcast_every
     n_machines = -(-n_rollouts // ACTORS_ON_A_MACHINE)
-    return transitions, broadcasts * result["weights_bytes"] * n_machines
+    return transitions + broadcasts * result["weights_bytes"] * n_machines
 
 
 def growth_table(result: dict[str, Any]) -> str:
@@ -165,7 +164,7 @@ def growth_table(result: dict[str, Any]) -> str:
     def cell(n: int, m: int) -> str:
         limits = {"rollouts": n * rate["rollout"], "learners": m * rate["learner"], "driver": rate["driver"]}
         bound = min(limits, key=lambda name: limits[name])
-        network = sum(bytes_per_second(result, limits[bound], n)) * 8 / 1e9
+        network = bytes_per_second(result, limits[bound], n) * 8 / 1e9
         return f"{limits[bound]:,.0f} ({bound}; {network:.2f} Gbit/s)"
 
     headings = ["rollout actors", *(f"{m} learner{'s' * (m > 1)}" for m in LEARNERS)]
@@ -174,18 +173,15 @@ def growth_table(result: dict[str, Any]) -> str:
 
 def report(result: dict[str, Any]) -> str:
     """All of it as text."""
-    lines = [
+    parts = [
         "# Ray: one machine measured, more calculated",
-        "",
         f"`OMP_NUM_THREADS=1 python benchmarks/distributed.py` on {result['machine']}. Test_1, default options, CPUs.",
-        "",
         *_comparison(result),
-        *_costs(result),
+        _costs(result),
         "## Growth, calculated from these figures",
-        "",
         *_growth(result),
     ]
-    return "\n".join(lines)
+    return "\n\n".join(parts)
 
 
 def _comparison(result: dict[str, Any]) -> list[str]:
@@ -193,26 +189,21 @@ def _comparison(result: dict[str, Any]) -> list[str]:
     collecting, learning = (1e6 * local[part] / local["transitions"] for part in ("collecting", "learning"))
     at_best = (collecting + learning) / max(collecting, learning)
     of_local, of_ray = result["replay_ratio"]
+    rows = [
+        [name, *(f"{of[what] / of['seconds']:,.0f}" for what in ("transitions", "learning_steps"))]
+        for name, of in (("local", local), ("Ray", ray))
+    ]
     return [
         f"**One rollout actor and one learner: {result['ratio']:.2f} times the transitions per second of the local "
         f"mode** (median of {len(ratios)} turns, from {min(ratios):.2f} to {max(ratios):.2f}), at replay ratios of "
         f"{of_local:.2f} (local) and {of_ray:.2f}.",
-        "",
-        markdown_table(
-            ["mode", "transitions per second", "learning steps per second"],
-            [
-                [name, *(f"{of[what] / of['seconds']:,.0f}" for what in ("transitions", "learning_steps"))]
-                for name, of in (("local", local), ("Ray", ray))
-            ],
-        ),
-        "",
+        markdown_table(["mode", "transitions per second", "learning steps per second"], rows),
         f"In the local mode a transition takes {collecting:.0f} µs to collect and {learning:.0f} µs to learn from, one "
         f"after the other. Side by side the longer of the two remains, which is at best {at_best:.2f} times as fast.",
-        "",
     ]
 
 
-def _costs(result: dict[str, Any]) -> list[str]:
+def _costs(result: dict[str, Any]) -> str:
     in_driver = result["transitions_in_round"] / rates(result)["driver"]
     rows = [
         (f"a round of {result['transitions_in_round']} transitions", f"{result['round_bytes'] / 1e3:.0f} kB"),
@@ -223,7 +214,7 @@ def _costs(result: dict[str, Any]) -> list[str]:
         ("... into the object store, in the learner", _ms(result["send_weights"])),
         ("... taken by a rollout actor, with the round that it sends", _ms(result["take_weights_and_send_round"])),
     ]
-    return [markdown_table(["cost", "measured"], rows), ""]
+    return markdown_table(["cost", "measured"], rows)
 
 
 def _ms(seconds: float) -> str:
@@ -239,15 +230,12 @@ def _growth(result: dict[str, Any]) -> list[str]:
         f"{rate['learner']:,.0f}, the driver passes on {rate['driver']:,.0f}. Transitions per second, what bounds "
         f"them, and what the network carries, with a core for each actor and {ACTORS_ON_A_MACHINE} rollout actors on "
         "a machine:",
-        "",
         growth_table(result),
-        "",
         f"- **A learner** on such a core is saturated by {rate['learner'] / rate['rollout']:.1f} rollout actors. A "
-        "larger `--update_every` or a faster device moves that; each further learner feeds on as many again.",
+        "larger `--update_every` or a faster device moves that; each further learner feeds on as many again.\n"
         f"- **The network**: a transition is {kilobytes:.1f} kB, so a link of 1 Gbit/s into the machine of the "
-        f"learners is full at {full:,.0f} transitions per second.",
+        f"learners is full at {full:,.0f} transitions per second.\n"
         f"- **The driver** is full at {rate['driver']:,.0f} transitions per second.",
-        "",
     ]
 
 

@@ -10,7 +10,6 @@ have seeds from 800000 on, which nothing was chosen by. The record is ecml_2026.
 ecml_2026.md.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -26,7 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from flatland.envs.persistence import RailEnvPersister
 from flatland.envs.rewards import ECML2026Rewards
 
-from benchmarks.frame import keep, markdown_table, processor, with_error
+from benchmarks.frame import SHIPPED, keep, kept, markdown_table, parser_of, processor, with_error
 from reinforcement_learning.grading.trajectories import scenarios_of, walk
 from reinforcement_learning.scoring.planning import PLAN_SECONDS
 from reinforcement_learning.scoring.players import CEILING, PLANNING
@@ -36,11 +35,9 @@ from utils.levels.env_configs import SingleEnv, resolve_env_config, single_envs
 from utils.levels.rail_envs import make_rail_env
 from utils.levels.sampled_envs import Disruptions, GeneratedMap, SampledEnv
 
-HERE = Path(__file__).resolve().parent
-SHIPPED = str(HERE.parent / "checkpoints" / "flatland_policy.pt")
-PLAYERS = {SHIPPED + PLANNING: "with planning", SHIPPED: "the network alone", "dla": "DLA", CEILING: "each train alone"}
+PLAYERS = {f"{SHIPPED}{PLANNING}": "with planning", str(SHIPPED): "the network alone"}
+PLAYERS |= {"dla": "DLA", CEILING: "each train alone"}
 FIRST_SEED = 800_000
-RECORD = HERE / "ecml_2026.json"
 ENVIRONMENT, N_LEVELS = "ECML_small", 20
 _LOST = {"late": ("late_arrival", "stop_late", "stop_early"), "stops not served": ("stop_not_served",)}
 
@@ -58,12 +55,12 @@ LARGEST = SampledEnv(
 
 def main() -> None:
     """Plays, prints the tables, and keeps what is to be kept."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--levels", help="saved levels: a file, a folder or a quoted pattern")
     parser.add_argument("--largest", action="store_true", help="measure the time of the largest level")
     parser.add_argument("--num_workers", type=int, default=2, help="levels that are played at a time (default: 2)")
     options = parser.parse_args()
-    record: dict[str, Any] = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
+    record = kept("ecml_2026")
     if options.largest:
         record["largest"] = _largest()
         print(json.dumps(record["largest"]))

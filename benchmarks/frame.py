@@ -1,5 +1,6 @@
-"""What all benchmarks share: the machine, means with their errors, tables, and the records beside the scripts."""
+"""What all benchmarks share: options, the machine, times, means with errors, tables, the records beside the scripts."""
 
+import argparse
 import json
 import os
 import platform
@@ -10,6 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from utils.system.files import PROJECT_ROOT, atomic_write
+
+SHIPPED = PROJECT_ROOT / "checkpoints" / "flatland_policy.pt"
+
+
+def parser_of(page: str | None) -> argparse.ArgumentParser:
+    """A parser for the options of the script with this docstring."""
+    return argparse.ArgumentParser(description=(page or "").splitlines()[0])
 
 
 def processor() -> str:
@@ -26,11 +34,12 @@ def machine() -> dict[str, Any]:
     return {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()}
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    """Wall time of a call."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+def seconds_of(work: Callable[[], object], times: int = 1, clock: Callable[[], float] = time.perf_counter) -> float:
+    """What a call takes, the mean of so many in a row; wall time unless another clock is given."""
+    started = clock()
+    for _ in range(times):
+        work()
+    return (clock() - started) / times
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
@@ -41,13 +50,19 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
 
 def with_error(mean: float, error: float | None, form: str = ".3f") -> str:
     """A mean and, behind ±, its standard error, where there is one."""
-    return f"{mean:{form}}" + ("" if error is None else f" ± {error:.3f}")
+    return f"{mean:{form}}" + ("" if error is None else f" ± {error:{form.removeprefix('+')}}")
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A table with a row of cells for each of ``rows``."""
     lines = (headings, ["---"] * len(headings), *rows)
     return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in lines)
+
+
+def kept(name: str) -> dict[str, Any]:
+    """The record that :func:`keep` has written; empty where there is none."""
+    path = PROJECT_ROOT / "benchmarks" / f"{name}.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def keep(name: str, record: Any = None, page: str = "") -> None:

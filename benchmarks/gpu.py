@@ -19,12 +19,11 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from benchmarks.frame import processor, seconds_of  # noqa: E402
+from benchmarks.frame import parser_of, processor, seconds_of  # noqa: E402
 from benchmarks.limits import operations, update_bytes  # noqa: E402
-from benchmarks.random_rows import random_rows  # noqa: E402
+from benchmarks.random_rows import full_buffer  # noqa: E402
 from reinforcement_learning.learning.hyperparameters import Hyperparameters  # noqa: E402
 from reinforcement_learning.learning.learner import make_policy  # noqa: E402
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer  # noqa: E402
@@ -39,7 +38,7 @@ _ROUNDS = 5
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, prints, writes."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--networks", nargs="+", default=NETWORKS, choices=NETWORKS)
     parser.add_argument("--widths", nargs="+", type=int, default=WIDTHS)
@@ -54,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     limits = _limits(device, options.matrix)
     rows = []
     for network in options.networks:
-        buffer = _filled_buffer(network, options.buffer_size)
+        buffer = full_buffer(options.buffer_size, feature_set_of(_config(network)))
         for width, batch in itertools.product(options.widths, options.batches):
             rows.append(_row(network, width, batch, buffer, device, options.steps, limits))
             print("  ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
@@ -102,7 +101,7 @@ def _row(
 def _several(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """Several policies on the device, which take a learning step in turn, as in a training without Ray."""
     n = options.num_policies
-    buffers = [_filled_buffer("dueling", options.buffer_size) for _ in range(n)]
+    buffers = [full_buffer(options.buffer_size, feature_set_of(_config("dueling"))) for _ in range(n)]
     steps = [_step("dueling", options.widths[0], buffer, device, None, index) for index, buffer in enumerate(buffers)]
 
     def learn(learning: Sequence[GraphedStep]) -> None:
@@ -121,15 +120,6 @@ def _several(options: argparse.Namespace, device: torch.device) -> dict[str, Any
 
 def _config(network: str, width: int = 128) -> TrainingConfig:
     return TrainingConfig(network=network, hidden_size=width, wandb=False)
-
-
-def _filled_buffer(network: str, size: int) -> ReplayBuffer:
-    feature_set = feature_set_of(_config(network))
-    buffer = ReplayBuffer(size, feature_set, np.random.default_rng(0))
-    while not buffer.is_full:
-        n_neighbours = feature_set.n_neighbours
-        buffer.add(random_rows(min(size, 10_000), feature_set.n_own_features, n_neighbours=n_neighbours))
-    return buffer
 
 
 def _step(

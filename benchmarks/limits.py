@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.frame import seconds_of
 from reinforcement_learning.dddqn_policy import DDDQNPolicy
 
 _MATRIX = 768  # rows and columns: large enough for the highest rate, small enough for the caches
@@ -15,13 +16,7 @@ _ROUNDS = 25
 
 def _seconds(work: Callable[[], object], times: int) -> float:
     """The shortest of several measurements, per call: a limit is what is possible, not what is usual."""
-    best = np.inf
-    for _ in range(_ROUNDS):
-        started = time.process_time()
-        for _ in range(times):
-            work()
-        best = min(best, (time.process_time() - started) / times)
-    return float(best)
+    return min(seconds_of(work, times, time.process_time) for _ in range(_ROUNDS))
 
 
 def matmul_rate() -> float:

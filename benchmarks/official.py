@@ -20,43 +20,29 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two levels at a time, each on one core
 
-from benchmarks.frame import keep, markdown_table, mean_and_error, processor, with_error
+from benchmarks.frame import SHIPPED, keep, kept, markdown_table, mean_and_error, processor, with_error
 from reinforcement_learning.scoring.planning import PLAN_SECONDS
-from reinforcement_learning.scoring.players import PLANNING, Player, load_player
+from reinforcement_learning.scoring.players import PLANNING, load_player
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.flatland_workarounds import clear_flatland_caches
 from utils.levels.rail_envs import make_rail_env
 from utils.simulator.simulator import FlatlandSimulator
 
-HERE = Path(__file__).resolve().parent
-CHECKPOINT = HERE.parent / "checkpoints" / "flatland_policy.pt"
 FIRST_SEED = 800_000
 
 # Share of trains that arrive and normalized reward of the best published learned policy, tests 00 to 14: TreeLSTM with
 # attention between trains and PPO, arXiv 2210.12933.
-_PUBLISHED = (
-    (0.943, 0.957),
-    (0.920, 0.947),
-    (0.870, 0.934),
-    (0.862, 0.922),
-    (0.626, 0.812),
-    (0.629, 0.824),
-    (0.706, 0.859),
-    (0.654, 0.833),
-    (0.743, 0.877),
-    (0.597, 0.795),
-    (0.576, 0.779),
-    (0.528, 0.790),
-    (0.573, 0.777),
-    (0.349, 0.704),
-    (0.393, 0.721),
-)
+_PUBLISHED = {
+    "completion": "0.943 0.920 0.870 0.862 0.626 0.629 0.706 0.654 0.743 0.597 0.576 0.528 0.573 0.349 0.393",
+    "reward": "0.957 0.947 0.934 0.922 0.812 0.824 0.859 0.833 0.877 0.795 0.779 0.790 0.777 0.704 0.721",
+}
 _TESTS = {
     "2021": [f"Round2_Test_{i:02}" for i in range(15)],
     "benchmarks": [f"Benchmarks_Test_{i:02}" for i in range(5)],
@@ -86,19 +72,16 @@ class _StepTimer(FlatlandSimulator):
         return moved
 
 
-_player: list[Player] = []
+_load_player = cache(load_player)  # once in a process
 
 
-def _begin_worker(checkpoint: Path, plan_seconds: float) -> None:
-    _player[:] = [load_player(f"{checkpoint}{PLANNING if plan_seconds > 0 else ''}", plan_seconds=plan_seconds)]
-
-
-def _play(test: str, seed: int) -> dict[str, Any]:
+def _play(test: str, seed: int, checkpoint: Path, plan_seconds: float) -> dict[str, Any]:
     """One level; the row of the record."""
+    player = _load_player(f"{checkpoint}{PLANNING if plan_seconds > 0 else ''}", plan_seconds=plan_seconds)
     clear_flatland_caches()
     simulator = _StepTimer(make_rail_env(ENV_CONFIGS[test], seed))
     began = time.perf_counter()
-    result = _player[0].play(simulator, seed)
+    result = player.play(simulator, seed)
     return {
         "test": test,
         "seed": seed,
@@ -121,16 +104,15 @@ def main() -> None:
     parser.add_argument("--setting", choices=sorted(_TESTS), default="2021", help="which malfunctions")
     parser.add_argument("--levels", type=int, default=10, help="levels of each test")
     parser.add_argument("--tests", type=int, default=15, help="how many of the tests, from 00 on")
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="what plays")
+    parser.add_argument("--checkpoint", type=Path, default=SHIPPED, help="what plays")
     parser.add_argument("--plan_seconds", type=float, default=PLAN_SECONDS, help="as for run.py")
     parser.add_argument("--num_workers", type=int, default=2, help="levels that are played at a time")
     options = parser.parse_args()
     name = f"official_{options.setting}{'' if options.plan_seconds > 0 else '_network'}"
-    path = HERE / f"{name}.json"
-    record = json.loads(path.read_text()) if path.is_file() else {"plan_seconds": options.plan_seconds, "levels": []}
+    record = kept(name) or {"plan_seconds": options.plan_seconds, "levels": []}
     if record["plan_seconds"] != options.plan_seconds:
         parser.error(
-            f"{path.name} was played with --plan_seconds {record['plan_seconds']}: go on with that, or move it"
+            f"{name}.json was played with --plan_seconds {record['plan_seconds']}: go on with that, or move it"
         )
     record |= {"num_workers": options.num_workers, "processor": processor()}
     played = record["levels"]
@@ -139,10 +121,9 @@ def main() -> None:
     # one level of each test after the other: a record that is not complete has something of all
     levels = [(test, seed) for seed in seeds for test in _TESTS[options.setting][: options.tests]]
     todo = [level for level in levels if level not in known]
-    with ProcessPoolExecutor(
-        options.num_workers, initializer=_begin_worker, initargs=(options.checkpoint, options.plan_seconds)
-    ) as workers:
-        for future in as_completed([workers.submit(_play, *level) for level in todo]):
+    with ProcessPoolExecutor(options.num_workers) as workers:
+        who = options.checkpoint, options.plan_seconds
+        for future in as_completed([workers.submit(_play, *level, *who) for level in todo]):
             played.append(future.result())
             print(json.dumps(played[-1]), flush=True)
             played.sort(key=lambda row: (row["test"], row["seed"]))
@@ -157,8 +138,8 @@ def _table(setting: str, played: Sequence[dict[str, Any]]) -> str:
     cells = []
     for number, test in enumerate(_TESTS[setting]):
         if rows := [row for row in played if row["test"] == test]:
-            published = [f"{value:.3f}" for value in _PUBLISHED[number]] if setting == "2021" else ["-", "-"]
-            own = [with_error(*mean_and_error([row[what] for row in rows])) for what in ("completion", "reward")]
+            published = [values.split()[number] if setting == "2021" else "-" for values in _PUBLISHED.values()]
+            own = [with_error(*mean_and_error([row[what] for row in rows])) for what in _PUBLISHED]
             seconds = f"{statistics.fmean(row['seconds'] for row in rows):.0f}"
             waits = [f"{max(row[what] for row in rows):.1f}" for what in ("first_wait", "longest_wait")]
             cells.append([test, rows[0]["trains"], len(rows), *own, *published, seconds, *waits])

@@ -14,10 +14,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
 
-from flatland.envs.observations import TreeObsForRailEnv
-from flatland.envs.predictions import ShortestPathPredictorForRailEnv
-from flatland.envs.rail_env import RailEnv
-
+from benchmarks.classic_kit import tree_builder
 from benchmarks.frame import processor
 from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
@@ -42,9 +39,8 @@ def play(env: FlatlandParallelEnv, seed: int) -> Played:
 
 def play_on_flatland(steps: list[dict[int, int]], seed: int) -> float:
     """The same level and actions on flatland-rl; returns the seconds of a step."""
-    env: RailEnv = make_rail_env(CONFIG, seed)
-    env.obs_builder = TreeObsForRailEnv(2, ShortestPathPredictorForRailEnv(30))
-    env.obs_builder.reset(env)
+    env = make_rail_env(CONFIG, seed)
+    env.obs_builder = tree_builder(env)
     started = time.process_time()
     for actions in steps:
         env.step(actions)

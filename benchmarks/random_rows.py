@@ -1,8 +1,10 @@
-"""Rows for a replay buffer, where it does not matter what they hold."""
+"""Rows for a replay buffer, and full ones, where it does not matter what they hold."""
 
 import numpy as np
 
+from reinforcement_learning.learning.replay_buffer import ReplayBuffer
 from reinforcement_learning.playing.episode_rows import NOT_SHOWN, NOTHING_FOLLOWS, EpisodeRows, row_layout
+from utils.observation.feature_sets import FeatureSet
 
 
 def random_rows(n: int, n_features: int, n_trains: int = 10, n_neighbours: int = 0) -> EpisodeRows:
@@ -16,3 +18,12 @@ def random_rows(n: int, n_features: int, n_trains: int = 10, n_neighbours: int =
     if n_neighbours:
         rows["neighbours"][:] = np.where(np.arange(n)[:, np.newaxis] < n_neighbours, 0, -1 - np.arange(n_neighbours))
     return EpisodeRows.of(rows, np.zeros(n, dtype=np.int64))
+
+
+def full_buffer(size: int, feature_set: FeatureSet) -> ReplayBuffer:
+    """A replay buffer of so many decisions."""
+    buffer = ReplayBuffer(size, feature_set, np.random.default_rng(0))
+    rows = random_rows(min(size, 10_000), feature_set.n_own_features, n_neighbours=feature_set.n_neighbours)
+    while not buffer.is_full:
+        buffer.add(rows)
+    return buffer

@@ -7,7 +7,6 @@ stretches, in which replay buffers fill, are left out, and so is the making of l
 several_policies.json beside itself.
 """
 
-import argparse
 import statistics
 import sys
 from pathlib import Path
@@ -17,14 +16,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from benchmarks.frame import keep, machine
+from benchmarks.frame import keep, machine, parser_of
 from benchmarks.stretches import stretch, training
 from reinforcement_learning.training.trainer import Trainer
 
 
 def main() -> None:
     """Measures, prints, writes."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--num_policies", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=250, help="learning steps in a round")

@@ -6,7 +6,6 @@ Both play the same level with the same actions, in turn, in one process: the sho
 at random. Prints the medians over the rounds.
 """
 
-import argparse
 import statistics
 import sys
 import time
@@ -20,7 +19,7 @@ import numpy as np
 from flatland.envs.rewards import ECML2026Rewards
 from numpy.typing import NDArray
 
-from benchmarks.frame import processor
+from benchmarks.frame import parser_of, processor
 from utils.levels.env_configs import Environment, resolve_env_config
 from utils.levels.flatland_workarounds import clear_flatland_caches
 from utils.levels.rail_envs import make_rail_env
@@ -32,7 +31,7 @@ RANDOM_SHARE = 0.1
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("environment", help="what -t takes")
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)

@@ -40,16 +40,19 @@ def stretch(trainer: Trainer, is_over: Callable[[float], bool]) -> dict[str, flo
         What was done, and seconds; those that parts took are of whichever process did them.
     """
     population, parts = trainer.population, trainer.stopwatch.seconds
-    before = population.n_added, population.learning_steps, time.process_time(), dict(parts)
-    started = time.perf_counter()
-    while not is_over(time.perf_counter() - started):
+
+    def so_far() -> dict[str, float]:
+        return {
+            "seconds": time.perf_counter(),
+            "transitions": population.n_added,
+            "learning_steps": population.learning_steps,
+            "processor_seconds": time.process_time(),
+            "resetting": parts["reset"],
+            "collecting": sum(parts[part] for part in COLLECTING),
+            "learning": parts["learn"],
+        }
+
+    before = so_far()
+    while not is_over(time.perf_counter() - before["seconds"]):
         trainer.play_and_learn()
-    return {
-        "seconds": time.perf_counter() - started,
-        "transitions": population.n_added - before[0],
-        "learning_steps": population.learning_steps - before[1],
-        "processor_seconds": time.process_time() - before[2],
-        "resetting": parts["reset"] - before[3].get("reset", 0.0),
-        "collecting": sum(parts[part] - before[3].get(part, 0.0) for part in COLLECTING),
-        "learning": parts["learn"] - before[3].get("learn", 0.0),
-    }
+    return {name: value - before[name] for name, value in so_far().items()}

@@ -6,7 +6,6 @@ Writes submission.json beside itself. Ways of scoring are measured in turn, each
 machine disturbs all of them alike; medians of their ratios count.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -21,8 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from flatland.envs.rail_env import RailEnv
 
-from benchmarks.frame import keep, processor
+from benchmarks import scoring_cost
+from benchmarks.frame import keep, kept, parser_of, processor
 from benchmarks.scoring_cost import CONFIG, SEEDS
+from reinforcement_learning.playing.play_levels import play_levels
 from reinforcement_learning.playing.rollout import Rollout
 from reinforcement_learning.submission import checkpoint_to_submit, load_warmed_up
 from utils.levels.env_configs import ENV_CONFIGS
@@ -30,7 +31,6 @@ from utils.levels.rail_envs import make_rail_env
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.stopwatch import Stopwatch
 
-HERE = Path(__file__).resolve().parent
 LARGEST = ENV_CONFIGS["Benchmarks_Test_14"]
 TURNS = 7
 
@@ -53,10 +53,7 @@ def actions_of_all_levels() -> dict[int, list[list[int]]]:
     actions = {}
     for seed in SEEDS:
         simulator = _ActionsOnly(make_rail_env(ENV_CONFIGS[CONFIG], seed))
-        rollout = Rollout(observer, [policy], ENV_CONFIGS[CONFIG].n_agents)
-        rollout.start(0, simulator)
-        while rollout.playing:
-            rollout.step()
+        play_levels([simulator], observer, policy)
         actions[seed] = simulator.actions
     return actions
 
@@ -88,7 +85,7 @@ def scoring(folder: Path) -> dict[str, Any]:
 
 def _measured(*arguments: str) -> dict[str, float]:
     """What ``scoring_cost.py`` says of itself."""
-    output = subprocess.check_output([sys.executable, str(HERE / "scoring_cost.py"), *arguments], text=True)
+    output = subprocess.check_output([sys.executable, scoring_cost.__file__, *arguments], text=True)
     seconds: dict[str, float] = json.loads(output.splitlines()[-1])
     return seconds
 
@@ -131,12 +128,12 @@ def summary(steps: list[dict[str, float]]) -> dict[str, float]:
 
 def main() -> None:
     """Measures, prints and records."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument(
         "--only", choices=("scoring", "largest"), help="measure one of the two, keep the other's record"
     )
     only = parser.parse_args().only
-    record = json.loads((HERE / "submission.json").read_text()) if only else {}
+    record = kept("submission") if only else {}
     record |= {"processor": processor(), "cores": os.cpu_count()}
     if only != "largest":
         with tempfile.TemporaryDirectory() as folder:

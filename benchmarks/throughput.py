@@ -6,7 +6,6 @@ Each figure is the median of several rounds; in each round both ways take their 
 drifts does not favour one. Writes throughput.md and throughput.json beside itself.
 """
 
-import argparse
 import statistics
 import sys
 import time
@@ -20,9 +19,9 @@ import numpy as np
 import torch
 
 from benchmarks.classic_kit import ClassicPolicy, normalize, train_episode, tree_builder
-from benchmarks.frame import keep, machine, markdown_table
+from benchmarks.frame import keep, machine, markdown_table, parser_of, seconds_of
 from benchmarks.limits import copy_rate, matmul_rate, operations, parameter_bytes, update_bytes
-from benchmarks.random_rows import random_rows
+from benchmarks.random_rows import full_buffer
 from reinforcement_learning.dddqn_policy import DDDQNPolicy
 from reinforcement_learning.learning.learner import make_policy
 from reinforcement_learning.learning.replay_buffer import ReplayBuffer, bytes_needed
@@ -51,7 +50,7 @@ WEIGHTS, N_STEP = RewardWeights(0.99, 1.0, 1.0, 0.5), 1
 
 def main() -> None:
     """Measures, prints, writes."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -92,10 +91,7 @@ def _row(name: str, classic: Callable[[], float], ours: Callable[[], float], rou
 
 def _timed(work: Callable[[], object], times: int) -> float:
     """Microseconds of CPU time per call; other programs on the machine do not count."""
-    started = time.process_time()
-    for _ in range(times):
-        work()
-    return 1e6 * (time.process_time() - started) / times
+    return 1e6 * seconds_of(work, times, time.process_time)
 
 
 def _observation() -> tuple[Callable[[], float], Callable[[], float]]:
@@ -193,9 +189,7 @@ def _policy(*, shipped: bool, features: FeatureSet = FEATURES) -> DDDQNPolicy:
 
 def _learning_step(name: str, policy: DDDQNPolicy, batch_size: int, limits: dict[str, float]) -> dict[str, Any]:
     """One learning step, sampling included, and the least time that its arithmetic and its memory traffic take."""
-    buffer = ReplayBuffer(100_000, FEATURES, np.random.default_rng(0))
-    while len(buffer) < buffer.capacity:
-        buffer.add(random_rows(10_000, FEATURES.n_features))
+    buffer = full_buffer(100_000, FEATURES)
     times = [_timed(lambda: policy.learn(buffer.sample(batch_size, WEIGHTS, N_STEP)), 50) for _ in range(7)]
     batch = buffer.sample(batch_size, WEIGHTS, N_STEP)
     flops = operations(lambda: policy.learn(batch))

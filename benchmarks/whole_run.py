@@ -7,9 +7,7 @@ episodes are timed before and after, on full replay memory, and multiplied up: `
 evaluations of 25 episodes. Wall time; PyTorch has one thread in both. Writes whole_run.json beside itself.
 """
 
-import argparse
 import statistics
-import subprocess
 import sys
 import tempfile
 from functools import partial
@@ -20,18 +18,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from benchmarks.classic_kit import ClassicPolicy, train_episode
-from benchmarks.frame import keep, machine, seconds_of
+from benchmarks.frame import keep, machine, parser_of, seconds_of
+from benchmarks.learning.programs import train
+from reinforcement_learning.settings.config import TrainingConfig
 from utils.levels.env_configs import resolve_env_config
 from utils.levels.flatland_workarounds import clear_flatland_caches
 from utils.levels.rail_envs import make_rail_env
-from utils.system.files import PROJECT_ROOT
 
 EVALUATIONS, EVALUATION_EPISODES = 26, 25
 
 
 def main() -> None:
     """Measures, prints, writes."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("-n", "--n_episodes", type=int, default=2500)
     parser.add_argument("--classic_episodes", type=int, default=40, help="timed before and after")
     options = parser.parse_args()
@@ -69,10 +68,7 @@ def _classic_seconds(policy: ClassicPolicy, n_episodes: int, first_seed: int) ->
 
 def _main_command_seconds(n_episodes: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(PROJECT_ROOT / "reinforcement_learning" / "multi_agent_training.py")]
-        command += ["-n", str(n_episodes), "-t", "1", "-e", "1", "--wandb", "False"]
-        command += ["--checkpoint_dir", f"{folder}/checkpoints", "--output_dir", f"{folder}/runs"]
-        return seconds_of(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
+        return seconds_of(lambda: train(Path(folder), "whole", "1", seed=TrainingConfig.seed, n_episodes=n_episodes))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ if __name__ == "__main__":
 
 import torch
 
-from reinforcement_learning.saving.checkpointing import CheckpointError
 from reinforcement_learning.saving.run_folders import check_file_writable
 from reinforcement_learning.scoring.heuristics import MissingPackageError
 from reinforcement_learning.scoring.planning import seconds_to_plan
@@ -31,11 +30,10 @@ from reinforcement_learning.scoring.players import BEST_POLICY, CEILING, MAPPING
 from reinforcement_learning.scoring.score_table import Played, Scored, table
 from reinforcement_learning.scoring.scoring import Scorer, Task, WorkerEndedError
 from reinforcement_learning.settings.arguments import SentenceParser, at_least
-from reinforcement_learning.settings.config import ConfigError
 from reinforcement_learning.settings.named_code import add_code_options, named_on_command_line
 from reinforcement_learning.settings.named_rewards import add_rewards_option, find_rewards
 from utils.levels.env_configs import ENVIRONMENTS_IN_WORDS, SingleEnv, resolve_env_config, single_envs
-from utils.levels.saved_levels import EnvConfigError, warn_about_targets
+from utils.levels.saved_levels import warn_about_targets
 from utils.pictures.rendering import FILM_SUFFIXES, EpisodeRecorder, save_film
 from utils.pictures.time_distance import Diagram, draw_time_distance
 from utils.system.console import complain, prepare_console, say
@@ -61,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in ("json", "render", "diagram"):  # last, as it makes folders
             if path := getattr(options, name):
                 check_file_writable(name, Path(path))
-    except (CheckpointError, ConfigError, EnvConfigError, MissingPackageError, ValueError) as error:
+    except (MissingPackageError, ValueError) as error:
         complain(f"evaluate_agent.py: error: {error}")
         return 2
     except KeyboardInterrupt:  # while what it needs is compiled

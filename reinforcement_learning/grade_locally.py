@@ -36,7 +36,6 @@ from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from reinforcement_learning.settings.named_rewards import DEFAULT_REWARDS, add_rewards_option, find_rewards
 from utils.levels.env_configs import EnvConfig, resolve_env_config
 from utils.levels.level_folders import LevelFolder
-from utils.levels.saved_levels import EnvConfigError
 from utils.system.console import say
 from utils.system.files import PROJECT_ROOT
 from utils.system.interrupts import exit_code_of
@@ -62,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.way in ("trajectories", "both"):
                 # both ways are compared level by level, so neither ends early
                 _walk(environments, Path(folder), rewards, ends_early=options.way == "trajectories")
-    except (EnvConfigError, GradingError, OSError, ValueError) as error:
+    except (GradingError, OSError, ValueError) as error:
         print(f"grade_locally.py: error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, EnvConfigError | ValueError) else 1
+        return 2 if isinstance(error, ValueError) else 1
     except KeyboardInterrupt:
         print("grade_locally.py: interrupted", file=sys.stderr)
         return 130

@@ -13,17 +13,19 @@ that has nothing else to do. Writes pace.json and pace.md. Options of the traini
 """
 
 import argparse
+import itertools
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable
+from operator import truediv
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from benchmarks.frame import keep, machine, markdown_table, with_error
-from benchmarks.learning.programs import Training, level_by_level, parser_of, rounded, score, train
+from benchmarks.learning.programs import Training, level_by_level, rounded, score, train, training_parser
 
 Table = dict[str, dict[str, Any]]  # variant -> what was measured of it
 DEFAULTS = "defaults"
@@ -75,7 +77,7 @@ EASIER = {"1": ["0"], "2": ["0", "1"], "Round2_Test_03": ["Round2_Test_00", "Rou
 
 def main() -> None:
     """Trains, scores, writes the record."""
-    parser = parser_of(__doc__, levels=150, work_dir="ablations")
+    parser = training_parser(__doc__, levels=150, work_dir="ablations")
     parser.add_argument("-t", "--training_env_config", nargs="+", default=["1"])
     parser.add_argument("-n", "--n_episodes", type=int, default=1000)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="VARIANT")
@@ -150,25 +152,19 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 def _compare_pace(options: argparse.Namespace) -> None:
     """Seconds of each variant, start and compilation left out, and as a ratio to the defaults in the same round."""
-    tables = {}
+    tables: dict[str, Table] = {}
     variants = list(dict.fromkeys([DEFAULTS, *options.variants]))
     for environment in options.training_env_config:
         seconds: dict[str, list[float]] = {variant: [] for variant in variants}
-        for seed in options.seeds:
-            for variant in variants:
-                with tempfile.TemporaryDirectory() as folder:
-                    arguments = [*VARIANTS[variant], *options.common]
-                    training = train(Path(folder), variant, environment, seed, options.pace_episodes, arguments)
-                    seconds[variant].append(training.seconds)
-        ratios = {v: [a / b for a, b in zip(own, seconds[DEFAULTS], strict=True)] for v, own in seconds.items()}
-        tables[environment] = {
-            variant: {
-                "arguments": VARIANTS[variant],
-                "seconds": own,
-                "to_defaults": round(statistics.median(ratios[variant]), 2),
-            }
-            for variant, own in seconds.items()
-        }
+        for seed, variant in itertools.product(options.seeds, variants):
+            with tempfile.TemporaryDirectory() as folder:
+                arguments = [*VARIANTS[variant], *options.common]
+                training = train(Path(folder), variant, environment, seed, options.pace_episodes, arguments)
+                seconds[variant].append(training.seconds)
+        table = tables[environment] = {}
+        for variant, own in seconds.items():
+            ratio = statistics.median(map(truediv, own, seconds[DEFAULTS]))
+            table[variant] = {"arguments": VARIANTS[variant], "seconds": own, "to_defaults": round(ratio, 2)}
     options.n_episodes = options.pace_episodes
 
     def cells(row: dict[str, Any]) -> list[str]:

@@ -12,9 +12,7 @@ A train that stands, or does not depart, waits for the first other train on its 
 well, for the one that it waits for. It may have meant to go round them another way.
 """
 
-import argparse
 import json
-import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.frame import keep, machine, markdown_table, mean_and_error
+from benchmarks.frame import keep, machine, markdown_table, mean_and_error, parser_of, with_error
 from reinforcement_learning.playing.play_levels import play_levels
 from reinforcement_learning.submission import load_warmed_up
 from utils.levels.env_configs import ENV_CONFIGS
@@ -37,7 +35,7 @@ from utils.pictures.rendering import RecordedSimulator
 from utils.rules.shortest_path import shortest_path_actions
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.deadlock_check import deadlocked
-from utils.simulator.rail_grid import DO_NOTHING, possible_move
+from utils.simulator.rail_grid import DO_NOTHING, nearest_move, possible_move
 from utils.simulator.rail_state import (
     DONE,
     MALFUNCTION,
@@ -57,53 +55,39 @@ KINDS = (
     "waiting for another train",
     "moving, out of time",
 )
+ARRIVED = "arrived"
 LOSSES = ("its own malfunctions", "waiting for broken trains", "waiting for other trains")
+STEPS_LOST = "steps_lost_by_trains_that_would_arrive_alone"
 # What each picture shows, and on which configuration it is typical.
 TYPICAL = {"Test_0": KINDS[2], "Test_1": KINDS[3], "Test_2": KINDS[4]}
 
 
-class WatchedSimulator:
-    """A level in play that notes, step by step, what each train waits for.
+class WatchedSimulator(CompiledSimulator):
+    """A level in play, on the twin of flatland-rl's simulator, that notes, step by step, what each train waits for.
 
     Attributes:
         lost: int [LOSSES, trains], steps from its timetable's departure on.
         waited_for_broken: bool [trains], whether its present wait is, or was at some step, for a broken train.
     """
 
-    def __init__(self, simulator: CompiledSimulator) -> None:
-        self._simulator = simulator
-        self.lost = np.zeros((len(LOSSES), simulator.state.n_trains), dtype=np.int64)
-        self.waited_for_broken = np.zeros(simulator.state.n_trains, dtype=np.bool_)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.lost = np.zeros((len(LOSSES), self.state.n_trains), dtype=np.int64)
+        self.waited_for_broken = np.zeros(self.state.n_trains, dtype=np.bool_)
 
-    @property
-    def state(self) -> RailState:
-        """The level and its trains."""
-        return self._simulator.state
-
-    @property
-    def clips_losses(self) -> bool:
-        """As the level itself says."""
-        return self._simulator.clips_losses
-
-    def losses(self, train_rewards: NDArray[np.float64]) -> None:
-        """They are told apart by steps instead."""
-
-    def step(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.float64], bool]:
+    def step(self, actions: ArrayLike) -> tuple[NDArray[np.float64], bool]:
         """Moves all trains by one step and notes what each waits for."""
-        rewards, over = self._simulator.step(actions)
+        rewards, over = super().step(actions)
         state = self.state
         broken = (state.state == MALFUNCTION) | (state.state == MALFUNCTION_OFF_MAP)
         standing = (state.state == STOPPED) | (state.state == READY_TO_DEPART)
         ahead = first_trains_ahead(state)
-        for handle in range(state.n_trains):
-            if broken[handle]:
-                self.lost[0, handle] += state.elapsed_steps > state.earliest_departure[handle]
-            elif standing[handle]:
-                for_broken = is_held_up_by_broken(handle, ahead, broken, standing)
-                self.waited_for_broken[handle] |= for_broken
-                self.lost[1 if for_broken else 2, handle] += 1
-            else:
-                self.waited_for_broken[handle] = False
+        self.lost[0] += broken & (state.elapsed_steps > state.earliest_departure)
+        self.waited_for_broken &= broken | standing
+        for handle in np.flatnonzero(standing).tolist():
+            for_broken = is_held_up_by_broken(handle, ahead, broken, standing)
+            self.waited_for_broken[handle] |= for_broken
+            self.lost[1 if for_broken else 2, handle] += 1
         return rewards, over
 
 
@@ -125,10 +109,8 @@ def _first_train_ahead(handle: int, state: RailState, occupants: dict[tuple[int,
         return occupants[row, column]
     left = state.distance_map[handle, row, column, direction]
     while 0 < left < np.inf:
-        ways = [possible_move(state.grid, row, column, direction, action) for action in (2, 1, 3)]
-        row, column, direction = min(
-            (way for way in ways if way[0] >= 0), key=lambda way: state.distance_map[handle, way[0], way[1], way[2]]
-        )
+        move = nearest_move(state.grid, state.distance_map, handle, row, column, direction)
+        row, column, direction = possible_move(state.grid, row, column, direction, move)
         left = state.distance_map[handle, row, column, direction]
         if (row, column) in occupants:
             return occupants[row, column]
@@ -141,35 +123,24 @@ def is_held_up_by_broken(
     """Whether the trains that stand one behind the other from here on end in a broken one."""
     seen = {handle}
     following = ahead[handle]
-    while following is not None and following not in seen:
-        if broken[following]:
-            return True
-        if not standing[following]:
-            return False
+    while following is not None and standing[following] and following not in seen:
         seen.add(following)
         following = ahead[following]
-    return False
+    return following is not None and bool(broken[following])
 
 
-def kinds_of(simulator: WatchedSimulator) -> list[str | None]:
-    """What became of each train by the end of the episode; None where it has arrived."""
-    state = simulator.state
-    stuck = deadlocked(state)
-    kinds: list[str | None] = []
-    for handle in range(state.n_trains):
-        if state.state[handle] == DONE:
-            kinds.append(None)
-        elif stuck[handle]:
-            kinds.append(KINDS[0])
-        elif state.state[handle] <= MALFUNCTION_OFF_MAP:
-            kinds.append(KINDS[1])
-        elif state.state[handle] == MALFUNCTION:
-            kinds.append(KINDS[2])
-        elif state.state[handle] == STOPPED:
-            kinds.append(KINDS[3] if simulator.waited_for_broken[handle] else KINDS[4])
-        else:
-            kinds.append(KINDS[5])
-    return kinds
+def kinds_of(simulator: WatchedSimulator) -> NDArray[np.str_]:
+    """What became of each train by the end of the episode: :data:`ARRIVED`, or one of :data:`KINDS`."""
+    now = simulator.state.state
+    cases = {
+        ARRIVED: now == DONE,
+        KINDS[0]: deadlocked(simulator.state),
+        KINDS[1]: now <= MALFUNCTION_OFF_MAP,
+        KINDS[2]: now == MALFUNCTION,
+        KINDS[3]: (now == STOPPED) & simulator.waited_for_broken,
+        KINDS[4]: now == STOPPED,
+    }
+    return np.select(list(cases.values()), list(cases), KINDS[5])  # the first that holds
 
 
 def arrives_alone(packed: bytes, handle: int) -> bool:
@@ -187,71 +158,62 @@ class Level:
     """What became of the trains of one level."""
 
     seed: int
-    kinds: list[str | None]
-    alone: list[bool]
+    kinds: NDArray[np.str_]
+    alone: NDArray[np.bool_]
     lost: NDArray[np.int64]
 
-    def share(self, kind: str | None, *, of_those_alone: bool = False) -> float:
+    def share(self, kind: str, *, of_those_alone: bool = False) -> float:
         """Of all trains; with ``of_those_alone`` only those that would have arrived alone."""
-        return statistics.fmean(
-            own == kind and (alone or not of_those_alone) for own, alone in zip(self.kinds, self.alone, strict=True)
-        )
+        return float(np.mean((self.kinds == kind) & (self.alone | (not of_those_alone))))
 
 
 def play(config: str, seed: int, checkpoint: str) -> Level:
-    """Plays one level on the compiled simulator, the twin of flatland-rl's."""
-    simulator = CompiledSimulator.from_env(make_rail_env_fast(ENV_CONFIGS[config], seed))
+    """Plays one level."""
+    simulator = WatchedSimulator.from_env(make_rail_env_fast(ENV_CONFIGS[config], seed))
+    assert isinstance(simulator, WatchedSimulator)
     packed = pack_level(simulator)
-    watched = WatchedSimulator(simulator)
     policy, observer = load_warmed_up(checkpoint)
-    play_levels([watched], observer, policy)
-    alone = [arrives_alone(packed, handle) for handle in range(watched.state.n_trains)]
-    return Level(seed, kinds_of(watched), alone, watched.lost)
+    play_levels([simulator], observer, policy)
+    alone = np.array([arrives_alone(packed, handle) for handle in range(simulator.state.n_trains)])
+    return Level(seed, kinds_of(simulator), alone, simulator.lost)
 
 
 def summary(levels: Sequence[Level]) -> dict[str, Any]:
     """Shares of all trains with standard errors over levels, and what cost the time of those that had enough."""
 
-    def shares(kind: str | None) -> dict[str, float]:
+    def shares(kind: str) -> dict[str, float | None]:
         mean, error = mean_and_error([level.share(kind) for level in levels])
         alone, alone_error = mean_and_error([level.share(kind, of_those_alone=True) for level in levels])
-        assert error is not None
-        assert alone_error is not None
         return {"share": mean, "se": error, "would_arrive_alone": alone, "would_arrive_alone_se": alone_error}
 
-    missed = [
-        level.lost[:, handle]
-        for level in levels
-        for handle, kind in enumerate(level.kinds)
-        if kind is not None and level.alone[handle]
-    ]
-    ceiling, ceiling_error = mean_and_error([statistics.fmean(level.alone) for level in levels])
+    missed = np.hstack([level.lost[:, (level.kinds != ARRIVED) & level.alone] for level in levels])
+    ceiling, ceiling_error = mean_and_error([float(level.alone.mean()) for level in levels])
     return {
         "levels": len(levels),
         "first_seed": levels[0].seed,
         "all": {"share": 1.0, "se": 0.0, "would_arrive_alone": ceiling, "would_arrive_alone_se": ceiling_error},
-        "arrived": shares(None),
+        ARRIVED: shares(ARRIVED),
         "kinds": {kind: shares(kind) for kind in KINDS},
-        "steps_lost_by_trains_that_would_arrive_alone": dict(
-            zip(LOSSES, np.mean(missed, axis=0).round(1).tolist(), strict=True)
-        ),
+        STEPS_LOST: dict(zip(LOSSES, missed.mean(axis=1).round(1).tolist(), strict=True)),
     }
 
 
 def as_markdown(record: dict[str, Any]) -> str:
     """The tables for people."""
-    configs = list(record["configs"])
-    n_levels, first_seed = (record["configs"][configs[0]][name] for name in ("levels", "first_seed"))
+    configs, summaries = list(record["configs"]), list(record["configs"].values())
+    n_levels, first_seed = summaries[0]["levels"], summaries[0]["first_seed"]
+
+    def percent(share: float, error: float | None) -> str:
+        return with_error(100 * share, error and 100 * error, ".1f")
+
     kinds = []
-    for kind in ("arrived", *KINDS, "all"):
+    for kind in (ARRIVED, *KINDS, "all"):
         cells = []
-        for config in configs:
-            rows = record["configs"][config]
-            row = rows["kinds"][kind] if kind in KINDS else rows[kind]
-            cells += [f"{100 * row['share']:.1f} ± {100 * row['se']:.1f}" if kind != "all" else "100"]
-            cells += [f"{100 * row['would_arrive_alone']:.1f} ± {100 * row['would_arrive_alone_se']:.1f}"]
+        for row in (of[kind] if kind in of else of["kinds"][kind] for of in summaries):
+            cells += [percent(row["share"], row["se"]) if kind != "all" else "100"]
+            cells += [percent(row["would_arrive_alone"], row["would_arrive_alone_se"])]
         kinds.append([kind, *cells])
-    lost = [record["configs"][config]["steps_lost_by_trains_that_would_arrive_alone"] for config in configs]
+    lost = [[loss, *(f"{of[STEPS_LOST][loss]:.1f}" for of in summaries)] for loss in LOSSES]
     return "\n\n".join(
         [
             f"`{record['checkpoint']}` on {n_levels} levels each, seeds from {first_seed} on: shares of all trains in "
@@ -261,7 +223,7 @@ def as_markdown(record: dict[str, Any]) -> str:
                 ["what became of trains", *(heading for c in configs for heading in (c, "of which alone"))], kinds
             ),
             "Steps that trains lost which did not arrive, but would have alone, on average:",
-            markdown_table(["lost by", *configs], [[loss, *(f"{of[loss]:.1f}" for of in lost)] for loss in LOSSES]),
+            markdown_table(["lost by", *configs], lost),
         ]
     )
 
@@ -281,7 +243,7 @@ def draw_typical(config: str, levels: Sequence[Level], checkpoint: str) -> dict[
 
 def main() -> None:
     """Plays, sorts, writes."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--checkpoint", default="checkpoints/flatland_policy.pt", help="below the project's folder")
     parser.add_argument("--levels", type=int, default=100)
     parser.add_argument("--first_seed", type=int, default=700_000)

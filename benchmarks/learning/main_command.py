@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 from matplotlib.figure import Figure
 
 from benchmarks.frame import keep, machine
-from benchmarks.learning.programs import UNSEEN, Training, level_by_level, parser_of, rounded, score, short, train
+from benchmarks.learning.programs import UNSEEN, Training, differences, rounded, score, short, train, training_parser
 
 HERE = Path(__file__).resolve().parent
 PEERS = {
@@ -35,7 +35,7 @@ _AGAINST = ("dla", "least_detour")
 
 def main() -> None:
     """Trains, scores, writes the record."""
-    parser = parser_of(__doc__, levels=200)
+    parser = training_parser(__doc__, levels=200)
     parser.add_argument("-t", "--training_env_config", default="1")
     parser.add_argument("-n", "--n_episodes", type=int, default=2500)
     parser.add_argument("--rewards", default="default", help="what counts, in training and scoring")
@@ -55,20 +55,23 @@ def main() -> None:
         | {"last": short(last_row), "best_by_evaluation": short(best_row)}
         for training, last_row, best_row in zip(trainings, last, best, strict=True)
     ]
-    differences = [_against(last, row) for row in peer_rows if row["policy"] in _AGAINST]
+    summary = _summary(runs)
+    for row in peer_rows:
+        if row["policy"] in _AGAINST:
+            summary |= differences(last, row, f"last_{{}}_minus_{row['policy']}")
     record: dict[str, Any] = {
         "command": f"multi_agent_training.py -n {options.n_episodes} -t {environment} "
         f"-e {environment} --seed SEED " + " ".join(extra),
         "levels": {"count": options.levels, "first_seed": UNSEEN},
         "machine": machine(),
-        "summary": _summary(runs) | differences[0] | differences[1],
+        "summary": summary,
         "peers": peers,
         "runs": runs,
     }
     name = f"main_command_{environment}"
     keep(f"learning/{name}", record)
     _draw(trainings, runs, peers, HERE / f"{name}.png", record["command"])
-    print(*(f"{what}: {value}" for what, value in record["summary"].items()), sep="\n")
+    print(*(f"{what}: {value}" for what, value in summary.items()), sep="\n")
 
 
 def _timer(training: Training) -> dict[str, float]:
@@ -86,15 +89,6 @@ def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return summary
 
 
-def _against(rows: list[dict[str, Any]], peer: dict[str, Any]) -> dict[str, float | None]:
-    """How much better the seeds are on average than a peer, with standard errors over the same levels."""
-    differences: dict[str, float | None] = {}
-    for measure in ("score", "completion"):
-        name = f"last_{measure}_minus_{peer['policy']}"
-        differences[name], differences[f"{name}_se_over_levels"] = level_by_level(rows, [peer], measure)
-    return differences
-
-
 def _draw(
     trainings: list[Training], runs: list[dict[str, Any]], peers: dict[str, dict[str, float]], path: Path, title: str
 ) -> None:
@@ -102,39 +96,26 @@ def _draw(
     figure.suptitle(title, fontsize=9)
     panels = figure.subplots(2, 1, sharex=True)
     for axes, measure, label in zip(panels, ("score", "completion"), ("score", "trains that arrive"), strict=True):
-        curves = [_curve(training, f"evaluation/{measure}s_mean") for training in trainings]
+        curves = [training.curve(f"evaluation/{measure}s_mean") for training in trainings]
         for i, (curve, run) in enumerate(zip(curves, runs, strict=True)):
             end = run["last"][f"{measure}_mean"]
             text = f"seed {run['seed']}: evaluations, and {end:.2f} in the end on unseen levels"
-            axes.plot(*zip(*curve, strict=True), color=f"C{i}", linewidth=1.0, alpha=0.7, label=text)
-        common = sorted(set.intersection(*(set(dict(curve)) for curve in curves)))
-        means = [statistics.fmean(dict(curve)[episode] for curve in curves) for episode in common]
+            axes.plot(*zip(*curve.items(), strict=True), color=f"C{i}", linewidth=1.0, alpha=0.7, label=text)
+        common = sorted(set.intersection(*map(set, curves)))
+        means = [statistics.fmean(curve[episode] for curve in curves) for episode in common]
         axes.plot(common, means, color="black", linewidth=2.0, label="mean of the seeds")
         values = {name: row[f"{measure}_mean"] for name, row in peers.items()}
-        heights = _apart(
-            list(values.values()), 0.06 * (max([*values.values(), *means]) - min(*values.values(), *means))
-        )
+        shown = [*values.values(), *means]
+        heights = _apart(list(values.values()), 0.06 * (max(shown) - min(shown)))
         for (name, value), height in zip(values.items(), heights, strict=True):
             axes.axhline(value, color="grey", linewidth=0.8, linestyle="--")
-            axes.annotate(
-                f"{name} {value:.2f}",
-                (1.0, value),
-                xytext=(1.02, height),
-                xycoords=axes.get_yaxis_transform(),
-                textcoords=axes.get_yaxis_transform(),
-                fontsize=8,
-                verticalalignment="center",
-            )
+            beside = {"transform": axes.get_yaxis_transform(), "fontsize": 8, "verticalalignment": "center"}
+            axes.text(1.02, height, f"{name} {value:.2f}", **beside)
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
     panels[0].legend(fontsize=8, loc="lower right")
     panels[1].set_xlabel("episode")
     figure.savefig(path, dpi=110)
-
-
-def _curve(training: Training, name: str) -> list[tuple[int, float]]:
-    """Episodes and values of a metric."""
-    return [(row["episode"], row[name]) for row in training.metrics if name in row]
 
 
 def _apart(values: list[float], least: float) -> list[float]:

@@ -12,19 +12,18 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from benchmarks.frame import keep, machine
-from benchmarks.learning.programs import UNSEEN, level_by_level, parser_of, score, short
+from benchmarks.frame import SHIPPED, keep, machine
+from benchmarks.learning.programs import UNSEEN, differences, score, short, training_parser
 from reinforcement_learning.scoring.planning import PLAN_SECONDS
-from utils.system.files import PROJECT_ROOT
 
 RULE = "least_detour"
 
 
 def main() -> None:
     """Scores, writes the records."""
-    parser = parser_of(__doc__, levels=200)
+    parser = training_parser(__doc__, levels=200)
     parser.add_argument("-e", "--evaluation_env_config", action="append", metavar="TEXT")
-    parser.add_argument("--checkpoint", default=str(PROJECT_ROOT / "checkpoints" / "flatland_policy.pt"))
+    parser.add_argument("--checkpoint", default=str(SHIPPED))
     parser.add_argument("--plan_seconds", type=float, default=PLAN_SECONDS, help="as for run.py")
     options = parser.parse_args()
     for config in options.evaluation_env_config or ["0", "1", "2"]:
@@ -38,22 +37,14 @@ def main() -> None:
             "policy": _timed(policy),
             "with planning": _timed(planned),
             RULE: _timed(rule),
-            "planning minus policy": _difference(planned, policy),
-            f"planning minus {RULE}": _difference(planned, rule),
+            "planning minus policy": differences([planned], policy, error="_se"),
+            f"planning minus {RULE}": differences([planned], rule, error="_se"),
         }
         keep(f"learning/planning_{config}", record)
 
 
 def _timed(row: dict[str, Any]) -> dict[str, float]:
     return short(row) | {"seconds": round(row["seconds_per_level"], 2)}
-
-
-def _difference(row: dict[str, Any], other: dict[str, Any]) -> dict[str, float | None]:
-    """Level by level, with standard errors."""
-    differences: dict[str, float | None] = {}
-    for measure in ("score", "completion"):
-        differences[measure], differences[f"{measure}_se"] = level_by_level([row], [other], measure)
-    return differences
 
 
 if __name__ == "__main__":

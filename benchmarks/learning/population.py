@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 import numpy as np
 
 from benchmarks.frame import keep, machine, mean_and_error
-from benchmarks.learning.programs import UNSEEN, Training, parser_of, score, train
+from benchmarks.learning.programs import UNSEEN, Training, score, train, training_parser
 from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.multi_policy.exchange import searched
 from reinforcement_learning.settings.config import TrainingConfig
@@ -39,7 +39,7 @@ BEST, SINGLE, SEARCH = "best of the population", "single policy", "best of the r
 
 def main() -> None:
     """Trains, scores, writes the record."""
-    parser = parser_of(__doc__, levels=200)
+    parser = training_parser(__doc__, levels=200)
     parser.add_argument("-t", "--training_env_config", default="1")
     parser.add_argument("-n", "--n_episodes", type=int, default=2500, help="of a single policy")
     parser.add_argument("--num_policies", type=int, default=4)
@@ -97,7 +97,7 @@ def _run(options: argparse.Namespace, seed: int, extra: list[str], picture: Path
     if options.bad_start:
         single = trained("bad_single", n, *BAD_START, *alone)
         trials = [trained(f"trial{k}", n, *_drawn(seed, k), *alone) for k in range(n_policies)]
-        best = max(trials, key=_last_evaluation)
+        best = max(trials, key=lambda trial: [*trial.curve("evaluation/scores_mean").values()][-1])
         drawn = " ".join(_drawn(seed, trials.index(best)))
         search: dict[str, Any] = {SEARCH: _score(options, best, "best") | {"drawn": drawn}}
     else:
@@ -120,10 +120,6 @@ def _drawn(seed: int, trial: int) -> list[str]:
             whole = isinstance(getattr(default, name), int)
             drawn += [f"--{name}", str(round(value)) if whole else f"{value:.4g}"]
     return drawn
-
-
-def _last_evaluation(training: Training) -> float:
-    return float([row for row in training.metrics if "evaluation/scores_mean" in row][-1]["evaluation/scores_mean"])
 
 
 def _score(options: argparse.Namespace, training: Training, choice: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.frame import mean_and_error
+from benchmarks.frame import mean_and_error, parser_of
 from utils.system.files import PROJECT_ROOT
 
 PROGRAMS = PROJECT_ROOT / "reinforcement_learning"
@@ -20,9 +20,9 @@ UNSEEN = 500_000
 """Seed of the first level to score on that no training has seen and nothing was chosen by."""
 
 
-def parser_of(what: str | None, levels: int, work_dir: str = "benchmark") -> argparse.ArgumentParser:
+def training_parser(page: str | None, levels: int, work_dir: str = "benchmark") -> argparse.ArgumentParser:
     """The options that scripts share which train: seeds of trainings, levels to score on, folder of the trainings."""
-    parser = argparse.ArgumentParser(description=(what or "").splitlines()[0])
+    parser = parser_of(page)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--levels", type=int, default=levels, help="unseen levels to score on")
     parser.add_argument("--work_dir", type=Path, default=PROJECT_ROOT / "runs" / work_dir)
@@ -54,6 +54,10 @@ class Training:
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl."""
         return [json.loads(line) for line in (self.output / "metrics.jsonl").read_text().splitlines()]
+
+    def curve(self, name: str) -> dict[int, float]:
+        """The values of a metric by episode."""
+        return {row["episode"]: row[name] for row in self.metrics if name in row}
 
     @property
     def seconds(self) -> float:
@@ -116,6 +120,22 @@ def level_by_level(
     """How much better some policies are on average than others on the same levels, with the error over the levels."""
     pairs = zip(means_over_levels(rows, measure), means_over_levels(others, measure), strict=True)
     return rounded([ours - theirs for ours, theirs in pairs])
+
+
+def differences(
+    rows: Sequence[dict[str, Any]], other: dict[str, Any], name: str = "{}", error: str = "_se_over_levels"
+) -> dict[str, float | None]:
+    """How much better some policies are than another one in score and completion, as :func:`level_by_level` says.
+
+    Args:
+        name: what the record calls a difference; ``{}`` stands for the measure.
+        error: what the name of its standard error ends in.
+    """
+    found: dict[str, float | None] = {}
+    for measure in ("score", "completion"):
+        key = name.format(measure)
+        found[key], found[key + error] = level_by_level(rows, [other], measure)
+    return found
 
 
 def rounded(values: Sequence[float]) -> tuple[float, float | None]:
