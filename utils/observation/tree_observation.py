@@ -38,7 +38,6 @@ from utils.simulator.rail_state import (
     TARGET_ROW,
     RailState,
     StateArrays,
-    as_int64,
     configuration_of,
 )
 from utils.system.compiled import compiled, compiled_helper
@@ -112,7 +111,7 @@ def _look_at_train(
 ) -> None:
     """Enter a train met on a branch, ``distance`` cells away, into the branch's node."""
     node[OTHER_TRAIN] = min(node[OTHER_TRAIN], distance)
-    node[LONGEST_MALFUNCTION] = max(node[LONGEST_MALFUNCTION], dynamic[MALFUNCTION_COUNTER, other])
+    node[LONGEST_MALFUNCTION] = max(node[LONGEST_MALFUNCTION], float(dynamic[MALFUNCTION_COUNTER, other]))
     if dynamic[DIRECTION, other] == direction:
         node[SAME_DIRECTION] += 1
         node[SLOWEST_SPEED] = min(node[SLOWEST_SPEED], dynamic[SPEED, other] / constants[DENOMINATOR, other])
@@ -141,7 +140,7 @@ def _walk_branch(
     """
     grid, constants, occupant = arrays.grid, arrays.constants, arrays.occupant
     height, width = grid.shape
-    way_map = as_int64(arrays.dynamic[NEXT_MAP, handle])
+    way_map = arrays.dynamic[NEXT_MAP, handle]
     node[:] = np.inf
     node[SAME_DIRECTION : READY_TRAINS + 1] = 0.0
     node[SLOWEST_SPEED] = 1.0
@@ -169,7 +168,7 @@ def _walk_branch(
             node[TO_TARGET] = 0.0
             return end, row, column, direction, distance
 
-        cell = int(grid[row, column])
+        cell = grid[row, column]
         exits = exits_of(cell, direction)
         n_exits = count_exits(exits)
         n_transitions = count_transitions(cell)
@@ -236,9 +235,9 @@ def explore_tree(handle: int, max_depth: int, arrays: StateArrays, scratch: Tree
     root[TO_TARGET] = arrays.maps[dynamic[NEXT_MAP, handle], row, column, direction]
     root[LONGEST_MALFUNCTION] = dynamic[MALFUNCTION_COUNTER, handle]
     root[SLOWEST_SPEED] = dynamic[SPEED, handle] / constants[DENOMINATOR, handle]
-    exits = exits_of(int(grid[row, column]), direction)
+    exits = exits_of(grid[row, column], direction)
     # Only the root turns its forward branch towards a single way out; it knows no dead ends.
-    orientation = first_exit(exits) if count_exits(exits) == 1 else int(direction)
+    orientation = first_exit(exits) if count_exits(exits) == 1 else direction
     n_pending = 0
     if max_depth > 0:
         n_pending = _push_children(stack, 0, exits, 0, row, column, orientation, 0, 0, max_depth, _SWITCH)
@@ -259,7 +258,7 @@ def explore_tree(handle: int, max_depth: int, arrays: StateArrays, scratch: Tree
             nodes[index],
         )
         if end != _CLOSED and depth < max_depth:
-            exits = exits_of(int(grid[end_row, end_column]), end_direction)
+            exits = exits_of(grid[end_row, end_column], end_direction)
             n_pending = _push_children(
                 stack, n_pending, exits, index, end_row, end_column, end_direction, distance, depth, max_depth, end
             )

@@ -47,7 +47,7 @@ def _can_go_on(visit: int, tables: PlanTables) -> bool:
     """Whether a train would find the cells free that come after those where it cannot stop, see ``CANNOT_STOP``."""
     visits = tables.visits
     while tables.tracks[visits[visit, KEY], CANNOT_STOP] and visits[visit, NEXT] != NO_VISIT:
-        visit = int(visits[visit, NEXT])
+        visit = visits[visit, NEXT]
         if visits[visit, BEFORE] >= 2 * tables.counts[N_CELLS]:
             return False
     return True
@@ -62,8 +62,8 @@ def _blocker(handle: int, step: int, ready_row: int, at_row: int, first_row: int
         return _STAYS
     before = visits[first, BEFORE]
     if before < 2 * tables.counts[N_CELLS]:
-        return ENTERS if tables.counts[HEADWAY] == 0 or _can_go_on(int(first), tables) else _STAYS
-    other = int(visits[before, TRAIN])
+        return ENTERS if tables.counts[HEADWAY] == 0 or _can_go_on(first, tables) else _STAYS
+    other = visits[before, TRAIN]
     if tables.counts[HEADWAY] > 0 or trains[at_row, other] != before:
         return _STAYS
     return other
@@ -102,10 +102,10 @@ def decide_moves(step: int, ready_row: int, at_row: int, first_row: int, tables:
 def ready_after_stops(train: int, tables: PlanTables) -> int:
     """The earliest step in which a train can enter its next cell as planned, that is after the stops where it is."""
     trains = tables.trains
-    at, ready, leg = trains[AT, train], int(trains[READY, train]), int(trains[LEG, train])
+    at, ready, leg = trains[AT, train], trains[READY, train], trains[LEG, train]
     if at == NO_VISIT:
         return ready
-    return earliest_to_leave(ready, leg, int(tables.visits[at, LEG_AFTER]), train, tables)
+    return earliest_to_leave(ready, leg, tables.visits[at, LEG_AFTER], train, tables)
 
 
 @compiled_helper
@@ -125,10 +125,10 @@ def _note_entry(handle: int, step: int, tables: PlanTables) -> None:
     else:
         n_cells = trains[PLAYED_CELLS, handle]
         ready = step + steps_to_run(n_cells + 1, handle, trains) - steps_to_run(n_cells, handle, trains)
-        leg = int(trains[LEG, handle])
+        leg = trains[LEG, handle]
         if at != NO_VISIT:
-            leg = max(leg, int(visits[at, LEG_AFTER]))
-        trains[PLAYED_READY, handle] = earliest_to_leave(ready, leg, int(visits[visit, LEG_AFTER]), handle, tables)
+            leg = max(leg, visits[at, LEG_AFTER])
+        trains[PLAYED_READY, handle] = earliest_to_leave(ready, leg, visits[visit, LEG_AFTER], handle, tables)
 
 
 @compiled

@@ -46,7 +46,7 @@ from utils.safe_moves.exit_tables import (
 from utils.safe_moves.known_ways import drop_way, follows_way, go_to_place, is_known_way_free, keep_way, place_in_way
 from utils.safe_moves.train_sets import has_bit, next_bit_without, put_bit
 from utils.safe_moves.way_search import find_way
-from utils.simulator.rail_state import COLUMN, DIRECTION, DONE, ROW, STATE, as_int64
+from utils.simulator.rail_state import COLUMN, DIRECTION, DONE, ROW, STATE
 from utils.system.compiled import Arrays, compiled, compiled_helper
 
 
@@ -136,10 +136,10 @@ def _dissolve_party(are_stuck: bool, exits: ExitTables) -> None:
     trains, counts = exits.trains, exits.counts
     for handle in trains[PARTY, : counts[N_PARTY]]:
         trains[MOVED, handle] = 0
-        remains = int(trains[STANDS, handle] == 1 and are_stuck)
+        remains = trains[STANDS, handle] == 1 and are_stuck
         counts[N_STUCK] += remains - trains[STUCK, handle]
         trains[STUCK, handle] = remains
-        if remains == 1:
+        if remains:
             drop_way(handle, exits)
         elif trains[STANDS, handle] == 1:
             trains[STANDS, handle] = 0
@@ -186,10 +186,10 @@ def _take_off_map(handle: int, exits: ExitTables) -> None:
 
 @compiled_helper
 def _key_on_map(handle: int, dynamic: np.ndarray, cells: np.ndarray) -> int:
-    row = as_int64(dynamic[ROW, handle])
+    row = dynamic[ROW, handle]
     if row < 0 or dynamic[STATE, handle] == DONE:
         return OFF_MAP
-    return key_of(cells, row, as_int64(dynamic[COLUMN, handle]), as_int64(dynamic[DIRECTION, handle]))
+    return key_of(cells, row, dynamic[COLUMN, handle], dynamic[DIRECTION, handle])
 
 
 @compiled_helper

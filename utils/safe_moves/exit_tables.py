@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from utils.safe_moves.train_sets import words_for
 from utils.simulator import rail_keys
 from utils.simulator.rail_keys import N_ONWARD, lay_tracks
-from utils.simulator.rail_state import RailState, as_int64
+from utils.simulator.rail_state import RailState
 from utils.system.compiled import compiled, compiled_helper
 
 NO_WAY = -1
@@ -81,13 +81,13 @@ WAITS_FOR, MET_BACK, _N_SETS = range(4, 7)
 @compiled_helper
 def key_of(cells: np.ndarray, row: int, column: int, direction: int) -> int:
     """The number of a configuration."""
-    return 4 * int(cells[row, column]) + direction
+    return 4 * cells[row, column] + direction
 
 
 @compiled_helper
 def _link(key: int, side: int, other: int, places: np.ndarray, forks: np.ndarray, n_forks: int) -> int:
     """Add a neighbour to ``ONWARD`` or ``BACKWARD`` of a configuration; returns how many forks there are then."""
-    known = int(places[key, side])
+    known = places[key, side]
     if known == NO_WAY:
         places[key, side] = other
         return n_forks
@@ -108,7 +108,7 @@ def _link_all(tracks: np.ndarray, side: int, places: np.ndarray, forks: np.ndarr
     """Fill one of ``ONWARD`` and ``BACKWARD``; returns how many forks there are then."""
     for key in range(tracks.shape[0]):
         for n in range(N_ONWARD):
-            following = int(tracks[key, n])
+            following = tracks[key, n]
             if following < 0:
                 break
             first, second = (key, following) if side == ONWARD else (following, key)
@@ -206,7 +206,7 @@ def take_train(handle: int, exits: ExitTables) -> None:
 @compiled_helper
 def holder_of(key: int, occupant: np.ndarray, places: np.ndarray) -> int:
     """The train at the place of a configuration, or -1."""
-    return as_int64(occupant[places[key, RESOURCE]]) - 1
+    return occupant[places[key, RESOURCE]] - 1
 
 
 @compiled_helper
