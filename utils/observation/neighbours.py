@@ -96,10 +96,6 @@ class NeighbourSearch(NamedTuple):
             meetings=np.zeros(MOST_NEIGHBOURS, dtype=np.float64),
         )
 
-    def fits(self, state: RailState) -> bool:
-        """Whether the memory is of the size that the level needs."""
-        return len(self.begins) == state.n_trains + 1 and len(self.last) == 2 * state.grid.size
-
 
 @compiled_helper
 def _enter_way(handle: int, n_cells: int, arrays: StateArrays, search: NeighbourSearch) -> int:

@@ -92,10 +92,6 @@ class TreeScratch(NamedTuple):
             stack=np.empty((3 * max_depth + 4, _N_STACK_COLUMNS), dtype=np.int64),
         )
 
-    def fits(self, state: RailState) -> bool:
-        """Whether the memory is of the size that the level needs."""
-        return len(self.waiting) == state.grid.size
-
 
 @compiled_helper
 def mark_waiting_trains(waiting: np.ndarray, width: int, constants: np.ndarray, dynamic: np.ndarray, sign: int) -> None:
@@ -121,24 +117,18 @@ def _look_at_train(
 
 @compiled_helper
 def _walk_branch(
-    handle: int,
-    row: int,
-    column: int,
-    direction: int,
-    distance: int,
-    arrays: StateArrays,
-    waiting: np.ndarray,
-    visited: np.ndarray,
-    branch_number: int,
-    node: np.ndarray,
+    handle: int, branch: np.ndarray, arrays: StateArrays, scratch: TreeScratch, node: np.ndarray
 ) -> tuple[int, int, int, int, int]:
-    """Walk along the track to the branch's end and fill its node.
+    """Walk along the track to the end of a ``branch``, int64 [_N_STACK_COLUMNS], and fill its node.
 
     Returns how the branch ends, and row, column, direction and distance there. flatland looks for trains and
     targets before it asks whether it has been in the cell before: a cell met twice counts twice, then ends the
     branch. The own target ends a branch before a switch does.
     """
-    grid, constants, occupant = arrays.grid, arrays.constants, arrays.occupant
+    grid, constants, occupant, visited = arrays.grid, arrays.constants, arrays.occupant, scratch.visited
+    row, column, direction, distance = branch[_ROW], branch[_COLUMN], branch[_DIRECTION], branch[_DISTANCE]
+    scratch.n_branches[0] += 1
+    branch_number = scratch.n_branches[0]
     height, width = grid.shape
     way_map = arrays.dynamic[NEXT_MAP, handle]
     node[:] = np.inf
@@ -151,7 +141,7 @@ def _walk_branch(
         other = max(occupant[2 * position], occupant[2 * position + 1]) - 1
         if other >= 0:
             _look_at_train(other, direction, distance, constants, arrays.dynamic, node)
-            node[READY_TRAINS] += waiting[position]
+            node[READY_TRAINS] += scratch.waiting[position]
         if way_map == handle:
             at_own_target = row == constants[TARGET_ROW, handle] and column == constants[TARGET_COLUMN, handle]
         else:
@@ -244,18 +234,8 @@ def explore_tree(handle: int, max_depth: int, arrays: StateArrays, scratch: Tree
     while n_pending > 0:
         n_pending -= 1
         index, depth = stack[n_pending, _NODE], stack[n_pending, _DEPTH]
-        scratch.n_branches[0] += 1
         end, end_row, end_column, end_direction, distance = _walk_branch(
-            handle,
-            stack[n_pending, _ROW],
-            stack[n_pending, _COLUMN],
-            stack[n_pending, _DIRECTION],
-            stack[n_pending, _DISTANCE],
-            arrays,
-            scratch.waiting,
-            scratch.visited,
-            scratch.n_branches[0],
-            nodes[index],
+            handle, stack[n_pending], arrays, scratch, nodes[index]
         )
         if end != _CLOSED and depth < max_depth:
             exits = exits_of(grid[end_row, end_column], end_direction)

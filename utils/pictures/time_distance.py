@@ -4,6 +4,7 @@ Curves of trains that run towards each other may only cross where there is a sec
 train that stands. One picture shows one line of a map: the shortest path that most trains share.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,10 +76,7 @@ def busiest_line(state: RailState) -> NDArray[np.int64]:
     It depends on the level alone, so pictures of a level can be compared.
     """
     lines = [_shortest_path(state, handle) for handle in range(state.n_trains)]
-    wanted: dict[int, int] = {}
-    for cells in lines:
-        for cell in cells:
-            wanted[cell] = wanted.get(cell, 0) + 1
+    wanted = Counter(cell for cells in lines for cell in cells)
     return np.array(max(lines, key=lambda cells: sum(wanted[cell] for cell in cells)), dtype=np.int64)
 
 

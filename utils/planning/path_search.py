@@ -165,18 +165,14 @@ def _begin(train: int, last: int, tables: PlanTables) -> int:
     ready, leg = trains[READY, train], trains[LEG, train]
     arrays = (tables.search, tables.heap, tables.counts, trains, tables.legs)
     to_go = tables.to_go[tables.legs[TO_GO_ROW, trains[FIRST_LEG, train] + leg]]
-    if trains[AT, train] != NO_VISIT:
-        key = visits[trains[AT, train], KEY]
-        time = ready - steps_to_run(1, train, trains)
-        place = 4 * tables.tracks[key, RESOURCE] + key % 4
-        if to_go[key] >= UNREACHABLE:
-            return 0
-        return _reach(place, leg, key, to_go[key], time, 0, _ROOT, train, last, 0, arrays)
-    key, size = trains[START, train], 0
+    at = trains[AT, train]
+    key = visits[at, KEY] if at != NO_VISIT else trains[START, train]
     if to_go[key] >= UNREACHABLE:
         return 0
-    before = tables.tracks[key, RESOURCE]
+    before, size = tables.tracks[key, RESOURCE], 0
     headway, stay = tables.counts[HEADWAY], steps_to_run(1, train, trains)
+    if at != NO_VISIT:
+        return _reach(4 * before + key % 4, leg, key, to_go[key], ready - stay, 0, _ROOT, train, last, 0, arrays)
     while before != NO_VISIT and visits[before, LEAVE] < NEVER:
         after = visits[before, AFTER]
         end = NEVER if after == NO_VISIT else visits[after, ENTER] - headway

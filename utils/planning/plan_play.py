@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from utils.planning.order_keeping import ENTERS, decide_moves, ready_after_stops
+from utils.planning.order_keeping import ENTERS, begin_play, decide_moves, ready_after_stops
 from utils.planning.plan_legs import EARLIEST
 from utils.planning.plan_tables import (
     AT,
@@ -21,7 +21,6 @@ from utils.planning.plan_tables import (
     NEVER,
     NEXT,
     NO_VISIT,
-    PLAYED_READY,
     READY,
     STANDS,
     TRAIN,
@@ -204,9 +203,8 @@ def fill_actions(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays
     """Fill ``actions``, int64 [trains], with what the trains do in the next step; after ``read_trains``."""
     arrays, tables = StateArrays(*state_arrays), PlanTables(*table_arrays)
     trains, dynamic = tables.trains, arrays.dynamic
-    for handle in range(actions.shape[0]):
-        trains[PLAYED_READY, handle] = ready_after_stops(handle, tables)
-    decide_moves(now + 1, PLAYED_READY, AT, FIRST, tables)
+    begin_play(tables)
+    decide_moves(now + 1, tables)
     for handle in range(actions.shape[0]):
         first, enters = trains[FIRST, handle], trains[MOVES, handle] == ENTERS
         if dynamic[ROW, handle] < 0:

@@ -57,10 +57,6 @@ class RouteSearch(NamedTuple):
             np.zeros((3 * n_configurations, 4), dtype=np.int64),
         )
 
-    def fits(self, state: RailState) -> bool:
-        """Whether the memory is of the size that the level needs."""
-        return len(self.detour) == 4 * state.grid.size
-
 
 @compiled_helper
 def _hindrance(handle: int, row: int, column: int, direction: int, cells_before: int, arrays: StateArrays) -> int:

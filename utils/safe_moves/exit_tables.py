@@ -75,7 +75,7 @@ N_WAYS = 4  # remembered for each train
 _LONGEST_WAY = 2048
 
 # In ``sets``, after the four directions.
-WAITS_FOR, MET_BACK, _N_SETS = range(4, 7)
+WAITS_FOR, MET_BACK, NEW_MEMBERS, _N_SETS = range(4, 8)
 
 
 @compiled_helper
@@ -143,7 +143,7 @@ class ExitTables(NamedTuple):
     crossing: NDArray[np.int64]  # [cells, words], the trains, a bit each, whose known way leads on through a cell
     # [trains, sets, words], sets of trains: by direction, those whose positions made the train's move unsafe (see
     # ``ASKED``); ``WAITS_FOR``, those that the last search for the train has met, unless it has found a way;
-    # ``MET_BACK``, those that it has met on its way back from the target.
+    # ``MET_BACK``, those that it has met on its way back from the target; ``NEW_MEMBERS``, memory of ``gather``.
     sets: NDArray[np.int64]
     # [trains, size], what earlier searches have found. First ``N_CUTS`` cuts: as long as other trains stand at all
     # places of a cut there is no way. Then ``N_WAYS`` ways.
