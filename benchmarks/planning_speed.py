@@ -60,7 +60,7 @@ def _measure(name: str, seed: int) -> dict[str, float]:
     simulator = CompiledSimulator.from_env(make_rail_env(ENV_CONFIGS[name], seed))
     state, measured = simulator.state, {}
     plans: list[LevelPlan] = []
-    measured["read the level"] = seconds_of(lambda: plans.append(LevelPlan(state, simulator.weights)))
+    measured["read the level"] = seconds_of(lambda: plans.append(LevelPlan(state)))
     plan = plans[0]
     measured["first plan for all trains"] = seconds_of(plan.make)
     planned = plan.arrivals < NEVER

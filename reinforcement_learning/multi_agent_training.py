@@ -89,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _train(options: dict[str, Any]) -> int:
     checkpoint_path, checkpoint = find_checkpoint(options, _warn)
     config = make_config(options, checkpoint["config"] if checkpoint else None)
+    if config.plans:
+        compile_ahead.start_planner()
     check_mapping(config)  # before any folder is made
     check_own_reward(config)
     check_wandb(config)
@@ -114,10 +116,7 @@ def _train(options: dict[str, Any]) -> int:
                 notes = trainer.resume(checkpoint_path, checkpoint)
                 metrics.add(_make_sinks(config, folders, checkpoint))  # when nothing can be refused any more
                 announce(trainer, describe(devices) + _elsewhere(config, devices), notes)
-                plans = trainer.feature_set.with_plan or config.demonstrations > 0.0
-                compile_ahead.finish(
-                    trainer.feature_set, safe_moves=config.safe_moves, plans=plans, say=metrics.message
-                )
+                compile_ahead.finish(trainer.feature_set, safe_moves=config.safe_moves, say=metrics.message)
                 _collect_garbage_from_now_on()
                 interrupts.wait_from_now_on()
                 finished = trainer.run()

@@ -19,6 +19,7 @@ from utils.compile_ahead import CompileAhead
 
 ahead = CompileAhead()
 ahead.start()
+ahead.start_planner()
 print(len(psutil.Process().children()), "started")
 """
 TRAIN = """
@@ -33,7 +34,7 @@ class Names(event.Listener):
     def on_end(self, event):
         pass
 
-ahead.finish(get_feature_set("tree_plan"), safe_moves=True, plans=True, say=lambda text: print("said"))
+ahead.finish(get_feature_set("tree_plan"), safe_moves=True, say=lambda text: print("said"))
 event.register("numba:compile", Names())
 trainer, _ = make_trainer(
     Path(sys.argv[1]), n_episodes=3, num_envs=2, feature_set="tree_plan", safe_moves=True, demonstrations=1.0
@@ -59,25 +60,34 @@ def test_nothing_is_left_to_compile_and_the_second_time_nothing_is_started(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("feature_set", "safe_moves", "plans", "needed"),
+    ("feature_set", "safe_moves", "plans", "started", "waited"),
     [
-        ("tree_plan", True, True, ["safe moves", "planner"]),
-        ("tree_routes", True, False, ["safe moves"]),
-        ("tree_routes", False, False, ["safe moves"]),  # the routes go by them
-        ("tree", False, False, []),
+        ("tree_plan", True, True, ["safe moves", "planner"], ["safe moves", "planner"]),
+        ("tree_routes", True, False, ["safe moves"], ["safe moves"]),
+        ("tree_routes", False, False, ["safe moves"], ["safe moves"]),  # the routes go by them
+        ("tree", False, False, ["safe moves"], []),
+        ("tree", False, True, ["safe moves", "planner"], ["planner"]),
     ],
 )
-def test_only_what_is_played_with_is_waited_for(
-    feature_set: str, safe_moves: bool, plans: bool, needed: list[str], monkeypatch: pytest.MonkeyPatch
+def test_only_what_is_played_with_is_compiled_and_waited_for(
+    feature_set: str,
+    safe_moves: bool,
+    plans: bool,
+    started: list[str],
+    waited: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    waited: list[str] = []
+    sent: list[str] = []
+    waited_for: list[str] = []
+    say: list[str] = []
 
     class Child:
         def __init__(self, module: str, on_message: object) -> None: ...
 
         def send(self, message: bytes) -> None:
             part = message.decode()
-            monkeypatch.setattr(ahead._done[part], "wait", lambda seconds: waited.append(part))
+            sent.append(part)
+            monkeypatch.setattr(ahead._done[part], "wait", lambda seconds: waited_for.append(part))
 
         def end(self) -> None: ...
 
@@ -86,8 +96,11 @@ def test_only_what_is_played_with_is_waited_for(
     monkeypatch.setattr(compile_ahead, "_compile_the_rest", lambda feature_set: None)
     ahead = compile_ahead.CompileAhead()
     ahead.start()
-    ahead.finish(get_feature_set(feature_set), safe_moves=safe_moves, plans=plans, say=lambda text: None)
-    assert waited == needed
+    if plans:
+        ahead.start_planner()
+    ahead.finish(get_feature_set(feature_set), safe_moves=safe_moves, say=say.append)
+    assert (sent, waited_for) == (started, waited)
+    assert ("planner" in say[0]) == plans
 
 
 def test_ctrl_c_does_not_wait_until_all_is_compiled(tmp_path: Path) -> None:

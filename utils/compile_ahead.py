@@ -1,4 +1,4 @@
-"""Where nothing is compiled yet, two more processes compile most of what a training needs: numba keeps it on the disk.
+"""Where nothing is compiled yet, more processes compile most of what a training needs: numba keeps it on the disk.
 
 Compiling takes longer than everything else before the first episode, and numba compiles on one core only. This module
 imports nothing that takes long, so that the processes can be started before the training imports PyTorch.
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from utils.observation.feature_sets import FeatureSet
     from utils.simulator.rail_state import RailState
 
+_WITH_PLANNER = "First start: compiling simulator, observation and planner, which takes about 20 seconds."
+_WITHOUT_PLANNER = "First start: compiling simulator and observation, which takes about 15 seconds."
 _SECONDS_TO_WAIT = 240  # what the other processes have not done by then is compiled here
 
 
@@ -26,42 +28,45 @@ class CompileAhead:
     """The other processes; where there is nothing to compile, or no place to keep it, nothing happens."""
 
     def __init__(self) -> None:
-        self._done = {part: threading.Event() for part in _PARTS}  # compiled, or the process has ended
-        self._children: list[ChildProcess] = []
+        self._children: dict[str, ChildProcess] = {}
+        self._done: dict[str, threading.Event] = {}  # compiled, or the process has ended
 
     def start(self) -> None:
-        """Starts the other processes; they end by themselves, and with this one."""
-        if not _is_needed():
-            return
-        gc.disable()  # until all is compiled: imports and numba leave no garbage that is worth the time
-        for part, done in self._done.items():
-            child = ChildProcess("utils.compile_ahead", partial(_note, done))
-            child.send(part.encode())
-            self._children.append(child)
+        """Starts the process that compiles safe moves. All processes end by themselves, and with this one."""
+        if _is_needed():
+            gc.disable()  # until all is compiled: imports and numba leave no garbage that is worth the time
+            self._start(_SAFE_MOVES)
 
-    def finish(
-        self, feature_set: "FeatureSet", *, safe_moves: bool, plans: bool, say: Callable[[str], None] = print
-    ) -> None:
+    def start_planner(self) -> None:
+        """Starts the process that compiles the planner; for trainings that need it."""
+        if self._children:
+            self._start(_PLANNER)
+
+    def _start(self, part: str) -> None:
+        self._done[part] = done = threading.Event()
+        self._children[part] = child = ChildProcess("utils.compile_ahead", partial(_note, done))
+        child.send(part.encode())
+
+    def finish(self, feature_set: "FeatureSet", *, safe_moves: bool, say: Callable[[str], None] = print) -> None:
         """Compiles the rest and waits; to be called before anything is played with these observations.
 
         Args:
             feature_set: what is observed.
             safe_moves: whether unsafe moves are ruled out.
-            plans: whether trains are planned, for features or as demonstrations.
             say: gets a line that tells the user what takes so long.
         """
         if not self._children:
             return
-        say("First start: compiling simulator, observation and planner, which takes about 20 seconds.")
+        say(_WITH_PLANNER if _PLANNER in self._children else _WITHOUT_PLANNER)
         _compile_the_rest(feature_set)
         gc.enable()
-        is_needed = {_SAFE_MOVES: safe_moves or feature_set.with_routes, _PLANNER: plans}
-        for part, done in self._done.items():
-            if is_needed[part]:
-                done.wait(_SECONDS_TO_WAIT)
-        for child in self._children:
+        if not (safe_moves or feature_set.with_routes):
+            del self._done[_SAFE_MOVES]
+        for done in self._done.values():
+            done.wait(_SECONDS_TO_WAIT)
+        for child in self._children.values():
             child.end()
-        self._children = []
+        self._children = {}
 
 
 def _note(done: threading.Event, _: bytes | None) -> None:

@@ -94,8 +94,7 @@ class Planner:
     options: PlanningOptions
     clock: Clock = time.perf_counter
     plan: LevelPlan | None = None  # that is followed; None where the policy plays
-    _weights: NDArray[np.float64] | None = None
-    _begun: bool = False
+    _plans: bool | None = None  # whether the level can be planned; None before the first step
     _next_try: int = 0  # step
     _pause: int = 1
     _spent: float = 0.0  # seconds, after the first step
@@ -103,23 +102,22 @@ class Planner:
     def act(self, simulator: Live) -> NDArray[np.int64]:
         """An action for each train, int64 ``[trains]``; to be asked at each step of the level."""
         state = simulator.state
-        if not self._begun:
-            self._begun = True
-            self._weights = _weights_to_plan_by(simulator.env)
+        if self._plans is None:
+            self._plans = _can_be_planned(simulator.env)
         if self.plan is not None and not self._keep_up(self.plan, state):
             self.plan = None
-        if self.plan is None and self._weights is not None and state.elapsed_steps >= self._next_try:
-            self.plan = self._first_plan(state, self._weights)
+        if self.plan is None and self._plans and state.elapsed_steps >= self._next_try:
+            self.plan = self._first_plan(state)
         return drive(self.policy, self.observer, state) if self.plan is None else self.plan.actions()
 
-    def _first_plan(self, state: RailState, weights: NDArray[np.float64]) -> LevelPlan | None:
+    def _first_plan(self, state: RailState) -> LevelPlan | None:
         """A plan from the present state on; None if a train on the map has no way past the others."""
         options = self.options
         try:
-            plan = LevelPlan(state, weights, clock=self.clock)
+            plan = LevelPlan(state, clock=self.clock)
         except ValueError as error:
             say_once(f"the policy plays without a plan: {error}")
-            self._weights = None
+            self._plans = False
             return None
         if not plan.has_way.all():
             say_once("trains that have no way to their targets are left out of the plan")
@@ -150,21 +148,19 @@ class Planner:
         self._spent += plan.search(seconds, options.rounds * state.n_trains)
 
 
-def _weights_to_plan_by(env: RailEnv) -> NDArray[np.float64] | None:
-    """The parameters of a level's rewards; None for a level that cannot be planned, which is said once."""
+def _can_be_planned(env: RailEnv) -> bool:
+    """Whether a plan of the level would be true; if not, that is said once."""
     try:
-        _check(env)
-        return weights_of(env.rewards)
+        weights_of(env.rewards)
     except UnsupportedLevel as error:
         say_once(f"the policy plays without a plan: {error}")
-        return None
-
-
-def _check(env: RailEnv) -> None:
-    """Raises ``UnsupportedLevel`` for levels of which a plan would not be true."""
+        return False
     speeds = [agent.speed_counter.max_speed for agent in env.agents]
     if any(env.acceleration_delta < speed or -env.braking_delta < speed for speed in speeds):
-        raise UnsupportedLevel("levels with trains that do not start or stop within one step are not planned")
+        start_slowly = "levels with trains that do not start or stop within one step are not planned"
+        say_once(f"the policy plays without a plan: {start_slowly}")
+        return False
+    return True
 
 
 @cache
@@ -179,8 +175,7 @@ def warm_up_planning() -> None:
     if is_missing_in_cache(improve_plans):
         complain("First start: compiling the planner, which takes about ten seconds.")
     simulator = FlatlandSimulator(make_rail_env(ENV_CONFIGS["Tiny"], 0))
-    weights = weights_of(simulator.env.rewards)
-    plan = LevelPlan(simulator.state, weights)
+    plan = LevelPlan(simulator.state)
     plan.make()
     plan.keep_order()
     plan.search(math.inf, n_rounds=2)

@@ -380,6 +380,11 @@ class TrainingConfig:
         return dataclasses.replace(environment, rewards=find_rewards(self.rewards))
 
     @property
+    def plans(self) -> bool:
+        """Whether levels are planned, for the features or as demonstrations."""
+        return self.demonstrations > 0.0 or FEATURE_SETS[self.feature_set].with_plan
+
+    @property
     def asks_plan(self) -> bool:
         """Whether the plan's actions count in episodes that it does not drive; it is known there anyway."""
         return self.dagger and self.demonstrations > 0.0 and FEATURE_SETS[self.feature_set].with_plan

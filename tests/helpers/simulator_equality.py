@@ -4,8 +4,11 @@ import numpy as np
 
 from utils.simulator.compiled_simulator import CompiledSimulator
 
-STATE_ARRAYS = ("grid", "distance_map", "level_free", "has_target", "constants", "dynamic", "served", "occupant")
-TABLES = ("plans", "malfunctions", "halts", "weights", "rewards")
+STATE_ARRAYS = (
+    *("grid", "distance_map", "level_free", "has_target", "constants", "dynamic", "served", "occupant"),
+    "reward_weights",
+)
+TABLES = ("plans", "malfunctions", "halts", "rewards")
 
 
 def assert_same_simulators(first: CompiledSimulator, second: CompiledSimulator) -> None:

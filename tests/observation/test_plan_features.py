@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flatland.envs.rewards import DefaultRewards
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.rail_envs import EAST, ONE_SPEED, drawn_env, sparse_env
+from tests.helpers.stops import line_env
 from tests.planning.plan_checks import resource
 from utils.levels.packed_level import pack_level, unpack_level
 from utils.observation import kept_plans
@@ -147,11 +149,26 @@ def test_plans_are_kept_and_made_anew_whatever_trains_do(seed: int, random_share
     assert without <= (0 if random_share == 0.0 else n_steps / 2)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_plans_go_by_the_rewards_of_their_level(packed: bool) -> None:
+    """Where a stop that is passed by costs nothing the plan does not stop, also in a level from another process."""
+    arrivals = []
+    for rewards in (DefaultRewards(), DefaultRewards(intermediate_not_served_penalty=0.0)):
+        env = line_env([((0, 4), EAST)], times=[(20, 15)])
+        env.rewards = rewards
+        simulator, observer = CompiledSimulator.from_env(env), make_observer()
+        if packed:
+            simulator = unpack_level(pack_level(simulator))
+        observer.observe(simulator.state)
+        arrivals.append(int(kept(observer, simulator).plan.arrivals[0]))
+    assert arrivals[0] > 15 > arrivals[1]
+
+
 def test_who_comes_before_its_turn_leaves_the_plan() -> None:
     """It keeps to its way, but times that keep the order would be looked for without an end."""
     env = drawn_env((">-----<",), [(((0, 2), EAST), (0, 5)), (((0, 1), EAST), (0, 4))], max_episode_steps=60)
     simulator = CompiledSimulator.from_env(env)
-    plan = LevelPlan(simulator.state, kept_plans._weights())
+    plan = LevelPlan(simulator.state)
     assert plan.make()
     ways = plan.ways()
     shared = ways[0][0][0]  # where the train in front starts, and the other one passes

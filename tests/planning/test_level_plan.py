@@ -21,7 +21,6 @@ from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_grid import STOP_MOVING
 from utils.simulator.rail_rewards import COLLISION_FACTOR, NOT_SERVED_PENALTY
 from utils.simulator.rail_state import DONE, MOVING, STOPPED
-from utils.simulator.reward_weights import weights_of
 from utils.simulator.simulator import FlatlandSimulator
 
 QUIET = {"malfunction_rate": 0.0}
@@ -40,7 +39,7 @@ def level_env(*args: object, **options: object) -> RailEnv:
 
 def begun(simulator: CompiledSimulator, n_rounds: int = 50, **options: object) -> LevelPlan:
     """A plan of a level that is searched for some rounds."""
-    plan = LevelPlan(simulator.state, simulator.weights, **options)
+    plan = LevelPlan(simulator.state, **options)
     assert plan.make()
     plan.search(1e9, n_rounds)
     return plan
@@ -74,7 +73,7 @@ class TestPlans:
         rewards = ECML2026Rewards() if collisions else DefaultRewards()
         env = level_env(seed, n_trains, p_level_free=level_free, rewards=rewards, **lines)
         simulator = CompiledSimulator.from_env(env)
-        plan = LevelPlan(simulator.state, simulator.weights, seed)
+        plan = LevelPlan(simulator.state, seed)
         assert plan.make()
         check_ways(plan.ways(), simulator.state, headway=int(collisions))
         before = cost_of(plan)
@@ -88,7 +87,7 @@ class TestPlans:
         """Against breadth-first search in time, which waits for one step after the other."""
         simulator = CompiledSimulator.from_env(sparse_env(seed, 14, size=24, speeds=ONE_SPEED, **QUIET))
         state = simulator.state
-        plan = LevelPlan(state, simulator.weights)
+        plan = LevelPlan(state)
         handles = np.arange(state.n_trains)
         spare = (
             state.latest_arrival
@@ -152,7 +151,7 @@ class TestPlaying:
     ) -> None:
         simulator = FlatlandSimulator(level_env(seed, n_trains, rewards=rewards(), **lines, **QUIET))
         state, over, totals = simulator.state, False, np.zeros(simulator.state.n_trains)
-        plan = LevelPlan(state, weights_of(simulator.env.rewards), completion_weight=0.0)
+        plan = LevelPlan(state, completion_weight=0.0)
         plan.make()
         plan.search(1e9, 50)
         arrivals, cost = plan.arrivals, cost_of(plan)
@@ -287,7 +286,7 @@ class TestPlaying:
             for _ in range(12):
                 keep_up(first, 0)
                 _, over = simulator.step(first.actions())
-            plan = LevelPlan(simulator.state, simulator.weights)
+            plan = LevelPlan(simulator.state)
             if not plan.make():
                 continue
             n_planned += 1
@@ -306,7 +305,7 @@ class TestPlaying:
         for _ in range(15):
             simulator.step(random.integers(0, 5, n_trains))
         old.follow()
-        new = LevelPlan(simulator.state, simulator.weights)
+        new = LevelPlan(simulator.state)
         has_stops = bool((old._tables.trains[N_LEGS] > 1).any())
         assert old.begin_again() == (not has_stops)
         if has_stops:
@@ -333,7 +332,7 @@ class TestPlaying:
                 simulator.step(first.actions())
             for n_tries in n_made:
                 monkeypatch.setattr(level_plan, "_TRIES", n_tries)
-                n_made[n_tries] += LevelPlan(simulator.state, simulator.weights).make()
+                n_made[n_tries] += LevelPlan(simulator.state).make()
         assert n_made[10] > n_made[1]
 
 
@@ -350,7 +349,7 @@ class TestWhereEachStopCosts:
         env = sparse_env(seed, 12, speeds=ONE_SPEED, rewards=ECML2026Rewards(), **WITH_STOPS, **QUIET)
         simulator = CompiledSimulator.from_env(env)
         state, over = simulator.state, False
-        plan = LevelPlan(state, simulator.weights, completion_weight=0.0)
+        plan = LevelPlan(state, completion_weight=0.0)
         plan.make()
         plan.search(1e9, 100)
         cost, n_stops, totals = cost_of(plan), np.zeros(state.n_trains), np.zeros(state.n_trains)
@@ -360,8 +359,9 @@ class TestWhereEachStopCosts:
             rewards, over = simulator.step(plan.actions())
             totals += rewards
             n_stops += (before == MOVING) & (state.state == STOPPED)
-        not_served = np.diff(state.stops.first_stop) * simulator.weights[NOT_SERVED_PENALTY]
-        lost = np.minimum(n_stops * simulator.weights[COLLISION_FACTOR] - totals - not_served, state.max_episode_steps)
+        of_collision, of_stop = state.reward_weights[[COLLISION_FACTOR, NOT_SERVED_PENALTY]]
+        not_served = np.diff(state.stops.first_stop) * of_stop
+        lost = np.minimum(n_stops * of_collision - totals - not_served, state.max_episode_steps)
         return int(n_stops.sum()), cost, float(lost.sum())
 
     @pytest.mark.parametrize("seed", [1, 4, 8])

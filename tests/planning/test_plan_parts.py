@@ -27,7 +27,7 @@ from utils.simulator.compiled_simulator import CompiledSimulator
 def tables(seed: int = 2, n_trains: int = 12) -> PlanTables:
     """Those of a level with a plan."""
     simulator = CompiledSimulator.from_env(sparse_env(seed, n_trains, malfunction_rate=0.0))
-    plan = LevelPlan(simulator.state, simulator.weights)
+    plan = LevelPlan(simulator.state)
     assert plan.make()
     return plan._tables
 

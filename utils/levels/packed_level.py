@@ -45,7 +45,7 @@ def pack_level(simulator: CompiledSimulator) -> bytes:
         state.served,
         simulator.plans,
         simulator.halts,
-        simulator.weights,
+        state.reward_weights,
         places,
         malfunctions[places],
         *state.stops[:5],
@@ -64,13 +64,13 @@ def unpack_level(packed: bytes) -> CompiledSimulator:
     distance_map = distance_map_of(grid, constants)
     targets = constants[[TARGET_ROW, TARGET_COLUMN, TARGET_DIRECTIONS]]
     stops = make_stops(grid, distance_map, targets, *arrays[10:15])
-    state = RailState(grid, distance_map, level_free, constants, max_episode_steps, stops)
+    state = RailState(grid, distance_map, level_free, constants, max_episode_steps, stops, weights)
     state.dynamic[:] = dynamic
     state.served[:] = served
     state.plan_ahead = plan_ahead
     malfunctions = np.zeros((max_episode_steps, state.n_trains), dtype=np.int32)
     malfunctions.ravel()[places] = durations
-    return CompiledSimulator(state, plans, malfunctions, halts, weights, EffectArrays(*arrays[15:]))
+    return CompiledSimulator(state, plans, malfunctions, halts, EffectArrays(*arrays[15:]))
 
 
 def distance_map_of(grid: NDArray[np.uint16], constants: NDArray[np.int32]) -> NDArray[np.float64]:

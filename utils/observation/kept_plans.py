@@ -8,7 +8,6 @@ can be made elsewhere: :class:`PlanAhead` does, in the process that makes the le
 
 import struct
 from dataclasses import dataclass
-from functools import cache
 from typing import NamedTuple
 from weakref import WeakKeyDictionary, proxy
 
@@ -158,7 +157,7 @@ class _Keeper:
     def _blank_plan(self) -> LevelPlan:
         if self._newest is not None and self._newest.begin_again():
             return self._newest
-        return LevelPlan(self._state, _weights())
+        return LevelPlan(self._state)
 
     def ahead(self) -> bytes:
         """The plan to begin with, for ``RailState.plan_ahead``; b"" where there is none."""
@@ -223,13 +222,3 @@ def warm_up_plans(state: RailState) -> KeptPlan | None:
         kept.allow_moves(state, mask.copy(), mask, others_are_safe=True)
         kept.leaving(state, kept.actions)
     return kept
-
-
-@cache
-def _weights() -> NDArray[np.float64]:
-    """States do not tell the rewards of their levels, so plans go by flatland's usual ones."""
-    from flatland.envs.rewards import DefaultRewards  # takes long
-
-    from utils.simulator.reward_weights import weights_of
-
-    return weights_of(DefaultRewards())

@@ -61,7 +61,6 @@ class LevelPlan:
 
     Args:
         state: the level; it is read again by each ``follow``.
-        weights: the parameters of its rewards, see ``rail_rewards``.
         seed: of the search.
         completion_weight: what the arrival of all trains counts beside the normalized score.
         clock: seconds.
@@ -79,20 +78,15 @@ class LevelPlan:
     """
 
     def __init__(
-        self,
-        state: RailState,
-        weights: NDArray[np.float64],
-        seed: int = 0,
-        completion_weight: float = 0.3,
-        clock: Clock = time.perf_counter,
+        self, state: RailState, seed: int = 0, completion_weight: float = 0.3, clock: Clock = time.perf_counter
     ) -> None:
         self._state, self._clock = state, clock
-        self._tables, self.cells = tables_of(state, weights)
+        self._tables, self.cells = tables_of(state)
         self.tables: Arrays = tuple(self._tables)
         self._random = seed_sequence(seed, Stream.PLANNING).generate_state(1, np.uint64).astype(np.int64)
         self._speed = _EXPANSIONS_A_SECOND
         self._tables.counts[MAX_EXPANSIONS] = _NO_LIMIT
-        fill_costs(self._tables, weights, completion_weight)
+        fill_costs(self._tables, state.reward_weights, completion_weight)
         self._changing: Arrays = self._tables.visits, self._tables.trains, self._tables.counts, self._random
         self._blank = [table.copy() for table in self._changing]
         self._begin()

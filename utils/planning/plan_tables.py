@@ -276,19 +276,15 @@ def cells_from_start(tables: PlanTables) -> NDArray[np.int32]:
     return tables.to_go[tables.legs[TO_GO_ROW, trains[FIRST_LEG] + trains[LEG]], trains[START]]
 
 
-def tables_of(state: RailState, weights: NDArray[np.float64]) -> tuple[PlanTables, NDArray[np.int32]]:
+def tables_of(state: RailState) -> tuple[PlanTables, NDArray[np.int32]]:
     """Tables of a level without any plan, and the numbers of its rail cells.
-
-    Args:
-        state: the level.
-        weights: the parameters of its rewards, see ``rail_rewards``.
 
     Raises:
         ValueError: the level is larger than plans can be.
     """
     cells, tracks = lay_tracks(state)
     n_cells, n_trains = len(tracks) // 4, state.n_trains
-    legs = legs_of(state, weights, cells, tracks[:, CANNOT_STOP] == 1, stops_cost=CHOSEN_STOPS_COST)
+    legs = legs_of(state, cells, tracks[:, CANNOT_STOP] == 1, stops_cost=CHOSEN_STOPS_COST)
     trains = np.zeros((_N_TRAIN_ROWS, n_trains), dtype=np.int64)
     trains[START] = 4 * cells[state.initial_row, state.initial_column] + state.initial_direction
     trains[FIRST_LEG], trains[N_LEGS] = legs.first_leg, legs.n_legs
@@ -299,7 +295,7 @@ def tables_of(state: RailState, weights: NDArray[np.float64]) -> tuple[PlanTable
     counts = np.zeros(_N_COUNTS, dtype=np.int64)
     counts[FIRST_UNUSED], counts[LAST_STEP], counts[N_CELLS] = 2 * n_cells, state.max_episode_steps, n_cells
     counts[MAY_WAIT] = 1
-    counts[HEADWAY] = 1 if weights[COLLISION_FACTOR] > 0 else 0
+    counts[HEADWAY] = 1 if state.reward_weights[COLLISION_FACTOR] > 0 else 0
     counts[STRIDE] = 4 * len(visits)
     n_rows = int(counts[STRIDE] * legs.n_legs.max(initial=1))
     if n_rows >= 2**ID_BITS or 2 * state.max_episode_steps >= LONGEST:

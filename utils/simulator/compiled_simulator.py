@@ -51,7 +51,7 @@ class CompiledSimulator:
         state: the level and its trains. It is filled in place by ``step``.
         rewards: float64 [trains], those of the last step; filled in place by ``step``.
         done: whether the episode is over.
-        plans, malfunctions, halts, weights, effects, own_conditions: what the steps work with, beyond ``state``.
+        plans, malfunctions, halts, effects, own_conditions: what the steps work with, beyond ``state``.
     """
 
     def __init__(
@@ -60,7 +60,6 @@ class CompiledSimulator:
         plans: NDArray[np.int32],
         malfunctions: NDArray[np.int32],
         halts: NDArray[np.float64],
-        weights: NDArray[np.float64],
         effects: EffectArrays,
         own_conditions: OwnConditions | None = None,
     ) -> None:
@@ -71,14 +70,13 @@ class CompiledSimulator:
         self.plans = plans
         self.malfunctions = malfunctions
         self.halts = halts
-        self.weights = weights
         self.effects = effects
         self.own_conditions = own_conditions
         self._n_effects = effects.effects.shape[1]
         self._effect_arrays: Arrays = tuple(effects)
         self._shape = (state.n_trains,)
         claims = np.zeros((2 * state.grid.size, N_CLAIMS), dtype=np.int32)
-        self._step_arrays: Arrays = tuple(StepArrays(plans, claims, weights, self.rewards))
+        self._step_arrays: Arrays = tuple(StepArrays(plans, claims, state.reward_weights, self.rewards))
 
     @classmethod
     def from_env(cls, env: RailEnv) -> "CompiledSimulator":
@@ -109,12 +107,12 @@ class CompiledSimulator:
             malfunctions = draw_malfunctions(env, generator_of(effects.pop()))
         else:
             malfunctions = np.zeros((state.max_episode_steps, state.n_trains), dtype=np.int32)
-        return cls(state, plans, malfunctions, halts, weights, *effect_arrays_of(env, effects))
+        return cls(state, plans, malfunctions, halts, *effect_arrays_of(env, effects))
 
     @property
     def clips_losses(self) -> bool:
         """See :class:`~utils.simulator.simulator.Simulator`."""
-        return bool(self.weights[CLIPS_LOSSES])
+        return bool(self.state.reward_weights[CLIPS_LOSSES])
 
     def losses(self, train_rewards: NDArray[np.float64]) -> None:
         """Trainings do not tell causes apart."""
@@ -147,7 +145,7 @@ class CompiledSimulator:
         if state.has_stops:
             state.follow_stops()
         if state.has_stops or self.done:
-            halts, weights, rewards = self.halts, self.weights, self.rewards
+            halts, weights, rewards = self.halts, state.reward_weights, self.rewards
             arguments = state.arrays, state.stop_arrays, state.served, halts, weights
             reward_stops_and_end(*arguments, state.elapsed_steps, self.done, rewards)
         return self.rewards, self.done

@@ -109,6 +109,8 @@ class RailState:
         stops: the intermediate stops of the trains.
         served: bool [n_places], in which of ``stops.places`` their trains have stopped.
         goes_to_stops: whether trains go to their stops, or only to their targets.
+        reward_weights: float64 [N_WEIGHTS], the parameters of the rewards, see ``rail_rewards``; those of flatland's
+            usual ones where they are of another kind.
         elapsed_steps, max_episode_steps: steps done, and the step at which the episode ends.
         plan_ahead: what was planned for the level when it was made, see ``kept_plans``; b"" where nothing was.
         occupant: int32 [2 x cells], scratch memory of compiled functions; all zero between their calls.
@@ -155,6 +157,7 @@ class RailState:
         constants: NDArray[np.int32],
         max_episode_steps: int,
         stops: Stops,
+        reward_weights: NDArray[np.float64],
     ) -> None:
         self.grid = grid
         self.level_free = level_free
@@ -171,6 +174,7 @@ class RailState:
         self.stops = stops._replace(distances=self.maps[self.n_trains :])
         self.served = np.zeros(len(stops.places), dtype=np.bool_)
         self.goes_to_stops = True
+        self.reward_weights = reward_weights
         self.stop_arrays: Arrays = tuple(self.stops)
         self.has_stops = len(stops.latest_arrival) > 0
         self.elapsed_steps = 0
@@ -195,6 +199,7 @@ class RailState:
         """
         # flatland, which takes long, is loaded
         from utils.simulator.halts import are_stops_worth_it, served_places, stops_of
+        from utils.simulator.reward_weights import weights_to_plan_by
         from utils.simulator.train_constants import constants_of, denominator_of
 
         if not env._max_episode_steps:
@@ -208,7 +213,8 @@ class RailState:
             constants[:, handle] = constants_of(agent, denominator_of(agent, env))
         distance_map = np.ascontiguousarray(env.distance_map.get(), dtype=np.float64)
         stops = stops_of(env, grid, distance_map, constants)
-        state = cls(grid, distance_map, level_free, constants, int(env._max_episode_steps), stops)
+        weights = weights_to_plan_by(env.rewards)
+        state = cls(grid, distance_map, level_free, constants, int(env._max_episode_steps), stops, weights)
         state.served[:] = served_places(env, stops)
         state.goes_to_stops = are_stops_worth_it(env)
         state.update(env)

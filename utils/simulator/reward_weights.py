@@ -21,6 +21,14 @@ _PARAMETERS = (  # in the order of ``weights``
 )
 
 
+def weights_to_plan_by(rewards: Rewards) -> NDArray[np.float64]:
+    """Their parameters as :func:`weights_of` gives them; those of flatland's usual ones for rewards of another kind."""
+    try:
+        return weights_of(rewards)
+    except UnsupportedLevel:
+        return weights_of(DefaultRewards())
+
+
 def weights_of(rewards: Rewards) -> NDArray[np.float64]:
     """The parameters of flatland's ``DefaultRewards``, float64 [N_WEIGHTS].
 
