@@ -114,11 +114,9 @@ class Line:
         self._width = state.grid.shape[1]
         self.rows, self.columns = np.divmod(cells, self._width)
         self._positions = {cell: index for index, cell in enumerate(cells.tolist())}
-        stops = (
-            *zip(state.initial_row, state.initial_column, strict=True),
-            *zip(state.target_row, state.target_column, strict=True),
-        )
-        found = (self.position(int(row) * self._width + int(column)) for row, column in stops)
+        ends = (state.initial_row, state.initial_column), (state.target_row, state.target_column)
+        stops = np.concatenate([row * self._width + column for row, column in ends])
+        found = map(self.position, stops.tolist())
         self.cities = _clusters(sorted({position for position, _ in filter(None, found)}))
 
     def position(self, cell: int, near: int | None = None) -> tuple[int, bool] | None:
