@@ -39,12 +39,6 @@ class EnvConfig:
     rewards: type[Rewards] = DefaultRewards  # made anew for each level
 
 
-def _classic(name: str, n_agents: int, n_cities: int, rail_pairs: int, malfunction_interval: int) -> EnvConfig:
-    return EnvConfig(
-        name, n_agents, 30, 30, n_cities, max_rail_pairs_in_city=rail_pairs, malfunction_rate=1 / malfunction_interval
-    )
-
-
 # Columns, rows, cities and trains of the fifteen official tests, and the malfunction interval in the challenge of 2021.
 _OFFICIAL = (
     (30, 30, 2, 7, 540),
@@ -71,9 +65,9 @@ _FOUR_SPEEDS = ((1.0, 0.25), (1 / 2, 0.25), (1 / 3, 0.25), (1 / 4, 0.25))
 
 def _registry() -> dict[str, EnvConfig]:
     configs = [
-        _classic("Test_0", n_agents=5, n_cities=2, rail_pairs=1, malfunction_interval=50),
-        _classic("Test_1", n_agents=10, n_cities=2, rail_pairs=2, malfunction_interval=100),
-        _classic("Test_2", n_agents=20, n_cities=3, rail_pairs=2, malfunction_interval=200),
+        EnvConfig("Test_0", 5, 30, 30, n_cities=2, max_rail_pairs_in_city=1, malfunction_rate=1 / 50),
+        EnvConfig("Test_1", 10, 30, 30, n_cities=2, malfunction_rate=1 / 100),
+        EnvConfig("Test_2", 20, 30, 30, n_cities=3, malfunction_rate=1 / 200),
         # For quick tries: two cities need 18 cells in one direction and 10 in the other, and 18 x 10 is enough.
         EnvConfig("Tiny", n_agents=2, width=18, height=10, n_cities=2, max_rail_pairs_in_city=1),
     ]

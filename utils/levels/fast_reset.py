@@ -55,19 +55,20 @@ def neighbours_fit(grid: np.ndarray, cells: np.ndarray) -> np.ndarray:
     Returns:
         bool ``[cells]``.
     """
-    fits = np.ones(cells.shape[0], dtype=np.bool_)
+    fits = np.empty(cells.shape[0], dtype=np.bool_)
     for i in range(cells.shape[0]):
+        fits[i] = True
         row, column = cells[i]
-        cell = int(grid[row, column])
+        cell = grid[row, column]
         for direction in range(4):
             next_row, next_column = row + ROW_STEP[direction], column + COLUMN_STEP[direction]
             inside = is_inside(grid.shape[0], grid.shape[1], next_row, next_column)
             if has_exit(_all_exits(cell), direction):
                 # Track must go on into a neighbour that accepts this direction.
-                if not inside or exits_of(int(grid[next_row, next_column]), direction) == 0:
+                if not inside or exits_of(grid[next_row, next_column], direction) == 0:
                     fits[i] = False
             # An empty cell must have no neighbour that leads into it.
-            elif cell == 0 and inside and has_exit(_all_exits(int(grid[next_row, next_column])), (direction + 2) % 4):
+            elif cell == 0 and inside and has_exit(_all_exits(grid[next_row, next_column]), (direction + 2) % 4):
                 fits[i] = False
     return fits
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from utils.planning.level_plan import LevelPlan
 from utils.safe_moves.safe_moves import can_move_on
+from utils.simulator.action_mask import count_allowed
 from utils.simulator.rail_grid import DO_NOTHING, MOVE_LEFT, MOVE_RIGHT, N_ACTIONS, STOP_MOVING
 from utils.simulator.rail_state import ROW, RailState
 from utils.system.compiled import compiled
@@ -78,7 +79,7 @@ def _allow_moves(
             mask[handle, MOVE_LEFT : MOVE_RIGHT + 1] = False
         if possible[handle, planned[handle]]:
             mask[handle, planned[handle]] = True
-        if not mask[handle].any():
+        if count_allowed(mask[handle]) == 0:
             mask[handle, STOP_MOVING] = True
 
 

@@ -34,7 +34,6 @@ from utils.simulator.rail_state import (
     STATE,
     RailState,
     StateArrays,
-    as_int64,
     configuration_of,
 )
 from utils.system.compiled import Arrays, compiled, compiled_helper
@@ -97,10 +96,6 @@ class NeighbourSearch(NamedTuple):
             meetings=np.zeros(MOST_NEIGHBOURS, dtype=np.float64),
         )
 
-    def fits(self, state: RailState) -> bool:
-        """Whether the memory is of the size that the level needs."""
-        return len(self.begins) == state.n_trains + 1 and len(self.last) == 2 * state.grid.size
-
 
 @compiled_helper
 def _enter_way(handle: int, n_cells: int, arrays: StateArrays, search: NeighbourSearch) -> int:
@@ -108,7 +103,7 @@ def _enter_way(handle: int, n_cells: int, arrays: StateArrays, search: Neighbour
     if arrays.dynamic[STATE, handle] == DONE:
         return n_cells
     row, column, direction = configuration_of(handle, arrays.constants, arrays.dynamic)
-    way_map = as_int64(arrays.dynamic[NEXT_MAP, handle])
+    way_map = arrays.dynamic[NEXT_MAP, handle]
     to_go = arrays.maps[way_map, row, column, direction]
     for _ in range(LOOK_AHEAD):
         cell, resource = search.cells[n_cells], resource_of(arrays.level_free, row, column, direction)
@@ -119,7 +114,7 @@ def _enter_way(handle: int, n_cells: int, arrays: StateArrays, search: Neighbour
         if to_go == 0 or to_go == np.inf:
             break
         action = MOVE_FORWARD  # from where there is a way to the target the only way on leads there
-        if count_exits(exits_of(int(arrays.grid[row, column]), direction)) > 1:
+        if count_exits(exits_of(arrays.grid[row, column], direction)) > 1:
             action = nearest_move(arrays.grid, arrays.maps, way_map, row, column, direction)
         row, column, direction = possible_move(arrays.grid, row, column, direction, action)
         to_go = arrays.maps[way_map, row, column, direction]
@@ -130,10 +125,10 @@ def _enter_way(handle: int, n_cells: int, arrays: StateArrays, search: Neighbour
 def steps_to(place: int, handle: int, elapsed_steps: int, constants: np.ndarray, dynamic: np.ndarray) -> float:
     """Steps until a train could come to a cell of its way, by its place from 0 on; 0 for the cell where it is."""
     units = place * constants[DENOMINATOR, handle]
-    wait = as_int64(dynamic[MALFUNCTION_COUNTER, handle])
+    wait = dynamic[MALFUNCTION_COUNTER, handle]
     if dynamic[ROW, handle] < 0:
         # the step in which it enters the map is one more
-        wait = max(wait, as_int64(constants[EARLIEST_DEPARTURE, handle]) - elapsed_steps) + 1
+        wait = max(wait, constants[EARLIEST_DEPARTURE, handle] - elapsed_steps) + 1
     elif place == 0:
         return 0.0
     else:

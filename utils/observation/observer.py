@@ -109,12 +109,13 @@ class Observer:
         self._of_routes, self._of_stops = feature_set.route_features, feature_set.stop_features
         self._of_plan = feature_set.plan_features
         self._nodes = np.empty((count_nodes(feature_set.max_depth), N_NODE_VALUES), dtype=np.float64)
-        self._scratch: TreeScratch | None = None
-        self._routes: RouteSearch | None = None
+        self._size = (0, 0)  # trains and cells of the levels that there is memory for
+        self._scratch: Arrays = ()
+        self._routes: Arrays = ()
+        self._neighbours: Arrays = ()
         self._safe_moves = SafeMoves(safe_moves)
         self._plans = KeptPlans(plan_rounds)
         self.plan_ahead = PlanAhead(plan_rounds) if feature_set.with_plan else None
-        self._neighbours: NeighbourSearch | None = None
         self.rows: NeighbourRows | None = None
 
     def observe(
@@ -144,8 +145,7 @@ class Observer:
                 f"features {features.shape} and mask {mask.shape} do not fit {state.n_trains} trains "
                 f"with {self._n_features} features and {N_ACTIONS} actions"
             )
-        if self._scratch is None or not self._scratch.fits(state):
-            self._scratch = TreeScratch.for_state(state, self.feature_set.max_depth)
+        self._fit(state)
         fill_masks(self._all_actions, self._stop_everywhere, state.grid, state.constants, state.dynamic, mask)
         plan = self._plans.keep_up(state) if keep_plan or self.feature_set.with_plan else None
         possible = mask.copy() if plan else mask
@@ -156,33 +156,39 @@ class Observer:
             plan.allow_moves(state, possible, mask, others_are_safe=self._safe_moves.all_can_leave(state))
         observes = np.empty(state.n_trains, dtype=np.bool_)
         _fill_observes(deciding_only, mask, observes)
-        if self.feature_set.n_neighbours:
-            rows = self._find_neighbours(state, observes)
+        if rows := self.rows:
+            self._find_neighbours(state, rows, observes)
             self._fill_own(state, safe, plan, rows.is_observed, rows.own)
             assemble_level(observes, rows.own, rows.neighbours, rows.relations, features)
         else:
             self._fill_own(state, safe, plan, observes, features)
         return features, mask
 
-    def _find_neighbours(self, state: RailState, observes: NDArray[np.bool_]) -> NeighbourRows:
+    def _fit(self, state: RailState) -> None:
+        """Makes the memory anew where a level is of another size than the one before."""
+        of, size = self.feature_set, (state.n_trains, state.grid.size)
+        if size == self._size:
+            return
+        self._size = size
+        self._scratch = tuple(TreeScratch.for_state(state, of.max_depth))
+        if of.with_routes:
+            self._routes = tuple(RouteSearch.for_state(state))
+        if of.n_neighbours:
+            self._neighbours = tuple(NeighbourSearch.for_state(state))
+            self.rows = NeighbourRows.for_state(state, of.n_own_features, of.n_neighbours)
+
+    def _find_neighbours(self, state: RailState, rows: NeighbourRows, observes: NDArray[np.bool_]) -> None:
         """Fills ``rows``, but for what each train sees of itself."""
-        if self._neighbours is None or not self._neighbours.fits(state):
-            self._neighbours = NeighbourSearch.for_state(state)
-        rows = self.rows
-        if rows is None or len(rows.own) != state.n_trains:
-            n_own, n_neighbours = self.feature_set.n_own_features, self.feature_set.n_neighbours
-            rows = self.rows = NeighbourRows.for_state(state, n_own, n_neighbours)
         rows.is_observed[:] = observes
         find_neighbours(
             state.elapsed_steps,
             state.arrays,
-            tuple(self._neighbours),
+            self._neighbours,
             observes,
             rows.neighbours,
             rows.relations,
             rows.is_observed,
         )
-        return rows
 
     def _fill_own(
         self,
@@ -194,7 +200,6 @@ class Observer:
     ) -> None:
         """Fills ``features``, float32 [trains, n_own_features], with what the trains see of themselves."""
         of = self.feature_set
-        assert self._scratch is not None
         fill_observations(
             of.max_depth,
             of.radius,
@@ -202,7 +207,7 @@ class Observer:
             state.elapsed_steps,
             state.max_episode_steps,
             state.arrays,
-            tuple(self._scratch),
+            self._scratch,
             self._nodes,
             is_observed,
             features,
@@ -222,10 +227,9 @@ class Observer:
         self, state: RailState, safe: NDArray[np.int8], is_observed: NDArray[np.bool_], features: NDArray[np.float32]
     ) -> None:
         """Fills ``features``, float32 [trains, route features], with ``safe`` from ``SafeMoves.restrict``."""
-        if self._routes is None or not self._routes.fits(state):
-            self._routes = RouteSearch.for_state(state)
+        self._fit(state)
         fill_route_features(
-            state.elapsed_steps, state.max_episode_steps, state.arrays, safe, is_observed, tuple(self._routes), features
+            state.elapsed_steps, state.max_episode_steps, state.arrays, safe, is_observed, self._routes, features
         )
 
     def fill_plan(

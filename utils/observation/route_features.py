@@ -75,6 +75,7 @@ def fill_route_features(
     """
     arrays, search = StateArrays(*state_arrays), RouteSearch(*search_arrays)
     grid, maps, constants, dynamic = arrays.grid, arrays.maps, arrays.constants, arrays.dynamic
+    costs = np.empty(3, dtype=np.float64)
     mark_trains(arrays.occupant, arrays.level_free, dynamic)
     for handle in range(features.shape[0]):
         if not is_observed[handle]:
@@ -88,14 +89,14 @@ def fill_route_features(
         shortest = maps[way_map, row, column, direction]
         steps_for_cell = constants[DENOMINATOR, handle] / constants[MAX_SPEED, handle]
         steps_after = dynamic[CELLS_AFTER, handle] * steps_for_cell + dynamic[STOPS_TO_SERVE, handle]
-        costs = np.full(3, np.inf)
+        costs[:] = least = np.inf
         for branch in range(3):
             to_row, to_column, to_direction = possible_move(grid, row, column, direction, branch + MOVE_LEFT)
             if to_row < 0 or maps[way_map, to_row, to_column, to_direction] == np.inf:
                 continue
             costs[branch] = 1 + maps[way_map, to_row, to_column, to_direction]
             costs[branch] += find_detour(handle, to_row, to_column, to_direction, arrays, search)
-        least = min(costs[0], costs[1], costs[2])
+            least = min(least, costs[branch])
         for branch in range(3):
             of_way = of_train[branch * _N_WAY_FEATURES : (branch + 1) * _N_WAY_FEATURES]
             of_way[_Way.SAFE] = safe[handle, branch]

@@ -38,7 +38,6 @@ from utils.simulator.rail_state import (
     TARGET_ROW,
     RailState,
     StateArrays,
-    as_int64,
     configuration_of,
 )
 from utils.system.compiled import compiled, compiled_helper
@@ -93,10 +92,6 @@ class TreeScratch(NamedTuple):
             stack=np.empty((3 * max_depth + 4, _N_STACK_COLUMNS), dtype=np.int64),
         )
 
-    def fits(self, state: RailState) -> bool:
-        """Whether the memory is of the size that the level needs."""
-        return len(self.waiting) == state.grid.size
-
 
 @compiled_helper
 def mark_waiting_trains(waiting: np.ndarray, width: int, constants: np.ndarray, dynamic: np.ndarray, sign: int) -> None:
@@ -112,7 +107,7 @@ def _look_at_train(
 ) -> None:
     """Enter a train met on a branch, ``distance`` cells away, into the branch's node."""
     node[OTHER_TRAIN] = min(node[OTHER_TRAIN], distance)
-    node[LONGEST_MALFUNCTION] = max(node[LONGEST_MALFUNCTION], dynamic[MALFUNCTION_COUNTER, other])
+    node[LONGEST_MALFUNCTION] = max(node[LONGEST_MALFUNCTION], float(dynamic[MALFUNCTION_COUNTER, other]))
     if dynamic[DIRECTION, other] == direction:
         node[SAME_DIRECTION] += 1
         node[SLOWEST_SPEED] = min(node[SLOWEST_SPEED], dynamic[SPEED, other] / constants[DENOMINATOR, other])
@@ -122,26 +117,20 @@ def _look_at_train(
 
 @compiled_helper
 def _walk_branch(
-    handle: int,
-    row: int,
-    column: int,
-    direction: int,
-    distance: int,
-    arrays: StateArrays,
-    waiting: np.ndarray,
-    visited: np.ndarray,
-    branch_number: int,
-    node: np.ndarray,
+    handle: int, branch: np.ndarray, arrays: StateArrays, scratch: TreeScratch, node: np.ndarray
 ) -> tuple[int, int, int, int, int]:
-    """Walk along the track to the branch's end and fill its node.
+    """Walk along the track to the end of a ``branch``, int64 [_N_STACK_COLUMNS], and fill its node.
 
     Returns how the branch ends, and row, column, direction and distance there. flatland looks for trains and
     targets before it asks whether it has been in the cell before: a cell met twice counts twice, then ends the
     branch. The own target ends a branch before a switch does.
     """
-    grid, constants, occupant = arrays.grid, arrays.constants, arrays.occupant
+    grid, constants, occupant, visited = arrays.grid, arrays.constants, arrays.occupant, scratch.visited
+    row, column, direction, distance = branch[_ROW], branch[_COLUMN], branch[_DIRECTION], branch[_DISTANCE]
+    scratch.n_branches[0] += 1
+    branch_number = scratch.n_branches[0]
     height, width = grid.shape
-    way_map = as_int64(arrays.dynamic[NEXT_MAP, handle])
+    way_map = arrays.dynamic[NEXT_MAP, handle]
     node[:] = np.inf
     node[SAME_DIRECTION : READY_TRAINS + 1] = 0.0
     node[SLOWEST_SPEED] = 1.0
@@ -152,7 +141,7 @@ def _walk_branch(
         other = max(occupant[2 * position], occupant[2 * position + 1]) - 1
         if other >= 0:
             _look_at_train(other, direction, distance, constants, arrays.dynamic, node)
-            node[READY_TRAINS] += waiting[position]
+            node[READY_TRAINS] += scratch.waiting[position]
         if way_map == handle:
             at_own_target = row == constants[TARGET_ROW, handle] and column == constants[TARGET_COLUMN, handle]
         else:
@@ -169,7 +158,7 @@ def _walk_branch(
             node[TO_TARGET] = 0.0
             return end, row, column, direction, distance
 
-        cell = int(grid[row, column])
+        cell = grid[row, column]
         exits = exits_of(cell, direction)
         n_exits = count_exits(exits)
         n_transitions = count_transitions(cell)
@@ -236,30 +225,20 @@ def explore_tree(handle: int, max_depth: int, arrays: StateArrays, scratch: Tree
     root[TO_TARGET] = arrays.maps[dynamic[NEXT_MAP, handle], row, column, direction]
     root[LONGEST_MALFUNCTION] = dynamic[MALFUNCTION_COUNTER, handle]
     root[SLOWEST_SPEED] = dynamic[SPEED, handle] / constants[DENOMINATOR, handle]
-    exits = exits_of(int(grid[row, column]), direction)
+    exits = exits_of(grid[row, column], direction)
     # Only the root turns its forward branch towards a single way out; it knows no dead ends.
-    orientation = first_exit(exits) if count_exits(exits) == 1 else int(direction)
+    orientation = first_exit(exits) if count_exits(exits) == 1 else direction
     n_pending = 0
     if max_depth > 0:
         n_pending = _push_children(stack, 0, exits, 0, row, column, orientation, 0, 0, max_depth, _SWITCH)
     while n_pending > 0:
         n_pending -= 1
         index, depth = stack[n_pending, _NODE], stack[n_pending, _DEPTH]
-        scratch.n_branches[0] += 1
         end, end_row, end_column, end_direction, distance = _walk_branch(
-            handle,
-            stack[n_pending, _ROW],
-            stack[n_pending, _COLUMN],
-            stack[n_pending, _DIRECTION],
-            stack[n_pending, _DISTANCE],
-            arrays,
-            scratch.waiting,
-            scratch.visited,
-            scratch.n_branches[0],
-            nodes[index],
+            handle, stack[n_pending], arrays, scratch, nodes[index]
         )
         if end != _CLOSED and depth < max_depth:
-            exits = exits_of(int(grid[end_row, end_column]), end_direction)
+            exits = exits_of(grid[end_row, end_column], end_direction)
             n_pending = _push_children(
                 stack, n_pending, exits, index, end_row, end_column, end_direction, distance, depth, max_depth, end
             )

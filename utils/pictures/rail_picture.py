@@ -161,11 +161,11 @@ class LevelPicture:
         home = sum(train.state == DONE for train in snapshot.trains)
         delay = sum(train.delay for train in snapshot.trains)
         counts = count_trains(snapshot.trains, final)
-        self._draw_entries(
-            draw,
-            1,
-            [(f"home {home}/{len(snapshot.trains)}", DONE_COLOUR), (f"late {late}, delay {delay} steps", LATE_COLOUR)],
+        totals = (
+            (f"home {home}/{len(snapshot.trains)}", DONE_COLOUR),
+            (f"late {late}, delay {delay} steps", LATE_COLOUR),
         )
+        self._draw_entries(draw, 1, totals)
         self._draw_entries(draw, 2, [(f"{name} {count}", colour) for name, colour, count in counts])
         self._draw_entries(draw, 3, self._policies)
         draw.line((0, self._header - 2, self._width, self._header - 2), fill=BALLAST)

@@ -205,9 +205,7 @@ def _join(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def _palette(chosen: Sequence[Image.Image]) -> Image.Image:
-    strip = Image.new("RGB", (chosen[0].width, sum(picture.height for picture in chosen)))
-    for index, picture in enumerate(chosen):
-        strip.paste(picture, (0, index * picture.height))
+    strip = Image.fromarray(np.concatenate([np.asarray(picture) for picture in chosen]))
     return strip.quantize(colors=_GIF_COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
 
 

@@ -4,6 +4,7 @@ Curves of trains that run towards each other may only cross where there is a sec
 train that stands. One picture shows one line of a map: the shortest path that most trains share.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,10 +76,7 @@ def busiest_line(state: RailState) -> NDArray[np.int64]:
     It depends on the level alone, so pictures of a level can be compared.
     """
     lines = [_shortest_path(state, handle) for handle in range(state.n_trains)]
-    wanted: dict[int, int] = {}
-    for cells in lines:
-        for cell in cells:
-            wanted[cell] = wanted.get(cell, 0) + 1
+    wanted = Counter(cell for cells in lines for cell in cells)
     return np.array(max(lines, key=lambda cells: sum(wanted[cell] for cell in cells)), dtype=np.int64)
 
 
@@ -116,11 +114,9 @@ class Line:
         self._width = state.grid.shape[1]
         self.rows, self.columns = np.divmod(cells, self._width)
         self._positions = {cell: index for index, cell in enumerate(cells.tolist())}
-        stops = (
-            *zip(state.initial_row, state.initial_column, strict=True),
-            *zip(state.target_row, state.target_column, strict=True),
-        )
-        found = (self.position(int(row) * self._width + int(column)) for row, column in stops)
+        ends = (state.initial_row, state.initial_column), (state.target_row, state.target_column)
+        stops = np.concatenate([row * self._width + column for row, column in ends])
+        found = map(self.position, stops.tolist())
         self.cities = _clusters(sorted({position for position, _ in filter(None, found)}))
 
     def position(self, cell: int, near: int | None = None) -> tuple[int, bool] | None:

@@ -1,5 +1,6 @@
 """``LevelPlan``: the plan of a level in space and time, kept up to date while the level is played."""
 
+import pickle
 import time
 from collections.abc import Callable
 
@@ -7,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.planning.order_keeping import keep_order
-from utils.planning.packed_plan import pack_tables, unpack_tables
 from utils.planning.plan_costs import fill_costs, has_costly_stops
 from utils.planning.plan_legs import UNREACHABLE
 from utils.planning.plan_play import fill_actions, place_trains, read_trains
 from utils.planning.plan_search import improve_plans, plan_all, price_plans
 from utils.planning.plan_tables import (
+    AFTER,
     ARRIVAL,
     AT,
     ENTER,
@@ -26,9 +27,10 @@ from utils.planning.plan_tables import (
     N_SEARCHES,
     NEXT,
     NO_VISIT,
+    NOBODY,
     SPEED,
+    TRAIN,
     UNITS,
-    PlanTables,
     cells_from_start,
     tables_of,
 )
@@ -85,7 +87,7 @@ class LevelPlan:
         self._speed = _EXPANSIONS_A_SECOND
         self._tables.counts[MAX_EXPANSIONS] = _NO_LIMIT
         fill_costs(self._tables, state.reward_weights, completion_weight)
-        self._changing: Arrays = self._random, self._tables.visits, self._tables.trains, self._tables.counts
+        self._changing: Arrays = self._tables.visits, self._tables.trains, self._tables.counts, self._random
         self._blank = [table.copy() for table in self._changing]
         self._begin()
 
@@ -180,12 +182,20 @@ class LevelPlan:
         self.keep_order()
 
     def packed(self) -> bytes:
-        """What was planned, for ``take_over`` of another plan of the same level in the same state."""
-        return pack_tables(self._tables, self._random)
+        """What was planned, for ``take_over`` of another plan of the same level in the same state.
+
+        Of the tables only what planning has changed is there; the rest, by far the most, follows from the level.
+        """
+        visits, *others = self._changing
+        (changed,) = np.nonzero((visits[:, TRAIN] != NOBODY) | (visits[:, AFTER] != NO_VISIT))
+        return pickle.dumps((changed.astype(np.int32), visits[changed], *others, self._tables.own_costs))
 
     def take_over(self, packed: bytes) -> None:
         """Goes on from what another one has planned, instead of ``make``."""
-        unpack_tables(packed, self._tables, self._random)
+        changed, visits, *others = pickle.loads(packed)
+        self._tables.visits[changed] = visits
+        for table, planned in zip((*self._changing[1:], self._tables.own_costs), others, strict=True):
+            table[:] = planned
 
     def _all_are_on_time(self) -> bool:
         """Whether the plan brings every train home in time that has a way: then there is nothing to be gained."""
@@ -218,14 +228,11 @@ class LevelPlan:
             train enters there.
         """
         grid_keys = (4 * np.flatnonzero(self.cells >= 0)[:, None] + np.arange(4)).ravel()  # of the rail keys
-        return [_way(handle, self._tables, grid_keys) for handle in range(self._state.n_trains)]
-
-
-def _way(handle: int, tables: PlanTables, grid_keys: NDArray[np.int64]) -> NDArray[np.int64]:
-    visit, steps = int(tables.trains[AT, handle]), []
-    if visit == NO_VISIT:
-        visit = int(tables.trains[FIRST, handle])
-    while visit != NO_VISIT:
-        steps.append((grid_keys[tables.visits[visit, KEY]], tables.visits[visit, ENTER]))
-        visit = int(tables.visits[visit, NEXT])
-    return np.array(steps, dtype=np.int64).reshape(-1, 2)
+        visits, ways = self._tables.visits, []
+        for at, first in self._tables.trains[[AT, FIRST]].T:
+            visit, steps = first if at == NO_VISIT else at, []
+            while visit != NO_VISIT:
+                steps.append((grid_keys[visits[visit, KEY]], visits[visit, ENTER]))
+                visit = visits[visit, NEXT]
+            ways.append(np.array(steps, dtype=np.int64).reshape(-1, 2))
+        return ways

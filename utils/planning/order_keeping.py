@@ -47,38 +47,35 @@ def _can_go_on(visit: int, tables: PlanTables) -> bool:
     """Whether a train would find the cells free that come after those where it cannot stop, see ``CANNOT_STOP``."""
     visits = tables.visits
     while tables.tracks[visits[visit, KEY], CANNOT_STOP] and visits[visit, NEXT] != NO_VISIT:
-        visit = int(visits[visit, NEXT])
+        visit = visits[visit, NEXT]
         if visits[visit, BEFORE] >= 2 * tables.counts[N_CELLS]:
             return False
     return True
 
 
 @compiled_helper
-def _blocker(handle: int, step: int, ready_row: int, at_row: int, first_row: int, tables: PlanTables) -> int:
+def _blocker(handle: int, step: int, tables: PlanTables) -> int:
     """The train that a train has to follow into its next cell; or ``ENTERS`` or ``_STAYS`` if it depends on none."""
     trains, visits = tables.trains, tables.visits
-    first = trains[first_row, handle]
-    if first == NO_VISIT or trains[ready_row, handle] > step:
+    first = trains[PLAYED_FIRST, handle]
+    if first == NO_VISIT or trains[PLAYED_READY, handle] > step:
         return _STAYS
     before = visits[first, BEFORE]
     if before < 2 * tables.counts[N_CELLS]:
-        return ENTERS if tables.counts[HEADWAY] == 0 or _can_go_on(int(first), tables) else _STAYS
-    other = int(visits[before, TRAIN])
-    if tables.counts[HEADWAY] > 0 or trains[at_row, other] != before:
+        return ENTERS if tables.counts[HEADWAY] == 0 or _can_go_on(first, tables) else _STAYS
+    other = visits[before, TRAIN]
+    if tables.counts[HEADWAY] > 0 or trains[PLAYED_AT, other] != before:
         return _STAYS
     return other
 
 
 @compiled_helper
-def decide_moves(step: int, ready_row: int, at_row: int, first_row: int, tables: PlanTables) -> None:
+def decide_moves(step: int, tables: PlanTables) -> None:
     """Fill ``MOVES`` with whether each train enters its next cell in a step, or the map.
 
     A train whose next cell is held by one that leaves it in this very step may follow it, unless there has to be a
     headway. So one train may wait for a second one and that for a third; where they wait for each other in a ring,
-    all of them move.
-
-    Args:
-        ready_row, at_row, first_row: the rows of ``trains`` that say where the trains are.
+    all of them move. Where the trains are is what ``begin_play`` has noted, and what was played since.
     """
     moves = tables.trains[MOVES]
     moves[:] = _UNKNOWN
@@ -86,7 +83,7 @@ def decide_moves(step: int, ready_row: int, at_row: int, first_row: int, tables:
         asked = handle
         while moves[asked] == _UNKNOWN:
             moves[asked] = _ASKED
-            other = _blocker(asked, step, ready_row, at_row, first_row, tables)
+            other = _blocker(asked, step, tables)
             if other < 0:
                 moves[asked] = other
             else:
@@ -95,17 +92,29 @@ def decide_moves(step: int, ready_row: int, at_row: int, first_row: int, tables:
         asked = handle
         while asked >= 0 and moves[asked] == _ASKED:
             moves[asked] = verdict
-            asked = _blocker(asked, step, ready_row, at_row, first_row, tables)
+            asked = _blocker(asked, step, tables)
 
 
 @compiled_helper
 def ready_after_stops(train: int, tables: PlanTables) -> int:
     """The earliest step in which a train can enter its next cell as planned, that is after the stops where it is."""
     trains = tables.trains
-    at, ready, leg = trains[AT, train], int(trains[READY, train]), int(trains[LEG, train])
+    at, ready, leg = trains[AT, train], trains[READY, train], trains[LEG, train]
     if at == NO_VISIT:
         return ready
-    return earliest_to_leave(ready, leg, int(tables.visits[at, LEG_AFTER]), train, tables)
+    return earliest_to_leave(ready, leg, tables.visits[at, LEG_AFTER], train, tables)
+
+
+@compiled_helper
+def begin_play(tables: PlanTables) -> int:
+    """Note where the trains are now, for a play ahead; returns how many have visits to come."""
+    trains, n_left = tables.trains, 0
+    for handle in range(trains.shape[1]):  # numba compiles long to assign one array to another
+        trains[PLAYED_AT, handle], trains[PLAYED_FIRST, handle] = trains[AT, handle], trains[FIRST, handle]
+        trains[PLAYED_CELLS, handle] = 0
+        trains[PLAYED_READY, handle] = ready_after_stops(handle, tables)
+        n_left += trains[FIRST, handle] != NO_VISIT
+    return n_left
 
 
 @compiled_helper
@@ -125,10 +134,10 @@ def _note_entry(handle: int, step: int, tables: PlanTables) -> None:
     else:
         n_cells = trains[PLAYED_CELLS, handle]
         ready = step + steps_to_run(n_cells + 1, handle, trains) - steps_to_run(n_cells, handle, trains)
-        leg = int(trains[LEG, handle])
+        leg = trains[LEG, handle]
         if at != NO_VISIT:
-            leg = max(leg, int(visits[at, LEG_AFTER]))
-        trains[PLAYED_READY, handle] = earliest_to_leave(ready, leg, int(visits[visit, LEG_AFTER]), handle, tables)
+            leg = max(leg, visits[at, LEG_AFTER])
+        trains[PLAYED_READY, handle] = earliest_to_leave(ready, leg, visits[visit, LEG_AFTER], handle, tables)
 
 
 @compiled
@@ -145,16 +154,9 @@ def keep_order(table_arrays: Arrays, step: int) -> bool:
     """
     tables = PlanTables(*table_arrays)
     trains, visits = tables.trains, tables.visits
-    n_left, n_over = 0, 0
-    for handle in range(trains.shape[1]):  # numba compiles long to assign one array to another
-        trains[PLAYED_AT, handle], trains[PLAYED_FIRST, handle] = trains[AT, handle], trains[FIRST, handle]
-        trains[PLAYED_CELLS, handle] = 0
-        trains[PLAYED_READY, handle] = ready_after_stops(handle, tables)
-        if trains[FIRST, handle] != NO_VISIT:
-            n_left += 1
-    over = tables.heap
+    n_left, n_over, over = begin_play(tables), 0, tables.heap
     while n_left > 0 and step < LONGEST:
-        decide_moves(step, PLAYED_READY, PLAYED_AT, PLAYED_FIRST, tables)
+        decide_moves(step, tables)
         soonest = LONGEST
         any_moves = False
         for handle in range(trains.shape[1]):

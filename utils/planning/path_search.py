@@ -165,20 +165,16 @@ def _begin(train: int, last: int, tables: PlanTables) -> int:
     ready, leg = trains[READY, train], trains[LEG, train]
     arrays = (tables.search, tables.heap, tables.counts, trains, tables.legs)
     to_go = tables.to_go[tables.legs[TO_GO_ROW, trains[FIRST_LEG, train] + leg]]
-    if trains[AT, train] != NO_VISIT:
-        key = int(visits[trains[AT, train], KEY])
-        time = ready - steps_to_run(1, train, trains)
-        place = 4 * int(tables.tracks[key, RESOURCE]) + key % 4
-        if to_go[key] >= UNREACHABLE:
-            return 0
-        return _reach(place, leg, key, to_go[key], time, 0, _ROOT, train, last, 0, arrays)
-    key, size = trains[START, train], 0
+    at = trains[AT, train]
+    key = visits[at, KEY] if at != NO_VISIT else trains[START, train]
     if to_go[key] >= UNREACHABLE:
         return 0
-    before = int(tables.tracks[key, RESOURCE])
+    before, size = tables.tracks[key, RESOURCE], 0
     headway, stay = tables.counts[HEADWAY], steps_to_run(1, train, trains)
+    if at != NO_VISIT:
+        return _reach(4 * before + key % 4, leg, key, to_go[key], ready - stay, 0, _ROOT, train, last, 0, arrays)
     while before != NO_VISIT and visits[before, LEAVE] < NEVER:
-        after = int(visits[before, AFTER])
+        after = visits[before, AFTER]
         end = NEVER if after == NO_VISIT else visits[after, ENTER] - headway
         time = max(ready, visits[before, LEAVE] + headway)
         if time + stay <= end:
@@ -190,12 +186,12 @@ def _begin(train: int, last: int, tables: PlanTables) -> int:
 @compiled_helper
 def _first_without_a_stop(row: int, tables: PlanTables) -> int:
     """The step in which a train came to the first of the cells behind each other where it cannot stop."""
-    time = int(tables.search[row, TIME])
+    time = tables.search[row, TIME]
     while tables.search[row, PARENT] != _ROOT:
-        row = int(tables.search[row, PARENT])
+        row = tables.search[row, PARENT]
         if not tables.tracks[tables.search[row, AT_KEY], CANNOT_STOP]:
             break
-        time = int(tables.search[row, TIME])
+        time = tables.search[row, TIME]
     return time
 
 
@@ -203,15 +199,15 @@ def _first_without_a_stop(row: int, tables: PlanTables) -> int:
 def _leave(row: int, train: int, last: int, size: int, tables: PlanTables) -> int:
     """Reach all that comes after a row of ``search``; returns the size of the heap."""
     visits, search, trains, counts = tables.visits, tables.search, tables.trains, tables.counts
-    key, cells, headway = int(search[row, AT_KEY]), int(search[row, CELLS]), counts[HEADWAY]
+    key, cells, headway = search[row, AT_KEY], search[row, CELLS], counts[HEADWAY]
     arrays = (search, tables.heap, counts, trains, tables.legs)
     leg, last_leg = 0, trains[N_LEGS, train] - 1
     if last_leg > 0:
         leg = row // counts[STRIDE]
-    next_one = int(visits[(row - leg * counts[STRIDE]) >> 2, AFTER])
+    next_one = visits[(row - leg * counts[STRIDE]) >> 2, AFTER]
     run_before = steps_to_run(cells + 1, train, trains)
     stay = steps_to_run(cells + 2, train, trains) - run_before
-    earliest = int(search[row, TIME]) + run_before - steps_to_run(cells, train, trains)
+    earliest = search[row, TIME] + run_before - steps_to_run(cells, train, trains)
     while True:
         latest = NEVER if next_one == NO_VISIT else visits[next_one, ENTER] - headway
         free_from = latest  # of the next cell, at the latest
@@ -224,7 +220,7 @@ def _leave(row: int, train: int, last: int, size: int, tables: PlanTables) -> in
             return size
         to_go_row = tables.legs[TO_GO_ROW, trains[FIRST_LEG, train] + leg]
         for n in range(N_ONWARD):
-            to_key = int(tables.tracks[key, n])
+            to_key = tables.tracks[key, n]
             if to_key < 0:
                 break
             to_go = tables.to_go[to_go_row, to_key]
@@ -232,12 +228,12 @@ def _leave(row: int, train: int, last: int, size: int, tables: PlanTables) -> in
                 continue
             # at its target the train is gone after the step in which it comes
             stay_there = stay if to_go > 0 else 1 - headway
-            before = int(tables.tracks[to_key, RESOURCE])
+            before = tables.tracks[to_key, RESOURCE]
             while before != NO_VISIT:
                 begin = visits[before, LEAVE] + headway
                 if begin > min(latest, free_from) or begin >= NEVER:
                     break
-                after = int(visits[before, AFTER])
+                after = visits[before, AFTER]
                 end = NEVER if after == NO_VISIT else visits[after, ENTER] - headway
                 time = max(earliest, begin)
                 if time + stay_there <= end:
@@ -301,7 +297,7 @@ def _enter_visits(train: int, row: int, tables: PlanTables) -> bool:
     From the target backwards: of two visits in one interval the earlier one then comes to stand first.
     """
     visits, search, trains, counts = tables.visits, tables.search, tables.trains, tables.counts
-    following, leave, leg = NO_VISIT, int(search[row, TIME]) + 1 - counts[HEADWAY], row // counts[STRIDE]
+    following, leave, leg = NO_VISIT, search[row, TIME] + 1 - counts[HEADWAY], row // counts[STRIDE]
     while row != _ROOT:
         at = trains[AT, train]
         if search[row, PARENT] == _ROOT and at != NO_VISIT:
@@ -320,8 +316,8 @@ def _enter_visits(train: int, row: int, tables: PlanTables) -> bool:
         visits[visit, NEXT] = following
         visits[visit, LEG_AFTER] = leg
         link(visit, (row % counts[STRIDE]) >> 2, visits)
-        following, leave, leg = visit, int(search[row, TIME]), row // counts[STRIDE]
-        row = int(search[row, PARENT])
+        following, leave, leg = visit, search[row, TIME], row // counts[STRIDE]
+        row = search[row, PARENT]
     trains[FIRST, train] = following
     return True
 
@@ -339,7 +335,7 @@ def plan_train(train: int, last: int, tables: PlanTables) -> bool:
         row = find_path(train, last, tables)
     found = row != NOT_FOUND and _enter_visits(train, row, tables)
     if at != NO_VISIT:
-        link(at, int(tables.tracks[visits[at, KEY], RESOURCE]), visits)
+        link(at, tables.tracks[visits[at, KEY], RESOURCE], visits)
     if found:
         trains[ARRIVAL, train] = tables.search[row, TIME]
     elif row != NOT_FOUND:

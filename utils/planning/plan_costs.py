@@ -135,7 +135,7 @@ def _cost_of_waits(train: int, tables: PlanTables) -> float:
 @compiled_helper
 def cost_of_plan(handle: int, tables: PlanTables) -> float:
     """What the plan of a train costs, its stops included."""
-    arrival = int(tables.trains[ARRIVAL, handle])
+    arrival = tables.trains[ARRIVAL, handle]
     cost = cost_of_arrival(handle, arrival, tables)
     if arrival == NEVER:
         return cost
@@ -162,7 +162,7 @@ def last_affordable(handle: int, most: float, tables: PlanTables) -> int:
 
     Costs grow with the time of the arrival.
     """
-    last_step = int(tables.counts[LAST_STEP])
+    last_step = tables.counts[LAST_STEP]
     if cost_of_arrival(handle, last_step + 1, tables) <= most:
         return LONGEST
     if tables.costs[handle, 0] > most:

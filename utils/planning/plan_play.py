@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from utils.planning.order_keeping import ENTERS, decide_moves, ready_after_stops
+from utils.planning.order_keeping import ENTERS, begin_play, decide_moves, ready_after_stops
 from utils.planning.plan_legs import EARLIEST
 from utils.planning.plan_tables import (
     AT,
@@ -21,7 +21,6 @@ from utils.planning.plan_tables import (
     NEVER,
     NEXT,
     NO_VISIT,
-    PLAYED_READY,
     READY,
     STANDS,
     TRAIN,
@@ -60,14 +59,14 @@ OFF_MAP = -1
 @compiled_helper
 def _ready_to_depart(handle: int, now: int, constants: np.ndarray, dynamic: np.ndarray) -> int:
     """The earliest step in which a train can enter the map, see ``rail_step``."""
-    earliest = int(constants[EARLIEST_DEPARTURE, handle])
-    works_again = now + 1 + int(dynamic[MALFUNCTION_COUNTER, handle])
+    earliest = constants[EARLIEST_DEPARTURE, handle]
+    works_again = now + 1 + dynamic[MALFUNCTION_COUNTER, handle]
     state = dynamic[STATE, handle]
     if state == READY_TO_DEPART or (state == MALFUNCTION_OFF_MAP and earliest <= works_again):
         return works_again
     if state == MALFUNCTION_OFF_MAP:  # back to waiting first
         works_again += 1
-    return max(earliest, works_again) + 1
+    return max(works_again, earliest) + 1
 
 
 @compiled_helper
@@ -75,7 +74,7 @@ def _ready_to_go_on(handle: int, now: int, constants: np.ndarray, dynamic: np.nd
     """The earliest step in which a train on the map can enter its next cell."""
     units_left = constants[DENOMINATOR, handle] - dynamic[DISTANCE_IN_CELL, handle]
     steps = (units_left + constants[MAX_SPEED, handle] - 1) // constants[MAX_SPEED, handle]
-    return now + int(dynamic[MALFUNCTION_COUNTER, handle]) + max(int(steps), 1)
+    return now + dynamic[MALFUNCTION_COUNTER, handle] + max(steps, 1)
 
 
 @compiled_helper
@@ -96,10 +95,10 @@ def _move_along(handle: int, arrives: bool, tables: PlanTables) -> None:
 @compiled_helper
 def _end_of_stop(handle: int, key: int, tables: PlanTables) -> int:
     """The step from which a train may leave the stop that it has served where it is; 0 if there is none."""
-    leg = int(tables.trains[LEG, handle]) - 1
+    leg = tables.trains[LEG, handle] - 1
     if leg < 0 or not ends_at(key, leg, handle, tables):
         return 0
-    return int(tables.legs[EARLIEST, tables.trains[FIRST_LEG, handle] + leg])
+    return tables.legs[EARLIEST, tables.trains[FIRST_LEG, handle] + leg]
 
 
 @compiled
@@ -115,11 +114,11 @@ def place_trains(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays
     for handle in range(dynamic.shape[1]):
         if dynamic[ROW, handle] >= 0:
             row, column, direction = configuration_of(handle, arrays.constants, dynamic)
-            visit, key = new_visit(visits, tables.counts), 4 * int(cells[row, column]) + direction
+            visit, key = new_visit(visits, tables.counts), 4 * cells[row, column] + direction
             visits[visit, TRAIN], visits[visit, KEY] = handle, key
             visits[visit, ENTER], visits[visit, LEAVE], visits[visit, NEXT] = now, NEVER, NO_VISIT
             visits[visit, LEG_AFTER] = tables.trains[LEG, handle]
-            link(visit, int(tables.tracks[key, RESOURCE]), visits)
+            link(visit, tables.tracks[key, RESOURCE], visits)
             tables.trains[AT, handle] = visit
 
 
@@ -145,7 +144,7 @@ def read_trains(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays:
         key = OFF_MAP
         if dynamic[ROW, handle] >= 0 or dynamic[STATE, handle] == DONE:
             row, column, direction = configuration_of(handle, constants, dynamic)
-            key = 4 * int(cells[row, column]) + direction
+            key = 4 * cells[row, column] + direction
         if key != (OFF_MAP if at == NO_VISIT else visits[at, KEY]):
             # flatland-rl 4.2.6 forgets in which direction a train has arrived
             arrives = dynamic[STATE, handle] == DONE
@@ -165,7 +164,7 @@ def read_trains(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays:
             trains[DISTANCE, handle] = dynamic[DISTANCE_IN_CELL, handle]
             ready = _ready_to_go_on(handle, now, constants, dynamic)
             if dynamic[STATE, handle] == STOPPED:
-                while ends_at(key, int(trains[LEG, handle]), handle, tables):
+                while ends_at(key, trains[LEG, handle], handle, tables):
                     trains[LEG, handle] += 1
             ready = max(ready, _end_of_stop(handle, key, tables))
         trains[READY, handle] = ready
@@ -182,7 +181,7 @@ def read_trains(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays:
 @compiled_helper
 def _action_towards(key: int, handle: int, cells: np.ndarray, grid: np.ndarray, dynamic: np.ndarray) -> int:
     """The move of a train on the map that leads to a rail key."""
-    row, column, direction = int(dynamic[ROW, handle]), int(dynamic[COLUMN, handle]), int(dynamic[DIRECTION, handle])
+    row, column, direction = dynamic[ROW, handle], dynamic[COLUMN, handle], dynamic[DIRECTION, handle]
     for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
         to_row, to_column, to_direction = possible_move(grid, row, column, direction, action)
         if to_row >= 0 and 4 * cells[to_row, to_column] + to_direction == key:
@@ -204,9 +203,8 @@ def fill_actions(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays
     """Fill ``actions``, int64 [trains], with what the trains do in the next step; after ``read_trains``."""
     arrays, tables = StateArrays(*state_arrays), PlanTables(*table_arrays)
     trains, dynamic = tables.trains, arrays.dynamic
-    for handle in range(actions.shape[0]):
-        trains[PLAYED_READY, handle] = ready_after_stops(handle, tables)
-    decide_moves(now + 1, PLAYED_READY, AT, FIRST, tables)
+    begin_play(tables)
+    decide_moves(now + 1, tables)
     for handle in range(actions.shape[0]):
         first, enters = trains[FIRST, handle], trains[MOVES, handle] == ENTERS
         if dynamic[ROW, handle] < 0:
@@ -215,7 +213,7 @@ def fill_actions(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays
                 row, column, direction = configuration_of(handle, arrays.constants, dynamic)
                 actions[handle] = first_possible_move(arrays.grid, row, column, direction)
         elif first != NO_VISIT and (enters or _runs_on(handle, now, arrays, tables)):
-            key = int(tables.visits[first, KEY])
+            key = tables.visits[first, KEY]
             actions[handle] = _action_towards(key, handle, cells, arrays.grid, dynamic)
         else:
             actions[handle] = STOP_MOVING

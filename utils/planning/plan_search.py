@@ -62,7 +62,7 @@ def _plan_one(handle: int, last: int, tables: PlanTables) -> bool:
     A train off the map is only planned if it arrives before the episode ends.
     """
     if tables.trains[AT, handle] == NO_VISIT:
-        last = min(last, int(tables.counts[LAST_STEP]))
+        last = min(last, tables.counts[LAST_STEP])
     return plan_train(handle, min(last, LONGEST), tables)
 
 
@@ -137,7 +137,7 @@ def _take_visitors(resource: int, row: int, n_taken: int, tables: PlanTables) ->
     """Add all trains that visit a resource to a list."""
     visit = tables.visits[resource, AFTER]
     while visit != NO_VISIT:
-        n_taken = _take(int(tables.visits[visit, TRAIN]), row, n_taken, tables)
+        n_taken = _take(tables.visits[visit, TRAIN], row, n_taken, tables)
         visit = tables.visits[visit, AFTER]
     return n_taken
 
@@ -146,13 +146,13 @@ def _take_visitors(resource: int, row: int, n_taken: int, tables: PlanTables) ->
 def _candidates_on_way(handle: int, tables: PlanTables) -> int:
     """List the trains that visit the cells of a train's shortest way; returns how many."""
     at, leg = tables.trains[AT, handle], tables.trains[LEG, handle]
-    key = int(tables.visits[at, KEY]) if at != NO_VISIT else int(tables.trains[START, handle])
+    key = tables.visits[at, KEY] if at != NO_VISIT else tables.trains[START, handle]
     to_go = tables.to_go[tables.legs[TO_GO_ROW, tables.trains[FIRST_LEG, handle] + leg]]
     n_taken, n_cells = 0, 0
     while 0 < to_go[key] < UNREACHABLE and n_cells < _LONGEST_WAY:
         best = -1
         for n in range(N_ONWARD):
-            to_key = int(tables.tracks[key, n])
+            to_key = tables.tracks[key, n]
             if to_key >= 0 and (best < 0 or to_go[to_key] < to_go[best]):
                 best = to_key
         key = best
@@ -160,14 +160,14 @@ def _candidates_on_way(handle: int, tables: PlanTables) -> int:
         while ends_at(key, leg, handle, tables):
             leg += 1
             to_go = tables.to_go[tables.legs[TO_GO_ROW, tables.trains[FIRST_LEG, handle] + leg]]
-        n_taken = _take_visitors(int(tables.tracks[key, RESOURCE]), CANDIDATES, n_taken, tables)
+        n_taken = _take_visitors(tables.tracks[key, RESOURCE], CANDIDATES, n_taken, tables)
     return n_taken
 
 
 @compiled_helper
 def _candidates_at_busy_place(random: np.ndarray, tables: PlanTables) -> int:
     """List the trains that visit a busy resource; returns how many."""
-    n_resources = 2 * int(tables.counts[N_CELLS])
+    n_resources = 2 * tables.counts[N_CELLS]
     for _ in range(_BUSY_TRIES):
         resource = _below(n_resources, random)
         visit, n_visits = tables.visits[resource, AFTER], 0

@@ -266,7 +266,7 @@ def earliest_to_leave(ready: int, leg: int, leg_after: int, train: int, tables: 
         ready: the step from which it could go on without a stop. Each stop takes one step more.
     """
     for column in range(tables.trains[FIRST_LEG, train] + leg, tables.trains[FIRST_LEG, train] + leg_after):
-        ready = max(ready + 1, int(tables.legs[EARLIEST, column]))
+        ready = max(ready + 1, tables.legs[EARLIEST, column])
     return ready
 
 

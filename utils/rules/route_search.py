@@ -57,10 +57,6 @@ class RouteSearch(NamedTuple):
             np.zeros((3 * n_configurations, 4), dtype=np.int64),
         )
 
-    def fits(self, state: RailState) -> bool:
-        """Whether the memory is of the size that the level needs."""
-        return len(self.detour) == 4 * state.grid.size
-
 
 @compiled_helper
 def _hindrance(handle: int, row: int, column: int, direction: int, cells_before: int, arrays: StateArrays) -> int:
@@ -71,7 +67,7 @@ def _hindrance(handle: int, row: int, column: int, direction: int, cells_before:
         return 0
     cost = OPPOSING_CELLS if dynamic[DIRECTION, other] != direction else 0
     broken_for = dynamic[MALFUNCTION_COUNTER, other] * constants[MAX_SPEED, handle] // constants[DENOMINATOR, handle]
-    return int(cost + max(0, broken_for - cells_before))
+    return cost + max(0, broken_for - cells_before)
 
 
 @compiled_helper
@@ -118,7 +114,7 @@ def find_detour(handle: int, row: int, column: int, direction: int, arrays: Stat
             continue  # a shorter way was found since
         to_go = maps[way_map, row, column, direction]
         hindrance = 0
-        while hindrance == 0 and to_go > 0 and count_exits(exits_of(int(grid[row, column]), direction)) == 1:
+        while hindrance == 0 and to_go > 0 and count_exits(exits_of(grid[row, column], direction)) == 1:
             # from where there is a way to the target the only way on leads there, one cell nearer
             row, column, direction = possible_move(grid, row, column, direction, MOVE_FORWARD)
             to_go -= 1

@@ -29,6 +29,7 @@ from utils.safe_moves.exit_tables import (
     N_MOVES,
     N_PARTY,
     N_STUCK,
+    NEW_MEMBERS,
     NO_WAY,
     OFF_MAP,
     PARTY,
@@ -44,9 +45,9 @@ from utils.safe_moves.exit_tables import (
     take_train,
 )
 from utils.safe_moves.known_ways import drop_way, follows_way, go_to_place, is_known_way_free, keep_way, place_in_way
-from utils.safe_moves.train_sets import has_bit, next_bit_without, put_bit
+from utils.safe_moves.train_sets import add_new, has_bit, next_bit
 from utils.safe_moves.way_search import find_way
-from utils.simulator.rail_state import COLUMN, DIRECTION, DONE, ROW, STATE, as_int64
+from utils.simulator.rail_state import COLUMN, DIRECTION, DONE, ROW, STATE
 from utils.system.compiled import Arrays, compiled, compiled_helper
 
 
@@ -63,17 +64,18 @@ def join(handle: int, exits: ExitTables) -> None:
 def gather(exits: ExitTables) -> None:
     """Add to the party all whose known way leads through a cell of one of the party."""
     trains, counts = exits.trains, exits.counts
-    members = exits.sets[trains[PARTY, 0], MET_BACK]  # which is free between searches
+    sets = exits.sets[trains[PARTY, 0]]
+    members, new = sets[MET_BACK], sets[NEW_MEMBERS]  # of which the first is free between searches
     members[:] = 0
     first = 0
     while first < counts[N_PARTY]:
         through = exits.crossing[trains[AT, trains[PARTY, first]] // 4]
-        handle = next_bit_without(through, members, -1)
+        add_new(through, members, new)
+        handle = next_bit(new, -1)
         while handle >= 0:
-            put_bit(members, handle)
             if trains[STANDS, handle] == 0:
                 join(handle, exits)
-            handle = next_bit_without(through, members, handle)
+            handle = next_bit(new, handle)
         first += 1
 
 
@@ -136,10 +138,10 @@ def _dissolve_party(are_stuck: bool, exits: ExitTables) -> None:
     trains, counts = exits.trains, exits.counts
     for handle in trains[PARTY, : counts[N_PARTY]]:
         trains[MOVED, handle] = 0
-        remains = int(trains[STANDS, handle] == 1 and are_stuck)
+        remains = trains[STANDS, handle] == 1 and are_stuck
         counts[N_STUCK] += remains - trains[STUCK, handle]
         trains[STUCK, handle] = remains
-        if remains == 1:
+        if remains:
             drop_way(handle, exits)
         elif trains[STANDS, handle] == 1:
             trains[STANDS, handle] = 0
@@ -186,10 +188,10 @@ def _take_off_map(handle: int, exits: ExitTables) -> None:
 
 @compiled_helper
 def _key_on_map(handle: int, dynamic: np.ndarray, cells: np.ndarray) -> int:
-    row = as_int64(dynamic[ROW, handle])
+    row = dynamic[ROW, handle]
     if row < 0 or dynamic[STATE, handle] == DONE:
         return OFF_MAP
-    return key_of(cells, row, as_int64(dynamic[COLUMN, handle]), as_int64(dynamic[DIRECTION, handle]))
+    return key_of(cells, row, dynamic[COLUMN, handle], dynamic[DIRECTION, handle])
 
 
 @compiled_helper

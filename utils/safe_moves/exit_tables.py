@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from utils.safe_moves.train_sets import words_for
 from utils.simulator import rail_keys
 from utils.simulator.rail_keys import N_ONWARD, lay_tracks
-from utils.simulator.rail_state import RailState, as_int64
+from utils.simulator.rail_state import RailState
 from utils.system.compiled import compiled, compiled_helper
 
 NO_WAY = -1
@@ -75,19 +75,19 @@ N_WAYS = 4  # remembered for each train
 _LONGEST_WAY = 2048
 
 # In ``sets``, after the four directions.
-WAITS_FOR, MET_BACK, _N_SETS = range(4, 7)
+WAITS_FOR, MET_BACK, NEW_MEMBERS, _N_SETS = range(4, 8)
 
 
 @compiled_helper
 def key_of(cells: np.ndarray, row: int, column: int, direction: int) -> int:
     """The number of a configuration."""
-    return 4 * int(cells[row, column]) + direction
+    return 4 * cells[row, column] + direction
 
 
 @compiled_helper
 def _link(key: int, side: int, other: int, places: np.ndarray, forks: np.ndarray, n_forks: int) -> int:
     """Add a neighbour to ``ONWARD`` or ``BACKWARD`` of a configuration; returns how many forks there are then."""
-    known = int(places[key, side])
+    known = places[key, side]
     if known == NO_WAY:
         places[key, side] = other
         return n_forks
@@ -108,7 +108,7 @@ def _link_all(tracks: np.ndarray, side: int, places: np.ndarray, forks: np.ndarr
     """Fill one of ``ONWARD`` and ``BACKWARD``; returns how many forks there are then."""
     for key in range(tracks.shape[0]):
         for n in range(N_ONWARD):
-            following = int(tracks[key, n])
+            following = tracks[key, n]
             if following < 0:
                 break
             first, second = (key, following) if side == ONWARD else (following, key)
@@ -143,7 +143,7 @@ class ExitTables(NamedTuple):
     crossing: NDArray[np.int64]  # [cells, words], the trains, a bit each, whose known way leads on through a cell
     # [trains, sets, words], sets of trains: by direction, those whose positions made the train's move unsafe (see
     # ``ASKED``); ``WAITS_FOR``, those that the last search for the train has met, unless it has found a way;
-    # ``MET_BACK``, those that it has met on its way back from the target.
+    # ``MET_BACK``, those that it has met on its way back from the target; ``NEW_MEMBERS``, memory of ``gather``.
     sets: NDArray[np.int64]
     # [trains, size], what earlier searches have found. First ``N_CUTS`` cuts: as long as other trains stand at all
     # places of a cut there is no way. Then ``N_WAYS`` ways.
@@ -206,7 +206,7 @@ def take_train(handle: int, exits: ExitTables) -> None:
 @compiled_helper
 def holder_of(key: int, occupant: np.ndarray, places: np.ndarray) -> int:
     """The train at the place of a configuration, or -1."""
-    return as_int64(occupant[places[key, RESOURCE]]) - 1
+    return occupant[places[key, RESOURCE]] - 1
 
 
 @compiled_helper

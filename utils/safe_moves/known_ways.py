@@ -7,7 +7,6 @@ import numpy as np
 
 from utils.safe_moves.exit_tables import END, NO_WAY, ORIGIN, PLACE, ExitTables, in_the_way
 from utils.safe_moves.train_sets import clear_bit, put_bit
-from utils.simulator.rail_state import as_int64
 from utils.system.compiled import compiled_helper
 
 
@@ -24,7 +23,7 @@ def way_length(last: int, places: np.ndarray) -> int:
     """How many configurations the way has that a search has found."""
     length = 1
     while places[last, ORIGIN] != NO_WAY:
-        last = as_int64(places[last, ORIGIN])
+        last = places[last, ORIGIN]
         length += 1
     return length
 
@@ -41,7 +40,7 @@ def keep_way(handle: int, last: int, exits: ExitTables) -> None:
     for place in range(length - 1, 0, -1):
         known[place] = key
         put_bit(exits.crossing[key // 4], handle)
-        key = as_int64(places[key, ORIGIN])
+        key = places[key, ORIGIN]
     known[0] = key
 
 
@@ -82,6 +81,6 @@ def is_known_way_free(handle: int, exits: ExitTables) -> bool:
     """Whether a train has a known way on which no other train stands."""
     trains, occupant, places, known = exits.trains, exits.occupant, exits.places, exits.keys[handle]
     for place in range(trains[PLACE, handle] + 1, trains[END, handle]):
-        if in_the_way(handle, as_int64(known[place]), occupant, places, trains) >= 0:
+        if in_the_way(handle, known[place], occupant, places, trains) >= 0:
             return False
     return trains[END, handle] > 0

@@ -45,7 +45,6 @@ from utils.safe_moves.exit_tables import (
 from utils.safe_moves.known_ways import follows_way, is_known_way_free
 from utils.safe_moves.train_sets import add_set, has_bit, next_bit, put_bit
 from utils.safe_moves.way_search import find_way
-from utils.simulator.rail_state import as_int64
 from utils.system.compiled import compiled_helper
 
 
@@ -55,7 +54,7 @@ def _first_in_the_way(handle: int, last: int, exits: ExitTables) -> int:
     trains, occupant, places = exits.trains, exits.occupant, exits.places
     if last == NO_WAY:
         for key in exits.keys[handle, trains[PLACE, handle] + 1 : trains[END, handle]]:
-            other = holder_of(as_int64(key), occupant, places)
+            other = holder_of(key, occupant, places)
             if other >= 0 and other != handle and trains[HAS_NOT_LEFT, other] == 1:
                 return other
         return -1
@@ -64,7 +63,7 @@ def _first_in_the_way(handle: int, last: int, exits: ExitTables) -> int:
         other = holder_of(last, occupant, places)
         if other >= 0 and other != handle and trains[HAS_NOT_LEFT, other] == 1:
             first = other
-        last = as_int64(places[last, ORIGIN])
+        last = places[last, ORIGIN]
     return first
 
 
@@ -210,7 +209,7 @@ def _try_out(handle: int, key: int, exits: ExitTables) -> int:
         trains[STANDS, other] = 0
     exits.counts[N_PARTY] = 0
     trains[PLACE, handle], trains[END, handle] = place, end
-    trains[STUCK, handle] = trains[STANDS, handle] = int(was_stuck)
+    trains[STUCK, handle] = trains[STANDS, handle] = was_stuck
     take_train(handle, exits)
     put_train(handle, was_at, exits)
     if not is_safe:

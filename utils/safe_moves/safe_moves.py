@@ -22,6 +22,7 @@ from utils.safe_moves.exit_order import follow_trains, is_arrived_at, make_move
 from utils.safe_moves.exit_tables import N_STUCK, UNSAFE, ExitTables, holder_of, key_of
 from utils.safe_moves.move_judgement import judge_move
 from utils.safe_moves.train_sets import lowest_first
+from utils.simulator.action_mask import count_allowed
 from utils.simulator.rail_grid import DO_NOTHING, MOVE_LEFT, MOVE_RIGHT, STOP_MOVING, possible_move
 from utils.simulator.rail_state import (
     COLUMN,
@@ -36,7 +37,6 @@ from utils.simulator.rail_state import (
     ROW,
     STATE,
     RailState,
-    as_int64,
     configuration_of,
     travel_time_of,
 )
@@ -64,7 +64,7 @@ def can_follow(handle: int, other: int, row: int, column: int, grid: np.ndarray,
     """
     if dynamic[ROW, handle] < 0 or dynamic[MALFUNCTION_COUNTER, other] > 0:
         return False
-    direction = as_int64(dynamic[DIRECTION, other])
+    direction = dynamic[DIRECTION, other]
     for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
         to_row, to_column, _ = possible_move(grid, row, column, direction, action)
         if to_row >= 0 and (to_row != dynamic[ROW, handle] or to_column != dynamic[COLUMN, handle]):
@@ -103,7 +103,7 @@ def _restrict(
                 is_safe = can_follow(handle, other, row, column, grid, dynamic)
             safe[handle, action - MOVE_LEFT] = SAFE_MOVE if is_safe else UNSAFE_MOVE
             mask[handle, action] = is_safe
-        if not mask[handle].any():
+        if count_allowed(mask[handle]) == 0:
             mask[handle, STOP_MOVING] = True
 
 
@@ -129,7 +129,7 @@ def _fill_urgency(
 @compiled
 def _settle(grid: np.ndarray, constants: np.ndarray, dynamic: np.ndarray, tables: Arrays, actions: np.ndarray) -> None:
     exits = ExitTables(*tables)
-    urgency = np.empty(actions.shape[0])
+    urgency = np.empty(actions.shape[0], dtype=np.float64)
     _fill_urgency(exits.maps, constants, dynamic, actions, urgency)
     order = lowest_first(urgency)
     progress = True

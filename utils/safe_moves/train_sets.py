@@ -31,23 +31,6 @@ def has_bit(bits: np.ndarray, handle: int) -> bool:
 
 
 @compiled_helper
-def next_bit_without(bits: np.ndarray, others: np.ndarray, after: int) -> int:
-    """``next_bit`` of those trains in a set that are not in another one."""
-    n_trains = bits.shape[0] * _BITS
-    handle = after + 1
-    while handle < n_trains:
-        word = handle // _BITS
-        rest = (bits[word] & ~others[word]) >> (handle % _BITS)
-        if rest == 0:
-            handle = (word + 1) * _BITS
-        elif rest & 1 == 1:
-            return handle
-        else:
-            handle += 1 if rest & 255 != 0 else 8
-    return -1
-
-
-@compiled_helper
 def next_bit(bits: np.ndarray, after: int) -> int:
     """The first train in a set after ``after``, which is -1 for the first of all; -1 if there is none."""
     n_trains = bits.shape[0] * _BITS
@@ -71,6 +54,14 @@ def add_set(bits: np.ndarray, to: np.ndarray) -> bool:
         grows = grows or bits[word] & ~to[word] != 0
         to[word] |= bits[word]
     return grows
+
+
+@compiled_helper
+def add_new(bits: np.ndarray, to: np.ndarray, new: np.ndarray) -> None:
+    """Enter the trains of one set into another one; ``new`` becomes those that were not there yet."""
+    for word in range(bits.shape[0]):
+        new[word] = bits[word] & ~to[word]
+        to[word] |= bits[word]
 
 
 @compiled_helper

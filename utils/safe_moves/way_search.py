@@ -38,7 +38,6 @@ from utils.safe_moves.exit_tables import (
 )
 from utils.safe_moves.known_ways import way_length
 from utils.safe_moves.train_sets import copy_set, next_bit, put_bit
-from utils.simulator.rail_state import as_int64
 from utils.system.compiled import compiled_helper
 
 
@@ -47,7 +46,7 @@ def _put_by_distance(choice: int, first: int, n_pending: int, places: np.ndarray
     """Add a place in ``forks`` to those to look at, of which from ``first`` on they are sorted, the nearest last."""
     place = n_pending
     while place > first:
-        before = as_int64(places[place - 1, PENDING])
+        before = places[place - 1, PENDING]
         if distances[before] >= distances[choice]:
             break
         places[place, PENDING] = before
@@ -88,16 +87,16 @@ def _step_back(
 ) -> int:
     """Look at one configuration on the way back; returns how many are left to look at."""
     n_pending -= 1
-    key = as_int64(places[n_pending, PENDING_BACK])
+    key = places[n_pending, PENDING_BACK]
     other = in_the_way(handle, key, occupant, places, trains)
     if other >= 0:
         put_bit(met, other)
         return n_pending
-    before = as_int64(places[key, BACKWARD])
+    before = places[key, BACKWARD]
     if before > SEVERAL:
         return _put_back(before, n_pending, search, places)
     for one_before in forks[SEVERAL - before]:
-        n_pending = _put_back(as_int64(one_before), n_pending, search, places)
+        n_pending = _put_back(one_before, n_pending, search, places)
     return n_pending
 
 
@@ -123,7 +122,7 @@ def _search(handle: int, exits: ExitTables) -> int:
         while True:
             if key // 4 == target and (arrives_in >> (key % 4)) & 1 == 1:
                 return key
-            next_key = as_int64(places[key, ONWARD])
+            next_key = places[key, ONWARD]
             # from where there is a way to the target the only way on leads there: no need to look at the distance
             if next_key < 0 or places[next_key, VISITED] == search:
                 break
@@ -139,7 +138,7 @@ def _search(handle: int, exits: ExitTables) -> int:
         if next_key <= SEVERAL:
             first, fork = n_pending, 4 * (SEVERAL - next_key)
             for choice in range(fork, fork + 4):
-                next_key = as_int64(forks[choice // 4, choice % 4])
+                next_key = forks[choice // 4, choice % 4]
                 if next_key == NO_WAY or places[next_key, VISITED] == search or distances[choice] == np.inf:
                     continue
                 other = in_the_way(handle, next_key, occupant, places, trains)
@@ -159,15 +158,15 @@ def _search(handle: int, exits: ExitTables) -> int:
             n_back = _step_back(handle, n_back, search, forks, trains, occupant, places, met_back)
             n_steps_back += 1
         n_pending -= 1
-        choice = as_int64(places[n_pending, PENDING])
-        key = as_int64(forks[choice // 4, choice % 4])
+        choice = places[n_pending, PENDING]
+        key = forks[choice // 4, choice % 4]
 
 
 @compiled_helper
 def _holds(handle: int, cut: np.ndarray, occupant: np.ndarray, trains: np.ndarray) -> bool:
     """Whether other trains stand at all places of a cut."""
     for place in cut[CUT_PLACES : CUT_PLACES + cut[N_CUT_PLACES]]:
-        other = as_int64(occupant[place]) - 1
+        other = occupant[place] - 1
         if other < 0 or other == handle or trains[STANDS, other] == 0:
             return False
     return True
@@ -181,7 +180,7 @@ def _is_cut_off(handle: int, found: np.ndarray, met: np.ndarray, occupant: np.nd
         if cut[CUT_FROM] == trains[AT, handle] and _holds(handle, cut, occupant, trains):
             met[:] = 0
             for place in cut[CUT_PLACES : CUT_PLACES + cut[N_CUT_PLACES]]:
-                put_bit(met, as_int64(occupant[place]) - 1)
+                put_bit(met, occupant[place] - 1)
             return True
     return False
 
@@ -205,13 +204,13 @@ def _note_cut(at: int, cut: np.ndarray, met: np.ndarray, trains: np.ndarray, pla
 @compiled_helper
 def _follow(handle: int, way: np.ndarray, occupant: np.ndarray, places: np.ndarray, trains: np.ndarray) -> int:
     """Let ``ORIGIN`` lead back along a way; its last configuration, or ``NO_WAY`` if another train stands there."""
-    key = as_int64(way[WAY_KEYS])
+    key = way[WAY_KEYS]
     places[key, ORIGIN] = NO_WAY
     for next_key in way[WAY_KEYS + 1 : WAY_KEYS + way[N_WAY_KEYS]]:
-        if in_the_way(handle, as_int64(next_key), occupant, places, trains) >= 0:
+        if in_the_way(handle, next_key, occupant, places, trains) >= 0:
             return NO_WAY
         places[next_key, ORIGIN] = key
-        key = as_int64(next_key)
+        key = next_key
     return key
 
 
@@ -238,7 +237,7 @@ def _note_way(last: int, number: int, found: np.ndarray, places: np.ndarray) -> 
     found[first + N_WAY_KEYS] = length
     for place in range(first + WAY_KEYS + length - 1, first + WAY_KEYS - 1, -1):
         found[place] = last
-        last = as_int64(places[last, ORIGIN])
+        last = places[last, ORIGIN]
 
 
 @compiled_helper

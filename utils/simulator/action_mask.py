@@ -64,9 +64,18 @@ def _action_inside_cell(at_full_speed: bool, row: int, column: int, direction: i
 
 
 @compiled_helper
+def count_allowed(mask: np.ndarray) -> int:
+    """How many actions a mask, bool [N_ACTIONS], allows; ``mask.sum()`` takes longer to compile."""
+    n_allowed = 0
+    for action in range(N_ACTIONS):
+        n_allowed += mask[action]
+    return n_allowed
+
+
+@compiled_helper
 def is_choice(mask: np.ndarray) -> bool:
-    """Whether a mask, bool [N_ACTIONS], allows more than one action."""
-    return mask.sum() > 1
+    """Whether a mask allows more than one action."""
+    return count_allowed(mask) > 1
 
 
 @compiled_helper
@@ -101,7 +110,7 @@ def fill_mask_of_train(
         for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
             mask[action] = possible_move(grid, row, column, direction, action)[0] >= 0
         # Where the rails end there is no move at all.
-        mask[STOP_MOVING] = stop_everywhere or not mask.any()
+        mask[STOP_MOVING] = stop_everywhere or count_allowed(mask) == 0
     if all_actions and is_choice(mask):
         mask[:] = True
 

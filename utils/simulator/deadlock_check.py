@@ -33,13 +33,17 @@ _EMPTY = -2
 
 
 @compiled_helper
-def _look_ahead(arrays: StateArrays, ahead: np.ndarray) -> None:
-    """Fill ``ahead``, int64 [trains, 3]: who holds the resource to the left, in front and to the right."""
+def _look_ahead(arrays: StateArrays, ahead: np.ndarray, free: np.ndarray) -> None:
+    """Fill ``ahead``, int64 [trains, 3], with who holds the resource to the left, in front and to the right.
+
+    Trains off the map are ``free``, bool [trains]: they hold nothing and wait for nobody.
+    """
     dynamic = arrays.dynamic
     ahead[:] = _NO_WAY
     for handle in range(ahead.shape[0]):
+        free[handle] = dynamic[ROW, handle] < 0
         # An arrived train that stays on the map never leaves it.
-        if dynamic[ROW, handle] < 0 or dynamic[STATE, handle] == DONE:
+        if free[handle] or dynamic[STATE, handle] == DONE:
             continue
         row, column, direction = configuration_of(handle, arrays.constants, dynamic)
         for action in range(MOVE_LEFT, MOVE_RIGHT + 1):
@@ -77,7 +81,8 @@ def _leads_back(start: int, first: int, ahead: np.ndarray, free: np.ndarray) -> 
     The first hop back from ``first`` must not be to ``start`` itself; then the shortest way closes a ring of at
     least three different trains.
     """
-    seen = np.zeros(ahead.shape[0], dtype=np.bool_)
+    seen = np.empty(ahead.shape[0], dtype=np.bool_)
+    seen[:] = False
     pending = np.empty(ahead.shape[0], dtype=np.int64)
     pending[0] = first
     seen[first] = True
@@ -101,16 +106,12 @@ def _leads_back(start: int, first: int, ahead: np.ndarray, free: np.ndarray) -> 
 
 @allocating_helper
 def _free_rings(ahead: np.ndarray, free: np.ndarray) -> None:
-    """Free the trains on rings of three or more that are not free yet."""
-    on_ring = np.zeros(ahead.shape[0], dtype=np.bool_)
+    """Free a train of each ring of three or more that are not free yet; ``_spread_freedom`` frees the others."""
     for handle in range(ahead.shape[0]):
-        if free[handle]:
-            continue
         for branch in range(3):
             other = ahead[handle, branch]
-            if other >= 0 and not on_ring[handle] and _leads_back(handle, other, ahead, free):
-                on_ring[handle] = True
-    free |= on_ring
+            if other >= 0 and not free[handle]:
+                free[handle] = _leads_back(handle, other, ahead, free)
 
 
 @compiled
@@ -118,12 +119,10 @@ def _find_deadlocks(state_arrays: Arrays, deadlocked: np.ndarray) -> None:
     arrays = StateArrays(*state_arrays)
     dynamic = arrays.dynamic
     n_trains = deadlocked.shape[0]
-    ahead = np.empty((n_trains, 3), dtype=np.int64)
+    ahead, free = np.empty((n_trains, 3), dtype=np.int64), np.empty(n_trains, dtype=np.bool_)
     mark_trains(arrays.occupant, arrays.level_free, dynamic)
-    _look_ahead(arrays, ahead)
+    _look_ahead(arrays, ahead, free)
     unmark_trains(arrays.occupant, arrays.level_free, dynamic)
-    # Trains off the map hold nothing and wait for nobody.
-    free = dynamic[ROW] < 0
     if _spread_freedom(ahead, free):
         _free_rings(ahead, free)
         _spread_freedom(ahead, free)

@@ -20,7 +20,6 @@ from utils.simulator.rail_state import (
     STOPPED,
     STOPS_TO_SERVE,
     StateArrays,
-    as_int64,
     configuration_of,
     travel_time_of,
 )
@@ -69,7 +68,7 @@ def _is_served(stop: int, stops: Stops, served: np.ndarray) -> bool:
 def _note_served(handle: int, dynamic: np.ndarray, stops: Stops, served: np.ndarray) -> int:
     """Fill NEXT_STOP; returns the last stop that the train has served where it is, -1 for none."""
     stop_here, places = -1, stops.places
-    end = as_int64(stops.first_stop[handle + 1])
+    end = stops.first_stop[handle + 1]
     for stop in range(stops.first_stop[handle], end):
         for place in range(stops.first_place[stop], stops.first_place[stop + 1]):
             is_here = places[place, 0] == dynamic[ROW, handle] and places[place, 1] == dynamic[COLUMN, handle]
@@ -77,7 +76,7 @@ def _note_served(handle: int, dynamic: np.ndarray, stops: Stops, served: np.ndar
                 served[place] = served[place] or dynamic[STATE, handle] == STOPPED
                 if served[place]:
                     stop_here = stop
-    next_stop = as_int64(stops.first_stop[handle] + dynamic[NEXT_STOP, handle])
+    next_stop = stops.first_stop[handle] + dynamic[NEXT_STOP, handle]
     while next_stop < end and _is_served(next_stop, stops, served):
         next_stop += 1
     dynamic[NEXT_STOP, handle] = next_stop - stops.first_stop[handle]
@@ -104,7 +103,7 @@ def _choose_stop(
     maps, constants, dynamic = arrays.maps, arrays.constants, arrays.dynamic
     time = max_episode_steps - elapsed_steps
     if dynamic[ROW, handle] < 0:
-        time = max_episode_steps - max(elapsed_steps, as_int64(constants[EARLIEST_DEPARTURE, handle]))
+        time = max_episode_steps - max(elapsed_steps, constants[EARLIEST_DEPARTURE, handle])
     has_time_for_target = travel_time_of(handle, maps, constants, dynamic) <= time
     row, column, direction = configuration_of(handle, constants, dynamic)
     first = -1

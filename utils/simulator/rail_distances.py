@@ -9,8 +9,7 @@ from utils.simulator.rail_grid import COLUMN_STEP, ROW_STEP, exits_of, has_exit,
 from utils.system.compiled import compiled
 
 
-@compiled
-def distances_to(grid: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def distances_to(grid: NDArray[np.uint16], targets: NDArray[np.int64]) -> NDArray[np.float64]:
     """Fewest moves from every configuration to a target and on from there: breadth first, backwards, from all targets.
 
     Args:
@@ -20,9 +19,14 @@ def distances_to(grid: np.ndarray, targets: np.ndarray) -> np.ndarray:
     Returns:
         float64 ``[height, width, 4]``, infinite where no target can be reached.
     """
+    distances = np.full((*grid.shape, 4), np.inf)
+    _fill_distances(grid, targets, distances, np.empty((distances.size, 3), dtype=np.int64))
+    return distances
+
+
+@compiled
+def _fill_distances(grid: np.ndarray, targets: np.ndarray, distances: np.ndarray, queue: np.ndarray) -> None:
     height, width = grid.shape
-    distances = np.full((height, width, 4), np.inf)
-    queue = np.empty((height * width * 4, 3), dtype=np.int64)
     begin, end, n_begun, moves = 0, 0, 0, 0
     while begin < end or n_begun < targets.shape[0]:
         # number by number: numba takes two seconds to compile the copying of a row
@@ -41,14 +45,13 @@ def distances_to(grid: np.ndarray, targets: np.ndarray) -> np.ndarray:
             previous_row, previous_column = row - ROW_STEP[direction], column - COLUMN_STEP[direction]
             if not is_inside(height, width, previous_row, previous_column):
                 continue
-            cell = int(grid[previous_row, previous_column])
+            cell = grid[previous_row, previous_column]
             for heading in range(4):
                 is_new = distances[previous_row, previous_column, heading] == np.inf
                 if is_new and has_exit(exits_of(cell, heading), direction):
                     distances[previous_row, previous_column, heading] = moves
                     queue[end, 0], queue[end, 1], queue[end, 2] = previous_row, previous_column, heading
                     end += 1
-    return distances
 
 
 def distance_maps(grid: NDArray[np.uint16], targets: Sequence[Iterable[tuple[int, int, int]]]) -> NDArray[np.float64]:

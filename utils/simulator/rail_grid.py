@@ -68,7 +68,7 @@ def possible_move(grid: np.ndarray, row: int, column: int, direction: int, actio
     end) forward takes it. flatland turns a left or right that is not there into a forward; here it is no possible
     move, so that each way out of a cell has exactly one action.
     """
-    exits = exits_of(int(grid[row, column]), direction)
+    exits = exits_of(grid[row, column], direction)
     if count_exits(exits) == 1:
         if action != MOVE_FORWARD:
             return -1, -1, -1
@@ -81,7 +81,7 @@ def possible_move(grid: np.ndarray, row: int, column: int, direction: int, actio
     next_column = column + COLUMN_STEP[next_direction]
     if not is_inside(grid.shape[0], grid.shape[1], next_row, next_column):
         return -1, -1, -1
-    if exits_of(int(grid[next_row, next_column]), next_direction) == 0:
+    if exits_of(grid[next_row, next_column], next_direction) == 0:
         return -1, -1, -1
     return next_row, next_column, next_direction
 

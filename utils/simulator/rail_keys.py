@@ -39,7 +39,7 @@ def _fill_tracks(grid: np.ndarray, level_free: np.ndarray, cells: np.ndarray, tr
             for direction in range(4):
                 key = 4 * cells[row, column] + direction
                 tracks[key, RESOURCE] = 2 * cells[row, column] + (direction % 2 if level_free[row, column] else 0)
-                exits = exits_of(int(grid[row, column]), direction)
+                exits = exits_of(grid[row, column], direction)
                 tracks[key, CANNOT_STOP] = count_exits(exits) > 1 and not has_exit(exits, direction)
                 n = 0
                 for action in range(MOVE_LEFT, MOVE_RIGHT + 1):

@@ -90,7 +90,7 @@ def _note_visits(
                 if halts[HALT_REACHED, place] == SINCE_BEFORE:
                     halts[HALT_LEFT, place] = elapsed_steps
                 else:
-                    end_visit(place, stop, elapsed_steps, stops, halts, weights)
+                    end_visit(place, stop, float(elapsed_steps), stops, halts, weights)
                 halts[HALT_REACHED, place] = NOT_HERE
             elif is_here and not was_here:
                 halts[HALT_REACHED, place] = elapsed_steps
@@ -140,12 +140,12 @@ def _final_reward(
     cells = arrays.maps[handle, row, column, direction]
     # flatland counts the cells of the path with both ends, and none at all where there is no path.
     path_length = 0 if cells == np.inf else int(cells) + 1
-    max_speed = int(constants[MAX_SPEED, handle])
-    travel_time = (path_length * int(constants[DENOMINATOR, handle]) + max_speed - 1) // max_speed
+    max_speed = constants[MAX_SPEED, handle]
+    travel_time = (path_length * constants[DENOMINATOR, handle] + max_speed - 1) // max_speed
     if dynamic[STATE, handle] <= MALFUNCTION_OFF_MAP:
         reward = -1.0 * weights[CANCELLATION_FACTOR] * (travel_time + weights[CANCELLATION_TIME_BUFFER])
     else:
-        delay = float(int(constants[LATEST_ARRIVAL, handle]) - elapsed_steps - travel_time)
+        delay = float(constants[LATEST_ARRIVAL, handle] - elapsed_steps - travel_time)
         reward = min(-1.0 * weights[NOT_REACHED_MINIMUM_PENALTY], delay)
     not_served, late, early = _stop_rewards(handle, stops, served, halts, weights)
     return reward + not_served + late + early

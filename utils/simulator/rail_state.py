@@ -270,12 +270,6 @@ class RailState:
 
 
 @compiled_helper
-def as_int64(value: int) -> int:
-    """A number of one of the tables: the functions that take it are then compiled for one type only."""
-    return int(np.int64(value))
-
-
-@compiled_helper
 def configuration_of(handle: int, constants: np.ndarray, dynamic: np.ndarray) -> tuple[int, int, int]:
     """Where a train looks from: row, column and direction, as in flatland's ``virtual_configuration``.
 
@@ -292,9 +286,8 @@ def configuration_of(handle: int, constants: np.ndarray, dynamic: np.ndarray) ->
             direction = 0
             while (constants[TARGET_DIRECTIONS, handle] >> (3 - direction)) & 1 == 0:
                 direction += 1
-            table, row, column = constants, TARGET_ROW, TARGET_COLUMN
-            return as_int64(table[row, handle]), as_int64(table[column, handle]), direction
-    return as_int64(table[row, handle]), as_int64(table[column, handle]), as_int64(table[heading, handle])
+            return constants[TARGET_ROW, handle], constants[TARGET_COLUMN, handle], direction
+    return table[row, handle], table[column, handle], table[heading, handle]
 
 
 @compiled_helper
@@ -334,9 +327,9 @@ def remaining_travel_time(state: RailState) -> NDArray[np.float64]:
 def mark_trains(occupant: np.ndarray, level_free: np.ndarray, dynamic: np.ndarray) -> None:
     """Write handle + 1 of each train that is on the map at its resource (see ``rail_grid.resource_of``)."""
     for handle in range(dynamic.shape[1]):
-        row = int(dynamic[ROW, handle])
+        row = dynamic[ROW, handle]
         if row >= 0:
-            column, direction = int(dynamic[COLUMN, handle]), int(dynamic[DIRECTION, handle])
+            column, direction = dynamic[COLUMN, handle], dynamic[DIRECTION, handle]
             occupant[resource_of(level_free, row, column, direction)] = handle + 1
 
 

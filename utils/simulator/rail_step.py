@@ -191,31 +191,31 @@ def _make_plans(arrays: StateArrays, plans: np.ndarray, actions: np.ndarray, ela
     grid, constants, dynamic = arrays.grid, arrays.constants, arrays.dynamic
     height, width = grid.shape
     for handle in range(plans.shape[1]):
-        state = int(dynamic[STATE, handle])
+        state = dynamic[STATE, handle]
         plans[HELD, handle] = plans[WANTED, handle] = -1
         plans[STAYS, handle] = 1
         if state in (WAITING, DONE):
             continue
-        action = int(actions[handle])
+        action = actions[handle]
         if not DO_NOTHING <= action <= STOP_MOVING:
             action = DO_NOTHING
         on_map = _is_on_map(state)
         row, column, direction = configuration_of(handle, constants, dynamic)
-        speed, new_speed = int(dynamic[SPEED, handle]), 0
+        speed, new_speed = dynamic[SPEED, handle], 0
         new_row, new_column = row, column
-        new_direction = _way_out(exits_of(int(grid[row, column]), direction), direction, action)
+        new_direction = _way_out(exits_of(grid[row, column], direction), direction, action)
         valid = new_direction >= 0
         if valid:
             new_row += ROW_STEP[new_direction]
             new_column += COLUMN_STEP[new_direction]
             valid = is_inside(height, width, new_row, new_column)
-            valid = valid and exits_of(int(grid[new_row, new_column]), new_direction) != 0
+            valid = valid and exits_of(grid[new_row, new_column], new_direction) != 0
         if valid:
             new_speed = _speed_after(
                 speed,
-                int(constants[MAX_SPEED, handle]),
-                int(plans[ACCELERATION, handle]),
-                int(plans[BRAKING, handle]),
+                constants[MAX_SPEED, handle],
+                plans[ACCELERATION, handle],
+                plans[BRAKING, handle],
                 state,
                 action,
                 new_direction % 2 == direction % 2,
@@ -282,19 +282,19 @@ def _move_trains(constants: np.ndarray, dynamic: np.ndarray, plans: np.ndarray, 
     """States, configurations, speeds and arrivals; returns whether all trains have arrived."""
     all_arrived = True
     for handle in range(plans.shape[1]):
-        state = int(dynamic[STATE, handle])
+        state = dynamic[STATE, handle]
         broken = dynamic[MALFUNCTION_COUNTER, handle] > 0
         if broken:
             dynamic[MALFUNCTION_COUNTER, handle] -= 1
         if state == DONE:
             dynamic[PREVIOUS_STATE, handle] = DONE
             continue
-        denominator, new_speed = constants[DENOMINATOR, handle], int(plans[NEW_SPEED, handle])
+        denominator, new_speed = constants[DENOMINATOR, handle], plans[NEW_SPEED, handle]
         new_distance = dynamic[DISTANCE_IN_CELL, handle] + new_speed
         inside_cell = _is_on_map(state) and new_distance < denominator
         next_state = _next_state(
             state,
-            int(plans[ACTION, handle]),
+            plans[ACTION, handle],
             broken,
             constants[EARLIEST_DEPARTURE, handle] <= elapsed_steps,
             plans[ACTION_VALID, handle] == 1 and (inside_cell or plans[STAYS, handle] == 0),
@@ -312,7 +312,7 @@ def _move_trains(constants: np.ndarray, dynamic: np.ndarray, plans: np.ndarray, 
             if (
                 row == constants[TARGET_ROW, handle]
                 and column == constants[TARGET_COLUMN, handle]
-                and has_exit(int(constants[TARGET_DIRECTIONS, handle]), int(direction))
+                and has_exit(constants[TARGET_DIRECTIONS, handle], direction)
             ):
                 state, next_state = MOVING, DONE
                 dynamic[ARRIVAL_TIME, handle] = elapsed_steps
@@ -336,7 +336,7 @@ def _fill_rewards(constants: np.ndarray, dynamic: np.ndarray, step: StepArrays, 
         rewards[handle] = 0.0
         state, previous_state = dynamic[STATE, handle], dynamic[PREVIOUS_STATE, handle]
         if state == DONE and previous_state != DONE:
-            rewards[handle] = float(min(int(constants[LATEST_ARRIVAL, handle]) - elapsed_steps, 0))
+            rewards[handle] = float(min(constants[LATEST_ARRIVAL, handle] - elapsed_steps, 0))
         elif state == STOPPED and previous_state == MOVING:
             brakes = plans[ACTION, handle] == STOP_MOVING and plans[NEW_SPEED, handle] == 0
             if not (brakes and plans[ACTION_VALID, handle] == 1):
