@@ -109,7 +109,7 @@ class Observer:
         self._of_routes, self._of_stops = feature_set.route_features, feature_set.stop_features
         self._of_plan = feature_set.plan_features
         self._nodes = np.empty((count_nodes(feature_set.max_depth), N_NODE_VALUES), dtype=np.float64)
-        self._size = (0, 0)  # trains and cells of the levels that there is memory for
+        self._size = (0, 0)  # of the level that there is memory for: cells, and trains where they see neighbours
         self._scratch: Arrays = ()
         self._routes: Arrays = ()
         self._neighbours: Arrays = ()
@@ -166,7 +166,7 @@ class Observer:
 
     def _fit(self, state: RailState) -> None:
         """Makes the memory anew where a level is of another size than the one before."""
-        of, size = self.feature_set, (state.n_trains, state.grid.size)
+        of, size = self.feature_set, (state.grid.size, state.n_trains if self.feature_set.n_neighbours else 0)
         if size == self._size:
             return
         self._size = size
