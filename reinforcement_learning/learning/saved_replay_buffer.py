@@ -14,7 +14,7 @@ from utils.observation.feature_sets import FeatureSet
 from utils.simulator.rail_grid import N_ACTIONS
 from utils.system.files import atomic_write, why_unreadable
 
-FORMAT_VERSION = 3
+BUFFER_FORMAT = 3
 
 Rows = Mapping[str, npt.NDArray[Any]]
 _NUMBERS = ("format_version", "feature_set_version", "capacity", "n_added", "n_rows_added")
@@ -48,7 +48,7 @@ def write_saved(path: str | Path, feature_set: FeatureSet, saved: SavedReplayBuf
         OSError: the file cannot be written; one that was there before is unharmed.
     """
     header = {
-        "format_version": FORMAT_VERSION,
+        "format_version": BUFFER_FORMAT,
         "feature_set": feature_set.name,
         "feature_set_version": feature_set.version,
         "capacity": saved.capacity,
@@ -94,9 +94,9 @@ def _read(path: Path, archive: zipfile.ZipFile, feature_set: FeatureSet) -> Save
     for name, value in header.items():
         if value.ndim != 0 or value.dtype.kind not in ("U" if name in _TEXTS else "iu"):
             raise ReplayBufferError(f"{path} is not a saved replay buffer: {name} is of another type.")
-    if header.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:  # other formats have other fields
+    if header.get("format_version", BUFFER_FORMAT) != BUFFER_FORMAT:  # other formats have other fields
         raise ReplayBufferError(
-            f"{path} has replay buffer format {header['format_version']}, but this version reads {FORMAT_VERSION}."
+            f"{path} has replay buffer format {header['format_version']}, but this version reads {BUFFER_FORMAT}."
         )
     _check_fields(path, {*_NUMBERS, "feature_set", *layout_of(replace(feature_set, n_neighbours=0))}, names)
     _check_feature_set(path, header, feature_set)

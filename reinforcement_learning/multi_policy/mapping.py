@@ -114,7 +114,7 @@ def _equal_parts(order: npt.NDArray[np.intp], request: MappingRequest) -> Policy
     return policy_of_train
 
 
-RULES: dict[str, MappingRule] = {
+MAPPING_RULES: dict[str, MappingRule] = {
     "random": random_mapping,
     "round_robin": round_robin,
     "by_handle": by_handle,

@@ -4,8 +4,8 @@ from reinforcement_learning.learning.hyperparameters import Hyperparameters
 from reinforcement_learning.learning.networks import network_names
 from reinforcement_learning.multi_policy.exchange import out_of_bounds, searched
 from reinforcement_learning.multi_policy.mapping import (
+    MAPPING_RULES,
     NEEDS_MIXING,
-    RULES,
     MappingRule,
     PolicyMapping,
     batched,
@@ -67,7 +67,7 @@ def make_mapping(config: TrainingConfig) -> PolicyMapping:
         rule, name, mixed = batched(config.num_envs), mode, False
     else:
         try:
-            rule, name = find_callable(config.policy_mapping, "mapping", RULES), config.policy_mapping
+            rule, name = find_callable(config.policy_mapping, "mapping", MAPPING_RULES), config.policy_mapping
         except ExtensionError as error:
             raise ConfigError(f"--policy_mapping: {error}") from error
         mixed = mixed and name != "shared"
@@ -83,7 +83,7 @@ def check_mapping(config: TrainingConfig) -> None:
     """
     check_exchange(config)
     mapping = make_mapping(config)
-    if config.num_policies > 1 and config.policy_mapping not in RULES:
+    if config.num_policies > 1 and config.policy_mapping not in MAPPING_RULES:
         for env in TrainingLevels(config.training_env, config.seed).first_of_each():
             mapping.policy_of_train(0, RailState.from_env(env))
 

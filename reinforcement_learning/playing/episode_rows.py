@@ -14,7 +14,7 @@ from utils.simulator.rail_grid import N_ACTIONS
 NOTHING_FOLLOWS = 0
 LOST = -1
 NOT_SHOWN = -1
-NOBODY = 0
+NO_NEIGHBOUR = 0
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class EpisodeRows:
     part_steps: npt.NDArray[np.float32]  # [k, 2, 3], steps from the decision to the reward
     potentials: npt.NDArray[np.float32]  # [k, 2, 2], of the train itself and of all others; at the decision, after all
     policy_of_train: npt.NDArray[np.int64]  # [k], the number of the policy that drives the train
-    # [k, most neighbours], by how many rows each neighbour's row lies behind this one, negative before it; NOBODY where
-    # there is none, and in rows that are only looked at
+    # [k, most neighbours], by how many rows each neighbour's row lies behind this one, negative before it; NO_NEIGHBOUR
+    # where there is none, and in rows that are only looked at
     neighbours: npt.NDArray[np.int32]
     relations: npt.NDArray[np.float32]  # [k, most neighbours, N_RELATIONS], see ``neighbours.Relation``
 
@@ -76,7 +76,7 @@ class EpisodeRows:
         """
         index = np.arange(len(self))[:, np.newaxis]
         needed = chosen.copy()
-        needed[(index + self.neighbours)[chosen]] = True  # NOBODY is the row itself
+        needed[(index + self.neighbours)[chosen]] = True  # NO_NEIGHBOUR is the row itself
         place = np.cumsum(needed) - 1
         here = np.flatnonzero(needed)
         ahead = self.next_row[here]
@@ -86,7 +86,7 @@ class EpisodeRows:
         rows["next_row"] = np.where(ahead > 0, kept, ahead).astype(np.int32)
         rows["decided"] &= chosen[here]
         looked_at = place[index[here] + rows["neighbours"]] - place[here][:, np.newaxis]
-        rows["neighbours"] = np.where(chosen[here][:, np.newaxis], looked_at, NOBODY).astype(np.int32)
+        rows["neighbours"] = np.where(chosen[here][:, np.newaxis], looked_at, NO_NEIGHBOUR).astype(np.int32)
         rows["relations"][~chosen[here]] = 0.0
         return EpisodeRows(**rows)
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from reinforcement_learning.playing.episode_rows import NOBODY
+from reinforcement_learning.playing.episode_rows import NO_NEIGHBOUR
 from utils.observation.neighbour_rows import NeighbourRows
 from utils.observation.neighbours import N_RELATIONS
 
@@ -63,9 +63,13 @@ def seen_by_deciding(seen: Sequence[Seen], deciding: Sequence[Integers]) -> Seen
     needed[rows] = needed[looked_at[there]] = True
     place = np.cumsum(needed) - 1
     at, n = place[rows], np.count_nonzero(needed)
-    ahead = np.where(there, place[np.where(there, looked_at, 0)] - at[:, np.newaxis], NOBODY)
+    ahead = np.where(there, place[np.where(there, looked_at, 0)] - at[:, np.newaxis], NO_NEIGHBOUR)
     return SeenByDeciding(
-        at, trains[needed], own[needed], spread(ahead.astype(np.int32), at, n, NOBODY), spread(relations[rows], at, n)
+        at,
+        trains[needed],
+        own[needed],
+        spread(ahead.astype(np.int32), at, n, NO_NEIGHBOUR),
+        spread(relations[rows], at, n),
     )
 
 

@@ -36,7 +36,7 @@ from utils.observation.feature_sets import FeatureSet, get_feature_set
 from utils.observation.observer import Observer
 from utils.system.files import atomic_write, why_unreadable
 
-FORMAT_VERSION = 2
+CHECKPOINT_FORMAT = 2
 BEST = "best.pt"
 _NUMBERED = re.compile(r"episode_(\d+)\.pt")
 _NEEDED_TO_PLAY, _NEEDED_TO_RESUME = ({name for name in spec if "?" not in name} for spec in (TO_PLAY, TO_RESUME))
@@ -55,7 +55,7 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """
     # by way of memory: torch.save hides a full disk behind a RuntimeError of its own
     serialized = io.BytesIO()
-    torch.save({"format_version": FORMAT_VERSION, **content}, serialized)
+    torch.save({"format_version": CHECKPOINT_FORMAT, **content}, serialized)
     with atomic_write(path) as file:
         file.write(serialized.getbuffer())
 
@@ -74,8 +74,8 @@ def read_checkpoint(path: str | Path, *, to_resume: bool = True) -> dict[str, An
     version = content.get("format_version") if isinstance(content, dict) else None
     if type(version) is not int:
         raise CheckpointError(f"{path} is not a checkpoint of this kit.")
-    if version != FORMAT_VERSION:
-        raise CheckpointError(f"{path} has checkpoint format {version}, but this version reads {FORMAT_VERSION}.")
+    if version != CHECKPOINT_FORMAT:
+        raise CheckpointError(f"{path} has checkpoint format {version}, but this version reads {CHECKPOINT_FORMAT}.")
     if to_resume and _NEEDED_TO_PLAY <= content.keys() <= _EXPORTED | {"format_version"}:
         raise CheckpointError(f"{path} is exported for playing; a training cannot be resumed from it.")
     if missing := (_NEEDED_TO_RESUME if to_resume else _NEEDED_TO_PLAY) - content.keys():

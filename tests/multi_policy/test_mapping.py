@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reinforcement_learning.multi_policy.mapping import (
+    MAPPING_RULES,
     NEEDS_MIXING,
-    RULES,
     MappingRule,
     PolicyMapping,
     batched,
@@ -57,7 +57,7 @@ def shares(mapping: PolicyMapping, n_trains: int, n_episodes: int = 1000) -> np.
     return np.bincount(policy_of_train, minlength=mapping.n_policies) * mapping.n_policies / len(policy_of_train)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", MAPPING_RULES)
 @pytest.mark.parametrize("mixed", [True, False])
 @given(
     n_policies=st.integers(2, 8),
@@ -70,15 +70,15 @@ def test_nobody_starves(rule: str, mixed: bool, n_policies: int, n_trains: int, 
     if not mixed and rule in NEEDS_MIXING:
         return
     mapping = mapping_of(
-        RULES[rule], rule, n_policies, mixed=mixed, resample_every=10, n_environments=n_environments, seed=seed
+        MAPPING_RULES[rule], rule, n_policies, mixed=mixed, resample_every=10, n_environments=n_environments, seed=seed
     )
     assert shares(mapping, n_trains) == pytest.approx(np.ones(n_policies), abs=0.1)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", MAPPING_RULES)
 def test_mapping_of_an_episode_does_not_depend_on_what_was_asked_before(rule: str) -> None:
     def make() -> PolicyMapping:
-        return mapping_of(RULES[rule], rule, 3, resample_every=2, n_environments=4, seed=5)
+        return mapping_of(MAPPING_RULES[rule], rule, 3, resample_every=2, n_environments=4, seed=5)
 
     forward, backward = make(), make()
     wanted = {k: forward.policy_of_train(k, level(7)).tolist() for k in range(60)}
@@ -88,7 +88,7 @@ def test_mapping_of_an_episode_does_not_depend_on_what_was_asked_before(rule: st
 
 class TestRandom:
     def mapping(self, **options: Any) -> PolicyMapping:
-        return mapping_of(RULES["random"], "random", 4, **options)
+        return mapping_of(MAPPING_RULES["random"], "random", 4, **options)
 
     def test_every_train_meets_every_policy_equally_often(self) -> None:
         mapping = self.mapping(seed=3)
@@ -125,31 +125,31 @@ class TestRandom:
 
 class TestRulesOnBoard:
     def test_round_robin_goes_on_where_it_has_ended(self) -> None:
-        mapping = mapping_of(RULES["round_robin"], "round_robin", 4)
+        mapping = mapping_of(MAPPING_RULES["round_robin"], "round_robin", 4)
         assert mapping.policy_of_train(0, level(6)).tolist() == [0, 1, 2, 3, 0, 1]
         assert mapping.policy_of_train(1, level(6)).tolist() == [2, 3, 0, 1, 2, 3]
 
     def test_by_handle(self) -> None:
-        mapping = mapping_of(RULES["by_handle"], "by_handle", 3)
+        mapping = mapping_of(MAPPING_RULES["by_handle"], "by_handle", 3)
         assert mapping.policy_of_train(0, level(6)).tolist() == [0, 0, 1, 1, 2, 2]
         assert mapping.policy_of_train(1, level(6)).tolist() == [0, 0, 1, 1, 2, 2]
         assert [sorted(np.bincount(mapping.policy_of_train(k, level(7)))) for k in range(3)] == [[2, 2, 3]] * 3
 
     def test_by_speed_gives_slow_trains_to_the_first(self) -> None:
-        mapping = mapping_of(RULES["by_speed"], "by_speed", 2)
+        mapping = mapping_of(MAPPING_RULES["by_speed"], "by_speed", 2)
         assert mapping.policy_of_train(0, level(4, [1.0, 0.25, 0.5, 1 / 3])).tolist() == [1, 0, 1, 0]
 
     def test_by_speed_on_a_level_with_four_speeds(self) -> None:
         state = RailState.from_env(make_rail_env(ENV_CONFIGS["Benchmarks_Test_02"], 1))
         speeds = state.max_speed / state.denominator
         assert len(np.unique(speeds)) == 4
-        policy_of_train = mapping_of(RULES["by_speed"], "by_speed", 4).policy_of_train(0, state)
+        policy_of_train = mapping_of(MAPPING_RULES["by_speed"], "by_speed", 4).policy_of_train(0, state)
         assert np.bincount(policy_of_train).tolist() == [5, 5, 5, 5]
         for slower, faster in ((0, 1), (1, 2), (2, 3)):
             assert speeds[policy_of_train == slower].max() <= speeds[policy_of_train == faster].min()
 
     def test_shared_takes_turns(self) -> None:
-        mapping = mapping_of(RULES["shared"], "shared", 3)
+        mapping = mapping_of(MAPPING_RULES["shared"], "shared", 3)
         assert [mapping.policy_of_train(k, level(2)).tolist() for k in range(4)] == [[0, 0], [1, 1], [2, 2], [0, 0]]
 
     def test_synchronous_is_fixed(self) -> None:
@@ -219,7 +219,7 @@ class TestUsersRules:
         (tmp_path / "my_mapping_rules.py").write_text("def mine(request):\n    return [1] * request.n_trains\nN = 3\n")
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "path", list(sys.path))
-        rule = find_callable("my_mapping_rules:mine", "mapping", RULES)
+        rule = find_callable("my_mapping_rules:mine", "mapping", MAPPING_RULES)
         assert mapping_of(rule, "mine", 2).policy_of_train(0, level(3)).tolist() == [1, 1, 1]
         for name, words in (
             ("my_mapping_rules:yours", "AttributeError"),
@@ -229,4 +229,4 @@ class TestUsersRules:
             (":x", "package.module:callable"),
         ):
             with pytest.raises(ExtensionError, match=words):
-                find_callable(name, "mapping", RULES)
+                find_callable(name, "mapping", MAPPING_RULES)

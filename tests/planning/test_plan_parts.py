@@ -11,12 +11,12 @@ from utils.planning.plan_costs import cost_of_arrival, last_affordable
 from utils.planning.plan_search import CHOSEN, choose_trains
 from utils.planning.plan_tables import (
     AFTER,
-    ARRIVAL,
     FIRST,
     HAS_ARRIVED,
     N_ROUNDS,
     NEVER,
     NO_VISIT,
+    PLANNED_ARRIVAL,
     PlanTables,
     put_back_path,
     take_out_path,
@@ -87,11 +87,11 @@ def test_what_is_taken_out_is_put_back_where_it_was(chosen: list[int]) -> None:
         return found
 
     before = lists()
-    rows = LEVEL.trains[[FIRST, ARRIVAL]]
+    rows = LEVEL.trains[[FIRST, PLANNED_ARRIVAL]]
     for handle in chosen:
         take_out_path(handle, LEVEL)
     assert sum(map(len, lists())) < sum(map(len, before)) or (rows[1, chosen] == NEVER).all()
     for handle in reversed(chosen):
         put_back_path(handle, LEVEL)
     assert lists() == before
-    np.testing.assert_array_equal(LEVEL.trains[[FIRST, ARRIVAL]], rows)
+    np.testing.assert_array_equal(LEVEL.trains[[FIRST, PLANNED_ARRIVAL]], rows)

@@ -17,7 +17,7 @@ from reinforcement_learning.export_checkpoint import main as export_main
 from reinforcement_learning.playing.play_levels import play_levels
 from reinforcement_learning.saving.checkpointing import (
     BEST,
-    FORMAT_VERSION,
+    CHECKPOINT_FORMAT,
     CheckpointError,
     export_checkpoint,
     find_checkpoint,
@@ -66,7 +66,7 @@ class TestReading:
         write_checkpoint(path, content)
         assert read_checkpoint(path)["config"] == content["config"]
         loaded = torch.load(path, weights_only=True)
-        assert loaded["format_version"] == FORMAT_VERSION
+        assert loaded["format_version"] == CHECKPOINT_FORMAT
         assert loaded["policies"][0]["exploration"] == content["policies"][0]["exploration"]
         for name, tensor in content["policies"][0]["q_network"].items():
             assert loaded["policies"][0]["q_network"][name].equal(tensor)
@@ -123,7 +123,7 @@ class TestReading:
         path = tmp_path / "future.pt"
         write_checkpoint(path, {})
         torch.save(torch.load(path, weights_only=True) | {"format_version": 99}, path)
-        with pytest.raises(CheckpointError, match=f"format 99.*{FORMAT_VERSION}"):
+        with pytest.raises(CheckpointError, match=f"format 99.*{CHECKPOINT_FORMAT}"):
             read_checkpoint(path)
 
     def test_a_part_is_missing(self, tmp_path: Path, content: dict[str, Any]) -> None:

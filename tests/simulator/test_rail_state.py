@@ -9,7 +9,7 @@ from flatland.envs.persistence import RailEnvPersister
 from flatland.envs.step_utils.states import TrainState
 
 from tests.helpers.rail_envs import EAST, FOUR_SPEEDS, drawn_env, play, shortest_path_action, sparse_env
-from utils.simulator.rail_state import N_CONSTANTS, N_DYNAMIC, NEVER, SPEED, RailState, remaining_travel_time
+from utils.simulator.rail_state import N_CONSTANTS, N_DYNAMIC, OPEN_END, SPEED, RailState, remaining_travel_time
 
 
 def assert_equals_env(state: RailState, env) -> None:
@@ -37,7 +37,7 @@ def assert_equals_env(state: RailState, env) -> None:
         assert state.n_malfunctions[handle] == agent.malfunction_handler.num_malfunctions
         assert state.arrival_time[handle] == (-1 if agent.arrival_time is None else agent.arrival_time)
         assert state.earliest_departure[handle] == agent.earliest_departure
-        assert state.latest_arrival[handle] == min(agent.latest_arrival, NEVER)
+        assert state.latest_arrival[handle] == min(agent.latest_arrival, OPEN_END)
         directions = {d for d in range(4) if state.target_directions[handle] & (8 >> d)}
         target = (state.target_row[handle], state.target_column[handle])
         assert {(target, d) for d in directions} == agent.targets
@@ -115,7 +115,7 @@ def test_an_environment_without_an_end_is_refused() -> None:
 def test_no_latest_arrival_fits_the_table() -> None:
     env = sparse_env(seed=1, n_agents=2)
     env.agents[0].latest_arrival = 2**63 - 1
-    assert RailState.from_env(env).latest_arrival[0] == NEVER
+    assert RailState.from_env(env).latest_arrival[0] == OPEN_END
 
 
 @pytest.mark.parametrize("speed", [*sorted(FOUR_SPEEDS), 0.4])

@@ -14,7 +14,7 @@ from tests.helpers.simulator_lockstep import choose_actions, play_both
 from tests.helpers.stops import line_env, sparse_env_with_stops, with_stops
 from utils.levels.packed_level import pack_level, unpack_level
 from utils.simulator.compiled_simulator import CompiledSimulator
-from utils.simulator.rail_state import NEVER, RailState
+from utils.simulator.rail_state import OPEN_END, RailState
 
 FORWARD, STOP = 2, 4
 
@@ -39,7 +39,7 @@ def test_arrays() -> None:
     stops = RailState.from_env(env).stops
     assert stops.places.tolist() == [[0, 3, EAST], [0, 4, EAST], [0, 6, EAST], [0, 4, EAST], [0, 3, EAST]]
     assert stops.first_place.tolist() == [0, 2, 3, 5]
-    assert stops.latest_arrival.tolist() == [10, NEVER, 10]
+    assert stops.latest_arrival.tolist() == [10, OPEN_END, 10]
     assert stops.earliest_departure.tolist() == [5, 0, 5]
     assert stops.first_stop.tolist() == [0, 3, 3]
     assert stops.map_of_stop.tolist() == [0, 1, 0]

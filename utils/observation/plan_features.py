@@ -9,16 +9,16 @@ import numpy as np
 
 from utils.planning.plan_tables import (
     AFTER,
-    ARRIVAL,
     BEFORE,
+    DUE,
     ENTER,
     FIRST,
     KEY,
-    LATEST_ARRIVAL,
     LEAVE,
     N_CELLS,
     NEXT,
     NO_VISIT,
+    PLANNED_ARRIVAL,
     READY,
     TRAIN,
     PlanTables,
@@ -68,7 +68,7 @@ _SLACK_SCALE = 30.0  # steps: about a malfunction
 
 @compiled_helper
 def _slack(handle: int, trains: np.ndarray) -> float:
-    return clip((trains[LATEST_ARRIVAL, handle] - trains[ARRIVAL, handle]) / _SLACK_SCALE)
+    return clip((trains[DUE, handle] - trains[PLANNED_ARRIVAL, handle]) / _SLACK_SCALE)
 
 
 @compiled_helper
@@ -138,7 +138,7 @@ def fill_plan_features(
                 to_row, to_column, to_direction = possible_move(arrays.grid, row, column, direction, action)
                 if to_row >= 0 and 4 * cells[to_row, to_column] + to_direction == visits[first, KEY]:
                     of_train[_Own.WAY_LEFT + action - MOVE_LEFT] = 1.0
-        arrival = trains[ARRIVAL, handle]
+        arrival = trains[PLANNED_ARRIVAL, handle]
         of_train[_Own.WAIT] = clip((visits[first, ENTER] - trains[READY, handle]) / _WAIT_SCALE)
         of_train[_Own.ARRIVAL] = clip(arrival / max_episode_steps)
         of_train[_Own.SLACK] = _slack(handle, trains)

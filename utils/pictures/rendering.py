@@ -19,7 +19,7 @@ from PIL import Image
 
 from utils.pictures.rail_picture import MALFUNCTION_STATES, LevelPicture, StepSnapshot, TrainSnapshot
 from utils.simulator.deadlock_check import deadlocked
-from utils.simulator.rail_state import DONE, NEVER, RailState, remaining_travel_time
+from utils.simulator.rail_state import DONE, OPEN_END, RailState, remaining_travel_time
 from utils.simulator.simulator import FlatlandSimulator
 from utils.system.files import atomic_write
 
@@ -146,7 +146,7 @@ def delays(state: RailState) -> NDArray[np.int64]:
     repaired = state.elapsed_steps + state.malfunction.clip(min=0)
     start = np.where(state.row < 0, np.maximum(repaired, state.earliest_departure), repaired)
     arrival = np.where(state.state == DONE, state.arrival_time, start + needed)
-    late = np.where(np.isfinite(arrival) & (state.latest_arrival < NEVER), arrival - state.latest_arrival, 0.0)
+    late = np.where(np.isfinite(arrival) & (state.latest_arrival < OPEN_END), arrival - state.latest_arrival, 0.0)
     return np.maximum(late, 0.0).astype(np.int64)
 
 

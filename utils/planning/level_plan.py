@@ -14,23 +14,23 @@ from utils.planning.plan_play import fill_actions, place_trains, read_trains
 from utils.planning.plan_search import improve_plans, plan_all, price_plans
 from utils.planning.plan_tables import (
     AFTER,
-    ARRIVAL,
-    AT,
+    AT_VISIT,
+    DUE,
     ENTER,
     FIRST,
     HAS_ARRIVED,
     KEY,
-    LATEST_ARRIVAL,
     MAX_EXPANSIONS,
     N_EXPANSIONS,
     N_LEGS,
-    N_SEARCHES,
+    N_PATH_SEARCHES,
     NEXT,
     NO_VISIT,
     NOBODY,
-    SPEED,
+    PLANNED_ARRIVAL,
     TRAIN,
     UNITS,
+    UNITS_A_STEP,
     cells_from_start,
     tables_of,
 )
@@ -105,10 +105,10 @@ class LevelPlan:
         tables = self._tables
         if (tables.trains[N_LEGS] > 1).any():
             return False
-        n_searches = int(tables.counts[N_SEARCHES])  # counts on, for old entries of ``search`` not to count as new
+        n_searches = int(tables.counts[N_PATH_SEARCHES])  # counts on, for old entries of ``search`` not to count as new
         for table, blank in zip(self._changing, self._blank, strict=True):
             table[:] = blank
-        tables.counts[N_SEARCHES] = n_searches
+        tables.counts[N_PATH_SEARCHES] = n_searches
         self._begin()
         return True
 
@@ -120,7 +120,7 @@ class LevelPlan:
         """
         trains = self._tables.trains
         cells = cells_from_start(self._tables)
-        spare = trains[LATEST_ARRIVAL] - cells * trains[UNITS] // trains[SPEED]
+        spare = trains[DUE] - cells * trains[UNITS] // trains[UNITS_A_STEP]
         order = np.argsort(spare, kind="stable")
         n_stranded, n_tries = plan_all(self.tables, order), 1
         # a train that stands in another's way is out of it once it is planned, so what fails may go well the next time
@@ -200,8 +200,8 @@ class LevelPlan:
     def _all_are_on_time(self) -> bool:
         """Whether the plan brings every train home in time that has a way: then there is nothing to be gained."""
         trains = self._tables.trains
-        by = np.minimum(trains[LATEST_ARRIVAL], self._state.max_episode_steps)
-        on_time = (trains[ARRIVAL] <= by) & ~has_costly_stops(self._tables)
+        by = np.minimum(trains[DUE], self._state.max_episode_steps)
+        on_time = (trains[PLANNED_ARRIVAL] <= by) & ~has_costly_stops(self._tables)
         return bool((on_time | (trains[HAS_ARRIVED] == 1) | ~self.has_way).all())
 
     def actions(self) -> NDArray[np.int64]:
@@ -213,7 +213,7 @@ class LevelPlan:
     @property
     def arrivals(self) -> NDArray[np.int64]:
         """The steps of the planned arrivals, int64 [trains]; ``plan_tables.NEVER`` for trains that have no plan."""
-        return self._tables.trains[ARRIVAL].copy()
+        return self._tables.trains[PLANNED_ARRIVAL].copy()
 
     @property
     def has_way(self) -> NDArray[np.bool_]:
@@ -229,7 +229,7 @@ class LevelPlan:
         """
         grid_keys = (4 * np.flatnonzero(self.cells >= 0)[:, None] + np.arange(4)).ravel()  # of the rail keys
         visits, ways = self._tables.visits, []
-        for at, first in self._tables.trains[[AT, FIRST]].T:
+        for at, first in self._tables.trains[[AT_VISIT, FIRST]].T:
             visit, steps = first if at == NO_VISIT else at, []
             while visit != NO_VISIT:
                 steps.append((grid_keys[visits[visit, KEY]], visits[visit, ENTER]))

@@ -7,8 +7,7 @@ malfunctions, gives the earliest times that keep the order: a longest path in th
 """
 
 from utils.planning.plan_tables import (
-    ARRIVAL,
-    AT,
+    AT_VISIT,
     BEFORE,
     ENTER,
     FIRST,
@@ -17,11 +16,12 @@ from utils.planning.plan_tables import (
     LEAVE,
     LEG,
     LEG_AFTER,
-    LONGEST,
+    MOST_STEPS,
     MOVES,
     N_CELLS,
     NEXT,
     NO_VISIT,
+    PLANNED_ARRIVAL,
     PLAYED_AT,
     PLAYED_CELLS,
     PLAYED_FIRST,
@@ -99,7 +99,7 @@ def decide_moves(step: int, tables: PlanTables) -> None:
 def ready_after_stops(train: int, tables: PlanTables) -> int:
     """The earliest step in which a train can enter its next cell as planned, that is after the stops where it is."""
     trains = tables.trains
-    at, ready, leg = trains[AT, train], trains[READY, train], trains[LEG, train]
+    at, ready, leg = trains[AT_VISIT, train], trains[READY, train], trains[LEG, train]
     if at == NO_VISIT:
         return ready
     return earliest_to_leave(ready, leg, tables.visits[at, LEG_AFTER], train, tables)
@@ -110,7 +110,7 @@ def begin_play(tables: PlanTables) -> int:
     """Note where the trains are now, for a play ahead; returns how many have visits to come."""
     trains, n_left = tables.trains, 0
     for handle in range(trains.shape[1]):  # numba compiles long to assign one array to another
-        trains[PLAYED_AT, handle], trains[PLAYED_FIRST, handle] = trains[AT, handle], trains[FIRST, handle]
+        trains[PLAYED_AT, handle], trains[PLAYED_FIRST, handle] = trains[AT_VISIT, handle], trains[FIRST, handle]
         trains[PLAYED_CELLS, handle] = 0
         trains[PLAYED_READY, handle] = ready_after_stops(handle, tables)
         n_left += trains[FIRST, handle] != NO_VISIT
@@ -130,7 +130,7 @@ def _note_entry(handle: int, step: int, tables: PlanTables) -> None:
     trains[PLAYED_FIRST, handle] = visits[visit, NEXT]
     if visits[visit, NEXT] == NO_VISIT:
         visits[visit, LEAVE] = step + 1 - tables.counts[HEADWAY]
-        trains[ARRIVAL, handle] = step
+        trains[PLANNED_ARRIVAL, handle] = step
     else:
         n_cells = trains[PLAYED_CELLS, handle]
         ready = step + steps_to_run(n_cells + 1, handle, trains) - steps_to_run(n_cells, handle, trains)
@@ -155,9 +155,9 @@ def keep_order(table_arrays: Arrays, step: int) -> bool:
     tables = PlanTables(*table_arrays)
     trains, visits = tables.trains, tables.visits
     n_left, n_over, over = begin_play(tables), 0, tables.heap
-    while n_left > 0 and step < LONGEST:
+    while n_left > 0 and step < MOST_STEPS:
         decide_moves(step, tables)
-        soonest = LONGEST
+        soonest = MOST_STEPS
         any_moves = False
         for handle in range(trains.shape[1]):
             if trains[MOVES, handle] == ENTERS:

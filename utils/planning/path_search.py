@@ -14,9 +14,8 @@ import numpy as np
 from utils.planning.plan_legs import LATEST, REST, SOONEST, TO_GO_ROW, UNREACHABLE
 from utils.planning.plan_tables import (
     AFTER,
-    ARRIVAL,
-    AT,
     AT_KEY,
+    AT_VISIT,
     CELLS,
     ENTER,
     FIRST,
@@ -31,14 +30,15 @@ from utils.planning.plan_tables import (
     MAY_WAIT,
     N_EXPANSIONS,
     N_LEGS,
-    N_SEARCHES,
+    N_PATH_SEARCHES,
     NEVER,
     NEXT,
     NO_VISIT,
     PARENT,
+    PLANNED_ARRIVAL,
     READY,
     STAMP,
-    STANDS,
+    STANDS_STILL,
     START,
     STRIDE,
     TIME,
@@ -136,7 +136,7 @@ def _reach(
         arrays: ``search``, ``heap``, ``counts``, ``trains`` and ``legs``: each more costs time in every call.
     """
     search, heap, counts, trains, legs = arrays
-    row, stamp = place + leg * counts[STRIDE], 2 * counts[N_SEARCHES]
+    row, stamp = place + leg * counts[STRIDE], 2 * counts[N_PATH_SEARCHES]
     if search[row, STAMP] >= stamp and search[row, TIME] <= time:
         return size
     n_legs_left = trains[N_LEGS, train] - 1 - leg
@@ -165,7 +165,7 @@ def _begin(train: int, last: int, tables: PlanTables) -> int:
     ready, leg = trains[READY, train], trains[LEG, train]
     arrays = (tables.search, tables.heap, tables.counts, trains, tables.legs)
     to_go = tables.to_go[tables.legs[TO_GO_ROW, trains[FIRST_LEG, train] + leg]]
-    at = trains[AT, train]
+    at = trains[AT_VISIT, train]
     key = visits[at, KEY] if at != NO_VISIT else trains[START, train]
     if to_go[key] >= UNREACHABLE:
         return 0
@@ -255,13 +255,13 @@ def find_path(train: int, last: int, tables: PlanTables) -> int:
     A train on the map must not be in the list of its resource while its way is searched.
     """
     search, heap, counts = tables.search, tables.heap, tables.counts
-    counts[N_SEARCHES] += 1
+    counts[N_PATH_SEARCHES] += 1
     size = _begin(train, last, tables)
     while size > 0:
         entry = _pop(heap, size)
         size -= 1
         row = entry & _ID_MASK
-        if search[row, STAMP] != 2 * counts[N_SEARCHES]:
+        if search[row, STAMP] != 2 * counts[N_PATH_SEARCHES]:
             continue  # all that comes after it was reached from here before
         search[row, STAMP] += 1
         if (entry >> ID_BITS) & _CELLS_MASK == 0:
@@ -282,7 +282,7 @@ def _find_path_without_stops(train: int, last: int, tables: PlanTables) -> int:
     for _ in range(_LONGEST_WAIT):
         row = find_path(train, last, tables)
         gives_up = counts[N_EXPANSIONS] >= counts[MAX_EXPANSIONS]
-        if row != NOT_FOUND or trains[STANDS, train] == 0 or gives_up or trains[READY, train] >= last:
+        if row != NOT_FOUND or trains[STANDS_STILL, train] == 0 or gives_up or trains[READY, train] >= last:
             break
         trains[READY, train] += 1
     counts[MAY_WAIT] = 1
@@ -299,7 +299,7 @@ def _enter_visits(train: int, row: int, tables: PlanTables) -> bool:
     visits, search, trains, counts = tables.visits, tables.search, tables.trains, tables.counts
     following, leave, leg = NO_VISIT, search[row, TIME] + 1 - counts[HEADWAY], row // counts[STRIDE]
     while row != _ROOT:
-        at = trains[AT, train]
+        at = trains[AT_VISIT, train]
         if search[row, PARENT] == _ROOT and at != NO_VISIT:
             visits[at, LEAVE] = leave
             visits[at, NEXT] = following
@@ -325,7 +325,7 @@ def _enter_visits(train: int, row: int, tables: PlanTables) -> bool:
 @compiled_helper
 def plan_train(train: int, last: int, tables: PlanTables) -> bool:
     """Plan the way of a train that has no path; returns whether it can arrive by the step ``last``."""
-    visits, trains, at = tables.visits, tables.trains, tables.trains[AT, train]
+    visits, trains, at = tables.visits, tables.trains, tables.trains[AT_VISIT, train]
     if at != NO_VISIT:
         unlink(at, visits)
     row = NOT_FOUND
@@ -337,7 +337,7 @@ def plan_train(train: int, last: int, tables: PlanTables) -> bool:
     if at != NO_VISIT:
         link(at, tables.tracks[visits[at, KEY], RESOURCE], visits)
     if found:
-        trains[ARRIVAL, train] = tables.search[row, TIME]
+        trains[PLANNED_ARRIVAL, train] = tables.search[row, TIME]
     elif row != NOT_FOUND:
         drop_path(train, tables)
     return found

@@ -5,7 +5,7 @@ import numpy as np
 from utils.planning.order_keeping import ENTERS, begin_play, decide_moves, ready_after_stops
 from utils.planning.plan_legs import EARLIEST
 from utils.planning.plan_tables import (
-    AT,
+    AT_VISIT,
     BEFORE,
     DISTANCE,
     ENTER,
@@ -22,7 +22,7 @@ from utils.planning.plan_tables import (
     NEXT,
     NO_VISIT,
     READY,
-    STANDS,
+    STANDS_STILL,
     TRAIN,
     PlanTables,
     ends_at,
@@ -81,15 +81,15 @@ def _ready_to_go_on(handle: int, now: int, constants: np.ndarray, dynamic: np.nd
 def _move_along(handle: int, arrives: bool, tables: PlanTables) -> None:
     """The first visit to come has begun; the one before it is over, and so is the one to the target."""
     trains, visits, counts = tables.trains, tables.visits, tables.counts
-    at, first = trains[AT, handle], trains[FIRST, handle]
+    at, first = trains[AT_VISIT, handle], trains[FIRST, handle]
     if at != NO_VISIT:
         unlink(at, visits)
         free_visit(at, visits, counts)
-    trains[AT, handle], trains[FIRST, handle] = first, visits[first, NEXT]
+    trains[AT_VISIT, handle], trains[FIRST, handle] = first, visits[first, NEXT]
     if arrives:
         unlink(first, visits)
         free_visit(first, visits, counts)
-        trains[AT, handle] = NO_VISIT
+        trains[AT_VISIT, handle] = NO_VISIT
 
 
 @compiled_helper
@@ -119,7 +119,7 @@ def place_trains(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays
             visits[visit, ENTER], visits[visit, LEAVE], visits[visit, NEXT] = now, NEVER, NO_VISIT
             visits[visit, LEG_AFTER] = tables.trains[LEG, handle]
             link(visit, tables.tracks[key, RESOURCE], visits)
-            tables.trains[AT, handle] = visit
+            tables.trains[AT_VISIT, handle] = visit
 
 
 @compiled
@@ -140,7 +140,7 @@ def read_trains(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays:
     for handle in range(trains.shape[1]):
         if trains[HAS_ARRIVED, handle] == 1:
             continue
-        at, first = trains[AT, handle], trains[FIRST, handle]
+        at, first = trains[AT_VISIT, handle], trains[FIRST, handle]
         key = OFF_MAP
         if dynamic[ROW, handle] >= 0 or dynamic[STATE, handle] == DONE:
             row, column, direction = configuration_of(handle, constants, dynamic)
@@ -168,11 +168,11 @@ def read_trains(state_arrays: Arrays, cells: np.ndarray, now: int, table_arrays:
                     trains[LEG, handle] += 1
             ready = max(ready, _end_of_stop(handle, key, tables))
         trains[READY, handle] = ready
-        trains[STANDS, handle] = dynamic[STATE, handle] != MOVING
+        trains[STANDS_STILL, handle] = dynamic[STATE, handle] != MOVING
         first = trains[FIRST, handle]
         is_in_time = is_in_time and (first == NO_VISIT or visits[first, ENTER] >= ready_after_stops(handle, tables))
     for handle in range(trains.shape[1]):
-        at = trains[AT, handle]
+        at = trains[AT_VISIT, handle]
         if at != NO_VISIT and visits[at, BEFORE] >= 2 * tables.counts[N_CELLS]:
             is_in_order = False
     return is_on_way, is_in_time, is_in_order
@@ -192,7 +192,7 @@ def _action_towards(key: int, handle: int, cells: np.ndarray, grid: np.ndarray, 
 @compiled_helper
 def _runs_on(handle: int, now: int, arrays: StateArrays, tables: PlanTables) -> bool:
     """Whether a train moves in its cell, and has no stop to serve there; a broken one gets ready to go on."""
-    at = tables.trains[AT, handle]
+    at = tables.trains[AT_VISIT, handle]
     if tables.visits[at, LEG_AFTER] > tables.trains[LEG, handle]:
         return False
     return _ready_to_go_on(handle, now, arrays.constants, arrays.dynamic) > now + 1

@@ -15,7 +15,7 @@ from utils.planning.plan_costs import cost_of_plan, last_affordable
 from utils.planning.plan_legs import TO_GO_ROW, UNREACHABLE
 from utils.planning.plan_tables import (
     AFTER,
-    AT,
+    AT_VISIT,
     CANCELLED,
     FIRST,
     FIRST_LEG,
@@ -24,8 +24,8 @@ from utils.planning.plan_tables import (
     KEY,
     LAST_STEP,
     LEG,
-    LONGEST,
     MAX_EXPANSIONS,
+    MOST_STEPS,
     N_CELLS,
     N_EXPANSIONS,
     N_ROUNDS,
@@ -61,9 +61,9 @@ def _plan_one(handle: int, last: int, tables: PlanTables) -> bool:
 
     A train off the map is only planned if it arrives before the episode ends.
     """
-    if tables.trains[AT, handle] == NO_VISIT:
+    if tables.trains[AT_VISIT, handle] == NO_VISIT:
         last = min(last, tables.counts[LAST_STEP])
-    return plan_train(handle, min(last, LONGEST), tables)
+    return plan_train(handle, min(last, MOST_STEPS), tables)
 
 
 @compiled
@@ -87,8 +87,8 @@ def plan_all(table_arrays: Arrays, order: np.ndarray) -> int:
     n_missing = 0
     for handle in order:
         if tables.trains[HAS_ARRIVED, handle] == 0 and tables.trains[FIRST, handle] == NO_VISIT:
-            planned = _plan_one(handle, LONGEST, tables)
-            if not planned and tables.trains[AT, handle] != NO_VISIT:
+            planned = _plan_one(handle, MOST_STEPS, tables)
+            if not planned and tables.trains[AT_VISIT, handle] != NO_VISIT:
                 n_missing += 1
     return n_missing
 
@@ -145,7 +145,7 @@ def _take_visitors(resource: int, row: int, n_taken: int, tables: PlanTables) ->
 @compiled_helper
 def _candidates_on_way(handle: int, tables: PlanTables) -> int:
     """List the trains that visit the cells of a train's shortest way; returns how many."""
-    at, leg = tables.trains[AT, handle], tables.trains[LEG, handle]
+    at, leg = tables.trains[AT_VISIT, handle], tables.trains[LEG, handle]
     key = tables.visits[at, KEY] if at != NO_VISIT else tables.trains[START, handle]
     to_go = tables.to_go[tables.legs[TO_GO_ROW, tables.trains[FIRST_LEG, handle] + leg]]
     n_taken, n_cells = 0, 0
@@ -225,7 +225,7 @@ def _plan_chosen(n_chosen: int, most: float, tables: PlanTables) -> int:
         if last < 0 or not _plan_one(handle, last, tables):
             gives_up = tables.counts[N_EXPANSIONS] >= tables.counts[MAX_EXPANSIONS]
             cancelled = spent + tables.own_costs[CANCELLED, handle]
-            if gives_up or tables.trains[AT, handle] != NO_VISIT or cancelled > most + _TINY:
+            if gives_up or tables.trains[AT_VISIT, handle] != NO_VISIT or cancelled > most + _TINY:
                 return place
         spent += cost_of_plan(handle, tables)
         if spent > most + _TINY:

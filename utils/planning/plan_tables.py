@@ -23,7 +23,7 @@ from utils.simulator.rail_state import RailState
 from utils.system.compiled import compiled_helper
 
 NEVER = 2**29  # a step that no episode comes to
-LONGEST = 2**17  # steps for which plans look ahead
+MOST_STEPS = 2**17  # steps for which plans look ahead
 NOBODY = -1
 NO_VISIT = -1
 
@@ -47,15 +47,15 @@ NO_VISIT = -1
     N_LEGS,
     LEG,  # the one that it is on, of its own
     UNITS,  # of a cell: its length, see ``RailState``
-    SPEED,  # units a step
-    LATEST_ARRIVAL,  # step
+    UNITS_A_STEP,  # its speed
+    DUE,  # the step of its latest arrival
     DISTANCE,  # units that it has run in its cell
-    STANDS,  # 1 if it does not move, or is off the map
+    STANDS_STILL,  # 1 if it does not move, or is off the map
     READY,  # the earliest step in which it can enter its next cell, or the map, if it serves no stop before
     HAS_ARRIVED,  # 1 from its arrival on
-    AT,  # the visit that it is at; NO_VISIT off the map
+    AT_VISIT,  # the visit that it is at; NO_VISIT off the map
     FIRST,  # its first visit to come; NO_VISIT if it has no plan
-    ARRIVAL,  # the step of its planned arrival; NEVER if it has no plan
+    PLANNED_ARRIVAL,  # the step of its planned arrival; NEVER if it has no plan
     MOVES,  # whether it enters its next cell in a step: see ``order_keeping``
     # Scratch memory of a search.
     OLD_FIRST,
@@ -72,7 +72,7 @@ NO_VISIT = -1
 # Places in ``counts``.
 (
     FIRST_UNUSED,  # visit
-    N_SEARCHES,
+    N_PATH_SEARCHES,
     N_EXPANSIONS,  # of path searches, since the level began
     MAX_EXPANSIONS,  # at which a path search gives up
     N_ROUNDS,
@@ -177,19 +177,19 @@ def remove_path(train: int, tables: PlanTables) -> None:
     while visit != NO_VISIT:
         unlink(visit, visits)
         visit = visits[visit, NEXT]
-    if trains[AT, train] != NO_VISIT:
-        visits[trains[AT, train], LEAVE] = NEVER
-        visits[trains[AT, train], NEXT] = NO_VISIT
-        visits[trains[AT, train], LEG_AFTER] = trains[LEG, train]
+    if trains[AT_VISIT, train] != NO_VISIT:
+        visits[trains[AT_VISIT, train], LEAVE] = NEVER
+        visits[trains[AT_VISIT, train], NEXT] = NO_VISIT
+        visits[trains[AT_VISIT, train], LEG_AFTER] = trains[LEG, train]
     trains[FIRST, train] = NO_VISIT
-    trains[ARRIVAL, train] = NEVER
+    trains[PLANNED_ARRIVAL, train] = NEVER
 
 
 @compiled_helper
 def take_out_path(train: int, tables: PlanTables) -> None:
     """``remove_path``, for ``put_back_path``."""
-    trains, at = tables.trains, tables.trains[AT, train]
-    trains[OLD_FIRST, train], trains[OLD_ARRIVAL, train] = trains[FIRST, train], trains[ARRIVAL, train]
+    trains, at = tables.trains, tables.trains[AT_VISIT, train]
+    trains[OLD_FIRST, train], trains[OLD_ARRIVAL, train] = trains[FIRST, train], trains[PLANNED_ARRIVAL, train]
     if at != NO_VISIT:
         trains[OLD_LEG_AFTER, train] = tables.visits[at, LEG_AFTER]
     remove_path(train, tables)
@@ -211,11 +211,11 @@ def put_back_path(train: int, tables: PlanTables) -> None:
         visit = visits[last, NEXT]
         visits[last, NEXT] = following
         following, last = last, visit
-    if trains[AT, train] != NO_VISIT and first != NO_VISIT:
-        visits[trains[AT, train], LEAVE] = visits[first, ENTER]
-        visits[trains[AT, train], NEXT] = first
-        visits[trains[AT, train], LEG_AFTER] = trains[OLD_LEG_AFTER, train]
-    trains[FIRST, train], trains[ARRIVAL, train] = first, trains[OLD_ARRIVAL, train]
+    if trains[AT_VISIT, train] != NO_VISIT and first != NO_VISIT:
+        visits[trains[AT_VISIT, train], LEAVE] = visits[first, ENTER]
+        visits[trains[AT_VISIT, train], NEXT] = first
+        visits[trains[AT_VISIT, train], LEG_AFTER] = trains[OLD_LEG_AFTER, train]
+    trains[FIRST, train], trains[PLANNED_ARRIVAL, train] = first, trains[OLD_ARRIVAL, train]
 
 
 @compiled_helper
@@ -245,7 +245,7 @@ def steps_to_run(n_cells: int, train: int, trains: np.ndarray) -> int:
     if n_cells == 0:
         return 0
     units = n_cells * trains[UNITS, train] - trains[DISTANCE, train]
-    return (units + trains[SPEED, train] - 1) // trains[SPEED, train]
+    return (units + trains[UNITS_A_STEP, train] - 1) // trains[UNITS_A_STEP, train]
 
 
 @compiled_helper
@@ -288,9 +288,9 @@ def tables_of(state: RailState) -> tuple[PlanTables, NDArray[np.int32]]:
     trains = np.zeros((_N_TRAIN_ROWS, n_trains), dtype=np.int64)
     trains[START] = 4 * cells[state.initial_row, state.initial_column] + state.initial_direction
     trains[FIRST_LEG], trains[N_LEGS] = legs.first_leg, legs.n_legs
-    trains[UNITS], trains[SPEED], trains[LATEST_ARRIVAL] = state.denominator, state.max_speed, state.latest_arrival
-    trains[[AT, FIRST]] = NO_VISIT
-    trains[ARRIVAL] = NEVER
+    trains[UNITS], trains[UNITS_A_STEP], trains[DUE] = state.denominator, state.max_speed, state.latest_arrival
+    trains[[AT_VISIT, FIRST]] = NO_VISIT
+    trains[PLANNED_ARRIVAL] = NEVER
     visits = _unused_visits(n_cells, legs.to_go[legs.legs[TO_GO_ROW, legs.first_leg], trains[START]])
     counts = np.zeros(_N_COUNTS, dtype=np.int64)
     counts[FIRST_UNUSED], counts[LAST_STEP], counts[N_CELLS] = 2 * n_cells, state.max_episode_steps, n_cells
@@ -298,7 +298,7 @@ def tables_of(state: RailState) -> tuple[PlanTables, NDArray[np.int32]]:
     counts[HEADWAY] = 1 if state.reward_weights[COLLISION_FACTOR] > 0 else 0
     counts[STRIDE] = 4 * len(visits)
     n_rows = int(counts[STRIDE] * legs.n_legs.max(initial=1))
-    if n_rows >= 2**ID_BITS or 2 * state.max_episode_steps >= LONGEST:
+    if n_rows >= 2**ID_BITS or 2 * state.max_episode_steps >= MOST_STEPS:
         raise ValueError("the level is too large to be planned")
     tables = PlanTables(
         tracks=tracks,

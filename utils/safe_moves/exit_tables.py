@@ -49,7 +49,7 @@ N_LEAVING, N_STUCK, N_PARTY, N_STANDING, N_MOVES, N_SEARCHES, N_ARRIVALS, _N_COU
 
 # Columns of ``places``, of which there is a row for each configuration: the search goes from row to row.
 (
-    RESOURCE,  # see rail_grid.resource_of
+    AT_RESOURCE,  # see rail_grid.resource_of
     ONWARD,  # the key of the configuration that comes next, NO_WAY, or if there is a choice SEVERAL - its fork
     BACKWARD,  # the key of the configuration that comes before, NO_WAY, or if there are more SEVERAL - its merge
     VISITED,  # the last search that came by
@@ -155,7 +155,7 @@ class ExitTables(NamedTuple):
         cells, tracks = lay_tracks(state)
         n_trains, n_cells, n_words = state.n_trains, len(tracks) // 4, words_for(state.n_trains)
         places = np.zeros((len(tracks), _N_PLACE_COLUMNS), dtype=np.int32)
-        places[:, RESOURCE] = tracks[:, rail_keys.RESOURCE]
+        places[:, AT_RESOURCE] = tracks[:, rail_keys.RESOURCE]
         places[:, [ONWARD, BACKWARD]] = NO_WAY
         forks = np.full((8 * n_cells, 4), NO_WAY, dtype=np.int32)
         n_forks = _link_all(tracks, ONWARD, places, forks, 0)
@@ -192,7 +192,7 @@ def put_train(handle: int, key: int, exits: ExitTables) -> None:
     """Let a train stand at a free place, or nowhere; where it was before must have been freed."""
     exits.trains[AT, handle] = key
     if key != OFF_MAP:
-        exits.occupant[exits.places[key, RESOURCE]] = handle + 1
+        exits.occupant[exits.places[key, AT_RESOURCE]] = handle + 1
 
 
 @compiled_helper
@@ -200,13 +200,13 @@ def take_train(handle: int, exits: ExitTables) -> None:
     """Free the place where a train stands, if it is on the map."""
     key = exits.trains[AT, handle]
     if key != OFF_MAP:
-        exits.occupant[exits.places[key, RESOURCE]] = 0
+        exits.occupant[exits.places[key, AT_RESOURCE]] = 0
 
 
 @compiled_helper
 def holder_of(key: int, occupant: np.ndarray, places: np.ndarray) -> int:
     """The train at the place of a configuration, or -1."""
-    return occupant[places[key, RESOURCE]] - 1
+    return occupant[places[key, AT_RESOURCE]] - 1
 
 
 @compiled_helper

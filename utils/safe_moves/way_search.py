@@ -10,6 +10,7 @@ import numpy as np
 from utils.safe_moves.exit_tables import (
     ARRIVES_IN,
     AT,
+    AT_RESOURCE,
     BACKWARD,
     CUT_FROM,
     CUT_PLACES,
@@ -25,7 +26,6 @@ from utils.safe_moves.exit_tables import (
     ORIGIN,
     PENDING,
     PENDING_BACK,
-    RESOURCE,
     SEVERAL,
     STANDS,
     TARGET,
@@ -194,7 +194,7 @@ def _note_cut(at: int, cut: np.ndarray, met: np.ndarray, trains: np.ndarray, pla
     while other >= 0:
         if end == CUT_SIZE:
             return
-        cut[end] = places[trains[AT, other], RESOURCE]
+        cut[end] = places[trains[AT, other], AT_RESOURCE]
         end += 1
         other = next_bit(met, other)
     cut[CUT_FROM] = at

@@ -48,8 +48,8 @@ WORDS_OF_A_MILLION = WORDS_OF_A_DOUBLE * NBR_CHACHED_RAND
     GENERATOR,  # the column of ``generators`` that it draws from
     FIRST_CONDITION,  # the columns of ``conditions``, one of which must hold for a train, up to END_OF_CONDITIONS
     END_OF_CONDITIONS,
-    EARLIEST,  # the first step in which a malfunction can begin
-    MOST,  # how many can begin, inf for no limit
+    FIRST_STEP,  # the first step in which a malfunction can begin
+    MOST_BEGUN,  # how many can begin, inf for no limit
     COUNTED_IN,  # the column in which those that have begun are counted: the effect's own, unless it comes twice
     N_BEGUN,
     N_EFFECT_ROWS,
@@ -59,7 +59,7 @@ WORDS_OF_A_MILLION = WORDS_OF_A_DOUBLE * NBR_CHACHED_RAND
 (KIND, FROM_STEP, BEFORE_STEP, N_CONDITION_ROWS) = range(4)
 # Kinds of conditions: always; on the map; standing at one of the places that count for the train; where the end of the
 # train's range of places is not 0, see ``own_conditions``.
-ALWAYS, ON_MAP, STOPPED_AT, ASKED = range(4)
+ALWAYS, ON_MAP, STOPPED_AT, OWN_CONDITION = range(4)
 
 # Rows of ``places``.
 PLACE_ROW, PLACE_COLUMN, PLACE_DIRECTION, N_PLACE_ROWS = range(4)
@@ -68,8 +68,8 @@ ANY_DIRECTION = -1  # where the direction does not matter
 # Rows of ``generators``.
 (
     PROBABILITY,  # that a question brings a malfunction
-    SHORTEST,  # what is drawn for the duration, which is one step longer
-    LONGEST,
+    SHORTEST_DRAWN,  # what is drawn for the duration, which is one step longer
+    LONGEST_DRAWN,
     N_ASKED,  # flatland's ``_rand_idx``
     HAS_MILLION,  # 1 if the million has been drawn
     N_GENERATOR_ROWS,
@@ -166,7 +166,7 @@ def _drawn_duration(generator: int, arrays: EffectArrays) -> int:
     if next_double(arrays.keys, arrays.positions, current) >= generators[PROBABILITY, generator]:
         return 0
     _settle(arrays)
-    shortest, longest = int(generators[SHORTEST, generator]), int(generators[LONGEST, generator])
+    shortest, longest = int(generators[SHORTEST_DRAWN, generator]), int(generators[LONGEST_DRAWN, generator])
     return shortest + next_below(arrays.keys, arrays.positions, OWN_STREAM, longest - shortest + 1) + 1
 
 
@@ -191,7 +191,7 @@ def _one_holds(effect: int, handle: int, elapsed_steps: int, dynamic: np.ndarray
         kind = arrays.conditions[KIND, condition]
         if kind == ALWAYS or (kind == ON_MAP and MOVING <= state <= MALFUNCTION):
             return True
-        if kind == ASKED and arrays.place_ranges[1, condition, handle] != 0:
+        if kind == OWN_CONDITION and arrays.place_ranges[1, condition, handle] != 0:
             return True
         if kind == STOPPED_AT and state == STOPPED:
             in_time = arrays.conditions[FROM_STEP, condition] <= elapsed_steps
@@ -217,10 +217,10 @@ def begin_malfunctions(
     effects = arrays.effects
     for effect in range(first_effect, end_of_effects):
         generator, counted_in = int(effects[GENERATOR, effect]), int(effects[COUNTED_IN, effect])
-        if elapsed_steps < effects[EARLIEST, effect]:
+        if elapsed_steps < effects[FIRST_STEP, effect]:
             continue
         for handle in range(dynamic.shape[1]):
-            if effects[N_BEGUN, counted_in] >= effects[MOST, effect]:
+            if effects[N_BEGUN, counted_in] >= effects[MOST_BEGUN, effect]:
                 break
             if _one_holds(effect, handle, elapsed_steps, dynamic, arrays):
                 duration = _drawn_duration(generator, arrays)

@@ -21,12 +21,12 @@ from flatland.envs.record_steps_effects_generator import RecordStepsEffectsGener
 from utils.simulator.effect_steps import (
     ALWAYS,
     ANY_DIRECTION,
-    ASKED,
     N_CONDITION_ROWS,
     N_EFFECT_ROWS,
     N_GENERATOR_ROWS,
     N_PLACE_ROWS,
     ON_MAP,
+    OWN_CONDITION,
     OWN_STREAM,
     STOPPED_AT,
     WORDS_OF_A_MILLION,
@@ -37,7 +37,7 @@ from utils.simulator.effect_steps import (
 )
 from utils.simulator.mersenne_twister import N_POSITIONS, N_WORDS, WORD, WORDS_OF_A_DOUBLE, skip_words
 from utils.simulator.own_conditions import AskedCondition, OwnConditions, depends_on_its_arguments_only
-from utils.simulator.rail_state import NEVER
+from utils.simulator.rail_state import OPEN_END
 from utils.simulator.simulator import UnsupportedLevel
 
 _MALFUNCTION_GENERATORS = (ParamMalfunctionGen, NoMalfunctionGen, FileMalfunctionGen)
@@ -112,7 +112,7 @@ def effect_arrays_of(env: RailEnv, effects: list[EffectsGenerator]) -> tuple[Eff
         first = len(conditions)
         for part in _parts_of(condition):
             kind, (from_step, before_step), places_of = _condition_of(part)
-            if kind == ASKED:
+            if kind == OWN_CONDITION:
                 asked.append(AskedCondition(number, len(conditions), part))
             conditions.append((kind, from_step, before_step))
             all_places_of.append(places_of)
@@ -194,7 +194,7 @@ def _condition_of(condition: Any) -> _Condition:
         found = {(*cell, ANY_DIRECTION) for cell in cells if isinstance(cell, tuple) and len(cell) == 2}
         return STOPPED_AT, _steps_of(condition), lambda agent: found
     if depends_on_its_arguments_only(condition):
-        return ASKED, _ALL_STEPS, _no_places
+        return OWN_CONDITION, _ALL_STEPS, _no_places
     name = getattr(condition, "__qualname__", type(condition).__name__)
     raise UnsupportedLevel(f"the condition {name} is not simulated: it is no function of its arguments alone")
 
@@ -234,7 +234,7 @@ def _cells_of_stops(agent: Any) -> Places:
 def _generator_column(generator: ParamMalfunctionGen) -> tuple[float, ...]:
     """A column of ``generators``; its durations must be such that they can be drawn."""
     probability, shortest, longest = generator._malfunction_prob, generator.MFP.min_duration, generator.MFP.max_duration
-    if probability > 0 and not -NEVER < shortest <= longest < NEVER:
+    if probability > 0 and not -OPEN_END < shortest <= longest < OPEN_END:
         raise UnsupportedLevel(f"malfunctions of at least {shortest} and at most {longest} steps cannot be drawn")
     return probability, int(shortest), int(longest), generator._rand_idx, generator._cached_rand is not None
 

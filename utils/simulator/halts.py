@@ -15,13 +15,13 @@ from utils.simulator.rail_rewards import (
     HALT_LEFT,
     HALT_REACHED,
     N_HALTS,
-    NO_VISIT,
     NOT_HERE,
     NOT_LEFT,
+    NOT_VISITED,
     SINCE_BEFORE,
     end_visit,
 )
-from utils.simulator.rail_state import NEVER, STOPPED, TARGET_COLUMN, TARGET_DIRECTIONS, TARGET_ROW
+from utils.simulator.rail_state import OPEN_END, STOPPED, TARGET_COLUMN, TARGET_DIRECTIONS, TARGET_ROW
 from utils.simulator.simulator import UnsupportedLevel
 from utils.simulator.stops import Stops, make_stops
 
@@ -38,8 +38,8 @@ def stops_of(
         for waypoints, latest_arrival, earliest_departure in _stops_of_train(agent):
             places += _places_of(waypoints, grid.shape)
             first_place.append(len(places))
-            latest.append(NEVER if latest_arrival is None else min(latest_arrival, NEVER))
-            earliest.append(0 if earliest_departure is None else min(earliest_departure, NEVER))
+            latest.append(OPEN_END if latest_arrival is None else min(latest_arrival, OPEN_END))
+            earliest.append(0 if earliest_departure is None else min(earliest_departure, OPEN_END))
         first_stop.append(len(latest))
     numbers = (np.array(values, dtype=np.int32) for values in (first_place, latest, earliest, first_stop))
     targets = constants[[TARGET_ROW, TARGET_COLUMN, TARGET_DIRECTIONS]]
@@ -110,7 +110,7 @@ def halts_of(env: RailEnv, stops: Stops, weights: NDArray[np.float64]) -> NDArra
         for number, (_, latest_arrival, earliest_departure) in enumerate(_stops_of_train(agent), 1):
             if latest_arrival is None or earliest_departure is None:
                 raise UnsupportedLevel(f"stop {number} of train {agent.handle} has no time of arrival or departure")
-    halts = np.full((N_HALTS, len(stops.places)), NO_VISIT)
+    halts = np.full((N_HALTS, len(stops.places)), NOT_VISITED)
     halts[HALT_REACHED] = NOT_HERE
     halts[HALT_LEFT] = NOT_LEFT
     stop_of_place = np.repeat(np.arange(len(stops.latest_arrival)), np.diff(stops.first_place))

@@ -28,7 +28,7 @@ from utils.system.compiled import Arrays, compiled, compiled_helper
 # Rows of ``halts``, float64 [N_HALTS, n_places]: what is noted of a train's visits to one of the places of its stops.
 (
     HALT_REACHED,  # the step in which the train came here, NOT_HERE if it is not here
-    HALT_LATE,  # rewards, at most 0, of the best visit that is over; NO_VISIT before the first
+    HALT_LATE,  # rewards, at most 0, of the best visit that is over; NOT_VISITED before the first
     HALT_EARLY,
     HALT_LEFT,  # the step of a departure that waits for the arrival it is paired with, NOT_LEFT for none
     N_HALTS,
@@ -36,7 +36,7 @@ from utils.system.compiled import Arrays, compiled, compiled_helper
 NOT_HERE = -1.0
 SINCE_BEFORE = -2.0  # instead of HALT_REACHED: the train is here, but no arrival waits for its departure
 NOT_LEFT = -1.0
-NO_VISIT = -np.inf
+NOT_VISITED = -np.inf
 
 # Places in ``weights``, float64 [N_WEIGHTS]: the parameters of flatland's DefaultRewards, and how scores count them.
 (
@@ -107,7 +107,7 @@ def _stop_rewards(
     """What a train's intermediate stops cost it in the end: not served, late arrival and early departure."""
     not_served = late = early = 0.0
     for stop in range(stops.first_stop[handle], stops.first_stop[handle + 1]):
-        best_late = best_early = NO_VISIT
+        best_late = best_early = NOT_VISITED
         for place in range(stops.first_place[stop], stops.first_place[stop + 1]):
             if served[place]:
                 if halts[HALT_LATE, place] + halts[HALT_EARLY, place] > best_late + best_early:
@@ -116,7 +116,7 @@ def _stop_rewards(
                     last_late = _late_reward(stops.latest_arrival[stop], halts[HALT_REACHED, place], weights)
                     if last_late > best_late + best_early:
                         best_late, best_early = last_late, 0.0
-        if best_late == NO_VISIT:
+        if best_late == NOT_VISITED:
             not_served -= weights[NOT_SERVED_PENALTY]
         else:
             late += best_late

@@ -29,7 +29,7 @@ WAITING, READY_TO_DEPART, MALFUNCTION_OFF_MAP, MOVING, STOPPED, MALFUNCTION, DON
     INITIAL_COLUMN,
     INITIAL_DIRECTION,
     EARLIEST_DEPARTURE,  # step
-    LATEST_ARRIVAL,  # step; at most NEVER
+    LATEST_ARRIVAL,  # step; at most OPEN_END
     MAX_SPEED,  # cells a step, in units of 1/denominator
     DENOMINATOR,
     TARGET_ROW,
@@ -66,7 +66,7 @@ WAITING, READY_TO_DEPART, MALFUNCTION_OFF_MAP, MOVING, STOPPED, MALFUNCTION, DON
 _N_READ = NEXT_STOP  # rows that ``update`` reads from flatland
 
 # Stands for "no latest arrival", which flatland writes as sys.maxsize; far from the end of int32.
-NEVER = 2**30
+OPEN_END = 2**30
 _NOWHERE = ((-1, -1), -1)
 
 

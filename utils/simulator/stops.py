@@ -21,7 +21,7 @@ class Stops(NamedTuple):
         places: int32 [n_places, 3], row, column and direction of a configuration in which a stop is served.
         first_place: int32 [n_stops + 1], the places of stop s are those from ``first_place[s]`` up to
             ``first_place[s + 1]``, without the latter; none for a stop that no train can ever serve.
-        latest_arrival: int32 [n_stops], step; ``rail_state.NEVER`` if it is open.
+        latest_arrival: int32 [n_stops], step; ``rail_state.OPEN_END`` if it is open.
         earliest_departure: int32 [n_stops], step; 0 if it is open.
         first_stop: int32 [n_trains + 1], the stops of train t, in their order, are those from ``first_stop[t]`` up
             to ``first_stop[t + 1]``, without the latter.

@@ -6,7 +6,7 @@ from typing import Any
 
 from flatland.envs.rail_env import RailEnv
 
-from utils.simulator.rail_state import NEVER
+from utils.simulator.rail_state import OPEN_END
 
 _MAX_DENOMINATOR = 2**20
 
@@ -43,8 +43,8 @@ def constants_of(agent: Any, denominator: int) -> tuple[int, ...]:
         row,
         column,
         int(direction),
-        min(agent.earliest_departure, NEVER),
-        min(agent.latest_arrival, NEVER),
+        min(agent.earliest_departure, OPEN_END),
+        min(agent.latest_arrival, OPEN_END),
         int(agent.speed_counter.max_speed * denominator),
         denominator,
         target_row,
