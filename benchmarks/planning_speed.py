@@ -26,7 +26,7 @@ from utils.observation.observer import Observer
 from utils.planning.level_plan import LevelPlan
 from utils.planning.plan_tables import NEVER
 from utils.simulator.compiled_simulator import CompiledSimulator
-from utils.simulator.rail_state import DONE, MOVING
+from utils.simulator.state_arrays import DONE, MOVING
 from utils.system.files import PROJECT_ROOT
 
 LEVELS = {"Round2_Test_03": 5, "Round2_Test_14": 1}

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from utils.rules.shortest_path import shortest_path_actions
 from utils.simulator.rail_grid import DO_NOTHING, STOP_MOVING
-from utils.simulator.rail_state import DONE
 from utils.simulator.simulator import FlatlandSimulator
+from utils.simulator.state_arrays import DONE
 
 
 class OneAfterTheOther:

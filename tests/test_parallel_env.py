@@ -27,7 +27,7 @@ from utils.observation.feature_sets import FEATURE_SETS, get_feature_set
 from utils.observation.observer import Observer
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.deadlock_check import deadlocked
-from utils.simulator.rail_state import DONE
+from utils.simulator.state_arrays import DONE
 from utils.system.files import PROJECT_ROOT
 
 pytest.importorskip("pettingzoo", reason="PettingZoo is not installed: pip install -r requirements-pettingzoo.txt")

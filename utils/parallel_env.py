@@ -26,7 +26,7 @@ from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.rail_grid import DO_NOTHING, N_ACTIONS
-from utils.simulator.rail_state import DONE
+from utils.simulator.state_arrays import DONE
 from utils.system.seeds import MAX_USER_SEED
 
 AgentID = str

@@ -36,13 +36,13 @@ from utils.rules.shortest_path import shortest_path_actions
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_grid import DO_NOTHING, nearest_move, possible_move
-from utils.simulator.rail_state import (
+from utils.simulator.rail_state import RailState
+from utils.simulator.state_arrays import (
     DONE,
     MALFUNCTION,
     MALFUNCTION_OFF_MAP,
     READY_TO_DEPART,
     STOPPED,
-    RailState,
     configuration_of,
 )
 from utils.system.files import PROJECT_ROOT

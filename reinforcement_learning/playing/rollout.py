@@ -16,8 +16,9 @@ from utils.observation.observer import Observer
 from utils.simulator.action_mask import NOTHING_TO_DECIDE
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_grid import N_ACTIONS
-from utils.simulator.rail_state import DONE, ROW, STATE, RailState, remaining_travel_time
+from utils.simulator.rail_state import RailState, remaining_travel_time
 from utils.simulator.simulator import Simulator
+from utils.simulator.state_arrays import DONE, ROW, STATE
 from utils.system.stopwatch import Stopwatch
 
 ALONE = TrainSettings()  # all trains driven by the only policy, greedily

@@ -26,8 +26,8 @@ from utils.levels.rail_envs import make_rail_env
 from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
 from utils.simulator.rail_grid import N_ACTIONS
-from utils.simulator.rail_state import READY_TO_DEPART
 from utils.simulator.simulator import FlatlandSimulator
+from utils.simulator.state_arrays import READY_TO_DEPART
 
 KINDS = (
     "act(simulator), act(observations, action_mask, epsilon) or, as a RailEnvPolicy of flatland, "

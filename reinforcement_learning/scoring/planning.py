@@ -26,7 +26,8 @@ from utils.planning.level_plan import Clock, LevelPlan
 from utils.planning.plan_search import improve_plans
 from utils.simulator.rail_state import RailState
 from utils.simulator.reward_weights import weights_of
-from utils.simulator.simulator import FlatlandSimulator, UnsupportedLevel
+from utils.simulator.simulator import FlatlandSimulator
+from utils.simulator.unsupported_level import UnsupportedLevel
 from utils.system.compiled import is_missing_in_cache
 from utils.system.console import complain
 

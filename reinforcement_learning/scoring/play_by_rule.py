@@ -9,8 +9,8 @@ from utils.levels.level_snapshot import LevelSnapshot
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_grid import DO_NOTHING, N_ACTIONS
 from utils.simulator.rail_losses import knows_causes, losses_of_train
-from utils.simulator.rail_state import DONE, MALFUNCTION_OFF_MAP
 from utils.simulator.simulator import FlatlandSimulator
+from utils.simulator.state_arrays import DONE, MALFUNCTION_OFF_MAP
 from utils.system.stopwatch import Stopwatch
 
 

@@ -16,7 +16,8 @@ from utils.observation.tree_observation import (
     explore_tree,
     mark_waiting_trains,
 )
-from utils.simulator.rail_state import RailState, StateArrays, mark_trains, unmark_trains
+from utils.simulator.rail_state import RailState
+from utils.simulator.state_arrays import StateArrays, mark_trains, unmark_trains
 from utils.system.compiled import Arrays, compiled
 
 INF = np.inf

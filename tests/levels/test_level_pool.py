@@ -27,7 +27,7 @@ from utils.levels.level_streams import TrainingLevels
 from utils.levels.saved_levels import SavedEnv
 from utils.observation.kept_plans import QUICK, PlanAhead
 from utils.simulator.compiled_simulator import CompiledSimulator
-from utils.simulator.simulator import UnsupportedLevel
+from utils.simulator.unsupported_level import UnsupportedLevel
 from utils.system import child_process
 from utils.system.files import PROJECT_ROOT
 

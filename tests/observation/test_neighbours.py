@@ -15,7 +15,8 @@ from utils.observation.neighbour_rows import NeighbourRows, assemble
 from utils.observation.neighbours import LOOK_AHEAD, N_RELATIONS, Relation
 from utils.observation.observer import Observer
 from utils.simulator.rail_grid import MOVE_FORWARD, MOVE_LEFT, MOVE_RIGHT, possible_move, resource_of
-from utils.simulator.rail_state import DONE, MOVING, RailState, configuration_of
+from utils.simulator.rail_state import RailState
+from utils.simulator.state_arrays import DONE, MOVING, configuration_of
 
 TREE = get_feature_set("tree")
 SEEDS = st.integers(0, 10_000)

@@ -24,7 +24,8 @@ from utils.planning.plan_tables import N_ROUNDS, PlanTables
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_grid import MOVE_FORWARD, STOP_MOVING
-from utils.simulator.rail_state import DONE, READY_TO_DEPART, remaining_travel_time
+from utils.simulator.rail_state import remaining_travel_time
+from utils.simulator.state_arrays import DONE, READY_TO_DEPART
 
 FEATURES = get_feature_set("tree_plan")
 SEEDS = st.integers(0, 10_000)

@@ -12,7 +12,8 @@ from utils.observation.feature_sets import get_feature_set
 from utils.observation.observer import Observer
 from utils.rules.route_search import MAX_DETOUR, OPPOSING_CELLS, RouteSearch
 from utils.simulator.rail_grid import possible_move, resource_of
-from utils.simulator.rail_state import RailState, StateArrays, mark_trains, unmark_trains
+from utils.simulator.rail_state import RailState
+from utils.simulator.state_arrays import StateArrays, mark_trains, unmark_trains
 from utils.system.compiled import compiled
 
 find_detour = compiled(route_features.find_detour)

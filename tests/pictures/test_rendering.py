@@ -14,8 +14,8 @@ from utils.levels.rail_envs import make_rail_env
 from utils.pictures import colours, rail_map, rail_picture, sprites
 from utils.pictures.rendering import EpisodeRecorder, RecordedSimulator, save_film
 from utils.rules.shortest_path import shortest_path_actions
-from utils.simulator.rail_state import DONE
 from utils.simulator.simulator import FlatlandSimulator
+from utils.simulator.state_arrays import DONE
 
 CELL = 28
 

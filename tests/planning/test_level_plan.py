@@ -20,8 +20,8 @@ from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_grid import STOP_MOVING
 from utils.simulator.rail_rewards import COLLISION_FACTOR, NOT_SERVED_PENALTY
-from utils.simulator.rail_state import DONE, MOVING, STOPPED
 from utils.simulator.simulator import FlatlandSimulator
+from utils.simulator.state_arrays import DONE, MOVING, STOPPED
 
 QUIET = {"malfunction_rate": 0.0}
 WITH_STOPS = {"n_cities": 3, "line_length": 3}

@@ -17,7 +17,8 @@ from reinforcement_learning.playing.reward_shaping import (
 )
 from tests.helpers.playing import step_of_trains
 from tests.helpers.rail_envs import EAST, drawn_env, shortest_path_action, sparse_env
-from utils.simulator.rail_state import DONE, RailState, remaining_travel_time
+from utils.simulator.rail_state import RailState, remaining_travel_time
+from utils.simulator.state_arrays import DONE
 
 
 def no_terms(gamma: float = 1.0, **terms: float) -> RewardWeights:

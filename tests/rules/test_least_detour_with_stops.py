@@ -7,8 +7,9 @@ from tests.helpers.rail_envs import EAST, drawn_env, sparse_env
 from tests.helpers.simulator_lockstep import shortest_ways
 from tests.helpers.stops import sparse_env_with_stops, with_stops
 from utils.simulator.deadlock_check import deadlocked
-from utils.simulator.rail_state import DONE, RailState
+from utils.simulator.rail_state import RailState
 from utils.simulator.simulator import FlatlandSimulator
+from utils.simulator.state_arrays import DONE
 
 
 def play(simulator: FlatlandSimulator, rule) -> RailState:

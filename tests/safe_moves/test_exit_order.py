@@ -12,7 +12,8 @@ from utils.safe_moves.exit_order import follow_trains
 from utils.safe_moves.exit_tables import BY_RANK, N_LEAVING, STUCK, UNSAFE, ExitTables, key_of
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.rail_grid import possible_move, resource_of
-from utils.simulator.rail_state import COLUMN, DIRECTION, MOVING, ROW, STATE, RailState
+from utils.simulator.rail_state import RailState
+from utils.simulator.state_arrays import COLUMN, DIRECTION, MOVING, ROW, STATE
 from utils.system.compiled import compiled
 
 judge_move, make_move = compiled(move_judgement.judge_move), compiled(exit_order.make_move)

@@ -12,7 +12,8 @@ from utils.observation.observer import Observer
 from utils.safe_moves.safe_moves import NO_MOVE, SAFE_MOVE, UNSAFE_MOVE, SafeMoves, can_move_on
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.deadlock_check import deadlocked
-from utils.simulator.rail_state import COLUMN, DIRECTION, DONE, ROW, RailState
+from utils.simulator.rail_state import RailState
+from utils.simulator.state_arrays import COLUMN, DIRECTION, DONE, ROW
 
 
 def random_actions(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:

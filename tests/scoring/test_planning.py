@@ -20,8 +20,8 @@ from utils.observation.observer import Observer
 from utils.observation.route_features import least_detour_actions
 from utils.planning.level_plan import LevelPlan
 from utils.simulator.rail_losses import CAUSES
-from utils.simulator.rail_state import DONE
 from utils.simulator.simulator import FlatlandSimulator
+from utils.simulator.state_arrays import DONE
 
 FEATURES = get_feature_set("tree_routes")
 FEW = PlanningOptions(math.inf, rounds=5, first_rounds=20)

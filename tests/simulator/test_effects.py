@@ -30,7 +30,7 @@ from tests.helpers.simulator_equality import assert_same_in_play
 from tests.helpers.simulator_lockstep import add_stops, choose_actions, play_both, shortest_ways
 from utils.levels.packed_level import UnpackableLevelError, pack_level, unpack_level
 from utils.simulator.compiled_simulator import CompiledSimulator
-from utils.simulator.simulator import UnsupportedLevel
+from utils.simulator.unsupported_level import UnsupportedLevel
 
 ALL_CELLS = [(row, column) for row in range(30) for column in range(30)]
 

@@ -8,7 +8,8 @@ from tests.helpers.rail_envs import EAST, SOUTH, WEST, drawn_env
 from tests.helpers.stops import line_env, with_stops
 from utils.simulator import halts
 from utils.simulator.rail_grid import MOVE_FORWARD, STOP_MOVING
-from utils.simulator.rail_state import DONE, RailState, remaining_travel_time
+from utils.simulator.rail_state import RailState, remaining_travel_time
+from utils.simulator.state_arrays import DONE
 
 
 def drive(env, state: RailState) -> list[tuple[int, int]]:

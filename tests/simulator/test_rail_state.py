@@ -9,7 +9,8 @@ from flatland.envs.persistence import RailEnvPersister
 from flatland.envs.step_utils.states import TrainState
 
 from tests.helpers.rail_envs import EAST, FOUR_SPEEDS, drawn_env, play, shortest_path_action, sparse_env
-from utils.simulator.rail_state import N_CONSTANTS, N_DYNAMIC, OPEN_END, SPEED, RailState, remaining_travel_time
+from utils.simulator.rail_state import RailState, remaining_travel_time
+from utils.simulator.state_arrays import N_CONSTANTS, N_DYNAMIC, OPEN_END, SPEED
 
 
 def assert_equals_env(state: RailState, env) -> None:

@@ -14,7 +14,8 @@ from tests.helpers.simulator_lockstep import choose_actions, play_both
 from tests.helpers.stops import line_env, sparse_env_with_stops, with_stops
 from utils.levels.packed_level import pack_level, unpack_level
 from utils.simulator.compiled_simulator import CompiledSimulator
-from utils.simulator.rail_state import OPEN_END, RailState
+from utils.simulator.rail_state import RailState
+from utils.simulator.state_arrays import OPEN_END
 
 FORWARD, STOP = 2, 4
 

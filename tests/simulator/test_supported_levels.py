@@ -12,7 +12,7 @@ from utils.levels.env_configs import ENV_CONFIGS
 from utils.levels.rail_envs import make_rail_env
 from utils.simulator import compiled_simulator
 from utils.simulator.compiled_simulator import CompiledSimulator, warn_if_flatland_is_unproven
-from utils.simulator.simulator import UnsupportedLevel
+from utils.simulator.unsupported_level import UnsupportedLevel
 
 
 class _OwnStep(RailEnv):

@@ -15,7 +15,7 @@ from tests.helpers.tiny_training import UNGUIDED, MemorySink, make_trainer, stop
 from tests.helpers.trainings import assert_equals_uninterrupted, assert_same, resume, run, state_of
 from utils.levels.playable_levels import PlayableLevels
 from utils.simulator.compiled_simulator import CompiledSimulator
-from utils.simulator.simulator import UnsupportedLevel
+from utils.simulator.unsupported_level import UnsupportedLevel
 
 
 class TestReproducibility:

@@ -12,7 +12,7 @@ from utils.levels.mixtures import TrainingEnvironment
 from utils.levels.packed_level import pack_level, unpack_level
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.rail_state import RailState
-from utils.simulator.simulator import UnsupportedLevel
+from utils.simulator.unsupported_level import UnsupportedLevel
 from utils.system.child_process import ChildProcess
 
 LEVELS_AHEAD = 64  # an evaluation takes long enough to make some dozens

@@ -43,7 +43,7 @@ def _answer(levels: "TrainingLevels", plan: "Planning | None", level: "Level") -
     from utils.levels.level_pool import Kind
     from utils.levels.packed_level import pack_level
     from utils.simulator.compiled_simulator import CompiledSimulator
-    from utils.simulator.simulator import UnsupportedLevel
+    from utils.simulator.unsupported_level import UnsupportedLevel
 
     try:
         simulator = CompiledSimulator.from_env(levels.make(*level))

@@ -12,7 +12,8 @@ from utils.levels.level_snapshot import LevelSnapshot
 from utils.levels.packed_level import UnpackableLevelError, pack_level, unpack_level
 from utils.levels.rail_envs import make_rail_env_fast
 from utils.simulator.compiled_simulator import CompiledSimulator
-from utils.simulator.simulator import FlatlandSimulator, Simulator, UnsupportedLevel
+from utils.simulator.simulator import FlatlandSimulator, Simulator
+from utils.simulator.unsupported_level import UnsupportedLevel
 from utils.system.seeds import Stream, level_seed
 
 

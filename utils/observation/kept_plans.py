@@ -18,7 +18,8 @@ from utils.planning.level_plan import LevelPlan
 from utils.safe_moves.safe_moves import can_move_on
 from utils.simulator.action_mask import count_allowed
 from utils.simulator.rail_grid import DO_NOTHING, MOVE_LEFT, MOVE_RIGHT, N_ACTIONS, STOP_MOVING
-from utils.simulator.rail_state import ROW, RailState
+from utils.simulator.rail_state import RailState
+from utils.simulator.state_arrays import ROW
 from utils.system.compiled import compiled
 
 

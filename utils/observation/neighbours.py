@@ -21,7 +21,8 @@ from utils.simulator.rail_grid import (
     possible_move,
     resource_of,
 )
-from utils.simulator.rail_state import (
+from utils.simulator.rail_state import RailState
+from utils.simulator.state_arrays import (
     DENOMINATOR,
     DISTANCE_IN_CELL,
     DONE,
@@ -32,7 +33,6 @@ from utils.simulator.rail_state import (
     NEXT_MAP,
     ROW,
     STATE,
-    RailState,
     StateArrays,
     configuration_of,
 )

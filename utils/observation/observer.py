@@ -24,7 +24,8 @@ from utils.rules.route_search import RouteSearch
 from utils.safe_moves.safe_moves import SafeMoves
 from utils.simulator.action_mask import DEFAULT_DECISION_POINTS, fill_masks, is_choice, stops_everywhere
 from utils.simulator.rail_grid import DO_NOTHING, N_ACTIONS, STOP_MOVING
-from utils.simulator.rail_state import RailState, StateArrays, mark_trains, unmark_trains
+from utils.simulator.rail_state import RailState
+from utils.simulator.state_arrays import StateArrays, mark_trains, unmark_trains
 from utils.system.compiled import Arrays, compiled
 
 

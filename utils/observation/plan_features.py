@@ -24,7 +24,7 @@ from utils.planning.plan_tables import (
     PlanTables,
 )
 from utils.simulator.rail_grid import MOVE_LEFT, MOVE_RIGHT, clip, possible_move
-from utils.simulator.rail_state import DONE, ROW, STATE, StateArrays, configuration_of, travel_time_of
+from utils.simulator.state_arrays import DONE, ROW, STATE, StateArrays, configuration_of, travel_time_of
 from utils.system.compiled import Arrays, compiled, compiled_helper
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from utils.rules.route_search import MAX_DETOUR, RouteSearch, find_detour
 from utils.simulator.rail_grid import MOVE_LEFT, MOVE_RIGHT, clip, possible_move
-from utils.simulator.rail_state import (
+from utils.simulator.state_arrays import (
     CELLS_AFTER,
     DENOMINATOR,
     DONE,

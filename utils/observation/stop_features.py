@@ -8,7 +8,7 @@ from enum import IntEnum
 import numpy as np
 
 from utils.simulator.rail_grid import clip
-from utils.simulator.rail_state import (
+from utils.simulator.state_arrays import (
     DENOMINATOR,
     DONE,
     HALTS,

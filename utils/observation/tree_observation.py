@@ -24,7 +24,8 @@ from utils.simulator.rail_grid import (
     has_exit,
     is_inside,
 )
-from utils.simulator.rail_state import (
+from utils.simulator.rail_state import RailState
+from utils.simulator.state_arrays import (
     DENOMINATOR,
     DIRECTION,
     INITIAL_COLUMN,
@@ -36,7 +37,6 @@ from utils.simulator.rail_state import (
     STATE,
     TARGET_COLUMN,
     TARGET_ROW,
-    RailState,
     StateArrays,
     configuration_of,
 )

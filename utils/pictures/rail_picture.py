@@ -23,15 +23,8 @@ from utils.pictures.colours import (
 )
 from utils.pictures.rail_map import BALLAST, draw_rails, part_with_rails
 from utils.pictures.sprites import font, number_sprite, station_sprite, train_sprite, waiting_sprite
-from utils.simulator.rail_state import (
-    DONE,
-    MALFUNCTION,
-    MALFUNCTION_OFF_MAP,
-    READY_TO_DEPART,
-    STOPPED,
-    WAITING,
-    RailState,
-)
+from utils.simulator.rail_state import RailState
+from utils.simulator.state_arrays import DONE, MALFUNCTION, MALFUNCTION_OFF_MAP, READY_TO_DEPART, STOPPED, WAITING
 
 OFF_MAP_STATES = (WAITING, READY_TO_DEPART, MALFUNCTION_OFF_MAP)
 MALFUNCTION_STATES = (MALFUNCTION_OFF_MAP, MALFUNCTION)

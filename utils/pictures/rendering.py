@@ -19,8 +19,9 @@ from PIL import Image
 
 from utils.pictures.rail_picture import MALFUNCTION_STATES, LevelPicture, StepSnapshot, TrainSnapshot
 from utils.simulator.deadlock_check import deadlocked
-from utils.simulator.rail_state import DONE, OPEN_END, RailState, remaining_travel_time
+from utils.simulator.rail_state import RailState, remaining_travel_time
 from utils.simulator.simulator import FlatlandSimulator
+from utils.simulator.state_arrays import DONE, OPEN_END
 from utils.system.files import atomic_write
 
 if TYPE_CHECKING:

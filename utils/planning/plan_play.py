@@ -33,7 +33,7 @@ from utils.planning.plan_tables import (
 )
 from utils.simulator.rail_grid import DO_NOTHING, MOVE_LEFT, MOVE_RIGHT, STOP_MOVING, first_possible_move, possible_move
 from utils.simulator.rail_keys import RESOURCE
-from utils.simulator.rail_state import (
+from utils.simulator.state_arrays import (
     COLUMN,
     DENOMINATOR,
     DIRECTION,

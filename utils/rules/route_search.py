@@ -22,15 +22,8 @@ from utils.simulator.rail_grid import (
     possible_move,
     resource_of,
 )
-from utils.simulator.rail_state import (
-    DENOMINATOR,
-    DIRECTION,
-    MALFUNCTION_COUNTER,
-    MAX_SPEED,
-    NEXT_MAP,
-    RailState,
-    StateArrays,
-)
+from utils.simulator.rail_state import RailState
+from utils.simulator.state_arrays import DENOMINATOR, DIRECTION, MALFUNCTION_COUNTER, MAX_SPEED, NEXT_MAP, StateArrays
 from utils.system.compiled import compiled_helper
 
 # What a train in the way that heads another way counts, in cells: as much as a detour round a station.

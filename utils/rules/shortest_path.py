@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.simulator.rail_grid import DO_NOTHING, STOP_MOVING, nearest_move
-from utils.simulator.rail_state import DONE, HALTS, NEXT_MAP, STATE, RailState, configuration_of
+from utils.simulator.rail_state import RailState
+from utils.simulator.state_arrays import DONE, HALTS, NEXT_MAP, STATE, configuration_of
 from utils.system.compiled import compiled
 
 

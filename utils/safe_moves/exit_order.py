@@ -47,7 +47,7 @@ from utils.safe_moves.exit_tables import (
 from utils.safe_moves.known_ways import drop_way, follows_way, go_to_place, is_known_way_free, keep_way, place_in_way
 from utils.safe_moves.train_sets import add_new, has_bit, next_bit
 from utils.safe_moves.way_search import find_way
-from utils.simulator.rail_state import COLUMN, DIRECTION, DONE, ROW, STATE
+from utils.simulator.state_arrays import COLUMN, DIRECTION, DONE, ROW, STATE
 from utils.system.compiled import Arrays, compiled, compiled_helper
 
 

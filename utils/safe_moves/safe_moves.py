@@ -24,7 +24,8 @@ from utils.safe_moves.move_judgement import judge_move
 from utils.safe_moves.train_sets import lowest_first
 from utils.simulator.action_mask import count_allowed
 from utils.simulator.rail_grid import DO_NOTHING, MOVE_LEFT, MOVE_RIGHT, STOP_MOVING, possible_move
-from utils.simulator.rail_state import (
+from utils.simulator.rail_state import RailState
+from utils.simulator.state_arrays import (
     COLUMN,
     DENOMINATOR,
     DIRECTION,
@@ -36,7 +37,6 @@ from utils.simulator.rail_state import (
     READY_TO_DEPART,
     ROW,
     STATE,
-    RailState,
     configuration_of,
     travel_time_of,
 )

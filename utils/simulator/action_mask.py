@@ -16,7 +16,7 @@ from utils.simulator.rail_grid import (
     first_possible_move,
     possible_move,
 )
-from utils.simulator.rail_state import (
+from utils.simulator.state_arrays import (
     DENOMINATOR,
     DISTANCE_IN_CELL,
     DONE,

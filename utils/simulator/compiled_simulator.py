@@ -23,7 +23,7 @@ from utils.simulator.rail_rewards import CLIPS_LOSSES, reward_stops_and_end
 from utils.simulator.rail_state import RailState
 from utils.simulator.rail_step import ACCELERATION, BRAKING, N_CLAIMS, N_PLANS, StepArrays, step_trains
 from utils.simulator.reward_weights import weights_of
-from utils.simulator.simulator import UnsupportedLevel
+from utils.simulator.unsupported_level import UnsupportedLevel
 from utils.system.compiled import Arrays
 
 # The version of flatland-rl against which the tests have shown this simulator to be equal.

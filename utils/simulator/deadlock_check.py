@@ -15,16 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.simulator.rail_grid import MOVE_LEFT, MOVE_RIGHT, possible_move, resource_of
-from utils.simulator.rail_state import (
-    DONE,
-    ROW,
-    STATE,
-    RailState,
-    StateArrays,
-    configuration_of,
-    mark_trains,
-    unmark_trains,
-)
+from utils.simulator.rail_state import RailState
+from utils.simulator.state_arrays import DONE, ROW, STATE, StateArrays, configuration_of, mark_trains, unmark_trains
 from utils.system.compiled import Arrays, allocating_helper, compiled, compiled_helper
 
 # What ``ahead`` holds where there is no other train.

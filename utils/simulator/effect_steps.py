@@ -28,7 +28,7 @@ from utils.simulator.mersenne_twister import (
     next_double,
     skip_words,
 )
-from utils.simulator.rail_state import (
+from utils.simulator.state_arrays import (
     COLUMN,
     DIRECTION,
     MALFUNCTION,

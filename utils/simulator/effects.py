@@ -37,8 +37,8 @@ from utils.simulator.effect_steps import (
 )
 from utils.simulator.mersenne_twister import N_POSITIONS, N_WORDS, WORD, WORDS_OF_A_DOUBLE, skip_words
 from utils.simulator.own_conditions import AskedCondition, OwnConditions, depends_on_its_arguments_only
-from utils.simulator.rail_state import OPEN_END
-from utils.simulator.simulator import UnsupportedLevel
+from utils.simulator.state_arrays import OPEN_END
+from utils.simulator.unsupported_level import UnsupportedLevel
 
 _MALFUNCTION_GENERATORS = (ParamMalfunctionGen, NoMalfunctionGen, FileMalfunctionGen)
 _ALL_STEPS = (-np.inf, np.inf)

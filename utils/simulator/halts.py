@@ -21,9 +21,9 @@ from utils.simulator.rail_rewards import (
     SINCE_BEFORE,
     end_visit,
 )
-from utils.simulator.rail_state import OPEN_END, STOPPED, TARGET_COLUMN, TARGET_DIRECTIONS, TARGET_ROW
-from utils.simulator.simulator import UnsupportedLevel
+from utils.simulator.state_arrays import OPEN_END, STOPPED, TARGET_COLUMN, TARGET_DIRECTIONS, TARGET_ROW
 from utils.simulator.stops import Stops, make_stops
+from utils.simulator.unsupported_level import UnsupportedLevel
 
 Configuration = tuple[tuple[int, int], int]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from utils.simulator.rail_state import (
+from utils.simulator.state_arrays import (
     CELLS_AFTER,
     COLUMN,
     DIRECTION,

@@ -8,7 +8,7 @@ Source: ``BaseDefaultRewards`` in flatland-rl's ``envs/rewards.py``. Terms are a
 
 import numpy as np
 
-from utils.simulator.rail_state import (
+from utils.simulator.state_arrays import (
     COLUMN,
     DENOMINATOR,
     DIRECTION,

@@ -1,72 +1,24 @@
 """``RailState``: one level and the trains on it as plain arrays.
 
-Observations, action masks and policies only ever see these arrays. Each per-train integer is a row of one of two
-int32 tables of shape [fields, trains]: ``constants`` and ``dynamic``. The names of the rows below are compile-time
-constants inside numba; in Python the rows are the properties of ``RailState``, which are views.
-
-Speeds and distances within a cell are integers in units of 1/denominator of a cell, so that nothing is rounded.
+Observations, action masks and policies only ever see these arrays. What compiled code knows of them is in
+``state_arrays``; in Python the rows of the tables are properties of ``RailState``, which are views.
 """
 
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.simulator.rail_grid import resource_of
+from utils.simulator import state_arrays as rows
+from utils.simulator.state_arrays import StateArrays, travel_time_of
 from utils.simulator.stops import Stops
-from utils.system.compiled import Arrays, compiled, compiled_helper
+from utils.system.compiled import Arrays, compiled
 
 if TYPE_CHECKING:
     from flatland.envs.rail_env import RailEnv
 
-# The values of flatland's TrainState.
-WAITING, READY_TO_DEPART, MALFUNCTION_OFF_MAP, MOVING, STOPPED, MALFUNCTION, DONE = range(7)
-
-# Rows of ``constants``.
-(
-    INITIAL_ROW,
-    INITIAL_COLUMN,
-    INITIAL_DIRECTION,
-    EARLIEST_DEPARTURE,  # step
-    LATEST_ARRIVAL,  # step; at most OPEN_END
-    MAX_SPEED,  # cells a step, in units of 1/denominator
-    DENOMINATOR,
-    TARGET_ROW,
-    TARGET_COLUMN,
-    TARGET_DIRECTIONS,  # four bits, north highest: the directions in which the train may arrive
-    N_CONSTANTS,
-) = range(11)
-
-# Rows of ``dynamic``. -1 stands for flatland's None.
-(
-    STATE,
-    PREVIOUS_STATE,
-    ROW,  # -1 off the map
-    COLUMN,
-    DIRECTION,
-    DISTANCE_IN_CELL,  # in units of 1/denominator
-    SPEED,  # cells a step, in units of 1/denominator; 0 for a standing train
-    MALFUNCTION_COUNTER,  # steps
-    N_MALFUNCTIONS,
-    ARRIVAL_TIME,  # step
-    ARRIVED_ROW,
-    ARRIVED_COLUMN,
-    ARRIVED_DIRECTION,
-    # These are 0 for a train without stops, but for NEXT_MAP, and all follow from the others: see ``next_stops``.
-    NEXT_STOP,  # the first of the train's own stops, from 0 on, that it has not served; their number if there is none
-    NEXT_MAP,  # the row of ``maps`` that leads to where the train goes next: to a stop, or to its target
-    CELLS_AFTER,  # cells from there to the target by the stops after it
-    STOPS_TO_SERVE,  # that the train goes to before its target
-    HALTS,  # 1 if it is to stand still for a stop in the next step
-    STOP_ARRIVAL,  # step: the latest arrival at the stop it goes to
-    STOP_DEPARTURE,  # step: the earliest departure from the stop where it stands, else from the one it goes to
-    N_DYNAMIC,
-) = range(21)
-_N_READ = NEXT_STOP  # rows that ``update`` reads from flatland
-
-# Stands for "no latest arrival", which flatland writes as sys.maxsize; far from the end of int32.
-OPEN_END = 2**30
+_N_READ = rows.NEXT_STOP  # rows that ``update`` reads from flatland
 _NOWHERE = ((-1, -1), -1)
 
 
@@ -80,18 +32,6 @@ class _TableRow:
     def __get__(self, state: "RailState", owner: type) -> NDArray[np.int32]:
         row: NDArray[np.int32] = getattr(state, self._table)[self._row]
         return row
-
-
-class StateArrays(NamedTuple):
-    """The arrays of a :class:`RailState`, which says what they hold."""
-
-    grid: NDArray[np.uint16]
-    maps: NDArray[np.float64]
-    level_free: NDArray[np.bool_]
-    has_target: NDArray[np.bool_]
-    constants: NDArray[np.int32]
-    dynamic: NDArray[np.int32]
-    occupant: NDArray[np.int32]
 
 
 class RailState:
@@ -118,36 +58,36 @@ class RailState:
         has_stops: whether any train has one.
     """
 
-    initial_row = _TableRow("constants", INITIAL_ROW)
-    initial_column = _TableRow("constants", INITIAL_COLUMN)
-    initial_direction = _TableRow("constants", INITIAL_DIRECTION)
-    earliest_departure = _TableRow("constants", EARLIEST_DEPARTURE)
-    latest_arrival = _TableRow("constants", LATEST_ARRIVAL)
-    max_speed = _TableRow("constants", MAX_SPEED)
-    denominator = _TableRow("constants", DENOMINATOR)
-    target_row = _TableRow("constants", TARGET_ROW)
-    target_column = _TableRow("constants", TARGET_COLUMN)
-    target_directions = _TableRow("constants", TARGET_DIRECTIONS)
+    initial_row = _TableRow("constants", rows.INITIAL_ROW)
+    initial_column = _TableRow("constants", rows.INITIAL_COLUMN)
+    initial_direction = _TableRow("constants", rows.INITIAL_DIRECTION)
+    earliest_departure = _TableRow("constants", rows.EARLIEST_DEPARTURE)
+    latest_arrival = _TableRow("constants", rows.LATEST_ARRIVAL)
+    max_speed = _TableRow("constants", rows.MAX_SPEED)
+    denominator = _TableRow("constants", rows.DENOMINATOR)
+    target_row = _TableRow("constants", rows.TARGET_ROW)
+    target_column = _TableRow("constants", rows.TARGET_COLUMN)
+    target_directions = _TableRow("constants", rows.TARGET_DIRECTIONS)
 
-    state = _TableRow("dynamic", STATE)
-    previous_state = _TableRow("dynamic", PREVIOUS_STATE)
-    row = _TableRow("dynamic", ROW)
-    column = _TableRow("dynamic", COLUMN)
-    direction = _TableRow("dynamic", DIRECTION)
-    distance_in_cell = _TableRow("dynamic", DISTANCE_IN_CELL)
-    speed = _TableRow("dynamic", SPEED)
-    malfunction = _TableRow("dynamic", MALFUNCTION_COUNTER)
-    n_malfunctions = _TableRow("dynamic", N_MALFUNCTIONS)
-    arrival_time = _TableRow("dynamic", ARRIVAL_TIME)
-    arrived_row = _TableRow("dynamic", ARRIVED_ROW)
-    arrived_column = _TableRow("dynamic", ARRIVED_COLUMN)
-    arrived_direction = _TableRow("dynamic", ARRIVED_DIRECTION)
-    next_stop = _TableRow("dynamic", NEXT_STOP)
-    next_map = _TableRow("dynamic", NEXT_MAP)
-    stops_to_serve = _TableRow("dynamic", STOPS_TO_SERVE)
-    halts = _TableRow("dynamic", HALTS)
-    stop_arrival = _TableRow("dynamic", STOP_ARRIVAL)
-    stop_departure = _TableRow("dynamic", STOP_DEPARTURE)
+    state = _TableRow("dynamic", rows.STATE)
+    previous_state = _TableRow("dynamic", rows.PREVIOUS_STATE)
+    row = _TableRow("dynamic", rows.ROW)
+    column = _TableRow("dynamic", rows.COLUMN)
+    direction = _TableRow("dynamic", rows.DIRECTION)
+    distance_in_cell = _TableRow("dynamic", rows.DISTANCE_IN_CELL)
+    speed = _TableRow("dynamic", rows.SPEED)
+    malfunction = _TableRow("dynamic", rows.MALFUNCTION_COUNTER)
+    n_malfunctions = _TableRow("dynamic", rows.N_MALFUNCTIONS)
+    arrival_time = _TableRow("dynamic", rows.ARRIVAL_TIME)
+    arrived_row = _TableRow("dynamic", rows.ARRIVED_ROW)
+    arrived_column = _TableRow("dynamic", rows.ARRIVED_COLUMN)
+    arrived_direction = _TableRow("dynamic", rows.ARRIVED_DIRECTION)
+    next_stop = _TableRow("dynamic", rows.NEXT_STOP)
+    next_map = _TableRow("dynamic", rows.NEXT_MAP)
+    stops_to_serve = _TableRow("dynamic", rows.STOPS_TO_SERVE)
+    halts = _TableRow("dynamic", rows.HALTS)
+    stop_arrival = _TableRow("dynamic", rows.STOP_ARRIVAL)
+    stop_departure = _TableRow("dynamic", rows.STOP_DEPARTURE)
 
     def __init__(
         self,
@@ -162,13 +102,13 @@ class RailState:
         self.grid = grid
         self.level_free = level_free
         self.has_target = np.zeros(grid.shape, dtype=np.bool_)
-        self.has_target[constants[TARGET_ROW], constants[TARGET_COLUMN]] = True
+        self.has_target[constants[rows.TARGET_ROW], constants[rows.TARGET_COLUMN]] = True
         self.constants = constants
         self.max_episode_steps = max_episode_steps
         self.n_trains = constants.shape[1]
-        self.dynamic = np.full((N_DYNAMIC, self.n_trains), -1, dtype=np.int32)
-        self.dynamic[NEXT_STOP:] = 0
-        self.dynamic[NEXT_MAP] = np.arange(self.n_trains)
+        self.dynamic = np.full((rows.N_DYNAMIC, self.n_trains), -1, dtype=np.int32)
+        self.dynamic[rows.NEXT_STOP :] = 0
+        self.dynamic[rows.NEXT_MAP] = np.arange(self.n_trains)
         self.maps = np.concatenate([distance_map, stops.distances]) if len(stops.distances) else distance_map
         self.distance_map = self.maps[: self.n_trains]
         self.stops = stops._replace(distances=self.maps[self.n_trains :])
@@ -208,7 +148,7 @@ class RailState:
         level_free = np.zeros(grid.shape, dtype=np.bool_)
         for position in env.resource_map.level_free_positions:
             level_free[tuple(position)] = True
-        constants = np.empty((N_CONSTANTS, len(env.agents)), dtype=np.int32)
+        constants = np.empty((rows.N_CONSTANTS, len(env.agents)), dtype=np.int32)
         for handle, agent in enumerate(env.agents):
             constants[:, handle] = constants_of(agent, denominator_of(agent, env))
         distance_map = np.ascontiguousarray(env.distance_map.get(), dtype=np.float64)
@@ -269,42 +209,6 @@ class RailState:
         follow_stops(self.goes_to_stops, self.elapsed_steps, self.max_episode_steps, arrays, stops, served)
 
 
-@compiled_helper
-def configuration_of(handle: int, constants: np.ndarray, dynamic: np.ndarray) -> tuple[int, int, int]:
-    """Where a train looks from: row, column and direction, as in flatland's ``virtual_configuration``.
-
-    Off the map that is where it will start, after arrival where it arrived. In files of older versions of
-    flatland the direction of an arrived train is unknown: it is then read as the first that is allowed.
-    """
-    state = dynamic[STATE, handle]
-    table, row, column, heading = dynamic, ROW, COLUMN, DIRECTION
-    if state <= MALFUNCTION_OFF_MAP:
-        table, row, column, heading = constants, INITIAL_ROW, INITIAL_COLUMN, INITIAL_DIRECTION
-    elif state == DONE:
-        row, column, heading = ARRIVED_ROW, ARRIVED_COLUMN, ARRIVED_DIRECTION
-        if dynamic[ARRIVED_ROW, handle] < 0:
-            direction = 0
-            while (constants[TARGET_DIRECTIONS, handle] >> (3 - direction)) & 1 == 0:
-                direction += 1
-            return constants[TARGET_ROW, handle], constants[TARGET_COLUMN, handle], direction
-    return table[row, handle], table[column, handle], table[heading, handle]
-
-
-@compiled_helper
-def travel_time_of(handle: int, maps: np.ndarray, constants: np.ndarray, dynamic: np.ndarray) -> float:
-    """Steps at full speed along the shortest path; see ``remaining_travel_time``."""
-    if dynamic[STATE, handle] == DONE:
-        return 0.0
-    row, column, direction = configuration_of(handle, constants, dynamic)
-    cells = maps[dynamic[NEXT_MAP, handle], row, column, direction]
-    if cells == np.inf:
-        return np.inf
-    units = (cells + dynamic[CELLS_AFTER, handle]) * constants[DENOMINATOR, handle]
-    if dynamic[ROW, handle] >= 0:
-        units -= dynamic[DISTANCE_IN_CELL, handle]
-    return max(0.0, np.ceil(units / constants[MAX_SPEED, handle])) + dynamic[STOPS_TO_SERVE, handle]
-
-
 @compiled
 def _fill_travel_times(maps: np.ndarray, constants: np.ndarray, dynamic: np.ndarray, out: np.ndarray) -> None:
     for handle in range(out.shape[0]):
@@ -321,24 +225,3 @@ def remaining_travel_time(state: RailState) -> NDArray[np.float64]:
     out = np.empty(state.n_trains, dtype=np.float64)
     _fill_travel_times(state.maps, state.constants, state.dynamic, out)
     return out
-
-
-@compiled_helper
-def mark_trains(occupant: np.ndarray, level_free: np.ndarray, dynamic: np.ndarray) -> None:
-    """Write handle + 1 of each train that is on the map at its resource (see ``rail_grid.resource_of``)."""
-    for handle in range(dynamic.shape[1]):
-        row = dynamic[ROW, handle]
-        if row >= 0:
-            column, direction = dynamic[COLUMN, handle], dynamic[DIRECTION, handle]
-            occupant[resource_of(level_free, row, column, direction)] = handle + 1
-
-
-@compiled_helper
-def unmark_trains(occupant: np.ndarray, level_free: np.ndarray, dynamic: np.ndarray) -> None:
-    """Undo ``mark_trains``: cheaper than clearing the grid."""
-    for handle in range(dynamic.shape[1]):
-        row = dynamic[ROW, handle]
-        if row >= 0:
-            resource = 2 * (row * level_free.shape[1] + dynamic[COLUMN, handle])
-            occupant[resource] = 0
-            occupant[resource + 1] = 0

@@ -30,7 +30,7 @@ from utils.simulator.rail_grid import (
     resource_of,
 )
 from utils.simulator.rail_rewards import COLLISION_FACTOR
-from utils.simulator.rail_state import (
+from utils.simulator.state_arrays import (
     ARRIVAL_TIME,
     ARRIVED_COLUMN,
     ARRIVED_DIRECTION,

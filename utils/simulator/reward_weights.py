@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from utils.simulator.flatland_versions import DelayRewards
 from utils.simulator.rail_losses import clips_losses
 from utils.simulator.rail_rewards import CLIPS_LOSSES, N_WEIGHTS
-from utils.simulator.simulator import UnsupportedLevel
+from utils.simulator.unsupported_level import UnsupportedLevel
 
 _REWARDS = (DefaultRewards, ECML2026Rewards, DelayRewards)  # all DefaultRewards, with different parameters
 _PARAMETERS = (  # in the order of ``weights``

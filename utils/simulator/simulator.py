@@ -45,10 +45,6 @@ class Simulator(Protocol):
         """
 
 
-class UnsupportedLevel(ValueError):
-    """The environment needs something that ``CompiledSimulator`` cannot do; the message is one sentence saying what."""
-
-
 class FlatlandSimulator:
     """flatland-rl itself.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from flatland.envs.rail_env import RailEnv
 
-from utils.simulator.rail_state import OPEN_END
+from utils.simulator.state_arrays import OPEN_END
 
 _MAX_DENOMINATOR = 2**20
 
