@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from tests.helpers.rail_envs import EAST, FOUR_SPEEDS, NORTH, ONE_SPEED, SOUTH, WEST, drawn_env, sparse_env
 from tests.planning.plan_checks import check_stops, check_ways, earliest_arrival
-from utils.planning import level_plan, plan_costs, plan_tables
+from utils.planning import level_plan, plan_costs
 from utils.planning.level_plan import LevelPlan
 from utils.planning.plan_search import price_plans
 from utils.planning.plan_tables import N_LEGS, N_ROUNDS, NEVER
+from utils.simulator import halts
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.deadlock_check import deadlocked
 from utils.simulator.rail_grid import STOP_MOVING
@@ -341,7 +342,7 @@ class TestWhereEachStopCosts:
 
     @pytest.fixture
     def _each_stop_costs(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for module in (plan_costs, plan_tables):
+        for module in (plan_costs, halts):
             monkeypatch.setattr(module, "CHOSEN_STOPS_COST", True)
 
     def played(self, seed: int) -> tuple[int, float, float]:

@@ -87,7 +87,7 @@ class _LegMaker:
         self.rows.append(np.where(np.isfinite(to_go), to_go, UNREACHABLE).astype(np.int32))
 
 
-def legs_of(state: RailState, cells: NDArray[np.int32], cannot_stop: NDArray[np.bool_], stops_cost: bool) -> Legs:
+def legs_of(state: RailState, cells: NDArray[np.int32], cannot_stop: NDArray[np.bool_]) -> Legs:
     """The legs of all trains of a level, from the first stop on that is not served yet.
 
     Left out are stops that a train can never serve on its way to its target, and all stops where it does not pay to
@@ -97,11 +97,10 @@ def legs_of(state: RailState, cells: NDArray[np.int32], cannot_stop: NDArray[np.
         state: the level.
         cells: int32 [height, width], the numbers of the rail cells.
         cannot_stop: bool [keys], where a stop is a collision.
-        stops_cost: whether each stop is a collision, see ``flatland_versions``.
     """
     stops = state.stops
     collision, not_served = state.reward_weights[[COLLISION_FACTOR, NOT_SERVED_PENALTY]]
-    pays = not_served > 0 and not (stops_cost and collision >= not_served)
+    pays = not_served > 0 and state.goes_to_stops
     maker = _LegMaker(state, cells, np.logical_or(collision <= 0, ~cannot_stop))
     keys = (4 * cells[stops.places[:, 0], stops.places[:, 1]] + stops.places[:, 2]).tolist()
     columns: list[list[int]] = []

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.planning.plan_legs import EARLIEST, END_OF_PLACES, FIRST_PLACE, TO_GO_ROW, UNREACHABLE, legs_of
-from utils.simulator.flatland_versions import CHOSEN_STOPS_COST
 from utils.simulator.rail_keys import CANNOT_STOP, lay_tracks
 from utils.simulator.rail_rewards import COLLISION_FACTOR
 from utils.simulator.rail_state import RailState
@@ -284,7 +283,7 @@ def tables_of(state: RailState) -> tuple[PlanTables, NDArray[np.int32]]:
     """
     cells, tracks = lay_tracks(state)
     n_cells, n_trains = len(tracks) // 4, state.n_trains
-    legs = legs_of(state, cells, tracks[:, CANNOT_STOP] == 1, stops_cost=CHOSEN_STOPS_COST)
+    legs = legs_of(state, cells, tracks[:, CANNOT_STOP] == 1)
     trains = np.zeros((_N_TRAIN_ROWS, n_trains), dtype=np.int64)
     trains[START] = 4 * cells[state.initial_row, state.initial_column] + state.initial_direction
     trains[FIRST_LEG], trains[N_LEGS] = legs.first_leg, legs.n_legs
