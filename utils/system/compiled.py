@@ -27,7 +27,10 @@ from numpy.typing import NDArray
 
 from utils.system.compiled_files import CompiledFiles
 from utils.system.files import PROJECT_ROOT
+from utils.system.known_call_types import remember_call_types
 from utils.system.linked_only import EntryCompiler, HelperCompiler, HelperType
+
+remember_call_types()
 
 F = TypeVar("F", bound=Callable)
 
