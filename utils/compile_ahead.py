@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from utils.observation.feature_sets import FeatureSet
     from utils.simulator.rail_state import RailState
 
-_WITH_PLANNER = "First start: compiling simulator, observation and planner, which takes about 20 seconds."
-_WITHOUT_PLANNER = "First start: compiling simulator and observation, which takes about 15 seconds."
+_WITH_PLANNER = "First start: compiling simulator, observation and planner, which takes about 15 seconds."
+_WITHOUT_PLANNER = "First start: compiling simulator and observation, which takes about 10 seconds."
 _SECONDS_TO_WAIT = 240  # what the other processes have not done by then is compiled here
 
 

@@ -60,10 +60,9 @@ def test_a_function_is_missing_in_the_cache_until_it_is_called(tmp_path, monkeyp
 @pytest.fixture
 def copied_project(tmp_path) -> Path:
     """What a compiled function needs of the project, in a folder that may be changed."""
-    for name in ("__init__.py", "compiled.py", "compiled_files.py", "linked_only.py", "files.py"):
-        place = tmp_path / "project" / "utils" / "system" / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(PROJECT_ROOT / "utils" / "system" / name, place)
+    system = Path("utils", "system")
+    without = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(PROJECT_ROOT / system, tmp_path / "project" / system, ignore=without)
     (tmp_path / "project" / "utils" / "helper.py").write_text(HELPER)
     (tmp_path / "project" / "utils" / "caller.py").write_text(CALLER)
     return tmp_path / "project"
