@@ -4,14 +4,18 @@ import pickle
 
 import numpy as np
 import pytest
+from flatland.core.grid.grid4_astar import a_star
+from flatland.envs import grid4_generators_utils
 from flatland.envs.grid.distance_map import DistanceMap
+from flatland.envs.grid.rail_env_grid import RailEnvTransitions
+from flatland.envs.line_generators import SparseLineGen
 from flatland.envs.rail_env import RailEnv
 from flatland.envs.rail_generators import SparseRailGen
 from flatland.envs.rail_grid_transition_map import RailGridTransitionMap
 
 from tests.helpers.lockstep import lockstep
 from utils.levels.env_configs import ENV_CONFIGS
-from utils.levels.fast_reset import FastDistanceMap, fast_timetable, neighbours_fit
+from utils.levels.fast_reset import FastDistanceMap, FastSparseLineGen, FastSparseRailGen, fast_timetable
 from utils.levels.level_streams import TrainingLevels
 from utils.levels.rail_envs import make_rail_env, make_rail_env_fast
 from utils.system.seeds import Stream, level_seed
@@ -61,29 +65,48 @@ def test_training_levels_are_made_this_way() -> None:
 
 
 def test_flatland_itself_stays_as_it_is() -> None:
-    classes = SparseRailGen, RailGridTransitionMap, DistanceMap
+    classes = SparseRailGen, SparseLineGen, RailGridTransitionMap, DistanceMap, grid4_generators_utils
     before = [dict(vars(of_flatland)) for of_flatland in classes]
     make_rail_env_fast(ENV_CONFIGS["Tiny"], 0)
     assert [dict(vars(of_flatland)) for of_flatland in classes] == before
     assert type(make_rail_env(ENV_CONFIGS["Tiny"], 0).distance_map) is DistanceMap
 
 
-def test_neighbours_fit_on_damaged_maps() -> None:
-    """Finished maps hardly ever have a misfit, so cells are emptied and swapped at random."""
-    generator = np.random.default_rng(0)
-    misfits = 0
-    for seed in range(5):
-        rail = make_rail_env(ENV_CONFIGS["Test_0"], seed).rail
-        for _ in range(40):
-            rows, columns = generator.integers(0, 30, (2, 2))
-            rail.set_transitions((rows[0], columns[0]), rail.grid[rows[1], columns[1]])
-            rail.set_transitions(tuple(generator.choice(np.argwhere(rail.grid))), 0)
-        cells = np.argwhere(np.ones(rail.grid.shape))
-        expected = [rail.cell_neighbours_valid((int(row), int(column))) for row, column in cells]
-        fits = neighbours_fit(rail.grid, cells)
-        assert fits.tolist() == expected
-        misfits += np.count_nonzero(~fits)
-    assert misfits > 50
+def test_orientations_where_not_all_lead_to_the_target() -> None:
+    """Generated maps are connected; cut one up and ask for all stations from everywhere."""
+    rail = make_rail_env(ENV_CONFIGS["Test_0"], 1).rail
+    for row, column in np.argwhere(rail.grid)[::7]:
+        rail.set_transitions((row, column), 0)
+    cells = [((int(row), int(column)), 0) for row, column in np.argwhere(rail.grid)[::5]]
+    answers = []
+    for generator in (SparseLineGen, FastSparseLineGen):
+        draws = np.random.RandomState(3)
+        answers.append(
+            [
+                generator.decide_orientation(rail, start, end, [way, (way + 2) % 4], draws)
+                for start in cells
+                for end in cells
+                for way in range(2)
+            ]
+        )
+    assert answers[0] == answers[1]
+    assert len(set(answers[0])) == 4
+
+
+def test_other_maps_are_searched_as_ever_while_track_is_laid(monkeypatch) -> None:
+    """Another thread may make a level of its own in flatland's way."""
+    other = RailGridTransitionMap(5, 5, RailEnvTransitions())
+    found = []
+
+    def search_elsewhere(*_: object) -> list[list[tuple[int, int]]]:
+        found.append(grid4_generators_utils.a_star(other, (0, 0), (0, 2), avoid_rails=True))
+        return []
+
+    monkeypatch.setattr(SparseRailGen, "_connect_cities", search_elsewhere)
+    rail = RailGridTransitionMap(5, 5, RailEnvTransitions())
+    FastSparseRailGen()._connect_cities([], [], {(1, 1)}, None, rail)
+    assert found == [[(0, 0), (0, 1), (0, 2)]]
+    assert grid4_generators_utils.a_star is a_star
 
 
 def test_distance_map_and_timetable_where_some_trains_have_no_path() -> None:

@@ -1,31 +1,55 @@
 """Parts of flatland that make the same levels, bit for bit, in less time; ``make_rail_env_fast`` puts them in.
 
-Most of a reset in flatland-rl 4.3.0 goes into three places that are replaced here, for one environment at a time
-and without touching flatland's classes:
+Most of a reset in flatland-rl 4.3.0 goes into five places that are replaced here, for one environment at a time:
 
-- the search for cells whose track fits no neighbour, which handles single bits with numpy arrays;
+- the search for where track is laid between cities, see ``track_search``;
+- the search for cells whose track fits no neighbour, and their repair, which handle single bits with numpy arrays;
+- the search whether a train can come to its target;
 - the distance map, which walks Python dictionaries;
 - the timetable, which makes a second distance map for the same trains and targets.
 """
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from flatland.core.grid.grid4_astar import a_star
 from flatland.core.grid.grid_utils import IntVector2D
+from flatland.envs import grid4_generators_utils
 from flatland.envs.agent_utils import EnvAgent
 from flatland.envs.grid.distance_map import DistanceMap
+from flatland.envs.line_generators import SparseLineGen
 from flatland.envs.rail_generators import SparseRailGen
 from flatland.envs.rail_grid_transition_map import RailGridTransitionMap
 from flatland.envs.timetable_generators import timetable_generator
 from flatland.envs.timetable_utils import Timetable
 
-from utils.simulator.rail_distances import distance_maps
-from utils.simulator.rail_grid import COLUMN_STEP, ROW_STEP, exits_of, has_exit, is_inside
-from utils.system.compiled import compiled, compiled_helper
+from utils.levels.track_repair import neighbours_fit, repair
+from utils.levels.track_search import find_track
+from utils.simulator.rail_distances import distance_maps, distances_to
 
 
 class FastSparseRailGen(SparseRailGen):
-    """``SparseRailGen`` with a compiled search for the cells to repair; the repair itself is flatland's."""
+    """``SparseRailGen`` with compiled searches: for where track is laid, and for the cells to repair."""
+
+    def _connect_cities(
+        self, city_positions: Any, connection_points: Any, city_cells: set[IntVector2D], rail_trans: Any, grid_map: Any
+    ) -> list[list[IntVector2D]]:
+        forbidden = np.zeros(grid_map.grid.shape, dtype=np.bool_)
+        forbidden[tuple(np.array([*city_cells]).T)] = True
+
+        def find(of_map: Any, start: IntVector2D, end: IntVector2D, *args: Any, **options: Any) -> list[IntVector2D]:
+            if of_map is not grid_map:  # in another thread
+                return a_star(of_map, start, end, *args, **options)
+            cells = find_track(grid_map.grid, forbidden, *start, *end).tolist()
+            as_row, as_column = map(type, start)  # the level keeps the cells; they are numpy's integers or Python's
+            return [start, *((as_row(row), as_column(column)) for row, column in cells[1:])] if cells else []
+
+        grid4_generators_utils.a_star = find
+        try:
+            return super()._connect_cities(city_positions, connection_points, city_cells, rail_trans, grid_map)
+        finally:
+            grid4_generators_utils.a_star = a_star
 
     def _fix_transitions(
         self,
@@ -36,47 +60,30 @@ class FastSparseRailGen(SparseRailGen):
         np_random: np.random.RandomState,
     ) -> None:
         cells = np.array([*city_cells, *inter_city_lines], dtype=np.int64).reshape(-1, 2)
-        is_valid = np.array([grid_map.transitions.is_valid(grid_map.grid[row, column]) for row, column in cells])
-        grid = np.ascontiguousarray(grid_map.grid)
-        to_fix = cells[~(is_valid & neighbours_fit(grid, cells))]
+        is_valid = np.isin(grid_map.grid[tuple(cells.T)], [*grid_map.transitions.transitions_all])
+        to_fix = cells[~(is_valid & neighbours_fit(grid_map.grid, cells))].tolist()
         # The preferred directions are read before any repair, as a list of the same length.
-        for cell, direction in zip(to_fix, [vector_field[row, column] for row, column in to_fix], strict=True):
-            SparseRailGen.fix_transitions(grid_map, (cell[0], cell[1]), np.int64(direction), np_random)
+        for (row, column), direction in zip(to_fix, [int(vector_field[*cell]) for cell in to_fix], strict=True):
+            repair(grid_map, row, column, direction, np_random)
+        grid_map._reset_cache()  # what flatland has kept of the cells is out of date
 
 
-@compiled
-def neighbours_fit(grid: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Whether track leads on wherever each cell leads to; what ``cell_neighbours_valid`` finds, without its cache.
+class FastSparseLineGen(SparseLineGen):
+    """``SparseLineGen`` with a compiled search for whether a train can come to its target."""
 
-    Args:
-        grid: uint16 ``[height, width]``.
-        cells: int64 ``[cells, 2]``, rows and columns.
-
-    Returns:
-        bool ``[cells]``.
-    """
-    fits = np.empty(cells.shape[0], dtype=np.bool_)
-    for i in range(cells.shape[0]):
-        fits[i] = True
-        row, column = cells[i]
-        cell = grid[row, column]
-        for direction in range(4):
-            next_row, next_column = row + ROW_STEP[direction], column + COLUMN_STEP[direction]
-            inside = is_inside(grid.shape[0], grid.shape[1], next_row, next_column)
-            if has_exit(_all_exits(cell), direction):
-                # Track must go on into a neighbour that accepts this direction.
-                if not inside or exits_of(grid[next_row, next_column], direction) == 0:
-                    fits[i] = False
-            # An empty cell must have no neighbour that leads into it.
-            elif cell == 0 and inside and has_exit(_all_exits(grid[next_row, next_column]), (direction + 2) % 4):
-                fits[i] = False
-    return fits
-
-
-@compiled_helper
-def _all_exits(cell: int) -> int:
-    """The directions in which a cell can be left, from wherever it is entered; four bits."""
-    return exits_of(cell, 0) | exits_of(cell, 1) | exits_of(cell, 2) | exits_of(cell, 3)
+    @staticmethod
+    def decide_orientation(
+        rail: RailGridTransitionMap,
+        start: tuple[IntVector2D, int],
+        target: tuple[IntVector2D, int],
+        possible_orientations: list[int],
+        np_random: np.random.RandomState,
+    ) -> int:
+        """As in flatland: one of the orientations, drawn from those that lead to the target."""
+        end = np.array([(0, *target[0], direction) for direction in range(4)], dtype=np.int64)
+        moves = distances_to(rail.grid, end)
+        reachable = SimpleNamespace(check_path_exists=lambda cell, way, _: np.isfinite(moves[(*cell, way)]))
+        return SparseLineGen.decide_orientation(reachable, start, target, possible_orientations, np_random)
 
 
 class FastDistanceMap(DistanceMap):

@@ -9,7 +9,7 @@ from flatland.envs.rail_env import RailEnv
 from flatland.envs.rail_generators import RailGenerator, sparse_rail_generator
 
 from utils.levels.env_configs import EnvConfig, Environment
-from utils.levels.fast_reset import FastDistanceMap, FastSparseRailGen, fast_timetable
+from utils.levels.fast_reset import FastDistanceMap, FastSparseLineGen, FastSparseRailGen, fast_timetable
 from utils.levels.flatland_workarounds import garbage_collection_paused, quiet_generation
 from utils.levels.level_folders import LevelFolder
 from utils.levels.level_snapshot import NoObservations
@@ -55,6 +55,7 @@ def _make(config: Environment, seed: int, *, fast: bool) -> RailEnv:
             env = unset_rail_env(config, seed, FastSparseRailGen if fast else sparse_rail_generator)
             if fast:
                 env.distance_map = FastDistanceMap([], env.height, env.width)
+                env.line_generator = FastSparseLineGen(env.line_generator.speed_ratio_map)
                 env.timetable_generator = fast_timetable
             env.reset(True, True, random_seed=seed)
         # Generating a map leaves positions made of numpy's integers in a cache that all maps share. flatland-rl 4.2.6
