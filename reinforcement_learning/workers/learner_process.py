@@ -12,6 +12,8 @@ from reinforcement_learning.playing.experience import ExperienceError
 from reinforcement_learning.settings.config import TrainingConfig
 from utils.system.child_process import ChildProcess
 
+SECONDS_FOR_AN_ANSWER = 600  # a process that takes longer is taken for dead: on a GPU that hangs it would never answer
+
 
 class LearnerProcessError(ExperienceError):
     """A process that learns cannot go on; the message is one sentence."""
@@ -49,7 +51,7 @@ class LearnerProcess:
         self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._due: deque[Callable[[Any], None]] = deque([_nothing])  # the first tells that it has begun
         self._errors: list[Exception] = []
-        self._exit_code: int | None = None  # of one that has ended by itself
+        self._end: str | None = None  # how it has ended, other than by ``close``
         self.is_closed = False
         try:
             self._process = ChildProcess("reinforcement_learning.workers.learner_main", self._answers.put)
@@ -63,7 +65,7 @@ class LearnerProcess:
 
     @property
     def has_failed(self) -> bool:
-        return bool(self._errors) or self._exit_code is not None
+        return bool(self._errors) or self._end is not None
 
     def tell(self, policy: int, method: str, *arguments: Any, done: Callable[[Any], None] = _nothing) -> None:
         """Has a method of a policy's learner called; ``done`` gets what it gives, once somebody waits for that."""
@@ -81,9 +83,14 @@ class LearnerProcess:
     def wait(self) -> None:
         """Takes all answers that are due; raises nothing."""
         while self._due and not self._has_ended:
-            message = self._answers.get()
+            try:
+                message = self._answers.get(timeout=SECONDS_FOR_AN_ANSWER)
+            except queue.Empty:
+                self._process.end()
+                self._end = f"has not answered for {SECONDS_FOR_AN_ANSWER} seconds and was ended"
+                return
             if message is None:
-                self._exit_code = self._process.end(patience=1)
+                self._end = f"has ended with exit code {self._process.end(patience=1)}"
                 return
             done = self._due.popleft()
             value, error = pickle.loads(message)
@@ -105,8 +112,8 @@ class LearnerProcess:
             self._errors.clear()
             raise first
         if self._has_ended:
-            code = "" if self._exit_code is None else f" with exit code {self._exit_code}"
-            raise LearnerProcessError(f"{self} has ended{code}; what was learned since the newest checkpoint is lost.")
+            how = self._end or "has ended"
+            raise LearnerProcessError(f"{self} {how}; what was learned since the newest checkpoint is lost.")
 
     def forget_errors(self) -> None:
         """Takes all answers that are due, and does not raise what has failed until now."""
@@ -121,4 +128,4 @@ class LearnerProcess:
 
     @property
     def _has_ended(self) -> bool:
-        return self.is_closed or self._exit_code is not None
+        return self.is_closed or self._end is not None

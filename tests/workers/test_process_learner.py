@@ -20,6 +20,7 @@ from reinforcement_learning.learning.replay_buffer import ReplayBufferError
 from reinforcement_learning.playing.experience import ExperienceError
 from reinforcement_learning.saving.checkpointing import numbered_checkpoint, read_checkpoint
 from reinforcement_learning.training.trainer import Trainer
+from reinforcement_learning.workers import learner_process
 from reinforcement_learning.workers.learner_process import LearnerProcessError
 from tests.helpers.processes import LEARNER_PROCESS, nothing_is_left, pids_of
 from tests.helpers.rows import made_up_rows
@@ -201,6 +202,22 @@ class TestFailures:
         resumed, _ = make_trainer(tmp_path, devices=TWO, **OPTIONS)
         resumed.resume(newest, read_checkpoint(newest))
         assert resumed.run()
+
+    def test_process_that_does_not_answer_ends_the_training(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def stop() -> bool:
+            if trainer.state.evaluated_episode >= 4 and len(pids := pids_of(LEARNER_PROCESS)) == 2:
+                monkeypatch.setattr(learner_process, "SECONDS_FOR_AN_ANSWER", 1)
+                os.kill(pids[0], signal.SIGSTOP)
+            return False
+
+        trainer, _ = make_trainer(tmp_path, devices=TWO, stop_requested=stop, **OPTIONS)
+        match = r"of cpu \(policies 0, 2\) has not answered for 1 seconds and was ended; what was learned since"
+        with pytest.raises(LearnerProcessError, match=match) as told:
+            trainer.run()
+        assert not told.value.saved
+        assert pids_of("reinforcement_learning.workers") == []
 
     @pytest.mark.parametrize("num_workers", [0, 1])
     def test_network_that_breaks_is_told_as_in_this_process(self, num_workers: int, tmp_path: Path) -> None:
