@@ -17,7 +17,7 @@ from itertools import count
 from types import ModuleType
 from typing import Any
 
-# A level leaves about 2 MB in flatland's caches (ten trains, 30 x 30 cells), one that is made the fast way 0.04 MB until
+# A level leaves about 2 MB in flatland's caches (ten trains, 30 x 30 cells); made the fast way it leaves 0.04 MB until
 # flatland plays it. Clearing costs the same per level however seldom it is done, but other environments in play then
 # fill the caches with their answers again.
 LEVELS_BETWEEN_CLEARINGS = 10
