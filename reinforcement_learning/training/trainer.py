@@ -62,6 +62,7 @@ class Trainer:
         self.config, self.folders = config, folders
         self.metrics = metrics or MetricsWriter()
         self._logs_mapping = logs_mapping
+        self._process = psutil.Process()
         self._mapping_log: JsonLinesSink | None = None  # from the first line on
         self._resumed_from: int | None = None  # episode
         self.stop_requested = stop_requested
@@ -370,7 +371,7 @@ class Trainer:
         row["throughput/train_steps_per_second"] = self.state.train_steps / row["timer/total"]
         row["throughput/learning_steps_per_second"] = self.population.learning_steps / row["timer/total"]
         row |= self.experience.metrics() | self.curriculum.after_episode(episode, self.episode)
-        row["system/resident_memory_mb"] = psutil.Process().memory_info().rss / 1e6
+        row["system/resident_memory_mb"] = self._process.memory_info().rss / 1e6
         self.metrics.log(self.episode, row)
 
     def _log_mapping(self, episode: FinishedEpisode) -> None:
