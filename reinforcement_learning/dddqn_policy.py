@@ -162,7 +162,7 @@ class DDDQNPolicy:
         actions = random_possible_actions(action_mask, self.exploration)
         if self.guide > 0.0 and self.route_features is not None:
             # random play brings hardly a train home, so there is little to learn from it
-            guided = self.exploration.random(len(observations)) < self.guide
+            guided = explores & (self.exploration.random(len(observations)) < self.guide)
             actions[guided] = least_detour_actions(observations[guided, self.route_features], action_mask[guided])
         if not explores.all():
             greedy = ~explores

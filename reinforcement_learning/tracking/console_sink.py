@@ -31,8 +31,7 @@ class ConsoleSink(Sink):
     def __init__(self, total_episodes: int, start_episode: int = 0, progress_bar: bool = True) -> None:
         self._total = total_episodes
         self._start = start_episode
-        self._started_at = time.monotonic()
-        self._last_line_at = self._started_at
+        self._started_at = self._last_line_at = time.monotonic()
         self._recent: deque[Mapping[str, float]] = deque(maxlen=_EPISODES_SHOWN)
         self._bar: Any = None
         if progress_bar and _is_terminal(sys.stderr):
@@ -47,6 +46,8 @@ class ConsoleSink(Sink):
         if any(name.startswith("evaluation/") for name in metrics):
             self.message(format_evaluation(episode, metrics))
         if not any(name.startswith("training/") for name in metrics):
+            if not self._recent:
+                self._restart_clock()
             return
         self._recent.append(metrics)
         if self._bar is not None:
@@ -79,6 +80,12 @@ class ConsoleSink(Sink):
         """Leaves the bar as it stands."""
         if self._bar is not None:
             self._bar.close()
+
+    def _restart_clock(self) -> None:
+        """What came before the first episode, compiling for example, says nothing about the rate."""
+        self._started_at = self._last_line_at = time.monotonic()
+        if self._bar is not None:
+            self._bar.unpause()
 
     def _rate(self, episode: int) -> str:
         seconds = max(time.monotonic() - self._started_at, 1e-9)

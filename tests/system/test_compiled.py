@@ -57,6 +57,29 @@ def test_a_function_is_missing_in_the_cache_until_it_is_called(tmp_path, monkeyp
     assert not is_missing_in_cache(compiled(plus_one))  # as another process finds it
 
 
+def test_what_another_processor_has_compiled_is_no_use(tmp_path) -> None:
+    """As for folders that several machines share: the first start on each of them says that it compiles."""
+    code = (
+        "import sys; from tests.system.test_compiled import *\n"
+        "function = compiled(plus_one); print(is_missing_in_cache(function)); function(2)"
+    )
+
+    def is_missing(**processor: str) -> str:
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)} | processor
+        command = [sys.executable, "-c", code]
+        return subprocess.run(
+            command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    generic = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    assert [is_missing(), is_missing(**generic), is_missing(**generic), is_missing()] == [
+        "True",
+        "True",
+        "False",
+        "False",
+    ]
+
+
 @pytest.fixture
 def copied_project(tmp_path) -> Path:
     """What a compiled function needs of the project, in a folder that may be changed."""

@@ -289,6 +289,27 @@ def test_console_lines_tell_rate_and_remaining_time(capsys, monkeypatch):
     assert lines[0].endswith("2.0 episodes/s, 4:40 left")
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_comes_before_the_first_episode_does_not_count_for_the_rate(capsys, monkeypatch, terminal):
+    now = [100.0]
+    monkeypatch.setattr("reinforcement_learning.tracking.console_sink.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("reinforcement_learning.tracking.console_sink._is_terminal", lambda _: terminal)
+    sink = ConsoleSink(total_episodes=1000)
+    if terminal:
+        sink._bar._time = lambda: now[0]
+        sink._bar.start_t = sink._bar.last_print_t = now[0]
+    now[0] += 60.0  # compiling
+    sink.log(0, EVALUATION)
+    for episode in range(1, 41):
+        now[0] += 0.5
+        sink.log(episode, TRAINING)
+    if terminal:
+        assert sink._bar.format_dict["elapsed"] == 20.0
+    else:
+        assert capsys.readouterr().out.splitlines()[1].endswith("2.0 episodes/s, 8:00 left")
+    sink.close()
+
+
 def test_console_tells_the_means_of_the_last_episodes(capsys, monkeypatch):
     monkeypatch.setattr("reinforcement_learning.tracking.console_sink.time.monotonic", lambda: 100.0)
     sink = ConsoleSink(total_episodes=60)

@@ -94,8 +94,8 @@ def compiled(function: F) -> F:
 
 
 def is_missing_in_cache(function: Any) -> bool:
-    """Whether a ``@compiled`` function can be kept on disk, but no process has compiled and kept it yet."""
-    return function.stats.cache_path is not None and function._cache.is_empty()
+    """Whether a ``@compiled`` function can be kept on disk, but no process has compiled it for this machine yet."""
+    return function.stats.cache_path is not None and function._cache.is_empty(function.targetctx.codegen())
 
 
 def allocating_helper(function: F) -> F:

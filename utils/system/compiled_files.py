@@ -43,9 +43,10 @@ class CompiledFiles(Cache):
         """Where it is kept."""
         return None if self._folder_to_write is None else str(self._folder_to_write)
 
-    def is_empty(self) -> bool:
-        """Whether the function has not been kept for any signature."""
-        return not any(any(folder.glob(f"{self._name}-*.nbc")) for folder in self._folders)
+    def is_empty(self, codegen: Any) -> bool:
+        """Whether the function has not been kept for any signature, for this Python and this processor."""
+        names = f"{self._name}-{_machine(codegen)}-*.nbc"
+        return not any(any(folder.glob(names)) for folder in self._folders)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """What has been kept for a signature; None where nothing has, or all that has is damaged."""
@@ -70,6 +71,11 @@ class CompiledFiles(Cache):
 
     def _file_name(self, sig: Any, codegen: Any) -> str:
         """The key holds signature, processor, and all of the function that its source does not show."""
-        key = hashlib.sha256(self._source + sys.version.encode())
+        key = hashlib.sha256(self._source)
         key.update(repr(self._index_key(sig, codegen)).encode())
-        return f"{self._name}-{key.hexdigest()[:20]}.nbc"
+        return f"{self._name}-{_machine(codegen)}-{key.hexdigest()[:20]}.nbc"
+
+
+def _machine(codegen: Any) -> str:
+    """Eight hex digits that differ with the version of Python and the processor."""
+    return hashlib.sha256(repr((sys.version, codegen.magic_tuple())).encode()).hexdigest()[:8]
