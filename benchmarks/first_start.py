@@ -47,7 +47,7 @@ def _seconds(arguments: Sequence[str], compiled: str) -> float:
         command = [sys.executable, str(PROGRAMS / "multi_agent_training.py"), "-n", "2500", "-t", "1", "-e", "1"]
         command += ["--wandb", "False", "--checkpoint_dir", f"{folder}/checkpoints", "--output_dir", f"{folder}/runs"]
         environment = os.environ | {"NUMBA_CACHE_DIR": compiled, "PYTHONUNBUFFERED": "1"}
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody starts so, and Python would compile all files anew
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # with it Python compiles all files anew
         started = time.perf_counter()
         with subprocess.Popen([*command, *arguments], env=environment, stdout=subprocess.PIPE, text=True) as training:
             assert training.stdout is not None
