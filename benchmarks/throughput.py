@@ -32,7 +32,7 @@ from reinforcement_learning.settings.config import TrainingConfig
 from reinforcement_learning.settings.features import training_observer
 from utils.levels.env_configs import resolve_env_config
 from utils.levels.flatland_workarounds import clear_flatland_caches
-from utils.levels.rail_envs import make_rail_env
+from utils.levels.rail_envs import make_rail_env, make_rail_env_fast
 from utils.observation.feature_sets import FeatureSet, get_feature_set
 from utils.observation.observer import Observer
 from utils.simulator.compiled_simulator import CompiledSimulator
@@ -63,6 +63,7 @@ def main() -> None:
     compared = {
         "observation of ten trains, normalised": _observation(),
         "simulator step, ten trains, no observation": _step(),
+        "making a level of ten trains": _making(),
         f"{COLLECTING}, what the classic way observes": _playing(PLAIN),
         "training at the classic hyper-parameters, per step of one environment": _playing(PLAIN, learn=True),
         f"{COLLECTING}, with safe moves and `tree_routes`": _playing(with_routes),
@@ -135,6 +136,16 @@ def _step() -> tuple[Callable[[], float], Callable[[], float]]:
         return _timed(play, 1) / (n * len(simulators))
 
     return classic, ours
+
+
+def _making() -> tuple[Callable[[], float], Callable[[], float]]:
+    """What flatland keeps of levels is forgotten before, as trainings do now and then."""
+
+    def make(levels: range, make_level: Callable[..., object]) -> float:
+        clear_flatland_caches()
+        return _timed(lambda: [make_level(CONFIG, seed) for seed in levels], 1) / len(levels)
+
+    return lambda: make(range(10), make_rail_env), lambda: make(range(40), make_rail_env_fast)
 
 
 def _observer(feature_set: str) -> Observer:

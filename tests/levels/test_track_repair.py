@@ -29,7 +29,7 @@ def test_neighbours_fit_on_damaged_maps() -> None:
 def test_equal_repairs_on_damaged_maps() -> None:
     """Of each cell in turn, so that later ones meet what earlier ones have made."""
     generator = np.random.default_rng(0)
-    n_joined = set()
+    n_turns = set()
     for seed in range(4):
         expected, rail = (make_rail_env(ENV_CONFIGS["Test_0"], seed).rail for _ in range(2))
         for row, column in generator.integers(0, 30, (120, 2)):
@@ -42,6 +42,6 @@ def test_equal_repairs_on_damaged_maps() -> None:
             SparseRailGen.fix_transitions(expected, (row, column), np.int64(preferred), draws[0])
             repair(rail, row, column, preferred, draws[1])
             assert rail.grid[row, column] == expected.grid[row, column]
-            n_joined.add(bin(rail.grid[row, column]).count("1"))
+            n_turns.add(bin(rail.grid[row, column]).count("1"))
         assert draws[0].randint(2**30) == draws[1].randint(2**30)
-    assert n_joined == {0, 1, 2, 4, 8}  # dead ends, curves, switches, double slips
+    assert n_turns == {0, 1, 2, 4, 8}  # dead ends, curves, switches, double slips
