@@ -22,7 +22,7 @@ from flatland.envs.rail_env import RailEnv
 from flatland.envs.record_steps_effects_generator import RecordStepsEffectsGenerator
 from flatland.envs.rewards import ECML2026Rewards
 from flatland.envs.step_utils.states import TrainState
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.rail_envs import EAST, NORTH, SOUTH, WEST, drawn_env, sparse_env
@@ -254,18 +254,13 @@ def circling(seed: int) -> RailEnv:
 @pytest.mark.parametrize("forgotten", [False, True])
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 100_000), n_steps=st.integers(1, 60))
+@example(seed=4198, n_steps=49)  # a train stands at a stop and leaves it in the next step
 def test_stops_are_read_in_the_middle(forgotten, seed, n_steps) -> None:
-    """Also where the visits up to now are forgotten, as in a file: then departures come before arrivals.
-
-    Trains that stand still then do so for a step more: a stop that ends at once counts here, and not in flatland.
-    """
+    """Also where the visits up to now are forgotten, as in a file: then departures come before arrivals."""
     env = circling(seed)
-    goes_on = play_into(env, n_steps, seed)
-    if goes_on and forgotten:
-        env.rewards = ECML2026Rewards()
-        env.step({agent.handle: 4 if agent.state == TrainState.STOPPED else 2 for agent in env.agents})
-        goes_on = not env.dones["__all__"]
-    if goes_on:
+    if play_into(env, n_steps, seed):
+        if forgotten:
+            env.rewards = ECML2026Rewards()
         play_both(env, 0.2, seed, halting=0.5)
 
 

@@ -96,13 +96,18 @@ def test_both_simulators_know_what_flatland_has_noted(seed) -> None:
     assert play_both(sparse_env_with_stops(seed), 0.1, seed, halting=0.6).state.next_stop.any()
 
 
-def test_from_a_file_a_train_at_its_stop_serves_it(tmp_path) -> None:
+@pytest.mark.parametrize(("action", "is_served"), [(STOP, 1), (FORWARD, 0)])
+def test_from_a_file_a_train_serves_the_stop_at_which_it_stands_in_one_more_step(tmp_path, action, is_served) -> None:
     env = line_env([((0, 1), EAST)])
-    for action in (FORWARD, FORWARD, STOP):
-        env.step({0: action})
+    for halting in (FORWARD, FORWARD, STOP):
+        env.step({0: halting})
     RailEnvPersister.save(env, tmp_path / "level.pkl")
     loaded, _ = RailEnvPersister.load_new(tmp_path / "level.pkl")
-    assert RailState.from_env(loaded).next_stop.tolist() == [1]
+    state = RailState.from_env(loaded)
+    assert (state.next_stop[0], state.halts[0]) == (0, 1)
+    loaded.step({0: action})
+    state.update(loaded)
+    assert state.next_stop.tolist() == served_in_a_row(loaded) == [is_served]
 
 
 def test_rewards_that_note_nothing() -> None:
@@ -113,6 +118,7 @@ def test_rewards_that_note_nothing() -> None:
         env.step({0: action})
         state.update(env)
     assert state.next_stop.tolist() == [1]
+    assert RailState.from_env(env).next_stop.tolist() == [1]
 
 
 def test_stops_travel() -> None:

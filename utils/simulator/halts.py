@@ -73,16 +73,19 @@ def are_stops_worth_it(env: RailEnv) -> bool:
 def served_places(env: RailEnv, stops: Stops) -> NDArray[np.bool_]:
     """In which of ``stops.places``, bool [n_places], their trains have stopped, as far as the rewards have noted it.
 
-    An environment that was loaded from a file has forgotten what happened before, and rewards other than
-    ``DefaultRewards`` may note nothing.
+    An environment that was loaded from a file has forgotten what happened before, even that a train stands at a stop
+    now. Rewards other than ``DefaultRewards`` may note nothing: there the trains that stand now count.
     """
     served = np.zeros(len(stops.places), dtype=np.bool_)
     noted = getattr(env.rewards, "_proxy", env.rewards)
-    if isinstance(noted, BaseDefaultRewards):
-        for handle, place, configuration in _places_by_train(stops):
+    for handle, place, configuration in _places_by_train(stops):
+        if isinstance(noted, BaseDefaultRewards):
             states = noted.states.get(handle, {})
             # flatland-rl 4.2.6 notes waypoints
             served[place] = any(STOPPED in states.get(key, ()) for key in (configuration, Waypoint(*configuration)))
+        else:
+            agent = env.agents[handle]
+            served[place] = agent.state == STOPPED and agent.current_configuration == configuration
     return served
 
 

@@ -35,6 +35,7 @@ def follow_stops(
     state_arrays: Arrays,
     stop_arrays: Arrays,
     served: np.ndarray,
+    was_step: bool,
 ) -> None:
     """Note, after a step, in which places trains have stopped; fill the rows of ``dynamic`` from NEXT_STOP on.
 
@@ -45,11 +46,12 @@ def follow_stops(
     Args:
         goes_to_stops: whether trains go to their stops and stand still there.
         elapsed_steps, max_episode_steps, served: see ``RailState``.
+        was_step: False where no step was made since ``served`` was filled: nothing is noted then.
     """
     arrays, stops = StateArrays(*state_arrays), Stops(*stop_arrays)
     for handle in range(arrays.dynamic.shape[1]):
         if stops.first_stop[handle] < stops.first_stop[handle + 1]:
-            stop_here = _note_served(handle, arrays.dynamic, stops, served)
+            stop_here = _note_served(handle, was_step, arrays.dynamic, stops, served)
             _go_to(handle, -1, arrays.dynamic, stops)
             if goes_to_stops and arrays.dynamic[STATE, handle] != DONE:
                 _choose_stop(handle, elapsed_steps, max_episode_steps, arrays, stops, served)
@@ -65,7 +67,7 @@ def _is_served(stop: int, stops: Stops, served: np.ndarray) -> bool:
 
 
 @compiled_helper
-def _note_served(handle: int, dynamic: np.ndarray, stops: Stops, served: np.ndarray) -> int:
+def _note_served(handle: int, was_step: bool, dynamic: np.ndarray, stops: Stops, served: np.ndarray) -> int:
     """Fill NEXT_STOP; returns the last stop that the train has served where it is, -1 for none."""
     stop_here, places = -1, stops.places
     end = stops.first_stop[handle + 1]
@@ -73,7 +75,7 @@ def _note_served(handle: int, dynamic: np.ndarray, stops: Stops, served: np.ndar
         for place in range(stops.first_place[stop], stops.first_place[stop + 1]):
             is_here = places[place, 0] == dynamic[ROW, handle] and places[place, 1] == dynamic[COLUMN, handle]
             if is_here and places[place, 2] == dynamic[DIRECTION, handle]:
-                served[place] = served[place] or dynamic[STATE, handle] == STOPPED
+                served[place] = served[place] or (was_step and dynamic[STATE, handle] == STOPPED)
                 if served[place]:
                     stop_here = stop
     next_stop = stops.first_stop[handle] + dynamic[NEXT_STOP, handle]

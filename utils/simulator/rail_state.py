@@ -157,14 +157,19 @@ class RailState:
         state = cls(grid, distance_map, level_free, constants, int(env._max_episode_steps), stops, weights)
         state.served[:] = served_places(env, stops)
         state.goes_to_stops = are_stops_worth_it(env)
-        state.update(env)
+        state._read(env)
+        if state.has_stops:
+            state.follow_stops(was_step=False)
         return state
 
     def update(self, env: "RailEnv") -> None:
-        """Read the trains of the environment that this state was made from; call it after each ``env.step``.
+        """Read the trains of the environment that this state was made from; call it after each ``env.step``."""
+        self._read(env)
+        if self.has_stops:
+            self.follow_stops()
 
-        Private attributes are read where flatland's properties would double the cost: about 1 us a train.
-        """
+    def _read(self, env: "RailEnv") -> None:
+        """Private attributes are read where flatland's properties would double the cost: about 1 us a train."""
         values: list[int] = []
         for agent, denominator in zip(env.agents, self._denominators, strict=True):
             machine = agent.state_machine
@@ -198,15 +203,13 @@ class RailState:
         struct.pack_into(self._packed_format, self._packed.data, 0, *values)
         self.dynamic[:_N_READ] = self._packed.T
         self.elapsed_steps = env._elapsed_steps
-        if self.has_stops:
-            self.follow_stops()
 
-    def follow_stops(self) -> None:
-        """After a step: note which stops are served, and where the trains go next."""
+    def follow_stops(self, *, was_step: bool = True) -> None:
+        """After a step: note which stops are served, and where the trains go next; without one only the latter."""
         from utils.simulator.next_stops import follow_stops  # which needs what is defined here
 
         arrays, stops, served = self.arrays, self.stop_arrays, self.served
-        follow_stops(self.goes_to_stops, self.elapsed_steps, self.max_episode_steps, arrays, stops, served)
+        follow_stops(self.goes_to_stops, self.elapsed_steps, self.max_episode_steps, arrays, stops, served, was_step)
 
 
 @compiled
