@@ -125,12 +125,14 @@ def test_stops_travel() -> None:
     env = sparse_env_with_stops(5)
     simulator = CompiledSimulator.from_env(env)
     simulator.state.served[0] = True
+    simulator.state.goes_to_stops = False
     for again in (unpack_level(pack_level(simulator)), pickle.loads(pickle.dumps(simulator))):
         for name, one, other in zip(
             simulator.state.stops._fields, simulator.state.stops, again.state.stops, strict=True
         ):
             np.testing.assert_array_equal(one, other, err_msg=name)
         np.testing.assert_array_equal(simulator.state.served, again.state.served)
+        assert not again.state.goes_to_stops
     assert len(simulator.state.stops.places) > 0
 
 

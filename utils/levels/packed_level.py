@@ -53,13 +53,14 @@ def pack_level(simulator: CompiledSimulator) -> bytes:
         *simulator.effects,
     )
     content = [(array.dtype.str, array.shape, array.tobytes()) for array in arrays]
-    return zlib.compress(pickle.dumps((state.max_episode_steps, state.plan_ahead, content)), _FASTEST)
+    packed = pickle.dumps((state.max_episode_steps, state.goes_to_stops, state.plan_ahead, content))
+    return zlib.compress(packed, _FASTEST)
 
 
 def unpack_level(packed: bytes) -> CompiledSimulator:
     """The simulator that was packed, with arrays of its own."""
     warn_if_flatland_is_unproven()
-    max_episode_steps, plan_ahead, content = pickle.loads(zlib.decompress(packed))
+    max_episode_steps, goes_to_stops, plan_ahead, content = pickle.loads(zlib.decompress(packed))
     arrays: list[NDArray] = [np.ndarray(shape, kind, written).copy() for kind, shape, written in content]
     grid, level_free, constants, dynamic, served, plans, halts, weights, places, durations = arrays[:10]
     distance_map = distance_map_of(grid, constants)
@@ -68,6 +69,7 @@ def unpack_level(packed: bytes) -> CompiledSimulator:
     state = RailState(grid, distance_map, level_free, constants, max_episode_steps, stops, weights)
     state.dynamic[:] = dynamic
     state.served[:] = served
+    state.goes_to_stops = goes_to_stops
     state.plan_ahead = plan_ahead
     malfunctions = np.zeros((max_episode_steps, state.n_trains), dtype=np.int32)
     malfunctions.ravel()[places] = durations
