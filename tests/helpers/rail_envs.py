@@ -14,6 +14,8 @@ from flatland.envs.rail_grid_transition_map import RailGridTransitionMap
 from flatland.envs.rail_trainrun_data_structures import Waypoint
 from flatland.envs.timetable_utils import Line, Timetable
 
+from utils.levels.flatland_workarounds import clear_flatland_caches_now_and_then
+
 FOUR_SPEEDS = {1.0: 0.25, 0.5: 0.25, 0.33: 0.25, 0.25: 0.25}
 ONE_SPEED = {1.0: 1.0}
 
@@ -52,6 +54,7 @@ def sparse_env(
 
     ``size`` is the width, and the height too unless that is given.
     """
+    clear_flatland_caches_now_and_then()
     env = RailEnv(
         width=size,
         height=height or size,
@@ -90,6 +93,7 @@ def drawn_env(
     max_episode_steps: int = 100,
 ) -> RailEnv:
     """An environment on a drawn map, reset; ``trains`` are (initial configuration, target cell)."""
+    clear_flatland_caches_now_and_then()
     tracks = {**TRACKS, **(switches or {})}
     rail = RailGridTransitionMap(width=len(drawing[0]), height=len(drawing))
     rail.grid = np.array([[cell_bits(tracks[letter]) for letter in line] for line in drawing], dtype=np.uint16)
