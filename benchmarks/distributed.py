@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import psutil
 import torch
 
 from benchmarks.frame import keep, markdown_table, parser_of, processor
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of a stretch")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    load = os.getloadavg()[0]
+    load = psutil.getloadavg()[0]
     config = TrainingConfig(async_rl=True, **OPTIONS)
     with RaySession(config):
         result = compare(options.rounds, options.seconds) | messages(config)

@@ -8,7 +8,6 @@ of the levels, by the clock and of processors, with those processes that it star
 
 import gc
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -16,13 +15,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import psutil
+
 SEEDS = range(1000, 1050)
 CONFIG = "Test_1"
 
 
 def _cpu() -> float:
-    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+    used = psutil.Process().cpu_times()
+    return float(used.user + used.system + used.children_user + used.children_system)
 
 
 def _bare(actions: str) -> Callable[[], None]:

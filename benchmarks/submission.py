@@ -18,6 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import psutil
 from flatland.envs.rail_env import RailEnv
 
 from benchmarks import scoring_cost
@@ -79,7 +80,7 @@ def scoring(folder: Path) -> dict[str, Any]:
             way: {part: round(statistics.median(turn[way][part] for turn in turns), 2) for part in turns[0][way]}
             for way in ways
         },
-        "load_of_machine": os.getloadavg()[1],
+        "load_of_machine": psutil.getloadavg()[1],
     }
 
 
@@ -108,7 +109,7 @@ def largest_configuration() -> dict[str, Any]:
         "n_steps": len(steps),
         "completion": results[0][1].completion,
         "steps": summary(steps),
-        "load_of_machine": os.getloadavg()[1],
+        "load_of_machine": psutil.getloadavg()[1],
     }
 
 

@@ -205,7 +205,7 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
     Python drops an exception that comes while it tidies up an object: then another one follows after a while.
     """
     _ended_by.append(number)
-    if hasattr(signal, "SIGALRM") and len(_ended_by) == 1:
+    if sys.platform != "win32" and len(_ended_by) == 1:
         signal.signal(signal.SIGALRM, _end)
         signal.alarm(_SECONDS_TO_END)
     signal.signal(number, signal.SIG_IGN)

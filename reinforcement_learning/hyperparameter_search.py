@@ -1,7 +1,6 @@
 """Searches hyper-parameters on this machine, as a sweep file says and without an account; --help lists the options."""
 
 import argparse
-import fcntl
 import itertools
 import os
 import shlex
@@ -17,6 +16,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while imports take their seconds Ctrl-C just ends the process
+if sys.platform == "win32":  # which has no locks that trainings inherit, and no signals to end them by
+    sys.stderr.write("hyperparameter_search.py: error: it needs Linux or macOS.\n")
+    sys.exit(2)
+
+import fcntl
 
 import optuna
 import pandas

@@ -76,7 +76,7 @@ def drop_rows_after(path: Path, episode: int, evaluated: int | None = None) -> N
     Raises:
         OSError: the file cannot be read or written; then it is as it was.
     """
-    with path.open("rb") as old, atomic_write(path) as new:
+    with atomic_write(path) as new, path.open("rb") as old:  # Windows replaces no file that is still open
         for line in old:
             # A line without its end was torn by a kill, even where what is left of it happens to parse.
             if line.endswith(b"\n") and _stays(line, episode, episode if evaluated is None else evaluated):

@@ -30,7 +30,6 @@ from {module} import main
 main()
 """
 _PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets when its parent ends
-_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 
@@ -88,12 +87,15 @@ class ChildProcess:
         return self._process.returncode
 
 
-def end_with_parent(number: int = signal.SIGKILL) -> Callable[[], object] | None:
+def end_with_parent(number: int | None = None) -> Callable[[], object] | None:
     """What a process calls to get a signal when the one that started it ends, even by kill -9; None: the system can't.
 
-    It is meant for the ``preexec_fn`` of ``subprocess.Popen``.
+    It is meant for the ``preexec_fn`` of ``subprocess.Popen``. Without a ``number`` the signal is SIGKILL.
     """
-    return None if _PRCTL is None else partial(_PRCTL, _PR_SET_PDEATHSIG, number)
+    if sys.platform == "linux":
+        # looked up by the one that starts it: after a fork little is allowed
+        return partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, signal.SIGKILL if number is None else number)
+    return None
 
 
 def read_message(reader: IO[bytes]) -> bytes | None:
