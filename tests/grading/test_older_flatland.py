@@ -23,7 +23,6 @@ from utils.levels.env_configs import resolve_env_config
 from utils.levels.rail_envs import make_rail_env
 from utils.simulator.flatland_versions import CHOSEN_STOPS_COST, DelayRewards, reset_builder
 from utils.simulator.reward_weights import weights_of
-from utils.system import required_flatland
 from utils.system.files import PROJECT_ROOT
 
 OLDER = Path(sys.prefix) / "flatland-rl-4.2.6"
@@ -146,9 +145,3 @@ def test_builder_of_the_users_own_gets_the_environment() -> None:
     env, builder = drawn_env(["<---------->"], [(((0, 2), EAST), (0, 10))]), _Builder()
     reset_builder(builder, env)
     assert builder.env is env
-
-
-@pytest.mark.parametrize(("installed", "can_train"), [("4.2.6", False), ("4.3.0", True), ("4.10.0rc1", True)])
-def test_the_version_that_a_training_needs(installed: str, can_train: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(required_flatland, "version", lambda _: installed)
-    assert (required_flatland.why_untrainable() is None) == can_train
