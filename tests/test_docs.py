@@ -39,7 +39,7 @@ EXAMPLE = re.compile(r"\bexamples\.(\w+):(\w+)")
 WRITTEN_BY_PROGRAMS = ("checkpoints/mine/",)
 # options of Ray, TensorBoard and others, and --x, which stands for any
 OF_OTHERS = {"--address", "--check", "--count", "--generate", "--head", "--include-dashboard", "--logdir"}
-OF_OTHERS |= {"--no-logo", "--num-cpus", "--port", "--samples_per_plugin", "--x"}
+OF_OTHERS |= {"--no-logo", "--num-cpus", "--platform", "--port", "--samples_per_plugin", "--x"}
 OF_OTHERS |= {"--build-arg", "--dist", "--no-deps", "--target"}
 
 
