@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import os
-import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from reinforcement_learning.saving.checkpointing import newest_first
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from reinforcement_learning.settings.features import feature_set_of
 from reinforcement_learning.settings.run_config import options_to_repeat
+from utils.system.console import as_typed
 from utils.system.files import remove_unfinished
 
 LOCK_FILE = ".lock"
@@ -58,7 +58,7 @@ def own_run_folders(config: TrainingConfig, *, resumed: bool) -> Iterator[RunFol
         if there and not resumed:
             raise ConfigError(
                 f"--run_name {name!r} already has checkpoints in {checkpoints}: choose another name, or go on with "
-                f"{shlex.join(['--resume', str(there[0]), *options_to_repeat(config)])}."
+                f"{as_typed(['--resume', str(there[0]), *options_to_repeat(config)])}."
             )
         yield RunFolders(name, checkpoints, replay_buffers, output)
 

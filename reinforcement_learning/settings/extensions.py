@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from utils.system.console import as_typed
 from utils.system.users_code import RAISED_BY_USERS_CODE, UsersCodeError, describe
 
 
@@ -120,7 +121,7 @@ def check_named_by_user(
     names = ", ".join(f"--{option} {name!r}" for option, name in missing.items())
     if variables is None:
         who, do = "the command line", "add"
-        parts = [shlex.join([f"--{option}", name]) for option, name in missing.items()]
+        parts = [as_typed([f"--{option}", name]) for option, name in missing.items()]
     else:
         who, do = "the environment", "set"
         parts = [f"{variables[option]}={shlex.quote(name)}" for option, name in missing.items()]

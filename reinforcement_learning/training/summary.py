@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from reinforcement_learning.tracking.json_lines_sink import METRICS_FILE
 from reinforcement_learning.tracking.learning_curve import draw_learning_curve
 from reinforcement_learning.training.trainer import Trainer
 from utils.levels.mixtures import environments_of, split_environments
+from utils.system.console import as_typed
 from utils.system.files import PROJECT_ROOT, atomic_write
 
 CURVE_FILE, CROSS_PLAY_FILE, LINEAGE_FILE = "learning_curve.png", "cross_play.json", "lineage.png"
@@ -42,7 +42,7 @@ def announce(trainer: Trainer, devices: str, notes: Sequence[str]) -> None:
     for note in notes:
         message(note)
     if evaluation not in names:
-        where = shlex.quote(split_environments(config.training_env_config)[-1])
+        where = as_typed([split_environments(config.training_env_config)[-1]])
         message(f"Note: to evaluate on {names[-1]}, where the policy is trained, add -e {where}.")
     if trainer.episode >= config.n_episodes:
         message(
@@ -117,7 +117,7 @@ def _what_was_written(trainer: Trainer) -> list[str]:
         if config.learning_curve and trainer.episode and _draw(trainer, curve):
             lines.append(f"  learning curve  {curve}")
     if config.tensorboard:
-        lines.append("  TensorBoard     " + shlex.join(["tensorboard", "--logdir", config.output_dir]))
+        lines.append("  TensorBoard     " + as_typed(["tensorboard", "--logdir", config.output_dir]))
     return lines
 
 
@@ -142,9 +142,9 @@ def _what_to_type_next(trainer: Trainer, finished: bool) -> list[str]:
         script, environment = _SCRIPTS / "evaluate_agent.py", trainer.config.evaluation_env_config
         play = ["python", str(script), "--policy", str(folder / BEST), "-e", environment]
         rewards = [] if trainer.config.rewards == DEFAULT_REWARDS else ["--rewards", trainer.config.rewards]
-        return ["Next: " + shlex.join([*play, *rewards, *options_to_play(trainer.config)])]
+        return ["Next: " + as_typed([*play, *rewards, *options_to_play(trainer.config)])]
     # by its path: the latest of all may be that of a training that runs beside this one
     newest = newest_first(folder, "episode_*.pt")[:1]
     script = _SCRIPTS / "multi_agent_training.py"
     repeated = options_to_repeat(trainer.config)
-    return ["To go on: " + shlex.join(["python", str(script), "--resume", str(path), *repeated]) for path in newest]
+    return ["To go on: " + as_typed(["python", str(script), "--resume", str(path), *repeated]) for path in newest]

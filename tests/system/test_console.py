@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.system.console import complain, prepare_console, say
+from utils.system.console import as_typed, complain, prepare_console, say
 from utils.system.files import PROJECT_ROOT
 
 BEGIN = f"""
@@ -58,3 +58,11 @@ def test_nobody_reads() -> None:
 def test_closed_streams_give_their_numbers_to_no_file() -> None:
     script = "descriptor = os.open(os.devnull, os.O_RDONLY); say('a'); sys.exit(3 if descriptor > 2 else 4)"
     assert python(script, "<&- >&- 2>&-").returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("system", "typed"), [("linux", r"python 'my kit/a.py' 'C:\kit'"), ("win32", r'python "my kit/a.py" C:\kit')]
+)
+def test_commands_can_be_typed_as_they_are_shown(system: str, typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    assert as_typed(["python", "my kit/a.py", r"C:\kit"]) == typed

@@ -3,7 +3,9 @@
 import contextlib
 import io
 import os
+import shlex
 import sys
+from collections.abc import Sequence
 from typing import TextIO
 
 
@@ -29,6 +31,15 @@ def say(text: str) -> bool:
 def complain(text: str, end: str = "\n") -> bool:
     """Prints a line to standard error; False where nobody can read it any more."""
     return _write(text, sys.stderr, end)
+
+
+def as_typed(words: Sequence[str]) -> str:
+    """A command, or a part of one, as the shell of this system takes it: words with blanks in them are quoted."""
+    if sys.platform == "win32":
+        from subprocess import list2cmdline  # cmd.exe knows no single quotes
+
+        return list2cmdline(words)
+    return shlex.join(words)
 
 
 def give_up_on(stream: TextIO) -> None:
