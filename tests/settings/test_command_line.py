@@ -131,7 +131,7 @@ class TestOneTable:
         sections = build_parser().format_help().split("\n\n")
         for row in ROWS:
             (section,) = (text for text in sections if text.startswith(f"{GROUPS[row.metadata['group']]}:\n"))
-            assert re.search(rf"^  (-\w [^-]*, )?--{row.name}\b", section, re.MULTILINE), row.name
+            assert re.search(rf"^  (-\w( [^-]*)?, )?--{row.name}\b", section, re.MULTILINE), row.name
 
     def test_parser_defaults_are_the_configuration(self) -> None:
         assert TrainingConfig(**vars(build_parser().parse_args([]))) == TrainingConfig()
