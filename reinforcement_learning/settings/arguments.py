@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import itertools
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -18,17 +19,25 @@ class SentenceParser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Refuses ``--option=--``, of which Python before 3.13 makes a value of another type."""
-        given = sys.argv[1:] if args is None else args
+        """Refuses ``--option=--``, of which Python before 3.13 makes a value of another type.
+
+        In ``--option=~/folder`` the ``~`` is the home folder, of which shells know only at the beginning of a word.
+        """
+        given = [_with_home(text) for text in (sys.argv[1:] if args is None else args)]
         for text in itertools.takewhile(lambda text: text != "--", given):
             name, _, value = text.partition("=")
             if name.startswith("-") and "--" in (value, name[2:]):
                 self.error(f"argument {name.removesuffix('--')}: '--' is no value")
-        return super().parse_known_args(args, namespace)
+        return super().parse_known_args(given, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Prints the sentence and exits with 2."""
         self.exit(2, f"{self.prog}: error: {message.rstrip('.')}. (--help lists all options)\n")
+
+
+def _with_home(text: str) -> str:
+    name, equals, value = text.partition("=")
+    return f"{name}={os.path.expanduser(value)}" if equals and name.startswith("-") else os.path.expanduser(text)
 
 
 def whole_number(text: str) -> int:

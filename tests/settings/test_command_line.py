@@ -120,6 +120,13 @@ def test_unreadable_command_line_exits_2_with_one_line(
     assert arguments[0].split("=")[0].strip("-") in err
 
 
+@pytest.mark.parametrize("given", [["--output_dir=~/my=runs"], ["--output_dir", "~/my=runs"]])
+def test_home_folder_has_a_short_name(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/anna")
+    assert parse(*given).output_dir == "/home/anna/my=runs"
+    assert parse("--run_name=a~").run_name == "a~"
+
+
 def test_name_of_sample_factory_is_understood() -> None:
     assert given_options(["--pbt_mix_policies_in_one_env", "False"]) == {"mix_policies_in_one_env": False}
     assert given_options(["--pbt_mix_policies_in_one_env"]) == {"mix_policies_in_one_env": True}
