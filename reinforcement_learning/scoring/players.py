@@ -164,7 +164,7 @@ def load_player(
     path, plans = name.removesuffix(PLANNING), name.endswith(PLANNING)
     if not is_checkpoint(path):
         return load_rule(name)
-    if not os.path.isfile(path):
+    if not os.path.exists(path):
         raise CheckpointError(
             f"--policy {path} is neither a checkpoint file nor package.module:callable nor one of {', '.join(NAMES)}."
         )

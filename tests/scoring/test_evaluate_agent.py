@@ -285,6 +285,7 @@ def test_levels_follow_the_seed(tmp_path: Path) -> None:
         (["--policy", "clever"], "shortest_path"),
         (["--policy", "x" * 300], "shortest_path"),
         (["--policy", __file__], "not a checkpoint"),
+        (["--policy", str(Path(__file__).parent)], "is a folder; give the path of a checkpoint"),
         (["--policy", "random", "-e", "17"], "17"),
         (["--policy", "random", "--seed", str(MAX_USER_SEED)], "--seed"),
         (["--policy", "random", "--policy_index", "mapping", "--plan_seconds", "1"], "--plan_seconds"),
