@@ -242,6 +242,14 @@ def test_folders_that_cannot_be_used_exit_2(tmp_path: Path, capsys: pytest.Captu
         assert f"uses {tmp_path}" in refused(tmp_path)
 
 
+def test_windows_gets_a_sentence() -> None:
+    path = PROJECT_ROOT / "reinforcement_learning" / "hyperparameter_search.py"
+    script = f"import runpy, sys; sys.platform = 'win32'; runpy.run_path({str(path)!r}, run_name='__main__')"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "hyperparameter_search.py: error: it needs Linux or macOS.\n"
+
+
 def test_rows_of_metrics_that_are_damaged_are_left_out(tmp_path: Path) -> None:
     rows = [b'{"episode": 1, "score": 0.5}', b"\x00" * 300, b'[{"score": 1}]', b'{"score": "x"}', b'{"score": NaN}']
     (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([*rows, b'{"episode": 2, "score": 0.75}', b'{"sco']))
