@@ -16,8 +16,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can be started from any folder
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while imports take their seconds Ctrl-C just ends the process
+
+from utils.system.console import complain, prepare_console, say
+
 if sys.platform == "win32":  # which has no locks that trainings inherit, and no signals to end them by
-    sys.stderr.write("hyperparameter_search.py: error: it needs Linux or macOS.\n")
+    complain("hyperparameter_search.py: error: it needs Linux or macOS.")
     sys.exit(2)
 
 import fcntl
@@ -34,7 +37,6 @@ from reinforcement_learning.search.sweep_file import Sweep, grid_values, read_sw
 from reinforcement_learning.search.trial_process import read_metric, start_trial, training_command, trial_name
 from reinforcement_learning.settings.arguments import SentenceParser, at_least
 from reinforcement_learning.settings.config import ConfigError
-from utils.system.console import complain, prepare_console, say
 from utils.system.files import PROJECT_ROOT, atomic_write
 from utils.system.interrupts import Interrupts, exit_code_of
 
