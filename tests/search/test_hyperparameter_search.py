@@ -19,9 +19,10 @@ import optuna
 import psutil
 import pytest
 
+from reinforcement_learning import hyperparameter_search
 from reinforcement_learning.hyperparameter_search import _write_results, main
 from reinforcement_learning.search.sweep_file import read_sweep
-from reinforcement_learning.search.trial_process import read_metric, trial_name
+from reinforcement_learning.search.trial_process import read_metric, start_trial, trial_name
 from tests.helpers.searches import SMALL, write_sweep
 from utils.system.files import PROJECT_ROOT
 
@@ -76,15 +77,22 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a search through the first three of a grid, and what it has printed.
 
     The second is refused, as a batch of 500 does not fit a replay buffer of 100; the third, which explores more than
-    the first, is stopped after its first episode.
+    the first, is stopped after its first episode. It has so many that it cannot end by itself before.
     """
+
+    def start_longer(of: Path, name: str, options: dict[str, Any], lock: int) -> subprocess.Popen[bytes]:
+        longer = {"n_episodes": 1_000_000} if options["eps_start"] == 1.0 else {}
+        return start_trial(of, name, options | longer, lock)
+
     folder = tmp_path_factory.mktemp("searched")
     searched = {"eps_start": {"values": [0.5, 1.0]}, "batch_size": {"values": [16, 500]}}
     parameters = SMALL | searched | {"n_episodes": {"value": 100}, "checkpoint_interval": {"value": 50}}
     rule = {"type": "hyperband", "min_iter": 1, "eta": 2}
     metric = {"name": METRIC, "goal": "minimize"}
     write_sweep(folder / "sweep.yaml", parameters, metric=metric, early_terminate=rule, run_cap=3)
-    code, said = search(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hyperparameter_search, "start_trial", start_longer)
+        code, said = search(folder)
     assert code == 0, said
     return folder, said
 
@@ -98,7 +106,7 @@ class TestSearch:
         assert [row["state"].split(":")[0] for row in rows] == ["finished", "stopped early", "failed with exit code 2"]
         assert "--batch_size is 500, but must be at most --buffer_size, 100" in rows[2]["state"]
         assert rows[0]["episodes"] == "100"
-        assert 0 < int(rows[1]["episodes"]) < 100
+        assert 0 < int(rows[1]["episodes"]) < 1_000_000
         assert float(rows[0][METRIC]) < 0.5 < float(rows[1][METRIC])
         assert rows[2][METRIC] == ""
         text = (searched[0] / "study" / "results.md").read_text()
