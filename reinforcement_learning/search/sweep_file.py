@@ -10,7 +10,7 @@ import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 
-from reinforcement_learning.settings.command_line import given_options
+from reinforcement_learning.settings.command_line import value_of
 from reinforcement_learning.settings.config import ConfigError, TrainingConfig
 from utils.levels.env_configs import resolve_env_config
 from utils.levels.mixtures import resolve_environments
@@ -88,7 +88,7 @@ def _read(content: Any) -> Sweep:
             # if a training accepts all choices, or both ends of a range, it accepts all values
             values = [_rounded(value, step) for value in getattr(found, "choices", None) or (found.low, found.high)]
             for value in values:
-                read = given_options([f"--{name}={value}"])[name]
+                read = value_of(name, str(value))
                 if not accepts[name].test(read):
                     raise ValueError(f"it is {value!r}, but must be {accepts[name].words}")
                 if name == "training_env_config":

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,15 @@ def given_options(arguments: Sequence[str]) -> dict[str, Any]:
     options = vars(build_parser(keep_unset=True).parse_args(arguments))
     # those of options that may be given several times come as lists
     return {name: ",".join(value) if isinstance(value, list) else value for name, value in options.items()}
+
+
+def value_of(option: str, text: str) -> Any:
+    """What a command line makes of ``--option=text``; raises ValueError if it cannot be read."""
+    (default,) = (row.default for row in dataclasses.fields(TrainingConfig) if row.name == option)
+    try:
+        return _CONVERTERS[type(default)](os.path.expanduser(text))
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(str(error)) from error
 
 
 def options_as_markdown() -> str:

@@ -71,6 +71,8 @@ class TestTargets:
         lambda content: pickle.dumps(
             (found := pickle.loads(content)) | {"agents": [tuple(agent)[:12] for agent in found["agents"]]}
         ),
+        lambda content: pickle.dumps(pickle.loads(content) | {"level_free_positions": [3]}),
+        lambda content: pickle.dumps(pickle.loads(content) | {"max_episode_steps": [3]}),
     ],
 )
 def test_of_another_version_of_flatland(level: Path, make_older: Callable[[bytes], bytes]) -> None:

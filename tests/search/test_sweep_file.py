@@ -127,6 +127,8 @@ def test_hyperband_stops_the_worse_at_its_bands_only(tmp_path: Path, rule: dict[
         ({"parameters": {"gamma": {"min": 0.9, "max": 0.5}}}, "low=0.9, high=0.5"),
         ({"parameters": {"gamma": {"values": [math.nan, 0.5]}}}, "gamma: it is nan"),
         ({"parameters": {"gamma": {"values": [None, 0.5]}}}, "gamma: it is {'values': [None, 0.5]}"),
+        ({"parameters": {"gamma": {"values": ["high", 0.5]}}}, "gamma: 'high' is not a number"),
+        ({"parameters": {"dagger": {"values": [2, 0]}}}, "dagger: '2' is neither True nor False"),
         ({"parameters": {"gamma": {"values": []}}}, "gamma: it is {'values': []}"),
         ({"parameters": {"gamma": {"min": 0.5, "max": 1, "q": 0.1}}}, "gamma: it is {"),
         ({"parameters": {"gamma": {"distribution": "normal", "mu": 1}}}, "gamma: it is {"),
@@ -172,10 +174,3 @@ def test_files_that_are_something_else_are_named(
     assert err.count("\n") == 1
     assert f"{path}: " in err
     assert words in err
-
-
-def test_text_for_a_number_exits_2_as_in_a_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = write_sweep(tmp_path / "sweep.yaml", {"gamma": {"values": ["high", 0.5]}})
-    with pytest.raises(SystemExit, match="2"):
-        main(["--sweep", str(path), "--study", str(tmp_path / "study")])
-    assert "--gamma: 'high' is not a number" in capsys.readouterr().err

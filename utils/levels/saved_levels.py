@@ -22,6 +22,7 @@ from utils.levels.fast_reset import FastDistanceMap, moves_to_targets
 from utils.levels.flatland_workarounds import quiet_generation
 from utils.levels.level_snapshot import LevelSnapshot, NoObservations
 from utils.simulator.flatland_versions import find_all_effects_generators
+from utils.simulator.rail_state import RailState
 from utils.system.files import why_unreadable
 
 SAVED_ENV_SUFFIX = ".pkl"  # flatland names an older format .mpk, which flatland-rl 4.3.0 can no longer write
@@ -131,6 +132,7 @@ def _read_saved_level(saved: SavedEnv, _stamp: Hashable) -> _SavedLevel:
             if not state["agents"]:
                 raise EnvConfigError(f"the saved environment {str(path)!r} has no trains")
             env = _rewind(env, state, saved)
+            RailState.from_env(env)  # whatever cannot be read is told now, not where the level is played
             n_unreachable = int(np.isinf(moves_to_targets(env.agents, env.distance_map)).sum())
             return _SavedLevel(state, LevelSnapshot.take(env), n_unreachable)
     except EnvConfigError:
