@@ -7,7 +7,7 @@ from reinforcement_learning.settings.config import NETWORKS, ConfigError, Traini
 from reinforcement_learning.settings.extensions import ExtensionError, extension_errors, find_callable
 from utils.levels.level_streams import TrainingLevels
 from utils.observation.feature_sets import FeatureSet, get_feature_set
-from utils.observation.kept_plans import QUICK
+from utils.observation.kept_plans import QUICK, QUICKEST
 from utils.observation.more_features import checked_features
 from utils.observation.neighbours import MOST_NEIGHBOURS
 from utils.observation.observer import Observer
@@ -26,14 +26,14 @@ def feature_set_of(config: TrainingConfig) -> FeatureSet:
     return with_neighbours(with_more_features(get_feature_set(config.feature_set), config.features), config.network)
 
 
-def training_observer(config: TrainingConfig, feature_set: FeatureSet) -> Observer:
-    """What trains see in a training, its evaluations included."""
+def training_observer(config: TrainingConfig, feature_set: FeatureSet, *, evaluates: bool = False) -> Observer:
+    """What trains see in a training: in the episodes that are learned from, or in its evaluations."""
     return Observer(
         feature_set,
         safe_moves=config.safe_moves,
         action_mask=config.action_mask,
         decision_points=config.decision_points,
-        plan_rounds=QUICK,
+        plan_rounds=QUICK if evaluates else QUICKEST,
     )
 
 

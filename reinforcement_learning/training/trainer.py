@@ -67,7 +67,7 @@ class Trainer:
         self._resumed_from: int | None = None  # episode
         self.stop_requested = stop_requested
         self.feature_set = feature_set_of(config)
-        self.observer = training_observer(config, self.feature_set)
+        self.observer = training_observer(config, self.feature_set, evaluates=True)
         self.stopwatch = Stopwatch()
         self.level_pool = LevelPool(
             config.training_env,
@@ -203,7 +203,8 @@ class Trainer:
                 stop_requested=self.stop_requested,
                 warn=self._warn,
             )
-        return make_players(config, devices, levels, self.observer, stopwatch=self.stopwatch, warn=self._warn)
+        observer = training_observer(config, self.feature_set)
+        return make_players(config, devices, levels, observer, stopwatch=self.stopwatch, warn=self._warn)
 
     def _run(self) -> bool:
         if self.episode > self.config.n_episodes:  # resumed with a smaller number: there is nothing left to do

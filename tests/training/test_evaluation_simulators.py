@@ -18,7 +18,8 @@ from utils.levels.env_configs import ENV_CONFIGS, Environment, level_of, resolve
 from utils.levels.playable_levels import EvaluationLevels
 from utils.levels.rail_envs import make_rail_env
 from utils.observation.feature_sets import get_feature_set
-from utils.observation.kept_plans import QUICK, PlanAhead
+from utils.observation.kept_plans import QUICK, QUICKEST, PlanAhead
+from utils.planning.level_plan import LevelPlan
 from utils.simulator.compiled_simulator import CompiledSimulator
 from utils.simulator.simulator import FlatlandSimulator
 
@@ -77,13 +78,26 @@ def test_results_are_the_same_to_the_last_bit(name: str, rewards: type[Rewards] 
 
 
 def test_plans_that_are_kept_with_the_levels_change_nothing() -> None:
-    plan = training_observer(TrainingConfig(), get_feature_set("tree_plan")).plan_ahead
+    plan = training_observer(TrainingConfig(), get_feature_set("tree_plan"), evaluates=True).plan_ahead
     assert plan == PlanAhead(QUICK)
     levels = EvaluationLevels(ENV_CONFIGS["Test_0"], 3, 4, plan=plan)
     wanted = [as_compared(result) for result in played(levels, on_flatland=True, features="tree_plan")]
     for _ in range(2):
         assert [as_compared(result) for result in played(levels, on_flatland=False, features="tree_plan")] == wanted
     assert all(simulator.state.plan_ahead for simulator in levels.simulators())
+
+
+def test_less_is_searched_in_what_is_learned_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: set[int] = set()
+    monkeypatch.setattr(LevelPlan, "play_rounds", lambda plan, n_rounds: searched.add(n_rounds))
+    trainer, _ = make_trainer(tmp_path, feature_set="tree_plan", n_episodes=20, eps_start=1.0, eps_decay=1.0)
+    n_trains = trainer.config.training_env.n_agents
+    while trainer.episode < 20:
+        trainer.play_and_learn()
+    assert searched == {n_trains * rounds for rounds in QUICKEST}
+    searched.clear()
+    trainer.evaluate()
+    assert searched == {n_trains * rounds for rounds in QUICK}
 
 
 def test_flatland_plays_what_the_compiled_simulator_cannot() -> None:
