@@ -59,9 +59,9 @@ def main() -> None:
     for row in peer_rows:
         if row["policy"] in _AGAINST:
             summary |= differences(last, row, f"last_{{}}_minus_{row['policy']}")
+    command = f"multi_agent_training.py -n {options.n_episodes} -t {environment} -e {environment} --seed SEED"
     record: dict[str, Any] = {
-        "command": f"multi_agent_training.py -n {options.n_episodes} -t {environment} "
-        f"-e {environment} --seed SEED " + " ".join(extra),
+        "command": " ".join([command, *extra]),
         "levels": {"count": options.levels, "first_seed": UNSEEN},
         "machine": machine(),
         "summary": summary,
