@@ -35,7 +35,7 @@ def environment(name: str, folder: Path) -> Environment:
 
 def played(levels: EvaluationLevels, *, on_flatland: bool, features: str = "tree_routes") -> list[EpisodeResult]:
     """What a new network does on them."""
-    observer = training_observer(TrainingConfig(), get_feature_set(features))
+    observer = training_observer(TrainingConfig(), get_feature_set(features), evaluates=True)
     policy = make_policy(TrainingConfig(hidden_size=16), observer.feature_set, 0, "cpu").evaluation_policy()
     simulators = levels.on_flatland() if on_flatland else levels.simulators()
     return play_levels(simulators, observer, policy)
